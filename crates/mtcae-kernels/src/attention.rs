@@ -1,0 +1,634 @@
+//! Multi-head scaled dot-product attention (Vaswani et al., 2017, arXiv
+//! 1706.03762, equation 1): O = softmax(Q·Kᵀ·scale)·V for every head, for self
+//! attention (N = M) and cross attention (N×M), with any head dimension.
+//!
+//! Q, K and V are read where the projections left them: the heads of one token
+//! lie side by side in its row, so no transposition or copy is needed, and one
+//! row may hold Q, K and V of a packed projection. Queries are worked on in
+//! blocks of [`BLOCK`] rows: a block's logits (`BLOCK`×M) stay in the second-level
+//! cache, and the N×M matrix never exists.
+
+use rayon::prelude::*;
+
+use crate::isa::{Isa, dispatch};
+use crate::math::{exp, max, sum};
+use crate::matrix::{MatMut, MatRef, matmul};
+
+/// Query rows in a block.
+const BLOCK: usize = 64;
+
+/// Into how many parts the backward splits the queries of a whole batch. Each
+/// part sums its own dK and dV, which are then added in order.
+const PARTS: usize = 8;
+
+/// The size of an attention problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dims {
+    /// B: problems in the batch.
+    pub batch: usize,
+    /// H: heads.
+    pub heads: usize,
+    /// N: query tokens of each problem.
+    pub queries: usize,
+    /// M: key and value tokens of each problem.
+    pub keys: usize,
+    /// d: channels of one head.
+    pub head_dim: usize,
+}
+
+impl Dims {
+    /// H·d, the width of a token over all heads.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+}
+
+/// A (tokens, H·d) operand inside rows that may hold more than it: head h of
+/// token t starts at `data[t * stride + h * head_dim]`.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The elements, from the first token's first head on.
+    pub data: &'a [f32],
+    /// Elements from one token to the next.
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Columns `from..` of rows of `stride` elements.
+    ///
+    /// # Panics
+    /// When `from` is past the end of `data`.
+    pub fn columns(data: &'a [f32], stride: usize, from: usize) -> Self {
+        Self {
+            data: &data[from..],
+            stride,
+        }
+    }
+
+    /// `count` tokens from `first` on, of one head.
+    fn head(&self, first: usize, count: usize, head: usize, head_dim: usize) -> MatRef<'a> {
+        MatRef::new(
+            &self.data[first * self.stride + head * head_dim..],
+            count,
+            head_dim,
+            self.stride,
+        )
+    }
+
+    fn check(&self, tokens: usize, width: usize, what: &str) {
+        assert!(
+            self.stride >= width,
+            "attention: {what} rows of {} hold no {width} channels",
+            self.stride
+        );
+        let needed = tokens.saturating_sub(1) * self.stride + width;
+        assert!(
+            self.data.len() >= needed,
+            "attention: {what} needs {needed} elements, not {}",
+            self.data.len()
+        );
+    }
+}
+
+/// out (B, N, H·d) = softmax(Q·Kᵀ·scale)·V per head.
+///
+/// # Panics
+/// When an operand is shorter than `dims` says or a dimension is 0.
+pub fn forward(dims: Dims, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, scale: f32, out: &mut [f32]) {
+    forward_with(Isa::best(), dims, q, k, v, scale, out);
+}
+
+/// [`forward`] with a given instruction set.
+pub fn forward_with(
+    isa: Isa,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    scale: f32,
+    out: &mut [f32],
+) {
+    check(dims, q, k, v);
+    let Dims {
+        batch,
+        heads,
+        queries,
+        keys,
+        head_dim,
+    } = dims;
+    let width = dims.width();
+    assert_eq!(
+        out.len(),
+        batch * queries * width,
+        "attention: output length"
+    );
+    blocks(out, queries * width, BLOCK * width).for_each_init(
+        || vec![0.0; BLOCK * keys],
+        |logits, (b, block, out)| {
+            let rows = out.len() / width;
+            let first = b * queries + block * BLOCK;
+            for h in 0..heads {
+                let logits = &mut logits[..rows * keys];
+                matmul(
+                    q.head(first, rows, h, head_dim),
+                    k.head(b * keys, keys, h, head_dim).t(),
+                    scale,
+                    MatMut::new(logits, rows, keys, keys),
+                    false,
+                );
+                let mut norms = [0.0; BLOCK];
+                let totals = &mut norms[..rows];
+                dispatch!(isa, exponentiate(logits: &mut [f32], keys: usize, totals: &mut [f32]));
+                let o = &mut out[h * head_dim..];
+                matmul(
+                    MatRef::new(logits, rows, keys, keys),
+                    v.head(b * keys, keys, h, head_dim),
+                    1.0,
+                    MatMut::new(o, rows, head_dim, width),
+                    false,
+                );
+                for (row, total) in o.chunks_mut(width).zip(totals) {
+                    row[..head_dim].iter_mut().for_each(|o| *o /= *total);
+                }
+            }
+        },
+    );
+}
+
+/// The gradients of attention for grad (B, N, H·d): dq (B, N, H·d), and dkv
+/// (B, M, 2·H·d) whose rows hold dK and then dV.
+///
+/// With P = softmax(Q·Kᵀ·scale): dV = Pᵀ·grad, dP = grad·Vᵀ,
+/// dS = P∘(dP − rowsum(P∘dP))·scale, dQ = dS·K, dK = dSᵀ·Q. P is computed again,
+/// block by block, from the same operands as in the forward.
+///
+/// # Panics
+/// When an operand is shorter than `dims` says or a dimension is 0.
+#[expect(clippy::too_many_arguments)]
+pub fn backward(
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    grad: &[f32],
+    scale: f32,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+) {
+    backward_with(Isa::best(), dims, q, k, v, grad, scale, dq, dkv);
+}
+
+/// [`backward`] with a given instruction set.
+#[expect(clippy::too_many_arguments)]
+pub fn backward_with(
+    isa: Isa,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    grad: &[f32],
+    scale: f32,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+) {
+    check(dims, q, k, v);
+    let Dims {
+        batch,
+        queries,
+        keys,
+        ..
+    } = dims;
+    let width = dims.width();
+    assert_eq!(
+        grad.len(),
+        batch * queries * width,
+        "attention: gradient length"
+    );
+    assert_eq!(dq.len(), grad.len(), "attention: dq length");
+    assert_eq!(dkv.len(), batch * keys * 2 * width, "attention: dkv length");
+
+    // Parts are whole blocks of one problem.
+    let part = queries.div_ceil(BLOCK).div_ceil((PARTS / batch).max(1)) * BLOCK;
+    let partial: Vec<(usize, Vec<f32>)> = blocks(dq, queries * width, part * width)
+        .map(|(b, i, dq)| {
+            let mut sums = vec![0.0; keys * 2 * width];
+            let mut scratch = vec![0.0; 2 * BLOCK * keys];
+            for (j, dq) in dq.chunks_mut(BLOCK * width).enumerate() {
+                let first = b * queries + i * part + j * BLOCK;
+                backward_block(
+                    isa,
+                    dims,
+                    q,
+                    k,
+                    v,
+                    grad,
+                    scale,
+                    b,
+                    first,
+                    &mut scratch,
+                    dq,
+                    &mut sums,
+                );
+            }
+            (b, sums)
+        })
+        .collect();
+
+    dkv.par_chunks_mut(2 * width)
+        .enumerate()
+        .for_each(|(token, out)| {
+            let (b, row) = (token / keys, token % keys);
+            out.fill(0.0);
+            for (_, sums) in partial.iter().filter(|(of, _)| *of == b) {
+                for (out, s) in out.iter_mut().zip(&sums[row * 2 * width..]) {
+                    *out += s;
+                }
+            }
+        });
+}
+
+/// One block of queries of problem `b`, from token `first` of the batch on: its
+/// dQ, and its share of dK‖dV added to `dkv` (M, 2·H·d).
+#[expect(clippy::too_many_arguments)]
+fn backward_block(
+    isa: Isa,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    grad: &[f32],
+    scale: f32,
+    b: usize,
+    first: usize,
+    scratch: &mut [f32],
+    dq: &mut [f32],
+    dkv: &mut [f32],
+) {
+    let Dims {
+        heads,
+        keys,
+        head_dim,
+        ..
+    } = dims;
+    let width = dims.width();
+    let rows = dq.len() / width;
+    let (p, dp) = scratch.split_at_mut(BLOCK * keys);
+    let (p, dp) = (&mut p[..rows * keys], &mut dp[..rows * keys]);
+    let grad = Rows {
+        data: grad,
+        stride: width,
+    };
+    for h in 0..heads {
+        let (q, grad) = (
+            q.head(first, rows, h, head_dim),
+            grad.head(first, rows, h, head_dim),
+        );
+        let (k, v) = (
+            k.head(b * keys, keys, h, head_dim),
+            v.head(b * keys, keys, h, head_dim),
+        );
+        matmul(q, k.t(), scale, MatMut::new(p, rows, keys, keys), false);
+        matmul(grad, v.t(), 1.0, MatMut::new(dp, rows, keys, keys), false);
+        dispatch!(isa, softmax_backward(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32));
+        let (p, ds) = (
+            MatRef::new(p, rows, keys, keys),
+            MatRef::new(dp, rows, keys, keys),
+        );
+        let column = h * head_dim;
+        matmul(
+            ds,
+            k,
+            1.0,
+            MatMut::new(&mut dq[column..], rows, head_dim, width),
+            false,
+        );
+        matmul(
+            ds.t(),
+            q,
+            1.0,
+            MatMut::new(&mut dkv[column..], keys, head_dim, 2 * width),
+            true,
+        );
+        matmul(
+            p.t(),
+            grad,
+            1.0,
+            MatMut::new(&mut dkv[width + column..], keys, head_dim, 2 * width),
+            true,
+        );
+    }
+}
+
+/// Splits `data` into problems of `problem` elements and those into blocks of at
+/// most `block`, in parallel: (problem, block within it, elements).
+fn blocks(
+    data: &mut [f32],
+    problem: usize,
+    block: usize,
+) -> impl IndexedParallelIterator<Item = (usize, usize, &mut [f32])> {
+    data.chunks_mut(problem)
+        .enumerate()
+        .flat_map(|(b, data)| {
+            data.chunks_mut(block)
+                .enumerate()
+                .map(move |(i, data)| (b, i, data))
+        })
+        .collect::<Vec<_>>()
+        .into_par_iter()
+}
+
+/// Turns each row of logits into exp(logit − max of the row), and gives the sums.
+#[inline(always)]
+fn exponentiate<const FMA: bool>(logits: &mut [f32], keys: usize, totals: &mut [f32]) {
+    for (row, total) in logits.chunks_exact_mut(keys).zip(totals) {
+        let top = max::<FMA>(row);
+        for x in row.iter_mut() {
+            *x = exp::<FMA>(*x - top);
+        }
+        *total = sum(keys, |i| row[i]);
+    }
+}
+
+/// Turns logits into P, and dP into dS = P∘(dP − rowsum(P∘dP))·scale.
+#[inline(always)]
+fn softmax_backward<const FMA: bool>(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32) {
+    for (p, dp) in p.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys)) {
+        let top = max::<FMA>(p);
+        for p in p.iter_mut() {
+            *p = exp::<FMA>(*p - top);
+        }
+        let norm = 1.0 / sum(keys, |i| p[i]);
+        for p in p.iter_mut() {
+            *p *= norm;
+        }
+        let dot = sum(keys, |i| p[i] * dp[i]);
+        for (dp, p) in dp.iter_mut().zip(p) {
+            *dp = *p * (*dp - dot) * scale;
+        }
+    }
+}
+
+fn check(dims: Dims, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>) {
+    let Dims {
+        batch,
+        heads,
+        queries,
+        keys,
+        head_dim,
+    } = dims;
+    assert!(
+        batch > 0 && heads > 0 && queries > 0 && keys > 0 && head_dim > 0,
+        "attention: every dimension must be at least 1: {dims:?}"
+    );
+    q.check(batch * queries, dims.width(), "q");
+    k.check(batch * keys, dims.width(), "k");
+    v.check(batch * keys, dims.width(), "v");
+}
+
+/// The readable twin in f64 that defines the kernel.
+pub mod reference {
+    use super::Dims;
+
+    /// Attention of q (B, N, H·d), k and v (B, M, H·d), as [`super::forward`].
+    pub fn forward(dims: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64) -> Vec<f64> {
+        let Dims {
+            batch,
+            heads,
+            queries,
+            keys,
+            head_dim,
+        } = dims;
+        let width = dims.width();
+        let mut out = vec![0.0; batch * queries * width];
+        for b in 0..batch {
+            for h in 0..heads {
+                for n in 0..queries {
+                    let row = |x: usize, tokens: usize| (b * tokens + x) * width + h * head_dim;
+                    let logits: Vec<f64> = (0..keys)
+                        .map(|m| {
+                            let dot: f64 = (0..head_dim)
+                                .map(|c| q[row(n, queries) + c] * k[row(m, keys) + c])
+                                .sum();
+                            dot * scale
+                        })
+                        .collect();
+                    let top = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+                    let weights: Vec<f64> = logits.iter().map(|l| (l - top).exp()).collect();
+                    let total: f64 = weights.iter().sum();
+                    for (m, weight) in weights.iter().enumerate() {
+                        for c in 0..head_dim {
+                            out[row(n, queries) + c] += weight / total * v[row(m, keys) + c];
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{compare, numeric_gradient, randn, widen};
+
+    fn dims(batch: usize, heads: usize, queries: usize, keys: usize, head_dim: usize) -> Dims {
+        Dims {
+            batch,
+            heads,
+            queries,
+            keys,
+            head_dim,
+        }
+    }
+
+    /// Odd sizes on both sides of a block, logits of standard deviation 3, and
+    /// operands inside packed rows (q alone with padding, k and v side by side).
+    #[test]
+    fn forward_equals_the_reference() {
+        for d in [
+            dims(1, 1, 1, 1, 1),
+            dims(2, 3, 65, 37, 7),
+            dims(1, 2, 130, 131, 16),
+            dims(3, 3, 5, 300, 11),
+        ] {
+            let (width, scale) = (d.width(), 3.0 / (d.head_dim as f32).sqrt());
+            let q = randn(d.batch * d.queries * (width + 3), 1);
+            let kv = randn(d.batch * d.keys * 2 * width, 2);
+            let gather = |data: &[f32], stride: usize, from: usize| -> Vec<f64> {
+                data.chunks(stride)
+                    .flat_map(|row| widen(&row[from..from + width]))
+                    .collect()
+            };
+            let want = reference::forward(
+                d,
+                &gather(&q, width + 3, 0),
+                &gather(&kv, 2 * width, 0),
+                &gather(&kv, 2 * width, width),
+                scale.into(),
+            );
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; d.batch * d.queries * width];
+                forward_with(
+                    isa,
+                    d,
+                    Rows {
+                        data: &q,
+                        stride: width + 3,
+                    },
+                    Rows {
+                        data: &kv,
+                        stride: 2 * width,
+                    },
+                    Rows::columns(&kv, 2 * width, width),
+                    scale,
+                    &mut out,
+                );
+                // Rounding of dot products of up to 300 terms in f32.
+                compare(&out, &want, 3e-6, &format!("{} {d:?}", isa.name()));
+            }
+        }
+    }
+
+    #[test]
+    fn backward_equals_numeric_gradients() {
+        for d in [
+            dims(1, 1, 1, 1, 1),
+            dims(2, 2, 5, 4, 3),
+            dims(1, 3, 7, 9, 5),
+        ] {
+            let (width, scale) = (d.width(), 2.0 / (d.head_dim as f32).sqrt());
+            let (q, kv) = (
+                randn(d.batch * d.queries * width, 1),
+                randn(d.batch * d.keys * 2 * width, 2),
+            );
+            let grad = randn(q.len(), 3);
+            let (q64, kv64, grad64) = (widen(&q), widen(&kv), widen(&grad));
+            let loss = |q: &[f64], kv: &[f64]| -> f64 {
+                let half = |from: usize| -> Vec<f64> {
+                    kv.chunks(2 * width)
+                        .flat_map(|row| row[from..from + width].to_vec())
+                        .collect()
+                };
+                let out = reference::forward(d, q, &half(0), &half(width), scale.into());
+                out.iter().zip(&grad64).map(|(o, g)| o * g).sum()
+            };
+            let want_q = numeric_gradient(&q64, |q| loss(q, &kv64));
+            let want_kv = numeric_gradient(&kv64, |kv| loss(&q64, kv));
+            for isa in Isa::available() {
+                let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
+                backward_with(
+                    isa,
+                    d,
+                    Rows {
+                        data: &q,
+                        stride: width,
+                    },
+                    Rows {
+                        data: &kv,
+                        stride: 2 * width,
+                    },
+                    Rows::columns(&kv, 2 * width, width),
+                    &grad,
+                    scale,
+                    &mut dq,
+                    &mut dkv,
+                );
+                if d.keys > 1 {
+                    compare(&dq, &want_q, 1e-5, &format!("dq {} {d:?}", isa.name()));
+                }
+                compare(&dkv, &want_kv, 1e-5, &format!("dkv {} {d:?}", isa.name()));
+            }
+        }
+    }
+
+    /// Many blocks and parts give what one query at a time gives.
+    #[test]
+    fn backward_over_many_blocks_equals_backward_row_by_row() {
+        let d = dims(2, 2, 700, 33, 5);
+        let width = d.width();
+        let (q, kv, grad) = (
+            randn(d.batch * d.queries * width, 1),
+            randn(d.batch * d.keys * 2 * width, 2),
+            randn(d.batch * d.queries * width, 3),
+        );
+        let run = |d: Dims, q: &[f32], kv: &[f32], grad: &[f32]| {
+            let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
+            let rows = |from| Rows::columns(kv, 2 * width, from);
+            backward(
+                d,
+                Rows {
+                    data: q,
+                    stride: width,
+                },
+                rows(0),
+                rows(width),
+                grad,
+                0.7,
+                &mut dq,
+                &mut dkv,
+            );
+            (dq, dkv)
+        };
+        let (dq, dkv) = run(d, &q, &kv, &grad);
+        let (mut want_q, mut want_kv) = (Vec::new(), vec![0.0; dkv.len()]);
+        for n in 0..d.batch * d.queries {
+            let (row, b) = (n * width..(n + 1) * width, n / d.queries);
+            let part = b * d.keys * 2 * width..(b + 1) * d.keys * 2 * width;
+            let (dq, dkv) = run(
+                dims(1, 2, 1, 33, 5),
+                &q[row.clone()],
+                &kv[part.clone()],
+                &grad[row],
+            );
+            want_q.extend(widen(&dq));
+            want_kv[part]
+                .iter_mut()
+                .zip(&dkv)
+                .for_each(|(a, &b)| *a += f64::from(b));
+        }
+        compare(&dq, &want_q, 1e-6, "dq");
+        compare(&dkv, &want_kv, 1e-5, "dkv");
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let d = dims(1, 2, 300, 70, 8);
+        let (q, kv, grad) = (randn(300 * 16, 1), randn(70 * 32, 2), randn(300 * 16, 3));
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("a pool");
+            pool.install(|| {
+                let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
+                let rows = |from| Rows::columns(&kv, 32, from);
+                backward(
+                    d,
+                    Rows {
+                        data: &q,
+                        stride: 16,
+                    },
+                    rows(0),
+                    rows(16),
+                    &grad,
+                    0.5,
+                    &mut dq,
+                    &mut dkv,
+                );
+                (dq, dkv)
+            })
+        };
+        assert!(run(1) == run(3));
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let d = dims(1, 1, 2, 3, 1);
+        let mut out = [0.0; 2];
+        let (q, k, v) = ([1e4, -1e4], [1e4, 0.0, -1e4], [1.0, 2.0, 3.0]);
+        let rows = |data| Rows { data, stride: 1 };
+        forward(d, rows(&q), rows(&k), rows(&v), 1.0, &mut out);
+        assert_eq!(out, [1.0, 3.0]);
+    }
+}

@@ -1,0 +1,131 @@
+//! GELU in its erf form (Hendrycks and Gimpel, 2016, arXiv 1606.08415):
+//! gelu(x) = x·Φ(x) = x/2·(1 + erf(x/√2)), with dgelu/dx = Φ(x) + x·φ(x).
+
+use rayon::prelude::*;
+
+use crate::isa::{Isa, dispatch};
+use crate::math::{erf, exp};
+
+/// Elements that one task works on: large enough to hide the cost of a task,
+/// small enough to stay in the second-level cache.
+const GRAIN: usize = 16 * 1024;
+
+const FRAC_1_SQRT_TAU: f32 = 0.398_942_3;
+
+/// out = gelu(x), element by element. Within 1e-6·(1 + |x|) of the exact value.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn forward(x: &[f32], out: &mut [f32]) {
+    forward_with(Isa::best(), x, out);
+}
+
+/// [`forward`] with a given instruction set.
+pub fn forward_with(isa: Isa, x: &[f32], out: &mut [f32]) {
+    assert_eq!(
+        x.len(),
+        out.len(),
+        "gelu: input and output differ in length"
+    );
+    x.par_chunks(GRAIN)
+        .zip(out.par_chunks_mut(GRAIN))
+        .for_each(|(x, out)| dispatch!(isa, forward_chunk(x: &[f32], out: &mut [f32])));
+}
+
+/// dx = grad · (Φ(x) + x·φ(x)), element by element.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn backward(x: &[f32], grad: &[f32], dx: &mut [f32]) {
+    backward_with(Isa::best(), x, grad, dx);
+}
+
+/// [`backward`] with a given instruction set.
+pub fn backward_with(isa: Isa, x: &[f32], grad: &[f32], dx: &mut [f32]) {
+    assert_eq!(
+        x.len(),
+        dx.len(),
+        "gelu: input and gradient differ in length"
+    );
+    assert_eq!(grad.len(), dx.len(), "gelu: gradients differ in length");
+    x.par_chunks(GRAIN)
+        .zip(grad.par_chunks(GRAIN))
+        .zip(dx.par_chunks_mut(GRAIN))
+        .for_each(|((x, grad), dx)| {
+            dispatch!(isa, backward_chunk(x: &[f32], grad: &[f32], dx: &mut [f32]));
+        });
+}
+
+#[inline(always)]
+fn forward_chunk<const FMA: bool>(x: &[f32], out: &mut [f32]) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = 0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+    }
+}
+
+#[inline(always)]
+fn backward_chunk<const FMA: bool>(x: &[f32], grad: &[f32], dx: &mut [f32]) {
+    for ((dx, &x), &grad) in dx.iter_mut().zip(x).zip(grad) {
+        let cdf = 0.5 * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+        let pdf = FRAC_1_SQRT_TAU * exp::<FMA>(-0.5 * x * x);
+        *dx = grad * (cdf + x * pdf);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{compare, randn};
+
+    /// Φ(x) by Simpson's rule over the density, and φ(x): no erf involved.
+    fn cdf_pdf(x: f64) -> (f64, f64) {
+        let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
+        let n = 400;
+        let h = x / f64::from(n);
+        let sum: f64 = (0..n)
+            .map(|i| {
+                let a = h * f64::from(i);
+                (density(a) + 4.0 * density(a + h / 2.0) + density(a + h)) * h / 6.0
+            })
+            .sum();
+        (0.5 + sum, density(x))
+    }
+
+    #[test]
+    fn both_directions_equal_the_integral_of_the_density() {
+        for n in [0, 1, 31, 33, 4099] {
+            let x: Vec<f32> = randn(n, 1).iter().map(|v| v * 2.5).collect();
+            let grad = randn(n, 2);
+            let exact: Vec<(f64, f64)> = x.iter().map(|&x| cdf_pdf(x.into())).collect();
+            let y: Vec<f64> = x
+                .iter()
+                .zip(&exact)
+                .map(|(&x, e)| f64::from(x) * e.0)
+                .collect();
+            let dx: Vec<f64> = x
+                .iter()
+                .zip(&exact)
+                .zip(&grad)
+                .map(|((&x, e), &g)| f64::from(g) * (e.0 + f64::from(x) * e.1))
+                .collect();
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; n];
+                forward_with(isa, &x, &mut out);
+                compare(&out, &y, 5e-7, isa.name());
+                backward_with(isa, &x, &grad, &mut out);
+                compare(&out, &dx, 5e-7, isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn special_values() {
+        let x = [f32::INFINITY, -1e30, -0.0, 1e30, f32::NAN];
+        for isa in Isa::available() {
+            let mut y = [0.0; 5];
+            forward_with(isa, &x, &mut y);
+            assert_eq!(y[..4], [f32::INFINITY, 0.0, 0.0, 1e30], "{}", isa.name());
+            assert!(y[4].is_nan());
+        }
+    }
+}

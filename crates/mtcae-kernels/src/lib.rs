@@ -1,0 +1,30 @@
+//! The numeric kernels of MTCAE-DFER, over plain slices.
+//!
+//! Each file is one kernel: its public function, vectorised and threaded; the
+//! readable scalar twin in `f64` that defines what it computes (`reference`);
+//! and the tests that hold the one against the other. Nothing here knows a
+//! tensor library or a model; `mtcae-nn` wraps the kernels as differentiable
+//! operations.
+//!
+//! | kernel | computes |
+//! |---|---|
+//! | [`attention`] | softmax(Q·Kᵀ·scale)·V for every head, and its backward, without the N×M matrix |
+//! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
+//! | [`gelu`] | GELU in its erf form, and its backward |
+//! | [`matrix`] | strided matrix views and their product |
+//!
+//! All matrices are row-major `f32`. Work is split over rayon's current pool,
+//! and how it is split never depends on the number of threads, so that results
+//! are equal to the bit whatever the pool's size.
+//!
+//! Instruction sets are chosen once per process by [`isa::Isa::best`].
+
+pub mod attention;
+pub mod gelu;
+pub mod isa;
+pub mod layer_norm;
+pub mod math;
+pub mod matrix;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,81 @@
+//! Multi-head attention with packed projections.
+//!
+//! The key has no bias: softmax over the keys is invariant to a shift of all
+//! logits of a query, so a key bias would change nothing and get no gradient.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, Linear, Module, VarBuilder};
+
+use crate::linear::{linear, linear_no_bias};
+use crate::ops;
+
+/// Self attention over one packed projection (VideoMAE's block).
+#[derive(Clone, Debug)]
+pub struct SelfAttention {
+    qkv: Linear,
+    q_bias: Tensor,
+    v_bias: Tensor,
+    proj: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    /// `qkv.weight` (3D, D) with rows q, k, v; `q_bias` and `v_bias` (D); `proj`
+    /// (D, D) with bias, below `vb`. The head dimension is D/`heads`.
+    pub fn new(width: usize, heads: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        if heads == 0 || !width.is_multiple_of(heads) {
+            candle_core::bail!("{heads} heads do not divide the width {width}");
+        }
+        Ok(Self {
+            qkv: linear_no_bias(width, 3 * width, vb.pp("qkv"))?,
+            q_bias: vb.get_with_hints(width, "q_bias", Init::Const(0.0))?,
+            v_bias: vb.get_with_hints(width, "v_bias", Init::Const(0.0))?,
+            proj: linear(width, width, vb.pp("proj"))?,
+            heads,
+        })
+    }
+}
+
+impl Module for SelfAttention {
+    /// (B, N, D) → (B, N, D).
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let bias = Tensor::cat(&[&self.q_bias, &self.v_bias.zeros_like()?, &self.v_bias], 0)?;
+        let qkv = self.qkv.forward(x)?.broadcast_add(&bias)?;
+        self.proj.forward(&ops::self_attention(&qkv, self.heads)?)
+    }
+}
+
+/// Cross attention: queries from one sequence, keys and values from another.
+/// The head dimension is free and need not divide the width.
+#[derive(Clone, Debug)]
+pub struct CrossAttention {
+    q: Linear,
+    kv: Linear,
+    v_bias: Tensor,
+    proj: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
+    /// With w = `width`, H = `heads` and d = `head_dim`: `q` (H·d, w) with bias;
+    /// `kv.weight` (2·H·d, w) with rows k, v; `v_bias` (H·d); `proj` (w, H·d) with
+    /// bias, below `vb`.
+    pub fn new(width: usize, heads: usize, head_dim: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let inner = heads * head_dim;
+        Ok(Self {
+            q: linear(width, inner, vb.pp("q"))?,
+            kv: linear_no_bias(width, 2 * inner, vb.pp("kv"))?,
+            v_bias: vb.get_with_hints(inner, "v_bias", Init::Const(0.0))?,
+            proj: linear(inner, width, vb.pp("proj"))?,
+            heads,
+        })
+    }
+
+    /// Queries of `y` (B, N, w) over keys and values of `x` (B, M, w) → (B, N, w).
+    pub fn forward(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let bias = Tensor::cat(&[&self.v_bias.zeros_like()?, &self.v_bias], 0)?;
+        let kv = self.kv.forward(x)?.broadcast_add(&bias)?;
+        self.proj
+            .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
+    }
+}

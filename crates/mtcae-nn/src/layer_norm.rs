@@ -1,0 +1,32 @@
+//! LayerNorm with a backward and two-pass statistics.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use crate::ops;
+
+/// y = (x − μ)/√(σ² + ε)·γ + β over the last dimension.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    gamma: Tensor,
+    beta: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `weight` (γ) and `bias` (β), both (D), below `vb`.
+    pub fn new(width: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            gamma: vb.get_with_hints(width, "weight", Init::Const(1.0))?,
+            beta: vb.get_with_hints(width, "bias", Init::Const(0.0))?,
+            eps,
+        })
+    }
+}
+
+impl Module for LayerNorm {
+    /// (…, D) → (…, D).
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(x, &self.gamma, &self.beta, self.eps)
+    }
+}

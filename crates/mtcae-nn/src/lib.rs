@@ -1,0 +1,42 @@
+//! What Candle lacks for training and running video transformers.
+//!
+//! - [`ops`]: the kernels of `mtcae-kernels` as Candle operations, each with a
+//!   backward. Candle's own fused softmax and LayerNorm have none and cut the
+//!   gradient without an error.
+//! - The layers made of them: [`LayerNorm`], [`Mlp`], [`SelfAttention`],
+//!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
+//! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
+//!   and where named intermediates are recorded.
+//! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
+//!   loading that reports every missing, unexpected and wrongly shaped tensor.
+//!
+//! No model is known here. Shapes are written `(B, N, D)`: batch, tokens,
+//! channels.
+
+mod attention;
+mod drop_path;
+mod layer_norm;
+mod linear;
+mod mlp;
+pub mod ops;
+pub mod params;
+mod pass;
+mod position;
+mod tube;
+pub mod weights;
+
+pub use attention::{CrossAttention, SelfAttention};
+pub use candle_core;
+pub use candle_nn::VarBuilder;
+pub use drop_path::DropPath;
+pub use layer_norm::LayerNorm;
+pub use linear::{Linear, linear, linear_no_bias};
+pub use mlp::Mlp;
+pub use params::ParamStore;
+pub use pass::Pass;
+pub use position::sin_cos_table;
+pub use tube::TubeEmbedding;
+
+/// Weights are drawn from a normal distribution of this standard deviation,
+/// truncated at two of them; biases start at 0 (VideoMAE's initialisation).
+pub const INIT_STD: f64 = 0.02;

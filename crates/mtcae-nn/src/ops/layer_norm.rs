@@ -1,0 +1,102 @@
+//! LayerNorm on `mtcae_kernels::layer_norm`.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use mtcae_kernels::layer_norm;
+
+use super::slice;
+
+/// LayerNorm of x (…, D) with γ and β (D) → (…, D).
+pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<Tensor> {
+    let width = x.dims().last().copied().unwrap_or(0);
+    if width == 0 || gamma.dims() != [width] || beta.dims() != [width] {
+        candle_core::bail!(
+            "layer_norm: x {:?} needs gamma and beta of shape [{width}], not {:?} and {:?}",
+            x.dims(),
+            gamma.dims(),
+            beta.dims()
+        );
+    }
+    let op = LayerNorm { eps: eps as f32 };
+    x.contiguous()?
+        .apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+}
+
+struct LayerNorm {
+    eps: f32,
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gamma: &CpuStorage,
+        lg: &Layout,
+        beta: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = slice(self.name(), x, lx)?;
+        let (gamma, beta) = (
+            slice(self.name(), gamma, lg)?,
+            slice(self.name(), beta, lb)?,
+        );
+        let mut out = vec![0.0; x.len()];
+        layer_norm::forward(x, gamma, beta, self.eps, &mut out);
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        _beta: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let op = LayerNormBackward { eps: self.eps };
+        let packed = x.apply_op3_no_bwd(gamma, &grad.contiguous()?, &op)?;
+        let (n, d) = (x.elem_count(), gamma.elem_count());
+        Ok((
+            Some(packed.narrow(0, 0, n)?.reshape(x.shape())?),
+            Some(packed.narrow(0, n, d)?),
+            Some(packed.narrow(0, n + d, d)?),
+        ))
+    }
+}
+
+/// (dx ‖ dγ ‖ dβ) as one flat tensor.
+struct LayerNormBackward {
+    eps: f32,
+}
+
+impl CustomOp3 for LayerNormBackward {
+    fn name(&self) -> &'static str {
+        "layer-norm-backward"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gamma: &CpuStorage,
+        lg: &Layout,
+        grad: &CpuStorage,
+        lgrad: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = slice(self.name(), x, lx)?;
+        let (gamma, grad) = (
+            slice(self.name(), gamma, lg)?,
+            slice(self.name(), grad, lgrad)?,
+        );
+        let mut packed = vec![0.0; x.len() + 2 * gamma.len()];
+        let (dx, params) = packed.split_at_mut(x.len());
+        let (dgamma, dbeta) = params.split_at_mut(gamma.len());
+        layer_norm::backward(x, gamma, grad, self.eps, dx, dgamma, dbeta);
+        let shape = Shape::from(packed.len());
+        Ok((CpuStorage::F32(packed), shape))
+    }
+}

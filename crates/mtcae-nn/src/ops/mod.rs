@@ -1,0 +1,33 @@
+//! The kernels as Candle operations with a backward.
+//!
+//! An operation records a graph only when one of its inputs tracks one, so the
+//! same call serves training and inference. Backward kernels are operations of
+//! their own; where one gives several gradients, they come packed in one flat
+//! tensor, because a Candle operation has exactly one output.
+//!
+//! On the CPU all operations take `f32`; other types are an error.
+
+mod attention;
+mod gelu;
+mod layer_norm;
+
+use candle_core::{CpuStorage, Layout, Result};
+
+pub use attention::{cross_attention, self_attention};
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+
+/// The elements of a contiguous operand.
+fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!(
+            "{op}: operand of shape {:?} is not contiguous",
+            layout.shape()
+        );
+    };
+    let CpuStorage::F32(data) = storage else {
+        use candle_core::backend::BackendStorage;
+        candle_core::bail!("{op}: the CPU kernel takes f32, not {:?}", storage.dtype());
+    };
+    Ok(&data[start..end])
+}
