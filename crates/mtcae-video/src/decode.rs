@@ -327,7 +327,7 @@ fn sequential(
     for _ in 0..2 {
         let mut warnings = base.clone();
         let mut inside = Vec::new();
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(!scan.timed);
         let mut pump = Pump::new(video.decoder()?);
         let mut tape = Tape::new(scan);
         let mut at = 0;

@@ -21,14 +21,20 @@ pub struct Decoded {
 pub struct Clock {
     next: u64,
     last: Option<f64>,
+    /// Packets without time stamps (AVI with B-frames): the decoder's guesses
+    /// may start late, so that times count from the first frame.
+    pub untimed: bool,
+    origin: f64,
     faults: Faults,
 }
 
 impl Clock {
-    pub fn new() -> Self {
+    pub fn new(untimed: bool) -> Self {
         Self {
             next: 0,
             last: None,
+            untimed,
+            origin: 0.0,
             faults: Faults::default(),
         }
     }
@@ -49,7 +55,11 @@ impl Clock {
         };
         let index = self.next;
         self.next += 1;
-        let known = frame.pts().map(|p| video.time_of(p));
+        let mut known = frame.pts().map(|p| video.time_of(p));
+        if self.untimed && index == 0 {
+            self.origin = known.unwrap_or(0.0);
+        }
+        known = known.map(|t| t - self.origin);
         let time = match (known, self.last) {
             (Some(t), None) => t,
             (Some(t), Some(last)) if t > last => t,
@@ -95,7 +105,7 @@ impl Sequence {
         video.rewind()?;
         Ok(Self {
             pump: Pump::new(video.decoder()?),
-            clock: Clock::new(),
+            clock: Clock::new(false),
             drained: false,
             warnings: video.info.warnings.clone(),
         })
@@ -114,7 +124,10 @@ impl Sequence {
                 return Ok(None);
             }
             match self.read(video)? {
-                Some(packet) => self.pump.push(&packet, false),
+                Some(packet) => {
+                    self.clock.untimed |= packet.pts().is_none();
+                    self.pump.push(&packet, false);
+                }
                 None => {
                     self.pump.drain();
                     self.drained = true;

@@ -21,12 +21,25 @@ struct Tools {
 }
 
 thread_local! {
-    static TOOLS: RefCell<Tools> = RefCell::new(Tools {
+    static TOOLS: RefCell<Vec<Tools>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs with this thread's scratch. Taken out while in use: the resizer runs
+/// on rayon, which may start another frame on this thread while one waits.
+fn with_tools<R>(work: impl FnOnce(&mut Tools) -> R) -> R {
+    let mut tools = TOOLS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Tools {
         converter: Converter::new(),
         resizer: FrameResizer::default(),
         rgb: Vec::new(),
         small: Vec::new(),
     });
+    let result = work(&mut tools);
+    TOOLS.with_borrow_mut(|list| {
+        if list.len() < 2 {
+            list.push(tools);
+        }
+    });
+    result
 }
 
 /// What is wrong: the frame, or the request.
@@ -67,7 +80,7 @@ pub fn shrink(
     };
     let bytes = size.0 as usize * size.1 as usize * 3;
     let mut out = vec![0; bytes];
-    TOOLS.with_borrow_mut(|tools| {
+    with_tools(|tools| {
         tools
             .converter
             .rgb(frame, &mut tools.rgb)
@@ -111,7 +124,7 @@ pub fn shrink_all(
 pub fn full(frame: &Frame, info: &VideoInfo) -> Result<(Array3<u8>, Geometry), String> {
     let source = geometry(frame, info);
     let mut rgb = Vec::new();
-    TOOLS.with_borrow_mut(|tools| tools.converter.rgb(frame, &mut rgb))?;
+    with_tools(|tools| tools.converter.rgb(frame, &mut rgb))?;
     if source.orientation != Orientation::default() {
         let mut turned = vec![0; rgb.len()];
         orient(

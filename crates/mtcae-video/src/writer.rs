@@ -46,7 +46,7 @@ impl WriterOptions {
 }
 
 /// Writes RGB frames as H.264 (else MPEG-4 part 2), BT.709 limited range,
-/// 4:2:0, into mp4, mov, mkv or avi by the file's extension.
+/// 4:2:0, into mp4, mov or mkv by the file's extension.
 ///
 /// Everything goes to a temporary file beside the target, which takes the
 /// target's name when [`ClipWriter::finish`] succeeds; dropped before, nothing
@@ -76,7 +76,6 @@ fn container(path: &Path) -> Option<&'static CStr> {
         "mp4" | "m4v" => c"mp4",
         "mov" => c"mov",
         "mkv" => c"matroska",
-        "avi" => c"avi",
         _ => return None,
     })
 }
@@ -94,7 +93,7 @@ impl ClipWriter {
             reason,
         };
         let container = container(&target)
-            .ok_or_else(|| fail("the file's extension must be mp4, m4v, mov, mkv or avi".into()))?;
+            .ok_or_else(|| fail("the file's extension must be mp4, m4v, mov or mkv".into()))?;
         let (w, h) = (options.width, options.height);
         if w == 0 || h == 0 || w > 16_384 || h > 16_384 {
             return Err(fail(format!(

@@ -29,7 +29,7 @@ fn write(path: &std::path::Path, w: usize, h: usize, n: usize, encoder: Option<&
 #[test]
 fn round_trip_in_every_container() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["a.mp4", "b.mov", "c.mkv", "d.avi"] {
+    for name in ["a.mp4", "b.mov", "c.mkv"] {
         let path = dir.path().join(name);
         let encoder = write(&path, 64, 48, 30, None);
         assert!(["libx264", "libopenh264", "mpeg4"].contains(&encoder.as_str()));
@@ -56,8 +56,8 @@ fn round_trip_in_every_container() {
             assert!(mean < 4.0, "{name} frame {index}: {mean}");
         }
     }
-    // Nothing but the four files is left.
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    // Nothing but the three files is left.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
 #[test]

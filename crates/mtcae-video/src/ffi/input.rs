@@ -224,7 +224,9 @@ impl Input {
             );
             let video = |s: &*mut ffi::AVStream| {
                 // Read as an integer: a newer library may know more kinds.
-                (&raw const (*(**s).codecpar).codec_type).cast::<i32>().read()
+                (&raw const (*(**s).codecpar).codec_type)
+                    .cast::<i32>()
+                    .read()
                     == ffi::AVMediaType::AVMEDIA_TYPE_VIDEO as i32
             };
             let cover =
