@@ -166,11 +166,17 @@ impl Sequence {
 
 /// The error of a video of which nothing decodes.
 pub fn no_frames(video: &Video, warnings: &[Warning]) -> Error {
+    let mut reason = warnings
+        .iter()
+        .find(|w| matches!(w, Warning::DecodeError { .. } | Warning::ReadError { .. }))
+        .map_or_else(|| "the stream is empty".into(), ToString::to_string);
+    if video.info.geometry.width == 0 {
+        // The decoder refuses sizes over the limit before it tells them.
+        let limit = video.options.max_pixels;
+        reason += &format!("; no size is known: it is damaged or over the limit of {limit} pixels");
+    }
     Error::NoFrames {
         path: video.path.clone(),
-        reason: warnings
-            .iter()
-            .find(|w| matches!(w, Warning::DecodeError { .. } | Warning::ReadError { .. }))
-            .map_or_else(|| "the stream is empty".into(), ToString::to_string),
+        reason,
     }
 }

@@ -285,7 +285,12 @@ impl Converter {
                     super::reason(code)
                 ));
             }
-            let full = source.range == RANGE_FULL || name.starts_with("yuvj");
+            // Grey is full range to swscale, whatever the tag (FFmpeg's own
+            // encoders write it so).
+            let full = source.range == RANGE_FULL
+                || ["yuvj", "gray", "ya8", "ya16"]
+                    .iter()
+                    .any(|p| name.starts_with(p));
             let coefficients = ffi::sws_getCoefficients(table(source.matrix));
             // Fails for sources without a matrix (RGB, palette): not needed there.
             let _ = ffi::sws_setColorspaceDetails(

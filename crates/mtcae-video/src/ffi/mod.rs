@@ -2,6 +2,7 @@
 //! (I/O, demuxer, decoder, converter, muxer) so that nothing outside holds a
 //! raw pointer.
 
+use std::ffi::CStr;
 use std::sync::Once;
 
 use ffmpeg_next::ffi;
@@ -14,8 +15,13 @@ pub mod output;
 
 /// FFmpeg's text for an error code.
 pub fn reason(code: i32) -> String {
-    // `Error: From<c_int>` of ffmpeg-next asks av_strerror.
-    ffmpeg_next::Error::from(code).to_string()
+    let mut text = [0u8; 128];
+    // SAFETY: the buffer's length is given; the text is NUL-terminated within.
+    unsafe { ffi::av_strerror(code, text.as_mut_ptr().cast(), text.len()) };
+    CStr::from_bytes_until_nul(&text).map_or_else(
+        |_| format!("error {code}"),
+        |t| t.to_string_lossy().into_owned(),
+    )
 }
 
 /// Sets FFmpeg's log to quiet, once per process: libraries never print.
