@@ -1,6 +1,7 @@
 //! Bad files: one clear line that names the file, no panic, nothing opened
 //! but the named file. Damaged ones are made here from good ones.
 #![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Frames, counts and times against PyAV's; colours against computed charts;
 //! turned pictures against OpenCV's. Numbers: fixtures/video/make.py.
 #![cfg(feature = "ffmpeg")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
 
 mod common;
 
