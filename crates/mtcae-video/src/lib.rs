@@ -55,6 +55,8 @@ mod sampling;
 mod tubes;
 
 #[cfg(feature = "ffmpeg")]
+mod ahead;
+#[cfg(feature = "ffmpeg")]
 mod decode;
 #[cfg(feature = "ffmpeg")]
 mod ffi;
