@@ -1,7 +1,11 @@
 //! Frames, counts and times against PyAV's; colours against computed charts;
 //! turned pictures against OpenCV's. Numbers: fixtures/video/make.py.
 #![cfg(feature = "ffmpeg")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside #[test]"
+)]
 
 mod common;
 
@@ -23,7 +27,7 @@ fn frames_counts_and_times_are_pyavs() {
         let mut n = 0;
         let mut worst = 0.0f64;
         let mut late = 0.0f64;
-        while let Some(frame) = frames.next() {
+        for frame in frames.by_ref() {
             let frame = frame.unwrap();
             assert_eq!(frame.index, n);
             if let Some(t) = entry["times"].get(n as usize) {
