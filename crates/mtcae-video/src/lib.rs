@@ -89,6 +89,8 @@ mod sequence;
 #[cfg(feature = "ffmpeg")]
 mod shrink;
 #[cfg(feature = "ffmpeg")]
+mod tape;
+#[cfg(feature = "ffmpeg")]
 mod video;
 #[cfg(feature = "ffmpeg")]
 mod windows;
