@@ -63,7 +63,7 @@ impl TubeShape {
     pub fn grid(&self, shape: [usize; 4]) -> Result<[usize; 3], TubeError> {
         let [t, h, w, c] = shape;
         let (tt, p) = (self.tubelet, self.patch);
-        let whole = |n: usize, d: usize| d > 0 && n > 0 && n % d == 0;
+        let whole = |n: usize, d: usize| d > 0 && n > 0 && n.is_multiple_of(d);
         if c == 3 && whole(t, tt) && whole(h, p) && whole(w, p) {
             Ok([t / tt, h / p, w / p])
         } else {

@@ -162,7 +162,7 @@ impl ClipWriter {
             )));
         }
         let ticks = (time * f64::from(TICKS)).round();
-        if !(ticks.abs() < 1e15) || self.last.is_some_and(|l| ticks as i64 <= l) {
+        if ticks.is_nan() || ticks.abs() >= 1e15 || self.last.is_some_and(|l| ticks as i64 <= l) {
             return Err(self.fail(format!(
                 "a frame at {time} s after one at {:?} s; times must grow",
                 self.last.map(|l| l as f64 / f64::from(TICKS))

@@ -61,10 +61,12 @@ impl FileIo {
             if writable {
                 // Set afterwards and through a transmute: the callback's buffer
                 // became const in FFmpeg 7, which changes nothing in the ABI.
-                (*context).write_packet = Some(std::mem::transmute::<
+                #[allow(clippy::useless_transmute, reason = "of the same type before FFmpeg 7")]
+                let callback = std::mem::transmute::<
                     unsafe extern "C" fn(*mut c_void, *mut u8, c_int) -> c_int,
                     _,
-                >(write));
+                >(write);
+                (*context).write_packet = Some(callback);
             }
             Some(Self { context, state })
         }

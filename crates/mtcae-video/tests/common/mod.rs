@@ -1,5 +1,5 @@
 //! The fixtures and their manifest.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::PathBuf;
 
