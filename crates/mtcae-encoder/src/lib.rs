@@ -25,6 +25,7 @@ mod error;
 mod hugging_face;
 mod json;
 mod names;
+mod pickle;
 mod preprocessing;
 mod renamed;
 mod source;
