@@ -194,17 +194,26 @@ mod online {
             let config = fetch.file("config.json").map_err(failed)?;
             // All other files are of the same commit.
             fetch.commit = commit_of(&config);
-            let preprocessor = fetch.optional("preprocessor_config.json").map_err(failed)?;
-            for weights in ["model.safetensors", "pytorch_model.bin"] {
-                if let Some(weights) = fetch.optional(weights).map_err(failed)? {
-                    return Ok(Files {
-                        weights,
-                        config: Some(config),
-                        preprocessor,
-                    });
+            let names = ["model.safetensors", "pytorch_model.bin"];
+            let mut weights = names.iter().find_map(|name| fetch.cached(name));
+            let preprocessor = match fetch.optional("preprocessor_config.json") {
+                // Some models have none; one that is cached must open offline.
+                Err(HubFault::Offline { .. }) if weights.is_some() => None,
+                other => other.map_err(failed)?,
+            };
+            for name in names {
+                if weights.is_none() {
+                    weights = fetch.optional(name).map_err(failed)?;
                 }
             }
-            Err(failed(HubFault::NoWeights))
+            match weights {
+                Some(weights) => Ok(Files {
+                    weights,
+                    config: Some(config),
+                    preprocessor,
+                }),
+                None => Err(failed(HubFault::NoWeights)),
+            }
         }
     }
 
@@ -227,12 +236,15 @@ mod online {
             Repo::with_revision(self.model.to_owned(), RepoType::Model, revision.to_owned())
         }
 
+        /// A file in the cache, of the commit that the others are of.
+        fn cached(&self, file: &str) -> Option<PathBuf> {
+            let path = self.cache.repo(self.repo(self.revision)).get(file)?;
+            let of_commit = self.commit.is_none() || commit_of(&path) == self.commit;
+            of_commit.then_some(path)
+        }
+
         fn file(&mut self, file: &str) -> Result<PathBuf, HubFault> {
-            let cached = self.cache.repo(self.repo(self.revision)).get(file);
-            if let Some(path) = cached.filter(|path| {
-                let commit = self.commit.as_deref();
-                commit.is_none() || commit_of(path).as_deref() == commit
-            }) {
+            if let Some(path) = self.cached(file) {
                 return Ok(path);
             }
             let revision = self.commit.as_deref().unwrap_or(self.revision);
