@@ -12,6 +12,7 @@ use mtcae_nn::weights::{self, Mapped, Source, load_strict};
 use crate::hugging_face::MARLIN_EPS;
 use crate::json::Fields;
 use crate::names::Layout;
+use crate::pickle::TorchFile;
 use crate::renamed::Renamed;
 use crate::source::Shards;
 use crate::{Config, Encoder, Error, Position, Preprocessing, Spelling};
@@ -264,6 +265,22 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
             "this is a Git LFS pointer, not the file it stands for; fetch it with `git lfs pull`",
+        );
+    }
+    if start.starts_with(b"PK\x03\x04") {
+        let mut file = TorchFile::open(path)?;
+        let skipped = std::mem::take(&mut file.skipped);
+        return Ok(Opened {
+            source: Box::new(file),
+            skipped,
+        });
+    }
+    // A pickle's opcode PROTO. A safetensors file may begin with these bytes too, but
+    // then has the brace of its header behind 8 bytes of length.
+    if matches!(start[..], [0x80, 2..=5, ..]) && start.get(8) != Some(&b'{') {
+        return refuse(
+            "this is a pickle in PyTorch's format before 1.6 (no zip); save it again with \
+             torch.save(torch.load(path, map_location=\"cpu\"), path) in a newer PyTorch",
         );
     }
     Ok(Opened {

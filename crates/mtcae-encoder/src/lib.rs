@@ -17,14 +17,17 @@
 //! - [`Config`]: the sizes, as presets and from Hugging Face's `config.json`.
 //! - [`Encoder`]: the model, for inference and in training.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
+//! - [`open_named`]: the same by `hub:ORG/NAME`.
 
 mod checkpoint;
 mod config;
 mod encoder;
 mod error;
+mod hub;
 mod hugging_face;
 mod json;
 mod names;
+mod pickle;
 mod preprocessing;
 mod renamed;
 mod source;
@@ -35,6 +38,9 @@ pub use checkpoint::{Checkpoint, Overrides, open, open_with};
 pub use config::{Config, Position};
 pub use encoder::Encoder;
 pub use error::{Error, HubFault};
+#[cfg(feature = "hub")]
+pub use hub::Hub;
+pub use hub::{HubName, Progress, open_named};
 pub use mtcae_nn::candle_core;
 pub use names::Spelling;
 pub use preprocessing::{Preprocessing, Resize};

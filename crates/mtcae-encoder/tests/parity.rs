@@ -14,7 +14,7 @@ use mtcae_testing::{Fixture, assert_close, deviation, fixtures};
 const TOLERANCE: f64 = 1e-5;
 
 /// Every checkpoint: file or folder, file of expectations, spelling.
-const CHECKPOINTS: [(&str, &str, Spelling); 10] = [
+const CHECKPOINTS: [(&str, &str, Spelling); 17] = [
     ("hf-old", "hf", Spelling::HuggingFace),
     ("hf-bare", "hf", Spelling::HuggingFace),
     ("hf-state-dict", "hf", Spelling::HuggingFace),
@@ -23,6 +23,17 @@ const CHECKPOINTS: [(&str, &str, Spelling); 10] = [
     ("hf-eps", "hf-eps", Spelling::HuggingFace),
     ("hf-finetuned", "hf-finetuned", Spelling::HuggingFace),
     ("hf-finetuned-old", "hf-finetuned", Spelling::HuggingFace),
+    ("hf-bin", "hf", Spelling::HuggingFace),
+    ("videomae-pretrain.pth", "videomae", Spelling::VideoMae),
+    ("videomae-pretrain-args.pth", "videomae", Spelling::VideoMae),
+    (
+        "videomae-finetune.pth",
+        "videomae-finetune",
+        Spelling::VideoMae,
+    ),
+    ("marlin-encoder.pt", "marlin", Spelling::Marlin),
+    ("marlin.pt", "marlin", Spelling::Marlin),
+    ("marlin.ckpt", "marlin", Spelling::Marlin),
     ("marlin-hf", "marlin", Spelling::Marlin),
     ("weights.safetensors", "videomae", Spelling::Own),
 ];
