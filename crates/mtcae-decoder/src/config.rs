@@ -1,0 +1,204 @@
+//! Everything needed to build a decoder.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// One of the six structures of the paper's ablation (section IV.B.3, Fig. 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Structure {
+    /// 1: no decoder; mean over the tokens of F, one linear layer, for the last
+    /// task alone.
+    SingleTask,
+    /// 2: an MLP decoder of its own for each task.
+    SeparateMlp,
+    /// 3: a ViT decoder of its own for each task.
+    SeparateVit,
+    /// 4: a shared MLP decoder, then an MLP decoder for each task.
+    SharedMlp,
+    /// 5: a shared ViT decoder, then a ViT decoder for each task.
+    SharedVit,
+    /// 6: ViT decoders in cascade; each task starts from the one before.
+    Cascade,
+}
+
+impl Structure {
+    /// All six, in the paper's order.
+    pub const ALL: [Self; 6] = [
+        Self::SingleTask,
+        Self::SeparateMlp,
+        Self::SeparateVit,
+        Self::SharedMlp,
+        Self::SharedVit,
+        Self::Cascade,
+    ];
+
+    /// Whether its decoders attend to F.
+    pub fn attends(self) -> bool {
+        matches!(self, Self::SeparateVit | Self::SharedVit | Self::Cascade)
+    }
+}
+
+/// How K and V come from F.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KvOrder {
+    /// X_t = Norm_t(Dense_t(F)): Algorithm 1, line 2.
+    #[default]
+    DenseNorm,
+    /// X_t = Dense_t(Norm(F)) with one norm for all tasks: the authors' flow chart.
+    NormDense,
+}
+
+/// One task: its name and how many numbers its head gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Unique; letters, digits, `_` and `-`. It names the task's tensors.
+    pub name: String,
+    /// Outputs of the head.
+    pub outputs: usize,
+}
+
+impl Task {
+    /// A task with `outputs` numbers.
+    pub fn new(name: impl Into<String>, outputs: usize) -> Self {
+        Self {
+            name: name.into(),
+            outputs,
+        }
+    }
+}
+
+/// A decoder for features of any encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// D: channels of the encoder's features F.
+    pub features: usize,
+    /// w: channels of the local features Y; 512 in the paper.
+    pub width: usize,
+    /// L: layers of each decoder; 5 in the paper.
+    pub depth: usize,
+    /// Attention heads; 3 in the paper.
+    pub heads: usize,
+    /// Channels of one head. Unpublished; free of the width, which 3 does not
+    /// divide. 176 is 512/3 rounded up to a multiple of 16.
+    pub head_dim: usize,
+    /// Hidden channels of the MLP as a multiple of the width.
+    pub mlp_ratio: f64,
+    /// ε of every LayerNorm.
+    pub eps: f64,
+    /// Which of the six structures.
+    pub structure: Structure,
+    /// How K and V come from F.
+    #[serde(default)]
+    pub kv_order: KvOrder,
+    /// One set of weights for all layers of a decoder: Algorithm 1 read literally
+    /// as a recursion.
+    #[serde(default)]
+    pub share_layers: bool,
+    /// In training, the probability of dropping a residual branch of the last
+    /// layer; it grows linearly from 0 in the first.
+    #[serde(default)]
+    pub drop_path: f64,
+    /// The tasks, in the order of the cascade.
+    pub tasks: Vec<Task>,
+}
+
+impl Config {
+    /// The paper's cascade over features of D = `features` channels: width 512,
+    /// five layers, three heads.
+    pub fn cascade(features: usize, tasks: Vec<Task>) -> Self {
+        Self {
+            features,
+            width: 512,
+            depth: 5,
+            heads: 3,
+            head_dim: 176,
+            mlp_ratio: 4.0,
+            eps: 1e-6,
+            structure: Structure::Cascade,
+            kv_order: KvOrder::DenseNorm,
+            share_layers: false,
+            drop_path: 0.0,
+            tasks,
+        }
+    }
+
+    /// Hidden channels of the MLP.
+    pub fn hidden(&self) -> usize {
+        (self.width as f64 * self.mlp_ratio) as usize
+    }
+
+    /// The tasks that the structure has heads for: all, or the last one alone.
+    pub fn active_tasks(&self) -> &[Task] {
+        match self.structure {
+            Structure::SingleTask => &self.tasks[self.tasks.len().saturating_sub(1)..],
+            _ => &self.tasks,
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first field at fault.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fault = |field, reason: String| Err(Error::Config { field, reason });
+        for (field, value) in [
+            ("features", self.features),
+            ("width", self.width),
+            ("depth", self.depth),
+            ("heads", self.heads),
+            ("head_dim", self.head_dim),
+            (
+                "mlp_ratio",
+                if self.mlp_ratio.is_finite() {
+                    self.hidden()
+                } else {
+                    0
+                },
+            ),
+            ("tasks", self.tasks.len()),
+        ] {
+            if value == 0 {
+                return fault(field, "must be at least 1".to_owned());
+            }
+        }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return fault("eps", format!("must be positive, not {}", self.eps));
+        }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return fault(
+                "drop_path",
+                format!("must be in [0, 1), not {}", self.drop_path),
+            );
+        }
+        if self.kv_order == KvOrder::NormDense && !self.structure.attends() {
+            return fault(
+                "kv_order",
+                "norm-dense needs a structure with ViT decoders".to_owned(),
+            );
+        }
+        let mut seen = BTreeSet::new();
+        for task in &self.tasks {
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if task.name.is_empty() || !task.name.chars().all(legal) {
+                return fault(
+                    "tasks",
+                    format!("{:?} is no name of letters, digits, '_' and '-'", task.name),
+                );
+            }
+            if task.outputs == 0 {
+                return fault("tasks", format!("{} has no outputs", task.name));
+            }
+            if !seen.insert(&task.name) {
+                return fault("tasks", format!("{} is listed twice", task.name));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! What can go wrong in the decoder.
+
+/// What can go wrong in the decoder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the configuration cannot be used.
+    #[error("decoder config: {field}: {reason}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// The features are not those the decoder was built for.
+    #[error("the decoder takes features of shape (B, N, {width}), not {found:?}")]
+    Features {
+        /// D of the configuration.
+        width: usize,
+        /// The shape given.
+        found: Vec<usize>,
+    },
+    /// A tensor operation or the parameters failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

@@ -1,0 +1,43 @@
+//! Task heads.
+
+use candle_core::{Module, Result, Tensor};
+use mtcae_nn::{LayerNorm, Linear, VarBuilder, linear};
+
+use crate::Config;
+
+/// FC(Pool(Norm(Y))): equations 7 to 9. The pool is the mean over tokens.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Absent in the single-task structure, whose head is the linear layer alone.
+    norm: Option<LayerNorm>,
+    fc: Linear,
+}
+
+impl Head {
+    /// A head on local features: `norm` (w) and `fc` (outputs, w) below `vb`.
+    pub fn new(cfg: &Config, outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            norm: Some(LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?),
+            fc: linear(cfg.width, outputs, vb.pp("fc"))?,
+        })
+    }
+
+    /// A head on F itself: `fc` (outputs, D) below `vb`.
+    pub fn of_features(cfg: &Config, outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            norm: None,
+            fc: linear(cfg.features, outputs, vb.pp("fc"))?,
+        })
+    }
+}
+
+impl Module for Head {
+    /// (B, N, w) → (B, outputs).
+    fn forward(&self, y: &Tensor) -> Result<Tensor> {
+        let y = match &self.norm {
+            Some(norm) => norm.forward(y)?,
+            None => y.clone(),
+        };
+        self.fc.forward(&y.mean(1)?)
+    }
+}

@@ -1,0 +1,58 @@
+//! One layer of a decoder.
+
+use candle_core::{Module, Result, Tensor};
+use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Pass, VarBuilder};
+
+use crate::Config;
+
+/// Lines 4 to 8 of Algorithm 1: attention to the stage's constant X, then the MLP.
+#[derive(Clone, Debug)]
+pub struct VitLayer {
+    norm1: LayerNorm,
+    attn: CrossAttention,
+    mlp: MlpLayer,
+}
+
+impl VitLayer {
+    /// `norm1`, `attn`, `norm2` and `mlp` below `vb`.
+    pub fn new(cfg: &Config, drop_path: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            norm1: LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm1"))?,
+            attn: CrossAttention::new(cfg.width, cfg.heads, cfg.head_dim, vb.pp("attn"))?,
+            mlp: MlpLayer::new(cfg, drop_path, vb)?,
+        })
+    }
+
+    /// Y (B, N, w) and X (B, M, w) → Y (B, N, w).
+    pub fn forward(&self, y: &Tensor, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let q = self.norm1.forward(y)?;
+        let z = self.attn.forward(&q, x)?;
+        let y = (y + self.mlp.drop_path.forward(&z, pass)?)?;
+        self.mlp.forward(&y, pass)
+    }
+}
+
+/// Lines 7 and 8 alone: Y + MLP(Norm(Y)). The layer of the MLP decoders.
+#[derive(Clone, Debug)]
+pub struct MlpLayer {
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path: DropPath,
+}
+
+impl MlpLayer {
+    /// `norm2` and `mlp` below `vb`.
+    pub fn new(cfg: &Config, drop_path: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            norm2: LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm2"))?,
+            mlp: Mlp::new(cfg.width, cfg.hidden(), vb.pp("mlp"))?,
+            drop_path: DropPath::new(drop_path)?,
+        })
+    }
+
+    /// (B, N, w) → (B, N, w).
+    pub fn forward(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let z = self.mlp.forward(&self.norm2.forward(y)?)?;
+        y + self.drop_path.forward(&z, pass)?
+    }
+}

@@ -1,0 +1,117 @@
+//! One decoder: a stage of the cascade, a task's own, or the shared one.
+
+use candle_core::{Module, Result, Tensor};
+use mtcae_nn::{LayerNorm, Linear, Pass, VarBuilder, linear};
+
+use crate::{Config, KvOrder, MlpLayer, VitLayer};
+
+/// Algorithm 1: X = Norm(Dense(F)) once, then L layers of attention to it.
+#[derive(Clone, Debug)]
+pub struct VitDecoder {
+    dense: Linear,
+    /// Absent in the order norm-dense, where F comes normalised.
+    norm: Option<LayerNorm>,
+    layers: Vec<VitLayer>,
+    depth: usize,
+}
+
+impl VitDecoder {
+    /// `dense`, `norm` (dense-norm only) and `layers.{l}` below `vb`.
+    pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
+        let norm = match cfg.kv_order {
+            KvOrder::DenseNorm => Some(LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?),
+            KvOrder::NormDense => None,
+        };
+        Ok(Self {
+            dense: linear(cfg.features, cfg.width, vb.pp("dense"))?,
+            norm,
+            layers: layers(cfg, vb.pp("layers"), VitLayer::new)?,
+            depth: cfg.depth,
+        })
+    }
+
+    /// Local features Y (B, N, w) from those of the stage before, or from
+    /// Dense(F) itself where there is none, and global features F (B, N, D).
+    ///
+    /// `t` is the place in the cascade that intermediates are named by.
+    pub fn forward(
+        &self,
+        y: Option<&Tensor>,
+        f: &Tensor,
+        t: usize,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let dense = self.dense.forward(f)?;
+        let x = match &self.norm {
+            Some(norm) => norm.forward(&dense)?,
+            None => dense.clone(),
+        };
+        pass.record(|| format!("X{t}"), &x);
+        let mut y = y.unwrap_or(&dense).clone();
+        for l in 0..self.depth {
+            y = self.layers[l % self.layers.len()].forward(&y, &x, pass)?;
+            pass.record(|| format!("Y{t}.layers.{l}"), &y);
+        }
+        pass.record(|| format!("Y{t}"), &y);
+        Ok(y)
+    }
+}
+
+/// The ViT decoder with its attention taken out, for the ablation.
+#[derive(Clone, Debug)]
+pub struct MlpDecoder {
+    /// Absent where Y comes from a shared decoder.
+    dense: Option<Linear>,
+    layers: Vec<MlpLayer>,
+    depth: usize,
+}
+
+impl MlpDecoder {
+    /// A decoder of F: `dense` and `layers.{l}` below `vb`.
+    pub fn of_features(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
+        let dense = Some(linear(cfg.features, cfg.width, vb.pp("dense"))?);
+        Ok(Self {
+            dense,
+            ..Self::of_local(cfg, vb)?
+        })
+    }
+
+    /// A decoder of local features: `layers.{l}` below `vb`.
+    pub fn of_local(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
+        let layers = layers(cfg, vb.pp("layers"), MlpLayer::new)?;
+        Ok(Self {
+            dense: None,
+            layers,
+            depth: cfg.depth,
+        })
+    }
+
+    /// F (B, N, D) or, without a dense layer, Y (B, N, w) → Y (B, N, w).
+    ///
+    /// `t` is the task's place in the list, which intermediates are named by.
+    pub fn forward(&self, input: &Tensor, t: usize, pass: &mut Pass) -> Result<Tensor> {
+        let mut y = match &self.dense {
+            Some(dense) => dense.forward(input)?,
+            None => input.clone(),
+        };
+        for l in 0..self.depth {
+            y = self.layers[l % self.layers.len()].forward(&y, pass)?;
+            pass.record(|| format!("Y{t}.layers.{l}"), &y);
+        }
+        pass.record(|| format!("Y{t}"), &y);
+        Ok(y)
+    }
+}
+
+/// The distinct layers of a decoder, with drop path growing linearly over them.
+fn layers<'a, L>(
+    cfg: &Config,
+    vb: VarBuilder<'a>,
+    new: impl Fn(&Config, f64, VarBuilder<'a>) -> Result<L>,
+) -> Result<Vec<L>> {
+    let distinct = if cfg.share_layers { 1 } else { cfg.depth };
+    let last = distinct.saturating_sub(1).max(1) as f64;
+    (0..distinct)
+        .map(|l| new(cfg, cfg.drop_path * l as f64 / last, vb.pp(l)))
+        .collect()
+}

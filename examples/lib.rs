@@ -1,0 +1,121 @@
+//! What the example programs share: devices by name, checkpoints by name,
+//! progress bars, and how an error is said.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mtcae_dfer::Device;
+use mtcae_dfer::model::encoder::hub;
+
+/// The demo clip and checkpoint, which lie in the repository.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo")
+}
+
+/// `cpu` or `cuda:N`.
+///
+/// # Errors
+/// When the name is none of these, or there is no such device. There is no
+/// fallback to another.
+pub fn device(name: &str) -> Result<Device, String> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let ordinal = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+    let Some(ordinal) = ordinal else {
+        return Err(format!("device {name:?} is neither `cpu` nor `cuda:N`"));
+    };
+    Device::new_cuda(ordinal).map_err(|e| format!("device {name}: {}", one_line(&e)))
+}
+
+/// A folder, or the local copy of a `hub:ORG/NAME[@REVISION]`, fetched if need be.
+///
+/// # Errors
+/// What the hub reports.
+pub fn checkpoint(name: &str, quiet: bool) -> Result<PathBuf, Box<dyn Error>> {
+    if !name.starts_with("hub:") {
+        return Ok(PathBuf::from(name));
+    }
+    let bars = Bars::new(quiet);
+    let mut bar: Option<(String, ProgressBar)> = None;
+    let folder = hub::fetch(name, &mut |step| {
+        let is_new = bar.as_ref().is_none_or(|(file, _)| *file != step.file);
+        if is_new {
+            bar = Some((step.file.to_owned(), bars.bytes(step.file, step.total)));
+        }
+        if let Some((_, bar)) = &bar {
+            bar.set_position(step.done);
+        }
+    })?;
+    Ok(folder)
+}
+
+/// Progress bars on stderr, or none.
+#[derive(Clone, Copy)]
+pub struct Bars {
+    quiet: bool,
+}
+
+impl Bars {
+    /// Bars unless `quiet`; where stderr is no terminal, nothing is drawn.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A bar over `total` items.
+    pub fn items(self, what: &str, total: u64) -> ProgressBar {
+        self.bar(
+            total,
+            &format!("{what} {{bar:30}} {{pos}}/{{len}}  {{eta}} left  {{msg}}"),
+        )
+    }
+
+    /// A bar over seconds of video; a spinner where the length is not known.
+    pub fn seconds(self, what: &str, total: Option<f64>) -> ProgressBar {
+        match total {
+            Some(t) => self.bar(
+                t.ceil() as u64,
+                &format!("{what} {{bar:30}} {{pos}}/{{len}} s of video  {{eta}} left"),
+            ),
+            None => self.bar(0, &format!("{what} {{spinner}} {{pos}} s of video")),
+        }
+    }
+
+    /// A bar over bytes.
+    pub fn bytes(self, what: &str, total: u64) -> ProgressBar {
+        self.bar(
+            total,
+            &format!(
+                "{what} {{bar:30}} {{bytes}}/{{total_bytes}}  {{bytes_per_sec}}  {{eta}} left"
+            ),
+        )
+    }
+
+    fn bar(self, total: u64, template: &str) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// An error and its causes on one line, each said once.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
