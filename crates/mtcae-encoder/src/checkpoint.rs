@@ -1,6 +1,7 @@
 //! Opening checkpoints of every known kind.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -175,6 +176,16 @@ impl Overrides {
     }
 }
 
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("origin", &self.view.origin())
+            .field("spelling", &self.spelling)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Checkpoint {
     /// The encoder's tensors under the names of [`Config::tensors`], read from the
     /// file when they are asked for. Tensors that are neither the encoder's nor
@@ -282,6 +293,10 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
             "this is a pickle in PyTorch's format before 1.6 (no zip); save it again with \
              torch.save(torch.load(path, map_location=\"cpu\"), path) in a newer PyTorch",
         );
+    }
+    let is_safetensors = path.extension().is_some_and(|e| e == "safetensors");
+    if !is_safetensors && start.get(8) != Some(&b'{') {
+        return refuse("it is neither a zip that torch.save wrote nor a safetensors file");
     }
     Ok(Opened {
         source: Box::new(Mapped::open(path)?),

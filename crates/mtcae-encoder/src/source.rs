@@ -125,3 +125,26 @@ impl Source for Shards {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mtcae_nn::candle_core::DType;
+    use mtcae_nn::weights::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn below_a_prefix_is_what_bears_it() {
+        let ones = |n: usize| Tensor::ones(n, DType::F32, &Device::Cpu).expect("ones");
+        let whole = InMemory::new(
+            "a map",
+            [("encoder.a".to_owned(), ones(2)), ("a".to_owned(), ones(3))],
+        );
+        let below = Below::new(&whole, "encoder.");
+        assert_eq!(below.names(), ["a"]);
+        assert_eq!(below.shape("a"), Some(vec![2]));
+        assert_eq!(below.load("a", &Device::Cpu).expect("a").dims(), [2]);
+        let error = below.load("b", &Device::Cpu).expect_err("gone").to_string();
+        assert!(error.contains("encoder.b"), "{error}");
+    }
+}

@@ -1,6 +1,9 @@
 //! Bad input: one clear line that names the file and the fault, and no panic; and
 //! nothing that is left out of a file is left out silently.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

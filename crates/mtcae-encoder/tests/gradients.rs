@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
 use mtcae_encoder::{Config, Encoder, Position};
 use mtcae_nn::{ParamStore, Pass, sin_cos_table};
-use mtcae_testing::{Fixture, assert_close, without_gradient};
+use mtcae_testing::{Fixture, assert_close, deviation, without_gradient};
 
 /// A gradient sums over 72 tokens of 2 clips in f32 after two peaked softmaxes;
 /// each step rounds at 6e-8, and their sums cancel. The project asks for 1e-4.
@@ -77,6 +77,7 @@ fn every_gradient_is_pytorchs() {
         let grad = grads.get(&var).expect("a gradient");
         match want.get(name.trim_start_matches("encoder.")) {
             Some(want) => {
+                println!("{name}: {:.1e}", deviation(grad, want));
                 assert_close(&name, grad, want, TOLERANCE);
                 compared += 1;
             }

@@ -102,7 +102,7 @@ fn fetch(hub: &Hub, seen: &mut Vec<(String, u64, u64)>) -> Result<Checkpoint, Er
 }
 
 fn fault(result: Result<Checkpoint, Error>) -> HubFault {
-    let error = result.err().expect("an error");
+    let error = result.expect_err("an error");
     let text = error.to_string();
     assert!(
         text.starts_with("hub:a/b: ") && !text.contains('\n'),

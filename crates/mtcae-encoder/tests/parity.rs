@@ -75,6 +75,9 @@ fn every_spelling_gives_pytorchs_intermediates() {
         let trace = trace(&encoder, expected.get("input.video"));
         let want = expected.below("trace.");
         assert_eq!(trace.len(), want.len(), "{name}");
+        let off = |(entry, got): &(String, Tensor)| deviation(got, &want[entry]);
+        let worst = trace.iter().map(off).fold(0.0, f64::max);
+        println!("{name}: worst {worst:.1e}");
         for (entry, got) in &trace {
             assert_close(&format!("{name}: {entry}"), got, &want[entry], TOLERANCE);
         }
@@ -95,4 +98,45 @@ fn clips_and_tubes_give_the_same() {
     );
     let run = encoder.run(&tubes, &mut Pass::inference()).expect("run");
     assert_eq!(deviation(&by_tubes, &run), 0.0);
+}
+
+/// The original's names in safetensors below another prefix, as conversions of
+/// fine-tuned checkpoints come.
+#[test]
+fn the_original_spelling_comes_in_safetensors_too() {
+    let expected = Fixture::load("checkpoints/expected-videomae-finetune.safetensors");
+    let original = checkpoint("videomae-finetune.pth");
+    let tensors: Vec<(String, Tensor)> = original
+        .config
+        .tensors()
+        .into_iter()
+        .map(|(name, _)| {
+            let tensor = original.source().load(&name, &Device::Cpu).expect("read");
+            let tensor = match name.as_str() {
+                "patch_embed.proj.weight" => tensor.reshape((16, 3, 2, 16, 16)).expect("a kernel"),
+                _ => tensor,
+            };
+            (format!("backbone.{name}"), tensor)
+        })
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("finetuned.safetensors");
+    let named = tensors.iter().map(|(n, t)| (n.as_str(), t));
+    mtcae_nn::weights::save(&path, named, [].into()).expect("saved");
+    let checkpoint = open_with(&path, &tiny()).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(checkpoint.spelling, Spelling::VideoMae);
+    let encoder = checkpoint.load(&Device::Cpu).expect("loaded");
+    let features = encoder.forward(expected.get("input.video")).expect("F");
+    assert_close("F", &features, expected.get("trace.F"), TOLERANCE);
+}
+
+#[test]
+fn the_position_table_is_transformers() {
+    let expected = Fixture::load("checkpoints/expected-hf.safetensors");
+    let table = mtcae_nn::sin_cos_table(1568, 384, &Device::Cpu).expect("a table");
+    for (name, first) in [("pos.first8", 0), ("pos.last8", 1560)] {
+        let rows = table.narrow(0, first, 8).expect("rows");
+        // Both round an angle's sine in f64 to f32: at most the last bit differs.
+        assert_close(name, &rows, expected.get(name), 1.2e-7);
+    }
 }
