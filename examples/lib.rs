@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mtcae_dfer::Device;
-use mtcae_dfer::model::encoder::hub;
+use mtcae_dfer::model::encoder::{HubName, fetch_folder};
 
-/// The demo clip and checkpoint, which lie in the repository.
+/// The demo clip and checkpoint, which lie in the repository; relative to the
+/// current folder where it is the repository's.
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/demo")
+    let relative = Path::new("fixtures/demo");
+    match Path::new(env!("CARGO_MANIFEST_DIR")).parent() {
+        Some(root) if std::env::current_dir().is_ok_and(|here| here != root) => root.join(relative),
+        _ => relative.to_owned(),
+    }
 }
 
 /// `cpu` or `cuda:N`.
@@ -35,21 +40,43 @@ pub fn device(name: &str) -> Result<Device, String> {
 /// # Errors
 /// What the hub reports.
 pub fn checkpoint(name: &str, quiet: bool) -> Result<PathBuf, Box<dyn Error>> {
-    if !name.starts_with("hub:") {
+    if !HubName::is_meant(name) {
         return Ok(PathBuf::from(name));
     }
-    let bars = Bars::new(quiet);
-    let mut bar: Option<(String, ProgressBar)> = None;
-    let folder = hub::fetch(name, &mut |step| {
-        let is_new = bar.as_ref().is_none_or(|(file, _)| *file != step.file);
-        if is_new {
-            bar = Some((step.file.to_owned(), bars.bytes(step.file, step.total)));
+    let mut download = Download::new(quiet);
+    Ok(fetch_folder(name, &mut |file, done, total| {
+        download.step(file, done, total)
+    })?)
+}
+
+/// A bar for each file of a download.
+pub struct Download {
+    bars: Bars,
+    current: Option<(String, ProgressBar)>,
+}
+
+impl Download {
+    /// Bars unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            bars: Bars::new(quiet),
+            current: None,
         }
-        if let Some((_, bar)) = &bar {
-            bar.set_position(step.done);
-        }
-    })?;
-    Ok(folder)
+    }
+
+    /// `done` of `total` bytes of a file have arrived.
+    pub fn step(&mut self, file: &str, done: u64, total: u64) {
+        let bar = match &self.current {
+            Some((name, bar)) if name == file => bar,
+            _ => {
+                &self
+                    .current
+                    .insert((file.to_owned(), self.bars.bytes(file, total)))
+                    .1
+            }
+        };
+        bar.set_position(done);
+    }
 }
 
 /// Progress bars on stderr, or none.

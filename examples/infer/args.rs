@@ -45,8 +45,8 @@ pub struct Args {
     pub device: String,
 
     /// Threads for decoding and computing [default: all cores].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024).map(usize::from))]
-    pub threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 
     /// Write the input clip and every named intermediate of one video there.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]

@@ -66,7 +66,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     };
     let mut pipeline = Pipeline::load(&folder, &device)?;
     if let Some(threads) = args.threads {
-        pipeline = pipeline.with_threads(threads)?;
+        pipeline = pipeline.with_threads(threads.into())?;
     }
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;

@@ -8,12 +8,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::{Config as EncoderConfig, open};
+use mtcae_dfer::model::encoder::{Config as EncoderConfig, Overrides, open_named};
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
-use mtcae_examples::{checkpoint, one_line};
+use mtcae_examples::{Download, one_line};
 use mtcae_nn::ParamStore;
-use mtcae_nn::weights::Source;
 
 type Fault = Box<dyn std::error::Error>;
 
@@ -91,7 +90,10 @@ fn run(args: &Args) -> Result<(), Fault> {
     let encoder = match &args.encoder {
         None => random_encoder(args.size),
         Some(name) => {
-            let found = open(checkpoint(name, false)?)?;
+            let mut download = Download::new(false);
+            let found = open_named(name, &Overrides::default(), &mut |file, done, total| {
+                download.step(file, done, total);
+            })?;
             found.check()?;
             for (tensor, _) in found.config.tensors() {
                 store.set(
@@ -99,8 +101,11 @@ fn run(args: &Args) -> Result<(), Fault> {
                     &found.source().load(&tensor, &device)?,
                 )?;
             }
-            if let Some(given) = &found.preprocessing {
-                (preprocessing.mean, preprocessing.std) = (given.mean, given.std);
+            match &found.preprocessing {
+                Some(given) => (preprocessing.mean, preprocessing.std) = (given.mean, given.std),
+                None => eprintln!(
+                    "{name} does not say how it wants its pixels: ImageNet's mean and std are taken"
+                ),
             }
             if !found.ignored.is_empty() {
                 eprintln!(

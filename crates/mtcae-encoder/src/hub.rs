@@ -1,5 +1,7 @@
 //! Checkpoints by their name on the Hugging Face hub.
 
+use std::path::PathBuf;
+
 use crate::checkpoint::Files;
 use crate::{Checkpoint, Error, HubFault, Overrides};
 
@@ -87,6 +89,19 @@ pub fn open_named(
         return crate::open_with(name, overrides);
     }
     fetch(&HubName::parse(name)?, progress)?.open(overrides)
+}
+
+/// The local folder of `hub:ORG/NAME[@REVISION]`, downloaded if need be: its
+/// `config.json` and weights, whatever model they are of.
+///
+/// # Errors
+/// As [`open_named`], but the files are not looked into.
+pub fn fetch_folder(name: &str, progress: &mut Progress<'_>) -> Result<PathBuf, Error> {
+    let files = fetch(&HubName::parse(name)?, progress)?;
+    match files.weights.parent() {
+        Some(folder) => Ok(folder.to_owned()),
+        None => Ok(files.weights),
+    }
 }
 
 #[cfg(feature = "hub")]

@@ -40,7 +40,7 @@ pub use encoder::Encoder;
 pub use error::{Error, HubFault};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
-pub use hub::{HubName, Progress, open_named};
+pub use hub::{HubName, Progress, fetch_folder, open_named};
 pub use mtcae_nn::candle_core;
 pub use names::Spelling;
 pub use preprocessing::{Preprocessing, Resize};

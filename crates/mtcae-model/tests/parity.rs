@@ -109,7 +109,10 @@ fn every_structure_equals_pytorch() {
             let got = trace
                 .get(tensor)
                 .unwrap_or_else(|| panic!("{structure:?}: {tensor} is not traced"));
-            println!("{structure:?}: {tensor}: {:.1e}", mtcae_testing::deviation(got, want));
+            println!(
+                "{structure:?}: {tensor}: {:.1e}",
+                mtcae_testing::deviation(got, want)
+            );
             assert_close(&format!("{structure:?}: {tensor}"), got, want, FORWARD);
         }
     }
