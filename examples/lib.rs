@@ -44,9 +44,10 @@ pub fn checkpoint(name: &str, quiet: bool) -> Result<PathBuf, Box<dyn Error>> {
         return Ok(PathBuf::from(name));
     }
     let mut download = Download::new(quiet);
-    Ok(fetch_folder(name, &mut |file, done, total| {
-        download.step(file, done, total)
-    })?)
+    let folder = fetch_folder(name, &mut |file, done, total| {
+        download.step(file, done, total);
+    })?;
+    Ok(folder)
 }
 
 /// A bar for each file of a download.

@@ -38,7 +38,7 @@ fn tubes(c: &mut Criterion) {
                 TubeShape::default(),
                 &mut out,
             )
-            .expect("tubes")
+            .expect("tubes");
         });
     });
     group.finish();

@@ -27,7 +27,7 @@ pub fn write(
 ) -> Result<(), Fault> {
     match (kind, answer) {
         (Kind::Png, Answer::Clip(prediction)) => {
-            save_png(path, &sheet(prediction, video, pipeline)?)?
+            save_png(path, &sheet(prediction, video, pipeline)?)?;
         }
         (Kind::Png, Answer::Windows(timeline)) => save_png(path, &course(timeline)?)?,
         (Kind::Mp4, _) => film(path, answer, video, bars)?,

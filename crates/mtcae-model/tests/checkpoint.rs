@@ -92,7 +92,8 @@ fn probabilities_sum_to_one_even_for_huge_logits() {
 
 #[test]
 fn faults_name_the_file_and_the_field() {
-    let edits: [(&str, fn(&mut serde_json::Value), &str); 9] = [
+    type Edit = fn(&mut serde_json::Value);
+    let edits: [(&str, Edit, &str); 9] = [
         ("format", |j| j["format"] = "other".into(), "format"),
         ("version", |j| j["version"] = 2.into(), "version"),
         (
@@ -103,12 +104,8 @@ fn faults_name_the_file_and_the_field() {
         (
             "missing field",
             |j| {
-                drop(
-                    j["decoder"]
-                        .as_object_mut()
-                        .expect("an object")
-                        .remove("depth"),
-                )
+                let decoder = j["decoder"].as_object_mut().expect("an object");
+                decoder.remove("depth");
             },
             "depth",
         ),

@@ -185,10 +185,8 @@ impl SimpleBackend for Strict<'_> {
                 }
             },
             Some(found) => {
-                state
-                    .faults
-                    .misshapen
-                    .push((name.to_owned(), shape.dims().to_vec(), found))
+                let fault = (name.to_owned(), shape.dims().to_vec(), found);
+                state.faults.misshapen.push(fault);
             }
             None => state.faults.missing.push(name.to_owned()),
         }
