@@ -1,6 +1,11 @@
 //! What the example programs share: devices by name, checkpoints by name,
 //! progress bars, and how an error is said.
 
+/// The README's examples, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
