@@ -36,9 +36,14 @@ struct Args {
     #[arg(long, default_value = "large", conflicts_with = "encoder")]
     size: Size,
 
-    /// Which of the paper's six structures.
+    /// Heads of an --encoder that does not say: a bare file of no published width.
+    #[arg(long, value_name = "N", requires = "encoder")]
+    heads: Option<usize>,
+
+    /// Which of the paper's six structures: single-task, separate-mlp,
+    /// separate-vit, shared-mlp, shared-vit or cascade.
     #[arg(long, default_value = "cascade")]
-    structure: StructureName,
+    structure: Structure,
 
     /// Names of the expressions, in the order of the logits.
     #[arg(
@@ -63,16 +68,6 @@ enum Size {
     Huge,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum StructureName {
-    SingleTask,
-    SeparateMlp,
-    SeparateVit,
-    SharedMlp,
-    SharedVit,
-    Cascade,
-}
-
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,8 +85,12 @@ fn run(args: &Args) -> Result<(), Fault> {
     let encoder = match &args.encoder {
         None => random_encoder(args.size),
         Some(name) => {
+            let overrides = Overrides {
+                heads: args.heads,
+                ..Overrides::default()
+            };
             let mut download = Download::new(false);
-            let found = open_named(name, &Overrides::default(), &mut |file, done, total| {
+            let found = open_named(name, &overrides, &mut |file, done, total| {
                 download.step(file, done, total);
             })?;
             found.check()?;
@@ -116,17 +115,9 @@ fn run(args: &Args) -> Result<(), Fault> {
             found.config
         }
     };
-    let structure = match args.structure {
-        StructureName::SingleTask => Structure::SingleTask,
-        StructureName::SeparateMlp => Structure::SeparateMlp,
-        StructureName::SeparateVit => Structure::SeparateVit,
-        StructureName::SharedMlp => Structure::SharedMlp,
-        StructureName::SharedVit => Structure::SharedVit,
-        StructureName::Cascade => Structure::Cascade,
-    };
     let mut config = Config {
         preprocessing,
-        ..Config::new(encoder, structure, args.classes.clone())
+        ..Config::new(encoder, args.structure, args.classes.clone())
     };
     if args.encoder.is_none() && matches!(args.size, Size::Tiny) {
         config.decoder = DecoderConfig {

@@ -17,14 +17,6 @@ use mtcae_testing::{Fixture, assert_close, without_gradient};
 const FORWARD: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
 
-fn name(structure: Structure) -> String {
-    serde_json::to_value(structure)
-        .expect("json")
-        .as_str()
-        .expect("a name")
-        .to_owned()
-}
-
 /// Our config from the reference's, whose encoder uses transformers' words.
 fn config(fixture: &Fixture) -> Config {
     let json = fixture.config();
@@ -65,7 +57,7 @@ struct Case {
 
 fn case(structure: Structure) -> Case {
     let common = Fixture::load("model/encoder.safetensors");
-    let fixture = Fixture::load(&format!("model/{}.safetensors", name(structure)));
+    let fixture = Fixture::load(&format!("model/{}.safetensors", structure.name()));
     let weights: BTreeMap<String, Tensor> = common
         .below("weights.")
         .into_iter()
