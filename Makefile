@@ -32,7 +32,7 @@ downstream:     ## a crate outside the workspace that uses mtcae-decoder alone
 	scripts/downstream.sh
 
 package:        ## pack every publishable crate as it would be published, and build it
-	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --no-verify --allow-dirty
+	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --allow-dirty
 
 bench:          ## criterion benchmarks
 	$(CARGO) bench
