@@ -6,6 +6,8 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod inputs;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

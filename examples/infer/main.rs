@@ -8,7 +8,6 @@
 
 mod annotate;
 mod args;
-mod inputs;
 mod output;
 mod summary;
 
@@ -22,7 +21,7 @@ use mtcae_examples::{Bars, checkpoint, device, fixtures, one_line};
 use mtcae_nn::Pass;
 
 use args::{Args, Format};
-use inputs::Input;
+use mtcae_examples::inputs::{Input, expand};
 
 type Fault = Box<dyn std::error::Error>;
 
@@ -80,7 +79,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let inputs = if args.inputs.is_empty() {
         vec![Input::new(fixtures().join("portrait.mp4"))]
     } else {
-        inputs::expand(&args.inputs, &mut complain)
+        expand(&args.inputs, &mut complain)
     };
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());

@@ -10,7 +10,7 @@ use mtcae_dfer::{Device, Tensor, write_csv};
 use mtcae_nn::weights::{save, write_atomically};
 
 use crate::args::Format;
-use crate::inputs::Input;
+use mtcae_examples::inputs::Input;
 use crate::{Answer, Fault};
 
 /// What the results of each input are called: its name without the ending, with a

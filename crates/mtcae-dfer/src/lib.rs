@@ -36,6 +36,6 @@ pub use mtcae_video as video;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::Windowing;
 pub use pipeline::{Pipeline, Progress};
-pub use prediction::{ClassProbability, FaceBox, FramePrediction, Landmarks, Prediction};
+pub use prediction::{ClassProbability, Detection, FaceBox, FramePrediction, Landmarks, Prediction};
 pub use table::write_csv;
 pub use timeline::{Timeline, TimelinePoint};

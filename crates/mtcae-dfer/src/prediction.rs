@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Prediction {
     /// The file, where the clip came from one.
     pub file: Option<PathBuf>,
+    /// Number of the person, where several are told apart.
+    pub person: Option<u32>,
     /// Time of the first moment that the clip stands for, in seconds.
     pub start: f64,
     /// Time of the last moment that the clip stands for, in seconds.
@@ -51,6 +53,20 @@ pub struct FramePrediction {
     /// Five landmarks in pixels of the source. `None` where the model has no such
     /// task.
     pub landmarks: Option<Landmarks>,
+    /// The face that a detector found in this frame, where one was asked.
+    pub detected: Option<Detection>,
+}
+
+/// A detector's face, to hold the model's own against.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    /// The face, in pixels of the source.
+    pub face_box: FaceBox,
+    /// Five landmarks in pixels of the source.
+    pub landmarks: Landmarks,
+    /// Probability of being a face; 0 where it lies between two frames in which it
+    /// was found.
+    pub score: f32,
 }
 
 /// A face box in pixels of the source; x grows to the right, y downwards.
@@ -79,6 +95,20 @@ pub struct Landmarks {
     pub mouth_left: [f32; 2],
     /// Right corner of the mouth.
     pub mouth_right: [f32; 2],
+}
+
+impl From<[f32; 4]> for FaceBox {
+    /// From x1, y1, x2, y2.
+    fn from([x1, y1, x2, y2]: [f32; 4]) -> Self {
+        Self { x1, y1, x2, y2 }
+    }
+}
+
+impl From<[[f32; 2]; 5]> for Landmarks {
+    /// From the model's order, which is MTCNN's.
+    fn from([left_eye, right_eye, nose, mouth_left, mouth_right]: [[f32; 2]; 5]) -> Self {
+        Self { left_eye, right_eye, nose, mouth_left, mouth_right }
+    }
 }
 
 impl Landmarks {
@@ -121,19 +151,13 @@ impl Prediction {
                 FaceBox { x1, y1, x2, y2 }
             }),
             landmarks: raw.landmarks.as_ref().map(|landmarks| {
-                let [left_eye, right_eye, nose, mouth_left, mouth_right] =
-                    [0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1]));
-                Landmarks {
-                    left_eye,
-                    right_eye,
-                    nose,
-                    mouth_left,
-                    mouth_right,
-                }
+                Landmarks::from([0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1])))
             }),
+            detected: None,
         });
         let mut prediction = Self {
             file: None,
+            person: None,
             start: clip.times.first().copied().unwrap_or(0.0),
             end: clip.times.last().copied().unwrap_or(0.0),
             expression: String::new(),

@@ -2,12 +2,13 @@
 
 use std::io::{Result, Write};
 
-use crate::Prediction;
+use crate::{FaceBox, Landmarks, Prediction};
 
 /// Writes predictions of one model as CSV with a header: one row a sampled frame.
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
-/// of. Cells of tasks that the model does not have are empty.
+/// of. Cells of tasks that the model does not have are empty, as are those of a detector's
+/// face where none was asked or it found none.
 ///
 /// # Errors
 /// What the writer reports.
@@ -18,53 +19,55 @@ pub fn write_csv<'a>(
     let mut header = false;
     for prediction in predictions {
         if !header {
-            write!(out, "file,start,end,frame,time,expression,confidence")?;
-            for p in &prediction.probabilities {
-                write!(out, ",{}", field(&format!("p_{}", p.class)))?;
-            }
-            write!(out, ",box_x1,box_y1,box_x2,box_y2")?;
-            for point in ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"] {
-                write!(out, ",{point}_x,{point}_y")?;
-            }
-            writeln!(out)?;
+            writeln!(out, "{}", columns(prediction).join(","))?;
             header = true;
         }
-        let file = prediction
-            .file
-            .as_ref()
-            .map(|f| f.display().to_string())
-            .unwrap_or_default();
+        let file = prediction.file.as_ref().map(|f| f.display().to_string());
+        let start = [
+            field(&file.unwrap_or_default()),
+            prediction.person.map(|p| p.to_string()).unwrap_or_default(),
+            format!("{:.3}", prediction.start),
+            format!("{:.3}", prediction.end),
+        ];
+        let expression = [field(&prediction.expression), format!("{:.4}", prediction.confidence)];
+        let classes = prediction.probabilities.iter().map(|p| format!("{:.4}", p.probability));
         for frame in &prediction.frames {
-            write!(
-                out,
-                "{},{:.3},{:.3},{},{:.3},{},{:.4}",
-                field(&file),
-                prediction.start,
-                prediction.end,
-                frame.index,
-                frame.time,
-                field(&prediction.expression),
-                prediction.confidence
-            )?;
-            for p in &prediction.probabilities {
-                write!(out, ",{:.4}", p.probability)?;
-            }
-            match frame.face_box {
-                Some(b) => write!(out, ",{:.2},{:.2},{:.2},{:.2}", b.x1, b.y1, b.x2, b.y2)?,
-                None => write!(out, ",,,,")?,
-            }
-            match &frame.landmarks {
-                Some(landmarks) => {
-                    for [x, y] in landmarks.points() {
-                        write!(out, ",{x:.2},{y:.2}")?;
-                    }
-                }
-                None => write!(out, ",,,,,,,,,,")?,
-            }
-            writeln!(out)?;
+            let mut row: Vec<String> = start.to_vec();
+            row.extend([frame.index.to_string(), format!("{:.3}", frame.time)]);
+            row.extend(expression.clone());
+            row.extend(classes.clone());
+            let seen = &frame.detected;
+            face(&mut row, frame.face_box, frame.landmarks);
+            row.push(seen.map(|d| format!("{:.4}", d.score)).unwrap_or_default());
+            face(&mut row, seen.map(|d| d.face_box), seen.map(|d| d.landmarks));
+            writeln!(out, "{}", row.join(","))?;
         }
     }
     Ok(())
+}
+
+/// The header of a table of predictions like this one.
+fn columns(prediction: &Prediction) -> Vec<String> {
+    const FACE: [&str; 14] = [
+        "box_x1", "box_y1", "box_x2", "box_y2", "left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "nose_x",
+        "nose_y", "mouth_left_x", "mouth_left_y", "mouth_right_x", "mouth_right_y",
+    ];
+    let start = ["file", "person", "start", "end", "frame", "time", "expression", "confidence"];
+    let classes = prediction.probabilities.iter().map(|p| field(&format!("p_{}", p.class)));
+    let mut columns: Vec<String> = start.iter().map(ToString::to_string).chain(classes).collect();
+    columns.extend(FACE.iter().map(ToString::to_string));
+    columns.push("detected_score".to_owned());
+    columns.extend(FACE.iter().map(|column| format!("detected_{column}")));
+    columns
+}
+
+/// Fourteen cells of a face, empty where there is none.
+fn face(row: &mut Vec<String>, bounds: Option<FaceBox>, landmarks: Option<Landmarks>) {
+    let bounds = bounds.map(|b| [b.x1, b.y1, b.x2, b.y2]);
+    let points = landmarks.map(|l| l.points());
+    let cell = |v: Option<f32>| v.map(|v| format!("{v:.2}")).unwrap_or_default();
+    row.extend((0..4).map(|i| cell(bounds.map(|b| b[i]))));
+    row.extend((0..10).map(|i| cell(points.map(|p| p[i / 2][i % 2]))));
 }
 
 /// A cell, quoted where RFC 4180 asks for it.

@@ -83,6 +83,7 @@ mod tests {
         };
         Prediction {
             file: None,
+            person: None,
             start,
             end: start + length,
             expression: String::new(),

@@ -1,0 +1,105 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Face boxes and landmarks of videos, as a label file to train from.
+#[derive(Parser)]
+#[command(name = "label", version)]
+pub struct Args {
+    /// A dataset's folder, a manifest, or (with --dataset none) video and image
+    /// files, folders and glob patterns.
+    #[arg(required = true)]
+    pub inputs: Vec<String>,
+
+    /// What the input is.
+    #[arg(long, default_value = "none")]
+    pub dataset: Dataset,
+
+    /// The label file (JSON Lines). One that exists is never overwritten.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: PathBuf,
+
+    /// Where faces are looked for: in the model's 224x224 clip, as in the paper, or
+    /// in the source's own pixels.
+    #[arg(long, default_value = "model", value_name = "model|source")]
+    detect_at: At,
+
+    /// Label every N-th frame of the file instead of one clip of 16.
+    #[arg(long, value_name = "N", conflicts_with = "all_frames", value_parser = clap::value_parser!(u64).range(1..))]
+    every: Option<u64>,
+
+    /// Label every frame.
+    #[arg(long)]
+    all_frames: bool,
+
+    /// Go on with a label file that was begun.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Clips worked on at once.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// A contact sheet of each clip's labelled frames, into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub preview: Option<PathBuf>,
+
+    /// The labels as a table as well: one row a frame and face, in source pixels.
+    #[arg(long, value_name = "FILE.csv")]
+    pub csv: Option<PathBuf>,
+
+    /// Side of the smallest face looked for, in pixels.
+    #[arg(long, default_value_t = 20.0, value_name = "PIXELS")]
+    pub min_face: f64,
+
+    /// Names of a manifest's classes, in the order of their numbers.
+    #[arg(long, value_delimiter = ',', required_if_eq("dataset", "manifest"))]
+    pub classes: Vec<String>,
+
+    /// Assign the clips to this many subject-independent folds in place of the
+    /// published ones.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..))]
+    pub folds: Option<u16>,
+
+    /// Seed of --folds.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// No report, progress or summary; warnings and errors are still said.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// Whether faces are looked for in the source's own pixels.
+    pub fn at_source(&self) -> bool {
+        self.detect_at == At::Source
+    }
+
+    /// The distance of labelled frames, where it is not one clip of 16.
+    pub fn every(&self) -> Option<u64> {
+        if self.all_frames { Some(1) } else { self.every }
+    }
+}
+
+/// What the input is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dataset {
+    Ravdess,
+    CremaD,
+    Mead,
+    /// One folder a class.
+    Folder,
+    /// A CSV table of one's own.
+    Manifest,
+    /// Files that belong to no dataset.
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum At {
+    Model,
+    Source,
+}
