@@ -1,0 +1,226 @@
+//! What decoding gives: frames, their times, where they come from, and all
+//! that was not as it should be.
+
+use std::fmt;
+
+use ndarray::{Array2, Array4, ArrayView3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::Geometry;
+use crate::normalize::Normalization;
+use crate::tubes::{TubeError, TubeShape, pixels, tubes};
+
+/// Sampled, resized frames of a video.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    /// (T, H, W, 3), RGB, full range, upright.
+    pub frames: Array4<u8>,
+    /// Presentation time of each frame in seconds from the stream's first
+    /// frame.
+    pub times: Vec<f64>,
+    /// Number of each frame in the stream, in presentation order, from 0.
+    pub indices: Vec<u64>,
+    /// Size of the source and the part of it that the frames show.
+    pub source: Geometry,
+    /// What was dropped, guessed or sampled again; empty when all was well.
+    pub warnings: Vec<Warning>,
+}
+
+impl Clip {
+    /// Number of frames T.
+    pub fn len(&self) -> usize {
+        self.frames.len_of(Axis(0))
+    }
+
+    /// Whether there is no frame.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Frame `i`, (H, W, 3); `None` past the end.
+    pub fn frame(&self, i: usize) -> Option<ArrayView3<'_, u8>> {
+        (i < self.len()).then(|| self.frames.index_axis(Axis(0), i))
+    }
+
+    /// VideoMAE tubes (N, 1536): see [`tubes`].
+    ///
+    /// # Errors
+    /// [`TubeError::Shape`] when T is odd or the size no multiple of 16.
+    pub fn tubes(&self, normalization: &Normalization) -> Result<Array2<f32>, TubeError> {
+        tubes(self.frames.view(), normalization, TubeShape::default())
+    }
+
+    /// Normalised pixels (T, 3, H, W).
+    pub fn pixels(&self, normalization: &Normalization) -> Array4<f32> {
+        pixels(self.frames.view(), normalization)
+    }
+
+    /// Splits into clips of `count` frames (for multi-clip sampling); a
+    /// remainder makes a shorter last clip, and every part carries the
+    /// warnings.
+    pub fn split(&self, count: usize) -> Vec<Self> {
+        let count = count.max(1);
+        (0..self.len())
+            .step_by(count)
+            .map(|from| {
+                let to = (from + count).min(self.len());
+                Self {
+                    frames: self
+                        .frames
+                        .slice(ndarray::s![from..to, .., .., ..])
+                        .to_owned(),
+                    times: self.times[from..to].to_vec(),
+                    indices: self.indices[from..to].to_vec(),
+                    source: self.source,
+                    warnings: self.warnings.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Something about a video that a careful user should know. None of these
+/// stops the work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+#[non_exhaustive]
+pub enum Warning {
+    /// The decoder refused data; frames near it may be missing.
+    DecodeError {
+        /// Seconds from the start of the last good frame (or packet) before it.
+        time: f64,
+        /// How many times in a row up to the next good frame.
+        count: u64,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// A frame decoded with visible damage; it is kept.
+    CorruptFrame {
+        /// Frame number.
+        index: u64,
+        /// Seconds from the start.
+        time: f64,
+    },
+    /// The container broke off: what was read until then is used.
+    ReadError {
+        /// Seconds from the start of the last packet read.
+        time: f64,
+        /// The reader's reason.
+        reason: String,
+    },
+    /// Fewer frames decoded than the container announced; the sampling was
+    /// done again over those that did.
+    Resampled {
+        /// Frames the packets announced.
+        expected: u64,
+        /// Frames that decoded.
+        decoded: u64,
+    },
+    /// The stream does not say which matrix made its YCbCr; BT.601 is taken,
+    /// swscale's default (a BT.709 picture then has slightly wrong greens).
+    UnknownMatrix {
+        /// The pixel format.
+        format: String,
+    },
+    /// The stream names a matrix that swscale does not have; BT.709 or the
+    /// nearest is taken.
+    UnsupportedMatrix {
+        /// FFmpeg's name of the matrix.
+        matrix: String,
+    },
+    /// The picture's size changes within the stream; each frame is resized
+    /// from its own size.
+    SizeChange {
+        /// Frame number of the first frame of the new size.
+        index: u64,
+        /// Seconds from the start.
+        time: f64,
+        /// New coded width.
+        width: u32,
+        /// New coded height.
+        height: u32,
+    },
+    /// The stream has no (usable) time stamps; times are frame number over
+    /// frame rate.
+    GuessedTimes {
+        /// Frames per second used.
+        fps: f64,
+    },
+    /// The display matrix is not a multiple of 90°; it is ignored.
+    OddRotation,
+    /// The alpha channel is dropped; colours are as stored, not blended.
+    AlphaDropped,
+    /// There are several video streams; the best was taken.
+    SeveralStreams {
+        /// Stream used.
+        chosen: u32,
+        /// Number of video streams.
+        count: u32,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DecodeError {
+                time,
+                count,
+                reason,
+            } => write!(f, "{count} decode error(s) after {time:.3} s ({reason})"),
+            Self::CorruptFrame { index, time } => {
+                write!(f, "frame {index} at {time:.3} s is damaged")
+            }
+            Self::ReadError { time, reason } => {
+                write!(f, "the file breaks off after {time:.3} s ({reason})")
+            }
+            Self::Resampled { expected, decoded } => write!(
+                f,
+                "{decoded} of {expected} frames decoded; sampled again over these"
+            ),
+            Self::UnknownMatrix { format } => {
+                write!(f, "colour matrix of {format} not given; BT.601 assumed")
+            }
+            Self::UnsupportedMatrix { matrix } => {
+                write!(f, "colour matrix {matrix} unsupported; BT.709 taken")
+            }
+            Self::SizeChange {
+                index,
+                time,
+                width,
+                height,
+            } => write!(
+                f,
+                "picture size changes to {width}x{height} at frame {index}, {time:.3} s"
+            ),
+            Self::GuessedTimes { fps } => {
+                write!(f, "no usable time stamps; times from {fps:.3} frames/s")
+            }
+            Self::OddRotation => f.write_str("display matrix is no multiple of 90°; ignored"),
+            Self::AlphaDropped => f.write_str("alpha channel dropped, colours not blended"),
+            Self::SeveralStreams { chosen, count } => {
+                write!(f, "{count} video streams; stream {chosen} used")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_into_clips() {
+        let clip = Clip {
+            frames: Array4::from_shape_fn((5, 2, 2, 3), |(t, ..)| t as u8),
+            times: (0..5).map(f64::from).collect(),
+            indices: (0..5).collect(),
+            source: Geometry::plain(2, 2),
+            warnings: vec![Warning::OddRotation],
+        };
+        let parts = clip.split(2);
+        assert_eq!(parts.iter().map(Clip::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(parts[1].frames[[1, 0, 0, 0]], 3);
+        assert_eq!(parts[2].indices, [4]);
+        assert!(clip.frame(5).is_none());
+    }
+}

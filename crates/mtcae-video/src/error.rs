@@ -1,0 +1,183 @@
+//! What can go wrong: one variant a fault, each naming the file, the fault
+//! and, where there is one, what would be right.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A name that no strategy, mode or normalisation has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{got}` is no {what}; known: {known}")]
+pub struct ParseError {
+    what: &'static str,
+    got: String,
+    known: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(what: &'static str, got: &str, known: &str) -> Self {
+        Self {
+            what,
+            got: got.into(),
+            known: known.into(),
+        }
+    }
+}
+
+/// The fault of a file or of a request on it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be opened or read: not there, no permission, I/O.
+    #[error("{}: cannot be opened: {source}", path.display())]
+    Open {
+        /// The named file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A directory, FIFO, socket or device: only regular files are read,
+    /// since anything else may block for ever or not be seekable.
+    #[error("{}: is {kind}, not a regular file; name a video or image file", path.display())]
+    NotAFile {
+        /// The named path.
+        path: PathBuf,
+        /// What it is: "a directory", "a FIFO", ….
+        kind: &'static str,
+    },
+    /// A file of zero bytes.
+    #[error("{}: is empty (0 bytes)", path.display())]
+    Empty {
+        /// The named file.
+        path: PathBuf,
+    },
+    /// No allowed container recognises the bytes, or its headers are broken.
+    #[error("{}: is no readable video or image: {reason}", path.display())]
+    Unreadable {
+        /// The named file.
+        path: PathBuf,
+        /// FFmpeg's or our finding.
+        reason: String,
+    },
+    /// Bytes of a format that names other files or hosts (playlists, concat
+    /// scripts, SDP) or that is not on the allow-list.
+    #[error("{}: is of a container format that is not allowed; only the named file is ever read, so playlists, concat scripts and stream descriptions are refused: give the media file itself", path.display())]
+    ForbiddenFormat {
+        /// The named file.
+        path: PathBuf,
+    },
+    /// A container without a video stream.
+    #[error("{}: has no video stream ({found})", path.display())]
+    NoVideo {
+        /// The named file.
+        path: PathBuf,
+        /// What there is instead.
+        found: String,
+    },
+    /// The installed FFmpeg has no decoder for the stream.
+    #[error("{}: no decoder for `{codec}` in the installed FFmpeg", path.display())]
+    NoDecoder {
+        /// The named file.
+        path: PathBuf,
+        /// Codec name.
+        codec: String,
+    },
+    /// The video stream is encrypted (DRM, Common Encryption).
+    #[error("{}: the video stream is encrypted; give a decrypted copy", path.display())]
+    Encrypted {
+        /// The named file.
+        path: PathBuf,
+    },
+    /// Not one frame decodes.
+    #[error("{}: no frame decodes: {reason}", path.display())]
+    NoFrames {
+        /// The named file.
+        path: PathBuf,
+        /// What was tried.
+        reason: String,
+    },
+    /// No frame lies in the asked interval.
+    #[error("{}: no frame between {start:.3} s and {end:.3} s; the video's frames lie in 0 to {duration:.3} s", path.display())]
+    NoFramesBetween {
+        /// The named file.
+        path: PathBuf,
+        /// Seconds from the stream's start.
+        start: f64,
+        /// Seconds, exclusive.
+        end: f64,
+        /// End of the video in seconds.
+        duration: f64,
+    },
+    /// Larger than the limit in [`OpenOptions::max_pixels`](crate::OpenOptions).
+    #[error("{}: frames of {width}x{height} pixels exceed the limit of {limit} pixels; raise OpenOptions::max_pixels to read it", path.display())]
+    TooLarge {
+        /// The named file.
+        path: PathBuf,
+        /// Coded width.
+        width: u32,
+        /// Coded height.
+        height: u32,
+        /// The limit in pixels.
+        limit: u64,
+    },
+    /// A frame that the installed FFmpeg cannot turn into RGB.
+    #[error("{}: frame {index}: cannot be converted to RGB: {reason}", path.display())]
+    Convert {
+        /// The named file.
+        path: PathBuf,
+        /// Frame number in the stream.
+        index: u64,
+        /// Pixel format and FFmpeg's reason.
+        reason: String,
+    },
+    /// A crop rectangle that has no pixel of the frame, or a size of zero.
+    #[error("{}: {reason}", path.display())]
+    Resize {
+        /// The named file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An option outside its range.
+    #[error("{}: option `{option}` is {got}; it must be {want}", path.display())]
+    Option {
+        /// The named file.
+        path: PathBuf,
+        /// Field of the options struct.
+        option: &'static str,
+        /// Value given.
+        got: String,
+        /// Values allowed.
+        want: &'static str,
+    },
+    /// More frames asked for at once than [`ClipOptions::max_frames`](crate::ClipOptions).
+    #[error("{}: the clip would hold {frames} frames, the limit is {limit}; take windows, or raise ClipOptions::max_frames", path.display())]
+    TooManyFrames {
+        /// The named file.
+        path: PathBuf,
+        /// Frames asked for.
+        frames: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A call into FFmpeg failed for another reason.
+    #[error("{}: {call}: {reason}", path.display())]
+    Ffmpeg {
+        /// The named file.
+        path: PathBuf,
+        /// What was being done.
+        call: &'static str,
+        /// FFmpeg's reason.
+        reason: String,
+    },
+    /// A clip cannot be written.
+    #[error("{}: cannot be written: {reason}", path.display())]
+    Write {
+        /// The target file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// This crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

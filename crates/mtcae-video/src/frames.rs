@@ -1,0 +1,104 @@
+//! Every frame at full size, one at a time.
+
+use ndarray::Array3;
+
+use crate::clip::Warning;
+use crate::error::{Error, Result};
+use crate::ffi::convert::assumptions;
+use crate::geometry::Geometry;
+use crate::sequence::Sequence;
+use crate::shrink::{full, warn};
+use crate::video::Video;
+
+/// One full-size frame.
+#[derive(Clone, Debug)]
+pub struct FullFrame {
+    /// (H, W, 3), RGB, upright, source pixels.
+    pub pixels: Array3<u8>,
+    /// Seconds from the stream's start.
+    pub time: f64,
+    /// Number among the frames that decoded, from 0.
+    pub index: u64,
+    /// Size, aspect and orientation of this frame.
+    pub source: Geometry,
+}
+
+/// Iterator over all frames of a video; holds the decoder's frames and one
+/// converted frame, whatever the video's length.
+pub struct Frames {
+    video: Video,
+    sequence: Sequence,
+    size: Option<(u32, u32)>,
+    done: bool,
+}
+
+impl Frames {
+    pub(crate) fn new(mut video: Video) -> Result<Self> {
+        let sequence = Sequence::new(&mut video)?;
+        Ok(Self {
+            video,
+            sequence,
+            size: None,
+            done: false,
+        })
+    }
+
+    /// What was dropped or assumed up to here; complete at the end.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.sequence.warnings
+    }
+
+    /// The video that is read.
+    pub fn video(&self) -> &Video {
+        &self.video
+    }
+
+    fn step(&mut self) -> Result<Option<FullFrame>> {
+        let Some(d) = self.sequence.next(&mut self.video)? else {
+            if self.sequence.count() == 0 {
+                return Err(self.sequence.nothing(&self.video));
+            }
+            return Ok(None);
+        };
+        let size = (d.frame.width(), d.frame.height());
+        if self.size != Some(size) {
+            if self.size.is_some() {
+                self.sequence.warnings.push(Warning::SizeChange {
+                    index: d.index,
+                    time: d.time,
+                    width: size.0,
+                    height: size.1,
+                });
+            }
+            self.size = Some(size);
+            for w in assumptions(&d.frame) {
+                warn(&mut self.sequence.warnings, w);
+            }
+        }
+        let (pixels, source) =
+            full(&d.frame, &self.video.info).map_err(|reason| Error::Convert {
+                path: self.video.path.clone(),
+                index: d.index,
+                reason,
+            })?;
+        Ok(Some(FullFrame {
+            pixels,
+            time: d.time,
+            index: d.index,
+            source,
+        }))
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<FullFrame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let item = self.step().transpose();
+        self.done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}

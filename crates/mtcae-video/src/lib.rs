@@ -1,0 +1,96 @@
+//! Video files to what a VideoMAE encoder eats.
+//!
+//! ```text
+//! file ─ Video::open ─► packets ─ decode ─► frames ─ sample, resize ─► Clip (T, H, W, 3) u8
+//!      Clip ─ tubes ─► (1568, 1536) f32, in the order of the Conv3d kernel
+//! ```
+//!
+//! Everything after decoding builds without FFmpeg
+//! (`default-features = false`); then bring your own frames:
+//!
+//! ```
+//! use mtcae_video::{Normalization, TubeShape, tubes};
+//! let frames = ndarray::Array4::<u8>::zeros((16, 224, 224, 3));
+//! let tokens = tubes(frames.view(), &Normalization::IMAGENET, TubeShape::default())?;
+//! assert_eq!(tokens.dim(), (1568, 1536));
+//! # Ok::<(), mtcae_video::TubeError>(())
+//! ```
+#![cfg_attr(
+    feature = "ffmpeg",
+    doc = r#"
+With the default feature `ffmpeg`:
+
+```no_run
+use mtcae_video::{ClipOptions, Normalization, Video};
+let clip = Video::open("face.mp4")?.clip(&ClipOptions::default())?;
+for warning in &clip.warnings {
+    eprintln!("face.mp4: {warning}");
+}
+let tokens = clip.tubes(&Normalization::IMAGENET)?; // (1568, 1536)
+# Ok::<(), Box<dyn std::error::Error>>(())
+```
+"#
+)]
+//! # Features
+//! - `ffmpeg` (default): `Video`, `ClipWriter` and their options, through the
+//!   system's FFmpeg libraries.
+//!
+//! # What is promised
+//! - Only the named file is ever read: playlists, concat scripts, image
+//!   patterns, external references and network names are refused or plain
+//!   paths.
+//! - Nothing is silent: whatever was dropped, damaged, guessed or sampled
+//!   again is a [`Warning`] of the clip.
+//! - No panic, no printing, no exit on bad input; each [`Error`] names the
+//!   file and the fault. FFmpeg's own log, which is one per process, is set to
+//!   quiet at the first use.
+
+mod clip;
+mod error;
+mod geometry;
+mod mask;
+mod normalize;
+mod resize;
+mod sampling;
+mod tubes;
+
+#[cfg(feature = "ffmpeg")]
+mod decode;
+#[cfg(feature = "ffmpeg")]
+mod ffi;
+#[cfg(feature = "ffmpeg")]
+mod frames;
+mod options;
+#[cfg(feature = "ffmpeg")]
+mod pump;
+#[cfg(feature = "ffmpeg")]
+mod scan;
+#[cfg(feature = "ffmpeg")]
+mod sequence;
+#[cfg(feature = "ffmpeg")]
+mod shrink;
+#[cfg(feature = "ffmpeg")]
+mod video;
+#[cfg(feature = "ffmpeg")]
+mod windows;
+#[cfg(feature = "ffmpeg")]
+mod writer;
+
+pub use clip::{Clip, Warning};
+pub use error::{Error, ParseError, Result};
+pub use geometry::{Geometry, Orientation, Rect};
+pub use mask::TokenMask;
+pub use normalize::Normalization;
+pub use options::{ClipOptions, OpenOptions, WindowOptions};
+pub use resize::{FrameResizer, Resize};
+pub use sampling::Sampling;
+pub use tubes::{
+    TubeError, TubeShape, pixels, pixels_into, tubes, tubes_into, tubes_reference, untube,
+};
+#[cfg(feature = "ffmpeg")]
+pub use {
+    frames::{Frames, FullFrame},
+    video::{Video, VideoInfo},
+    windows::{WindowClip, Windows},
+    writer::{ClipWriter, WriterOptions},
+};

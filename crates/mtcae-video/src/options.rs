@@ -1,0 +1,78 @@
+//! What a caller can ask of a video.
+
+use serde::{Deserialize, Serialize};
+
+use crate::resize::Resize;
+use crate::sampling::Sampling;
+
+/// How a file is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Decoder threads; 0 for as many as there are cores. Frames are the same
+    /// for any number.
+    pub threads: usize,
+    /// Largest picture accepted, in pixels (width times height): a guard
+    /// against headers that claim absurd sizes. 2²⁷, 16384×8192.
+    pub max_pixels: u64,
+    /// Compressed bytes that may be kept between counting the frames and
+    /// decoding them, so that a short file is read once. 64 MiB.
+    pub cache_bytes: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            max_pixels: 1 << 27,
+            cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What clip is made of a video.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClipOptions {
+    /// Frames per clip; 16 for VideoMAE.
+    pub frames: usize,
+    /// Width and height of the clip's frames in pixels.
+    pub size: (u32, u32),
+    /// Which frames.
+    pub sampling: Sampling,
+    /// What part of each frame.
+    pub resize: Resize,
+    /// Only frames from this time on, in seconds from the stream's start.
+    pub start: Option<f64>,
+    /// Only frames before this time, in seconds from the stream's start.
+    pub end: Option<f64>,
+    /// Most frames a clip may hold (it matters for `all` and `multi-clip`):
+    /// a guard on memory.
+    pub max_frames: u64,
+}
+
+impl Default for ClipOptions {
+    fn default() -> Self {
+        Self {
+            frames: 16,
+            size: (224, 224),
+            sampling: Sampling::Uniform,
+            resize: Resize::Squash,
+            start: None,
+            end: None,
+            max_frames: 1 << 14,
+        }
+    }
+}
+
+/// Windows of `length` seconds every `stride` seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WindowOptions {
+    /// Seconds per window, above 0.
+    pub length: f64,
+    /// Seconds from one window's start to the next one's, above 0; below
+    /// `length` windows overlap, above it gaps are skipped.
+    pub stride: f64,
+    /// How each window's clip is made; its `start` and `end` bound the whole
+    /// series.
+    pub clip: ClipOptions,
+}

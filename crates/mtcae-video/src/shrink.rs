@@ -1,0 +1,148 @@
+//! Decoded frames to RGB of the wanted size, upright; several at a time.
+
+use std::cell::RefCell;
+
+use ndarray::Array3;
+use rayon::prelude::*;
+
+use crate::clip::Warning;
+use crate::ffi::convert::Converter;
+use crate::ffi::decoder::Frame;
+use crate::geometry::{Geometry, Orientation};
+use crate::resize::{FrameResizer, Resize, orient, to_coded};
+use crate::video::VideoInfo;
+
+/// Scratch of one thread.
+struct Tools {
+    converter: Converter,
+    resizer: FrameResizer,
+    rgb: Vec<u8>,
+    small: Vec<u8>,
+}
+
+thread_local! {
+    static TOOLS: RefCell<Vec<Tools>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs with this thread's scratch. Taken out while in use: the resizer runs
+/// on rayon, which may start another frame on this thread while one waits.
+fn with_tools<R>(work: impl FnOnce(&mut Tools) -> R) -> R {
+    let mut tools = TOOLS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Tools {
+        converter: Converter::new(),
+        resizer: FrameResizer::default(),
+        rgb: Vec::new(),
+        small: Vec::new(),
+    });
+    let result = work(&mut tools);
+    TOOLS.with_borrow_mut(|list| {
+        if list.len() < 2 {
+            list.push(tools);
+        }
+    });
+    result
+}
+
+/// What is wrong: the frame, or the request.
+pub enum ShrinkFault {
+    Convert(String),
+    Resize(String),
+}
+
+/// Geometry of a decoded frame: its own size and aspect, the container's
+/// orientation, else its own.
+pub fn geometry(frame: &Frame, info: &VideoInfo) -> Geometry {
+    let aspect = if info.geometry.sample_aspect == (1, 1) {
+        frame.sample_aspect().unwrap_or((1, 1))
+    } else {
+        info.geometry.sample_aspect
+    };
+    let orientation = if info.geometry.orientation == Orientation::default() {
+        frame.orientation().flatten().unwrap_or_default()
+    } else {
+        info.geometry.orientation
+    };
+    Geometry::new(frame.width(), frame.height(), aspect, orientation)
+}
+
+/// One frame to (H, W, 3) of `size` and the geometry it shows.
+pub fn shrink(
+    frame: &Frame,
+    info: &VideoInfo,
+    resize: &Resize,
+    size: (u32, u32),
+) -> Result<(Array3<u8>, Geometry), ShrinkFault> {
+    let mut source = geometry(frame, info);
+    source.crop = resize.crop(&source, size).map_err(ShrinkFault::Resize)?;
+    let stored = if source.orientation.transposes() {
+        (size.1, size.0)
+    } else {
+        size
+    };
+    let bytes = size.0 as usize * size.1 as usize * 3;
+    let mut out = vec![0; bytes];
+    with_tools(|tools| {
+        tools
+            .converter
+            .rgb(frame, &mut tools.rgb)
+            .map_err(ShrinkFault::Convert)?;
+        let crop = source.crop.map(|r| to_coded(r, &source));
+        let coded = (source.coded_width, source.coded_height);
+        if source.orientation == Orientation::default() {
+            tools
+                .resizer
+                .resize(&tools.rgb, coded, crop, stored, &mut out)
+                .map_err(ShrinkFault::Resize)
+        } else {
+            tools.small.resize(bytes, 0);
+            tools
+                .resizer
+                .resize(&tools.rgb, coded, crop, stored, &mut tools.small)
+                .map_err(ShrinkFault::Resize)?;
+            orient(&tools.small, stored, source.orientation, &mut out);
+            Ok(())
+        }
+    })?;
+    let array = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
+        .map_err(|e| ShrinkFault::Resize(e.to_string()))?;
+    Ok((array, source))
+}
+
+/// [`shrink`] of several frames at once, on rayon's threads.
+pub fn shrink_all(
+    frames: &[Frame],
+    info: &VideoInfo,
+    resize: &Resize,
+    size: (u32, u32),
+) -> Vec<Result<(Array3<u8>, Geometry), ShrinkFault>> {
+    frames
+        .par_iter()
+        .map(|f| shrink(f, info, resize, size))
+        .collect()
+}
+
+/// One frame at full size, upright, (H, W, 3).
+pub fn full(frame: &Frame, info: &VideoInfo) -> Result<(Array3<u8>, Geometry), String> {
+    let source = geometry(frame, info);
+    let mut rgb = Vec::new();
+    with_tools(|tools| tools.converter.rgb(frame, &mut rgb))?;
+    if source.orientation != Orientation::default() {
+        let mut turned = vec![0; rgb.len()];
+        orient(
+            &rgb,
+            (source.coded_width, source.coded_height),
+            source.orientation,
+            &mut turned,
+        );
+        rgb = turned;
+    }
+    let shape = (source.height as usize, source.width as usize, 3);
+    let array = Array3::from_shape_vec(shape, rgb).map_err(|e| e.to_string())?;
+    Ok((array, source))
+}
+
+/// Adds a warning once.
+pub fn warn(list: &mut Vec<Warning>, warning: Warning) {
+    if !list.contains(&warning) {
+        list.push(warning);
+    }
+}
