@@ -273,7 +273,12 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
     let Shape { width, inputs, .. } = conv.shape;
     let s = if S == 0 { conv.shape.input_stride } else { S };
     let bias = &conv.bias[block * V..(block + 1) * V];
-    let mut sums: [[L::F; V]; P] = [std::array::from_fn(|v| simd.load(&bias[v])); P];
+    let mut sums = [[simd.splat(0.0); V]; P];
+    for sums in &mut sums {
+        for v in 0..V {
+            sums[v] = simd.load(&bias[v]);
+        }
+    }
     // Pixels without a gap between them: one run of taps a row.
     let (runs, run) = if s == inputs {
         (1, width * inputs)
@@ -288,11 +293,15 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
             let start = (x + kx) * s;
             let taps = &row[start..start + run + (P - 1) * s];
             for (tap, weight) in taps.windows((P - 1) * s + 1).zip(now.chunks_exact(V)) {
-                let weight: [L::F; V] = std::array::from_fn(|v| simd.load(&weight[v]));
+                // No closure here: it would not take on the instruction set.
+                let mut w = [simd.splat(0.0); V];
+                for v in 0..V {
+                    w[v] = simd.load(&weight[v]);
+                }
                 for p in 0..P {
                     let a = simd.splat(tap[p * s]);
                     for v in 0..V {
-                        sums[p][v] = simd.mul_add(a, weight[v], sums[p][v]);
+                        sums[p][v] = simd.mul_add(a, w[v], sums[p][v]);
                     }
                 }
             }

@@ -51,4 +51,40 @@ pub enum Error {
         /// Samples without a fold.
         without: usize,
     },
+    /// A label file is of another version of the format.
+    #[error("{}, line {line}: schema {found}; this version reads {} only", path.display(), crate::labels::SCHEMA)]
+    Schema {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The schema found.
+        found: String,
+    },
+    /// A line of a label file is broken.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Line {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A label file is not the beginning of what this run would write.
+    #[error("{}: cannot resume: line {line} {reason}", path.display())]
+    Resume {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is different.
+        reason: String,
+    },
+    /// A table cannot be written.
+    #[error("labels as a table: {0}")]
+    Table(#[from] csv::Error),
+    /// A video cannot be read.
+    #[error(transparent)]
+    Video(#[from] mtcae_video::Error),
 }
