@@ -10,7 +10,7 @@
 //!
 //! A fully connected layer is the same with a 1×1 kernel and one pixel a sample.
 
-use crate::isa::{Isa, Level};
+use crate::isa::Isa;
 use crate::lanes::{Lanes, vectorise};
 
 /// How a convolution reads its input.
@@ -183,7 +183,7 @@ impl Conv {
 
 /// Vectors a block for which [`row`] has a kernel.
 fn vectors(isa: Isa, stride: usize, groups: usize) -> usize {
-    if isa.level() == Level::Portable || isa.name() != "avx512" {
+    if isa.name() != "avx512" {
         return 1; // the registers hold no more
     }
     let wide = match stride {

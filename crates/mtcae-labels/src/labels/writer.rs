@@ -96,6 +96,11 @@ impl LabelWriter {
             source,
         };
         let file = options.open(path).map_err(io)?;
+        // A device or pipe may never end, and cannot be cut back to whole lines.
+        if !file.metadata().map_err(io)?.is_file() {
+            let kind = std::io::ErrorKind::InvalidInput;
+            return Err(io(std::io::Error::new(kind, "not a regular file")));
+        }
         // Two runs into one file would tear each other's lines. Where the file
         // system knows no locks, there is none.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
@@ -151,5 +156,36 @@ impl LabelWriter {
             path: self.path,
             source,
         })
+    }
+}
+
+#[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
+mod tests {
+    use super::*;
+    use crate::labels::{LabelSettings, Labeller, label_all};
+    use crate::{Detector, DetectorConfig};
+
+    #[test]
+    fn a_full_disk_is_an_error_and_stops_the_run() {
+        let detector = Detector::new(DetectorConfig::default()).unwrap();
+        let labeller = Labeller::new(detector, LabelSettings::default()).unwrap();
+        let settings = labeller.run_settings();
+        let inputs: Vec<Sample> = (0..9).map(|i| Sample::bare(format!("{i}"))).collect();
+        // A device on which every write fails for want of space.
+        let path = PathBuf::from("/dev/full");
+        let mut writer = LabelWriter {
+            file: OpenOptions::new().write(true).open(&path).unwrap(),
+            path,
+            length: 0,
+            clips: 0,
+        };
+        let label = |s: &Sample| LabelledClip::unlabelled(s, &settings);
+        let error = label_all(&inputs, &mut writer, 3, label, |_| true).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("/dev/full") && error.contains("No space"),
+            "{error}"
+        );
+        assert_eq!(writer.clips(), 0);
     }
 }
