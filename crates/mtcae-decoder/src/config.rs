@@ -36,9 +36,44 @@ impl Structure {
         Self::Cascade,
     ];
 
+    /// Its name in configs and on command lines: `single-task` and so on.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SingleTask => "single-task",
+            Self::SeparateMlp => "separate-mlp",
+            Self::SeparateVit => "separate-vit",
+            Self::SharedMlp => "shared-mlp",
+            Self::SharedVit => "shared-vit",
+            Self::Cascade => "cascade",
+        }
+    }
+
     /// Whether its decoders attend to F.
     pub fn attends(self) -> bool {
         matches!(self, Self::SeparateVit | Self::SharedVit | Self::Cascade)
+    }
+}
+
+impl std::fmt::Display for Structure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Structure {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|s| s.name() == name)
+            .ok_or_else(|| Error::Config {
+                field: "structure",
+                reason: format!(
+                    "{name:?} is none of {}",
+                    Self::ALL.map(Self::name).join(", ")
+                ),
+            })
     }
 }
 

@@ -134,3 +134,25 @@ fn another_dtype_is_refused_by_the_kernel() {
     let f = Tensor::zeros((1, 3, 8), DType::F64, &Device::Cpu).expect("zeros");
     assert!(decoder.forward(&f).is_err());
 }
+
+#[test]
+fn structures_go_by_the_names_of_the_config() {
+    for structure in Structure::ALL {
+        assert_eq!(
+            structure.name().parse::<Structure>().expect("a name"),
+            structure
+        );
+        assert_eq!(
+            serde_json::to_value(structure).expect("json"),
+            structure.name()
+        );
+    }
+    let error = "cascaded"
+        .parse::<Structure>()
+        .expect_err("no name")
+        .to_string();
+    assert!(
+        error.contains("cascaded") && error.contains("shared-vit"),
+        "{error}"
+    );
+}

@@ -5,7 +5,7 @@
 //! Q, K and V are read where the projections left them: the heads of one token
 //! lie side by side in its row, so no transposition or copy is needed, and one
 //! row may hold Q, K and V of a packed projection. Queries are worked on in
-//! blocks of [`BLOCK`] rows: a block's logits (`BLOCK`×M) stay in the second-level
+//! blocks of 64 rows: a block's logits (64×M) stay in the second-level
 //! cache, and the N×M matrix never exists.
 
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! The one place that asks the CPU what it can do.
 //!
 //! Kernels are written once as `#[inline(always)]` functions over fixed-width
-//! lanes; [`dispatch!`] compiles them again under each instruction set and picks
+//! lanes; the macro `dispatch!` compiles them again under each instruction set and picks
 //! the best one that the probe found.
 
 use std::sync::OnceLock;

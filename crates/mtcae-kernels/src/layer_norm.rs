@@ -1,6 +1,6 @@
 //! LayerNorm over the last dimension (Ba, Kiros and Hinton, 2016, arXiv
 //! 1607.06450): y = (x − μ)/√(σ² + ε)·γ + β, with μ and the biased variance σ²
-//! of each row. The statistics take two passes, as PyTorch's do: E[x²] − μ² loses
+//! of each row. The statistics take two passes, as PyTorch's do: `E[x²] − μ²` loses
 //! half the digits when |μ| is much larger than σ.
 
 use rayon::prelude::*;

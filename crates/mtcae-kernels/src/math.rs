@@ -55,6 +55,11 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
 /// An odd rational function of degree 11 over 10 on |x| ≤ 3.925, beyond which
 /// erf is ±1 to within 3e-8. The fit error is 1.7e-8; the rest is rounding.
 #[inline(always)]
+#[expect(
+    clippy::approx_constant,
+    clippy::excessive_precision,
+    reason = "fitted coefficients, as the script prints them"
+)]
 pub fn erf<const FMA: bool>(x: f32) -> f32 {
     const P: [f32; 6] = [
         1.128_379,

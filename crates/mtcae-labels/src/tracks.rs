@@ -108,7 +108,8 @@ impl TrackConfig {
         }
         if let Some(s) = self.smoothing {
             let positive = |v: f64| v > 0.0 && v.is_finite();
-            if !positive(s.min_cutoff) || !positive(s.speed_cutoff) || !(s.beta >= 0.0) {
+            let usable = positive(s.min_cutoff) && positive(s.speed_cutoff) && s.beta >= 0.0;
+            if !usable {
                 return fault("smoothing", "cut-offs must be above 0, beta at least 0");
             }
         }

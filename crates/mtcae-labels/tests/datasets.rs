@@ -1,4 +1,5 @@
 //! The datasets' readers on generated trees of empty files.
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,6 @@
 //! Label files: writing, resuming, refusing, tables. No video is needed.
 #![cfg(feature = "embedded-weights")]
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::io::Write;
 use std::path::Path;

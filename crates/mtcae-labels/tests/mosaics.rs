@@ -1,6 +1,7 @@
 //! The detector against facenet-pytorch 2.6.0 on mosaics of one public-domain
 //! portrait (`fixtures/mtcnn/make.py`).
 #![cfg(feature = "embedded-weights")]
+#![allow(clippy::unwrap_used)] // test helpers
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! Labels of real files: the demo clip.
 #![cfg(all(feature = "embedded-weights", feature = "ffmpeg"))]
+#![allow(clippy::unwrap_used)] // test helpers
 
 use mtcae_labels::dataset::Sample;
 use mtcae_labels::labels::{

@@ -185,10 +185,8 @@ impl SimpleBackend for Strict<'_> {
                 }
             },
             Some(found) => {
-                state
-                    .faults
-                    .misshapen
-                    .push((name.to_owned(), shape.dims().to_vec(), found))
+                let fault = (name.to_owned(), shape.dims().to_vec(), found);
+                state.faults.misshapen.push(fault);
             }
             None => state.faults.missing.push(name.to_owned()),
         }
@@ -406,7 +404,10 @@ pub fn write_atomically(
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let temporary = builder.tempfile_in(folder)?.into_temp_path();
+    let permissions = std::fs::metadata(&temporary)?.permissions();
     write(&temporary)?;
+    // `write` may have put another file in its place, as safetensors does.
+    std::fs::set_permissions(&temporary, permissions)?;
     std::fs::File::open(&temporary)?.sync_all()?;
     temporary.persist(path).map_err(|e| e.error)?;
     Ok(())
@@ -454,6 +455,14 @@ mod tests {
         let (a, ..) = load_strict(&mapped, &Device::Cpu, build).expect("loaded");
         assert_eq!(a.to_vec1::<f32>().expect("values"), [1.0; 3]);
         assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1);
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, b"").expect("written");
+        let mode = |path: &Path| std::fs::metadata(path).expect("metadata").permissions();
+        assert_eq!(
+            mode(&path),
+            mode(&plain),
+            "others may read it as any new file"
+        );
     }
 
     #[test]

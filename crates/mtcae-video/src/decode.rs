@@ -8,13 +8,13 @@ use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
 use crate::ffi::convert::assumptions;
 use crate::ffi::decoder::Frame;
-use crate::ffi::input::Packet;
 use crate::geometry::Geometry;
 use crate::options::ClipOptions;
 use crate::pump::{Event, Faults, Pump};
 use crate::scan::Scan;
 use crate::sequence::{Clock, no_frames};
 use crate::shrink::{ShrinkFault, shrink_all, warn};
+use crate::tape::Tape;
 use crate::video::Video;
 
 /// Half a microsecond, so that a bound computed in floating point (three times
@@ -270,7 +270,7 @@ fn sparse(
         for at in from..=to {
             match tape.get(video, at)? {
                 Some(packet) => {
-                    pump.push(packet.as_ref(), !packets.contains(&at));
+                    pump.push(packet.packet(), !packets.contains(&at));
                 }
                 None => break,
             }
@@ -334,7 +334,7 @@ fn sequential(
         loop {
             let done = at == scan.entries.len();
             match if done { None } else { tape.get(video, at)? } {
-                Some(packet) => pump.push(packet.as_ref(), false),
+                Some(packet) => pump.push(packet.packet(), false),
                 None => {
                     pump.drain();
                     at = scan.entries.len();
@@ -426,86 +426,5 @@ pub fn assemble(
         indices: picks.to_vec(),
         source: source.unwrap_or_else(|| Geometry::plain(0, 0)),
         warnings,
-    }
-}
-
-/// A packet of the cache or a fresh one.
-pub enum Held<'a> {
-    Cached(&'a Packet),
-    Read(Packet),
-}
-
-impl Held<'_> {
-    fn as_ref(&self) -> &Packet {
-        match self {
-            Self::Cached(p) => p,
-            Self::Read(p) => p,
-        }
-    }
-}
-
-/// Packets by number, from the cache or from the file, read forwards where
-/// possible.
-struct Tape<'a> {
-    scan: &'a Scan,
-    /// Number of the packet that the demuxer gives next, once positioned.
-    next: Option<usize>,
-}
-
-impl<'a> Tape<'a> {
-    fn new(scan: &'a Scan) -> Self {
-        Self { scan, next: None }
-    }
-
-    /// Packet number `at`; `Ok(None)` when the file ends before it.
-    fn get(&mut self, video: &mut Video, at: usize) -> Result<Option<Held<'a>>> {
-        if let Some(packets) = &self.scan.packets {
-            return Ok(packets.get(at).map(Held::Cached));
-        }
-        if let Some(packet) = self.jump(video, at)? {
-            return Ok(Some(Held::Read(packet)));
-        }
-        if self.next.is_none_or(|n| n > at) {
-            video.rewind()?;
-            video.started = true;
-            self.next = Some(0);
-        }
-        while let Some(next) = self.next {
-            // The scan met the same fault and warned of it.
-            let Ok(Some(packet)) = video.input.read() else {
-                return Ok(None);
-            };
-            self.next = Some(next + 1);
-            if next == at {
-                return Ok(Some(Held::Read(packet)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Seeks when `at` is far ahead and the container has an index; trusts
-    /// the place only when the packet found is the one the scan knows.
-    fn jump(&mut self, video: &mut Video, at: usize) -> Result<Option<Packet>> {
-        const FAR: usize = 256;
-        let ahead = at.saturating_sub(self.next.unwrap_or(0));
-        if ahead < FAR || !video.input.is_indexed() {
-            return Ok(None);
-        }
-        let entry = self.scan.entries[at];
-        let Some(dts) = entry.dts.filter(|_| entry.key && self.scan.timed) else {
-            return Ok(None);
-        };
-        video.started = true;
-        self.next = None;
-        if video.input.seek(dts.max(entry.pts)).is_err() {
-            return Ok(None);
-        }
-        match video.input.read() {
-            Ok(Some(p)) if p.pts() == Some(entry.pts) && p.dts() == entry.dts => {
-                self.next = Some(at + 1);
-                Ok(Some(p))
-            }
-            _ => Ok(None),
-        }
     }
 }

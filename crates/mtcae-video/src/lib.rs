@@ -35,6 +35,23 @@ let tokens = clip.tubes(&Normalization::IMAGENET)?; // (1568, 1536)
 //! - `ffmpeg` (default): `Video`, `ClipWriter` and their options, through the
 //!   system's FFmpeg libraries.
 //!
+//! # Decisions
+//! - **Colour**: frames become full-range RGB by swscale with the frame's own
+//!   matrix, range and chroma siting, flags `BICUBIC | ACCURATE_RND |
+//!   FULL_CHR_H_INT`. An unspecified matrix is BT.601, whatever the size, as
+//!   swscale does, and a [`Warning::UnknownMatrix`]; an unspecified range is
+//!   limited; grey is full range; alpha is dropped.
+//! - **Resizing** works on the full-size RGB frame, bilinear with
+//!   antialiasing, and turns the small picture upright: within one level of
+//!   turning first.
+//! - **Coordinates**: [`Geometry::to_source`] gives source pixels, upright
+//!   and before non-square pixels are stretched.
+//! - **Times** count from the stream's start; frames are numbered in order of
+//!   presentation, as the packets announce them, and after
+//!   [`Warning::Resampled`] as they decoded.
+//! - **Damage** in frames that no sampled frame needs is not met, and so not
+//!   warned of.
+//!
 //! # What is promised
 //! - Only the named file is ever read: playlists, concat scripts, image
 //!   patterns, external references and network names are refused or plain
@@ -55,6 +72,8 @@ mod sampling;
 mod tubes;
 
 #[cfg(feature = "ffmpeg")]
+mod ahead;
+#[cfg(feature = "ffmpeg")]
 mod decode;
 #[cfg(feature = "ffmpeg")]
 mod ffi;
@@ -69,6 +88,8 @@ mod scan;
 mod sequence;
 #[cfg(feature = "ffmpeg")]
 mod shrink;
+#[cfg(feature = "ffmpeg")]
+mod tape;
 #[cfg(feature = "ffmpeg")]
 mod video;
 #[cfg(feature = "ffmpeg")]

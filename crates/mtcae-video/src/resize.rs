@@ -11,7 +11,9 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ParseError;
-use crate::geometry::{Geometry, Orientation, Rect};
+#[cfg(any(feature = "ffmpeg", test))]
+use crate::geometry::Orientation;
+use crate::geometry::{Geometry, Rect};
 
 /// What part of the frame is brought to the clip's size; by name `squash`,
 /// `shortest-edge` or `crop:X,Y,WIDTH,HEIGHT` (source pixels).
@@ -180,6 +182,7 @@ impl FrameResizer {
 }
 
 /// The rectangle of the coded picture that shows as `rect` of the upright one.
+#[cfg(any(feature = "ffmpeg", test))]
 pub fn to_coded(rect: Rect, source: &Geometry) -> Rect {
     let (w, h) = (f64::from(source.width), f64::from(source.height));
     let (cw, ch) = (
@@ -201,6 +204,7 @@ pub fn to_coded(rect: Rect, source: &Geometry) -> Rect {
 }
 
 /// Turns RGB rows of `stored` (width, height) upright into `out`.
+#[cfg(any(feature = "ffmpeg", test))]
 pub fn orient(
     source: &[u8],
     (width, height): (u32, u32),

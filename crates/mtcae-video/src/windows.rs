@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::ahead::Ahead;
 use crate::clip::Clip;
 use crate::decode::{Darkroom, assemble, check, picks, within};
 use crate::error::{Error, Result};
@@ -26,6 +27,36 @@ pub struct WindowClip {
 pub struct Windows {
     video: Video,
     options: WindowOptions,
+    way: Way,
+    done: bool,
+}
+
+/// How windows come about: planned ahead from time stamps, or, where packets
+/// have none, from every frame decoded.
+enum Way {
+    Ahead(Box<Ahead>),
+    Sequential(Box<Sequential>),
+}
+
+/// Bounds of window `k` in seconds.
+pub fn bounds(options: &WindowOptions, k: u64) -> (f64, f64) {
+    let start = options.clip.start.unwrap_or(0.0) + k as f64 * options.stride;
+    let end = start + options.length;
+    (start, options.clip.end.map_or(end, |e| end.min(e)))
+}
+
+/// Number of the first window that may hold a frame at `time`, however long
+/// the gap before it.
+pub fn first_reaching(options: &WindowOptions, time: f64) -> u64 {
+    let (base, _) = bounds(options, 0);
+    let reach = (time - options.length - base) / options.stride;
+    // A saturating cast; one window early is checked and skipped.
+    reach.max(0.0) as u64
+}
+
+/// Windows of a stream without time stamps: every frame of the window in hand
+/// is decoded, resized and kept.
+struct Sequential {
     sequence: Sequence,
     /// Shrunk frames that this or a later window may want, by number.
     room: Darkroom,
@@ -48,15 +79,14 @@ impl Windows {
                 });
             }
         }
-        let sequence = Sequence::new(&mut video)?;
+        let way = match Ahead::new(&mut video)? {
+            Some(ahead) => Way::Ahead(Box::new(ahead)),
+            None => Way::Sequential(Box::new(Sequential::new(&mut video)?)),
+        };
         Ok(Self {
             video,
             options: options.clone(),
-            sequence,
-            room: Darkroom::new(),
-            stamps: VecDeque::new(),
-            next: 0,
-            ended: false,
+            way,
             done: false,
         })
     }
@@ -65,26 +95,37 @@ impl Windows {
     pub fn video(&self) -> &Video {
         &self.video
     }
+}
 
-    /// Bounds of window `k`.
-    fn bounds(&self, k: u64) -> (f64, f64) {
-        let clip = &self.options.clip;
-        let start = clip.start.unwrap_or(0.0) + k as f64 * self.options.stride;
-        let end = start + self.options.length;
-        (start, clip.end.map_or(end, |e| end.min(e)))
+impl Sequential {
+    fn new(video: &mut Video) -> Result<Self> {
+        Ok(Self {
+            sequence: Sequence::new(video)?,
+            room: Darkroom::new(),
+            stamps: VecDeque::new(),
+            next: 0,
+            ended: false,
+            done: false,
+        })
     }
 
     /// Decodes until a frame at or after `end`; keeps what is at or after
     /// `start`.
-    fn fill(&mut self, start: f64, end: f64) -> Result<()> {
-        let options = &self.options.clip;
+    fn fill(
+        &mut self,
+        video: &mut Video,
+        options: &WindowOptions,
+        start: f64,
+        end: f64,
+    ) -> Result<()> {
+        let options = &options.clip;
         while !self.ended
             && self
                 .stamps
                 .back()
                 .is_none_or(|&(_, t)| within(t, None, Some(end)))
         {
-            let Some(d) = self.sequence.next(&mut self.video)? else {
+            let Some(d) = self.sequence.next(video)? else {
                 self.ended = true;
                 break;
             };
@@ -92,7 +133,7 @@ impl Windows {
                 self.stamps.push_back((d.index, d.time));
                 let warnings = &mut self.sequence.warnings;
                 self.room
-                    .add(&self.video, options, d.index, d.time, d.frame, warnings)?;
+                    .add(video, options, d.index, d.time, d.frame, warnings)?;
             } else if !within(d.time, None, options.end) {
                 self.ended = true;
             }
@@ -100,14 +141,17 @@ impl Windows {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Option<WindowClip>> {
+    fn next(&mut self, video: &mut Video, options: &WindowOptions) -> Result<Option<WindowClip>> {
+        if self.done {
+            return Ok(None);
+        }
         loop {
             let k = self.next;
-            let (start, end) = self.bounds(k);
+            let (start, end) = bounds(options, k);
             self.forget(start);
-            self.fill(start, end)?;
+            self.fill(video, options, start, end)?;
             if self.sequence.count() == 0 {
-                return Err(self.sequence.nothing(&self.video));
+                return Err(self.sequence.nothing(video));
             }
             let inside: Vec<u64> = self
                 .stamps
@@ -120,17 +164,13 @@ impl Windows {
                 let Some(&(_, time)) = after else {
                     return Ok(None);
                 };
-                // Nothing until `time`: go to the first window that may hold
-                // it, however long the gap.
-                let (base, _) = self.bounds(0);
-                let reach = (time - self.options.length - base) / self.options.stride;
-                self.next = (k + 1).max(reach.max(0.0) as u64);
+                self.next = first_reaching(options, time).max(k + 1);
                 continue;
             }
             self.next = k + 1;
             self.done = self.ended && after.is_none();
-            self.room.develop(&self.video, &self.options.clip)?;
-            let picks: Vec<u64> = picks(&self.video, &self.options.clip, inside.len() as u64)?
+            self.room.develop(video, &options.clip)?;
+            let picks: Vec<u64> = picks(video, &options.clip, inside.len() as u64)?
                 .into_iter()
                 .map(|i| inside[i as usize])
                 .collect();
@@ -139,7 +179,7 @@ impl Windows {
                 index: k,
                 start,
                 end,
-                clip: assemble(&self.room.shots, &picks, &self.options.clip, warnings),
+                clip: assemble(&self.room.shots, &picks, &options.clip, warnings),
             }));
         }
     }
@@ -163,7 +203,12 @@ impl Iterator for Windows {
         if self.done {
             return None;
         }
-        let item = self.step().transpose();
+        let (video, options) = (&mut self.video, &self.options);
+        let item = match &mut self.way {
+            Way::Ahead(way) => way.next(video, options),
+            Way::Sequential(way) => way.next(video, options),
+        }
+        .transpose();
         self.done |= !matches!(item, Some(Ok(_)));
         item
     }

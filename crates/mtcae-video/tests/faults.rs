@@ -1,7 +1,11 @@
 //! Bad files: one clear line that names the file, no panic, nothing opened
 //! but the named file. Damaged ones are made here from good ones.
 #![cfg(feature = "ffmpeg")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside #[test]"
+)]
 
 mod common;
 
@@ -144,8 +148,8 @@ fn corrupt_midway() {
     let good = std::fs::read(fixture("bframes.mp4")).unwrap();
     let (at, size, _) = boxes(&good).into_iter().find(|b| &b.2 == b"mdat").unwrap();
     let mut bad = good.clone();
-    for i in at + size * 4 / 10..at + size * 6 / 10 {
-        bad[i] ^= 0x5a;
+    for byte in &mut bad[at + size * 4 / 10..at + size * 6 / 10] {
+        *byte ^= 0x5a;
     }
     let path = dir.file("corrupt.mp4", bad);
     let clip = clip(&path).unwrap();
@@ -304,7 +308,7 @@ fn fifos_devices_and_permissions() {
         }
     ));
     let locked = dir.file("locked.mp4", "x");
-    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser may read anything; then the test says nothing.
     if std::fs::read(&locked).is_err() {
         assert!(matches!(fault(&locked), Error::Open { .. }));

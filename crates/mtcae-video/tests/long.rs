@@ -4,7 +4,11 @@
 //! MTCAE_LONG_VIDEO=ten.mp4 cargo test --release -p mtcae-video --test long -- --ignored --nocapture --test-threads 1
 //! ```
 #![cfg(all(feature = "ffmpeg", target_os = "linux"))]
-#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside #[test]"
+)]
 
 use std::time::Instant;
 

@@ -1,7 +1,11 @@
 //! Frames, counts and times against PyAV's; colours against computed charts;
 //! turned pictures against OpenCV's. Numbers: fixtures/video/make.py.
 #![cfg(feature = "ffmpeg")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside #[test]"
+)]
 
 mod common;
 
@@ -23,7 +27,7 @@ fn frames_counts_and_times_are_pyavs() {
         let mut n = 0;
         let mut worst = 0.0f64;
         let mut late = 0.0f64;
-        while let Some(frame) = frames.next() {
+        for frame in frames.by_ref() {
             let frame = frame.unwrap();
             assert_eq!(frame.index, n);
             if let Some(t) = entry["times"].get(n as usize) {
@@ -281,4 +285,75 @@ fn images_and_short_videos() {
         .unwrap();
     assert_eq!((clip.source.width, clip.source.height), (16384, 16));
     assert_eq!(clip.frames.dim(), (16, 224, 224, 3));
+}
+
+/// Windows have the frames that a clip with their bounds has, overlapping or
+/// with gaps, planned ahead or, without time stamps, decoded through; and
+/// together they see every frame when they leave no gap.
+#[test]
+fn windows_equal_clips() {
+    let manifest = manifest();
+    for (name, entry) in manifest["files"].as_object().unwrap() {
+        let Some(count) = entry["frames"].as_u64() else {
+            continue;
+        };
+        if name == "wide.mp4" {
+            continue;
+        }
+        for (length, stride, frames, start, end) in [
+            (0.5, 0.5, 4, None, None),
+            (0.4, 0.1, 16, None, None),
+            (0.2, 0.7, 3, None, None),
+            (100.0, 1.0, 5, None, None),
+            (0.3, 0.2, 2, Some(0.35), Some(1.1)),
+        ] {
+            let clip = ClipOptions {
+                size: (12, 10),
+                frames,
+                start,
+                end,
+                ..Default::default()
+            };
+            let options = mtcae_video::WindowOptions {
+                length,
+                stride,
+                clip: clip.clone(),
+            };
+            let mut last = None;
+            for w in Video::open(fixture(name))
+                .unwrap()
+                .windows(&options)
+                .unwrap()
+            {
+                let w = match w {
+                    Ok(w) => w,
+                    // Short files have nothing after 0.35 s.
+                    Err(e) if start.is_some() => {
+                        assert!(last.is_none(), "{name}: {e}");
+                        break;
+                    }
+                    Err(e) => panic!("{name}: {e}"),
+                };
+                let want = Video::open(fixture(name))
+                    .unwrap()
+                    .clip(&ClipOptions {
+                        start: Some(w.start),
+                        end: Some(w.end),
+                        ..clip.clone()
+                    })
+                    .unwrap();
+                assert_eq!(w.clip.indices, want.indices, "{name} {length} {stride}");
+                assert_eq!(w.clip.times, want.times, "{name} {length} {stride}");
+                assert!(w.clip.frames == want.frames, "{name} {length} {stride}");
+                last = w.clip.indices.last().copied();
+            }
+            if length > 99.0 {
+                assert_eq!(
+                    last,
+                    Some(count * (frames as u64 - 1) / frames as u64),
+                    "{name}"
+                );
+            }
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! Clips written and read again.
 #![cfg(feature = "ffmpeg")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test]")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests, outside #[test]"
+)]
 
 use mtcae_video::{ClipOptions, ClipWriter, Video, WindowOptions, WriterOptions};
 use ndarray::Array3;

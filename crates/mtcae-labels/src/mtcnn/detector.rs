@@ -65,7 +65,6 @@ struct Level {
 struct Candidate {
     frame: usize,
     bbox: Rect,
-    score: f32,
 }
 
 impl Detector {
@@ -165,7 +164,6 @@ impl Detector {
             candidates.extend(suppress(&boxes, 0.7).into_iter().map(|i| Candidate {
                 frame,
                 bbox: square(regress(found[i].0, found[i].2, 1.0)),
-                score: found[i].1,
             }));
         }
 
@@ -259,7 +257,6 @@ impl Detector {
                 .map(move |i| Candidate {
                     frame,
                     bbox: square(regress(found[i].bbox, found[i].offsets, 0.0)),
-                    score: found[i].score,
                 })
                 .collect::<Vec<_>>()
         };

@@ -41,7 +41,7 @@ fn dims(
     packed: usize,
     parts: usize,
 ) -> Result<Dims> {
-    if heads == 0 || packed == 0 || packed % (parts * heads) != 0 {
+    if heads == 0 || packed == 0 || !packed.is_multiple_of(parts * heads) {
         candle_core::bail!("{op}: {packed} channels are not {parts} × {heads} heads of equal size");
     }
     if batch == 0 || queries == 0 || keys == 0 {

@@ -1,0 +1,49 @@
+# `make demo` and `make test` are all that a newcomer needs; both set the machine
+# up first. `make help` lists the rest.
+.PHONY: help setup demo test lint doc deny downstream package bench test-python parity test-exhaustive ci
+
+CARGO ?= cargo
+
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup:          ## install what the build needs; nothing when all is there
+	@scripts/setup.sh
+
+demo: setup     ## recognise the demo clip; pictures and tables in target/demo
+	$(CARGO) run --release --quiet --example infer -- --out target/demo --annotate png,mp4
+
+test: setup     ## all tests that need neither Python nor a GPU
+	$(CARGO) test --release --workspace
+
+lint:           ## formatting and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+
+doc:            ## documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+
+deny:           ## licences, sources and duplicates of all dependencies
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+downstream:     ## a crate outside the workspace that uses mtcae-decoder alone
+	scripts/downstream.sh
+
+package:        ## pack every publishable crate as it would be published, and build it
+	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --allow-dirty
+
+bench:          ## criterion benchmarks
+	$(CARGO) bench
+
+test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint, full size
+	scripts/test-python.sh
+
+parity: test-python ## ViT-L and the cascade at full size against PyTorch
+
+test-exhaustive: ## kernels at every f32 of their range (minutes)
+	$(CARGO) test --release -p mtcae-kernels --features exhaustive
+
+ci:             ## what continuous integration runs
+	.ci/run

@@ -1,0 +1,44 @@
+//! What can go wrong between a video and its prediction.
+
+/// What can go wrong between a video and its prediction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The video's fault; the message names the file.
+    #[error(transparent)]
+    Video(#[from] mtcae_video::Error),
+    /// The checkpoint's or model's fault; the message names file, field or tensor.
+    #[error(transparent)]
+    Model(#[from] mtcae_model::Error),
+    /// The checkpoint asks for a preprocessing that does not exist.
+    #[error("model config: preprocessing: {0}")]
+    Preprocessing(#[from] mtcae_video::ParseError),
+    /// A clip cannot be cut into the model's tubes.
+    #[error("the clip does not fit the model: {0}")]
+    Tubes(#[from] mtcae_video::TubeError),
+    /// A clip of another size than the model takes.
+    #[error("the model takes clips of {expected} (frames × height × width), not {found}")]
+    Clip {
+        /// Frames, height and width of the model.
+        expected: String,
+        /// Those of the clip.
+        found: String,
+    },
+    /// An option outside its range.
+    #[error("{option}: {reason}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The caller's progress callback asked to stop.
+    #[error("cancelled after {done} windows")]
+    Cancelled {
+        /// Windows that were done.
+        done: u64,
+    },
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

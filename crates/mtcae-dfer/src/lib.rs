@@ -1,0 +1,41 @@
+//! Dynamic facial expression recognition: a video in; the face box and five
+//! landmarks of each sampled frame and the probability of each expression out.
+//!
+//! This is the facade over the crates that do the work, which it re-exports, and
+//! the one [`Pipeline`] from a video file, a clip or a tensor to a
+//! [`Prediction`].
+#![cfg_attr(
+    feature = "ffmpeg",
+    doc = r#"
+```no_run
+use mtcae_dfer::{Device, Pipeline};
+let pipeline = Pipeline::load("checkpoint", &Device::Cpu)?;
+let prediction = pipeline.predict("face.mp4")?;
+println!("{} ({:.0}%)", prediction.expression, 100.0 * prediction.confidence);
+# Ok::<(), mtcae_dfer::Error>(())
+```
+"#
+)]
+//! # Features
+//! - `ffmpeg` (default): video files. Without it, clips and tensors.
+//! - `hub` (default): encoders from the Hugging Face hub, asked for by name.
+//!
+//! No network is used unless a hub name is given, and nothing about a video
+//! leaves the machine.
+
+mod error;
+mod pipeline;
+mod prediction;
+mod table;
+mod timeline;
+
+pub use candle_core::{Device, Tensor};
+pub use error::Error;
+pub use mtcae_model as model;
+pub use mtcae_video as video;
+#[cfg(feature = "ffmpeg")]
+pub use pipeline::Windowing;
+pub use pipeline::{Pipeline, Progress};
+pub use prediction::{ClassProbability, FaceBox, FramePrediction, Landmarks, Prediction};
+pub use table::write_csv;
+pub use timeline::{Timeline, TimelinePoint};

@@ -1,0 +1,356 @@
+//! The way from a video file, a clip or a tensor to a prediction.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use mtcae_model::{Mtcae, Outputs, checkpoint};
+use mtcae_nn::Pass;
+use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
+
+use crate::prediction::Raw;
+use crate::{Error, Prediction};
+
+/// A model with everything around it: preprocessing, class names and the threads
+/// it runs on. It can be shared between threads.
+#[derive(Clone)]
+pub struct Pipeline {
+    model: Arc<Mtcae>,
+    device: Device,
+    clip: ClipOptions,
+    normalization: Normalization,
+    /// The pool of `with_threads`; otherwise rayon's current one is used.
+    pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+/// How far a long video is, given to the caller's callback after each window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Windows done.
+    pub windows: u64,
+    /// Where the last of them ends, in seconds from the start.
+    pub seconds: f64,
+    /// Length of the video in seconds, where the file says it.
+    pub duration: Option<f64>,
+}
+
+/// Windows that slide over a video.
+#[cfg(feature = "ffmpeg")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Windowing {
+    /// Length of a window in seconds.
+    pub length: f64,
+    /// From one window's start to the next one's, in seconds.
+    pub stride: f64,
+    /// Windows that go through the model at once; 1 takes the least memory.
+    pub batch: usize,
+}
+
+impl Pipeline {
+    /// Loads a checkpoint folder (`config.json` and `model.safetensors`) onto a
+    /// device.
+    ///
+    /// # Errors
+    /// Names the file, and the field or the tensors at fault.
+    pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::new(checkpoint::load(folder, device)?, device)
+    }
+
+    /// A pipeline around a model that was built or loaded before.
+    ///
+    /// # Errors
+    /// When the model's config asks for a preprocessing that does not exist.
+    pub fn new(model: Mtcae, device: &Device) -> Result<Self, Error> {
+        let (preprocessing, encoder) = (&model.config().preprocessing, &model.config().encoder);
+        let side = encoder.image_size as u32;
+        let clip = ClipOptions {
+            frames: encoder.frames,
+            size: (side, side),
+            sampling: preprocessing.sampling.parse()?,
+            resize: preprocessing.resize.parse()?,
+            ..ClipOptions::default()
+        };
+        let normalization = Normalization {
+            mean: preprocessing.mean,
+            std: preprocessing.std,
+        };
+        Ok(Self {
+            model: Arc::new(model),
+            device: device.clone(),
+            clip,
+            normalization,
+            pool: None,
+        })
+    }
+
+    /// Computes on a pool of its own with this many threads.
+    ///
+    /// # Errors
+    /// When `threads` is 0 or the system refuses to start them.
+    pub fn with_threads(mut self, threads: usize) -> Result<Self, Error> {
+        let fault = |reason: String| Error::Option {
+            option: "threads",
+            reason,
+        };
+        if threads == 0 {
+            return Err(fault("must be at least 1".to_owned()));
+        }
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        self.pool = Some(Arc::new(pool.map_err(|e| fault(e.to_string()))?));
+        Ok(self)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Mtcae {
+        &self.model
+    }
+
+    /// How a clip is made of a video for this model.
+    pub fn clip_options(&self) -> &ClipOptions {
+        &self.clip
+    }
+
+    /// Takes clips in another way than the checkpoint says: other sampling,
+    /// another part of the frame, another stretch of time. Frames and size stay
+    /// the model's.
+    #[must_use]
+    pub fn with_clip_options(mut self, options: ClipOptions) -> Self {
+        let (frames, size) = (self.clip.frames, self.clip.size);
+        self.clip = ClipOptions {
+            frames,
+            size,
+            ..options
+        };
+        self
+    }
+
+    /// What the model says of a clip of its own number of frames and size.
+    ///
+    /// # Errors
+    /// [`Error::Clip`] when the clip has another size.
+    pub fn predict_clip(&self, clip: &Clip) -> Result<Prediction, Error> {
+        self.predict_traced(clip, &mut Pass::inference())
+    }
+
+    /// As [`Self::predict_clip`], recording named intermediates in `pass`.
+    ///
+    /// # Errors
+    /// As [`Self::predict_clip`].
+    pub fn predict_traced(&self, clip: &Clip, pass: &mut Pass) -> Result<Prediction, Error> {
+        let mut predictions = self.run(std::slice::from_ref(clip), pass)?;
+        Ok(predictions.remove(0))
+    }
+
+    /// What the model says of several clips, in one batch.
+    ///
+    /// # Errors
+    /// As [`Self::predict_clip`].
+    pub fn predict_clips(&self, clips: &[Clip]) -> Result<Vec<Prediction>, Error> {
+        if clips.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.run(clips, &mut Pass::inference())
+    }
+
+    /// Head outputs of normalised clips (B, T, C, H, W), in fractions of the frame.
+    ///
+    /// # Errors
+    /// When the clips have another shape or type than the model takes.
+    pub fn predict_tensor(&self, clips: &Tensor) -> Result<Outputs, Error> {
+        Ok(self.install(|| self.model.forward(clips))?)
+    }
+
+    /// Normalised tubes (B, N, C·t·h·w) of clips, as the encoder takes them.
+    ///
+    /// # Errors
+    /// As [`Self::predict_clip`].
+    pub fn tubes(&self, clips: &[Clip]) -> Result<Tensor, Error> {
+        let encoder = &self.model.config().encoder;
+        let shape = TubeShape {
+            tubelet: encoder.tubelet,
+            patch: encoder.patch,
+        };
+        let (n, width) = (encoder.tokens(), encoder.tube_len());
+        let expected = [
+            encoder.frames,
+            encoder.image_size,
+            encoder.image_size,
+            encoder.channels,
+        ];
+        let mut data = vec![0.0; clips.len() * n * width];
+        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
+            if clip.frames.shape() != expected {
+                let size = |s: &[usize]| format!("{}×{}×{}", s[0], s[1], s[2]);
+                return Err(Error::Clip {
+                    expected: size(&expected),
+                    found: size(clip.frames.shape()),
+                });
+            }
+            tubes_into(clip.frames.view(), &self.normalization, shape, out)?;
+        }
+        Ok(Tensor::from_vec(
+            data,
+            (clips.len(), n, width),
+            &self.device,
+        )?)
+    }
+
+    fn run(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
+        self.install(|| {
+            let tubes = self.tubes(clips)?;
+            pass.record(|| "tubes".to_owned(), &tubes);
+            let outputs = self.model.run(&tubes, pass)?;
+            let config = self.model.config();
+            let probabilities = outputs.probabilities()?.to_vec2()?;
+            let boxes: Option<Vec<Vec<Vec<f32>>>> =
+                outputs.boxes.map(|t| t.to_vec3()).transpose()?;
+            let landmarks = match outputs.landmarks {
+                Some(t) => (0..clips.len())
+                    .map(|b| t.get(b)?.to_vec3().map(Some))
+                    .collect::<candle_core::Result<_>>()?,
+                None => vec![None; clips.len()],
+            };
+            let mut boxes = boxes.map(Vec::into_iter);
+            let raws =
+                probabilities
+                    .into_iter()
+                    .zip(landmarks)
+                    .map(|(probabilities, landmarks)| Raw {
+                        boxes: boxes.as_mut().and_then(Iterator::next),
+                        landmarks,
+                        probabilities,
+                    });
+            let trained = config.trained_on.is_some();
+            Ok(clips
+                .iter()
+                .zip(raws)
+                .map(|(clip, raw)| Prediction::new(clip, raw, &config.classes, trained))
+                .collect())
+        })
+    }
+
+    /// Runs on the pipeline's own pool, where it has one.
+    fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+mod files {
+    use mtcae_video::{OpenOptions, Video, WindowClip, WindowOptions};
+
+    use super::{Clip, ControlFlow, Error, Path, Pipeline, Prediction, Progress, Windowing};
+    use crate::Timeline;
+
+    impl Pipeline {
+        /// What the model says of a video or image file. Where the sampling takes
+        /// several clips of a video, their probabilities are averaged.
+        ///
+        /// # Errors
+        /// One line that names the file and its fault.
+        pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, Error> {
+            let views = self.read(path.as_ref())?;
+            let predictions = views
+                .iter()
+                .map(|clip| self.predict_clip(clip))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut prediction = Prediction::merge(predictions).ok_or_else(|| Error::Option {
+                option: "sampling",
+                reason: "gives no clip".to_owned(),
+            })?;
+            prediction.file = Some(path.as_ref().to_owned());
+            Ok(prediction)
+        }
+
+        /// The clips that the model would look at: one, or several views.
+        ///
+        /// # Errors
+        /// One line that names the file and its fault.
+        pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<Clip>, Error> {
+            let mut video = self.open(path.as_ref())?;
+            Ok(video.clips(&self.clip)?)
+        }
+
+        /// Slides a window over a video. Memory does not grow with its length, but
+        /// for the predictions themselves.
+        ///
+        /// `progress` is called after each batch of windows; when it breaks, the
+        /// work stops with [`Error::Cancelled`].
+        ///
+        /// # Errors
+        /// One line that names the file and its fault, or [`Error::Cancelled`].
+        pub fn predict_windows(
+            &self,
+            path: impl AsRef<Path>,
+            windowing: &Windowing,
+            mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        ) -> Result<Timeline, Error> {
+            let path = path.as_ref();
+            if windowing.batch == 0 {
+                return Err(Error::Option {
+                    option: "batch",
+                    reason: "must be at least 1".to_owned(),
+                });
+            }
+            let video = self.open(path)?;
+            let duration = video.info().duration;
+            let options = WindowOptions {
+                length: windowing.length,
+                stride: windowing.stride,
+                clip: self.clip.clone(),
+            };
+            let mut windows = video.windows(&options)?.peekable();
+            let mut predictions: Vec<Prediction> = Vec::new();
+            while windows.peek().is_some() {
+                let batch: Vec<WindowClip> = windows
+                    .by_ref()
+                    .take(windowing.batch)
+                    .collect::<Result<_, _>>()?;
+                let bounds: Vec<(f64, f64)> = batch.iter().map(|w| (w.start, w.end)).collect();
+                let clips: Vec<Clip> = batch.into_iter().map(|w| w.clip).collect();
+                for (mut prediction, (start, end)) in
+                    self.predict_clips(&clips)?.into_iter().zip(bounds)
+                {
+                    (prediction.start, prediction.end) = (start, end);
+                    prediction.file = Some(path.to_owned());
+                    predictions.push(prediction);
+                }
+                let done = predictions.len() as u64;
+                let seconds = predictions.last().map_or(0.0, |p| p.end);
+                if progress(Progress {
+                    windows: done,
+                    seconds,
+                    duration,
+                })
+                .is_break()
+                {
+                    return Err(Error::Cancelled { done });
+                }
+            }
+            Ok(Timeline::new(
+                windowing.length,
+                windowing.stride,
+                predictions,
+            ))
+        }
+
+        fn open(&self, path: &Path) -> Result<Video, Error> {
+            let threads = self
+                .pool
+                .as_ref()
+                .map_or(0, |pool| pool.current_num_threads());
+            Ok(Video::open_with(
+                path,
+                &OpenOptions {
+                    threads,
+                    ..OpenOptions::default()
+                },
+            )?)
+        }
+    }
+}

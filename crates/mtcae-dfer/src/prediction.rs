@@ -1,0 +1,198 @@
+//! What the pipeline says of a clip, in the units of its source.
+
+use std::path::PathBuf;
+
+use mtcae_video::{Clip, Geometry, Warning};
+use serde::{Deserialize, Serialize};
+
+/// What the model says of one clip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The file, where the clip came from one.
+    pub file: Option<PathBuf>,
+    /// Time of the first moment that the clip stands for, in seconds.
+    pub start: f64,
+    /// Time of the last moment that the clip stands for, in seconds.
+    pub end: f64,
+    /// The most probable expression.
+    pub expression: String,
+    /// Its probability, in [0, 1].
+    pub confidence: f32,
+    /// All classes in the model's order; the probabilities sum to 1.
+    pub probabilities: Vec<ClassProbability>,
+    /// Every sampled frame, in the order of time.
+    pub frames: Vec<FramePrediction>,
+    /// The source's picture; all coordinates are in its upright pixels.
+    pub source: Geometry,
+    /// Whether the weights were trained. If not, the numbers mean nothing.
+    pub trained: bool,
+    /// What was dropped, guessed or damaged in the video.
+    pub warnings: Vec<Warning>,
+}
+
+/// One class and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassProbability {
+    /// The expression.
+    pub class: String,
+    /// In [0, 1].
+    pub probability: f32,
+}
+
+/// What the model says of one sampled frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FramePrediction {
+    /// Number of the frame in the stream, from 0.
+    pub index: u64,
+    /// Seconds from the stream's first frame.
+    pub time: f64,
+    /// The face, in pixels of the source. `None` where the model has no such task.
+    pub face_box: Option<FaceBox>,
+    /// Five landmarks in pixels of the source. `None` where the model has no such
+    /// task.
+    pub landmarks: Option<Landmarks>,
+}
+
+/// A face box in pixels of the source; x grows to the right, y downwards.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaceBox {
+    /// Left edge.
+    pub x1: f32,
+    /// Upper edge.
+    pub y1: f32,
+    /// Right edge.
+    pub x2: f32,
+    /// Lower edge.
+    pub y2: f32,
+}
+
+/// Five points (x, y) in pixels of the source; left is the viewer's left.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Landmarks {
+    /// Centre of the left eye.
+    pub left_eye: [f32; 2],
+    /// Centre of the right eye.
+    pub right_eye: [f32; 2],
+    /// Tip of the nose.
+    pub nose: [f32; 2],
+    /// Left corner of the mouth.
+    pub mouth_left: [f32; 2],
+    /// Right corner of the mouth.
+    pub mouth_right: [f32; 2],
+}
+
+impl Landmarks {
+    /// The five points in the model's order.
+    pub fn points(&self) -> [[f32; 2]; 5] {
+        [
+            self.left_eye,
+            self.right_eye,
+            self.nose,
+            self.mouth_left,
+            self.mouth_right,
+        ]
+    }
+}
+
+/// Head outputs of one clip, as plain numbers in fractions of the clip's frame.
+pub(crate) struct Raw {
+    /// T boxes of x1, y1, x2, y2.
+    pub boxes: Option<Vec<Vec<f32>>>,
+    /// T × 5 points.
+    pub landmarks: Option<Vec<Vec<Vec<f32>>>>,
+    /// C probabilities.
+    pub probabilities: Vec<f32>,
+}
+
+impl Prediction {
+    /// Turns fractions of the clip's frame into pixels of the source.
+    pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained: bool) -> Self {
+        let pixel = |x: f32, y: f32| {
+            let (x, y) = clip.source.to_source(x.into(), y.into());
+            [x as f32, y as f32]
+        };
+        let frames = clip.times.iter().zip(&clip.indices).enumerate();
+        let frames = frames.map(|(i, (&time, &index))| FramePrediction {
+            index,
+            time,
+            face_box: raw.boxes.as_ref().map(|boxes| {
+                let [x1, y1] = pixel(boxes[i][0], boxes[i][1]);
+                let [x2, y2] = pixel(boxes[i][2], boxes[i][3]);
+                FaceBox { x1, y1, x2, y2 }
+            }),
+            landmarks: raw.landmarks.as_ref().map(|landmarks| {
+                let [left_eye, right_eye, nose, mouth_left, mouth_right] =
+                    [0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1]));
+                Landmarks {
+                    left_eye,
+                    right_eye,
+                    nose,
+                    mouth_left,
+                    mouth_right,
+                }
+            }),
+        });
+        let mut prediction = Self {
+            file: None,
+            start: clip.times.first().copied().unwrap_or(0.0),
+            end: clip.times.last().copied().unwrap_or(0.0),
+            expression: String::new(),
+            confidence: 0.0,
+            probabilities: classes
+                .iter()
+                .zip(raw.probabilities)
+                .map(|(class, probability)| ClassProbability {
+                    class: class.clone(),
+                    probability,
+                })
+                .collect(),
+            frames: frames.collect(),
+            source: clip.source,
+            trained,
+            warnings: clip.warnings.clone(),
+        };
+        prediction.decide();
+        prediction
+    }
+
+    /// Names the most probable class; the first of equals.
+    fn decide(&mut self) {
+        let best = self
+            .probabilities
+            .iter()
+            .reduce(|a, b| if b.probability > a.probability { b } else { a });
+        if let Some(best) = best {
+            (self.expression, self.confidence) = (best.class.clone(), best.probability);
+        }
+    }
+
+    /// One prediction of several clips of a video: probabilities averaged (as
+    /// VideoMAE tests on several views), frames in the order of time.
+    pub(crate) fn merge(views: Vec<Self>) -> Option<Self> {
+        let count = views.len() as f32;
+        let mut views = views.into_iter();
+        let mut merged = views.next()?;
+        for view in views {
+            for (sum, p) in merged.probabilities.iter_mut().zip(&view.probabilities) {
+                sum.probability += p.probability;
+            }
+            merged.frames.extend(view.frames);
+            merged.start = merged.start.min(view.start);
+            merged.end = merged.end.max(view.end);
+        }
+        merged
+            .probabilities
+            .iter_mut()
+            .for_each(|p| p.probability /= count);
+        merged.frames.sort_by(|a, b| a.time.total_cmp(&b.time));
+        merged.decide();
+        Some(merged)
+    }
+
+    /// The frame nearest to a time in seconds.
+    pub fn frame_at(&self, time: f64) -> Option<&FramePrediction> {
+        self.frames
+            .iter()
+            .min_by(|a, b| (a.time - time).abs().total_cmp(&(b.time - time).abs()))
+    }
+}

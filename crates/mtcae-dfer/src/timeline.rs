@@ -1,0 +1,137 @@
+//! Expressions over the length of a video.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClassProbability, Prediction};
+
+/// The predictions of a window that slides over a video.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Length of a window in seconds.
+    pub length: f64,
+    /// From one window's start to the next one's, in seconds.
+    pub stride: f64,
+    /// Every window, in the order of time.
+    pub windows: Vec<Prediction>,
+    /// The smoothed course: one point a window.
+    pub points: Vec<TimelinePoint>,
+}
+
+/// The smoothed expression at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimelinePoint {
+    /// Centre of the window in seconds.
+    pub time: f64,
+    /// The most probable expression.
+    pub expression: String,
+    /// All classes in the model's order; the probabilities sum to 1.
+    pub probabilities: Vec<ClassProbability>,
+}
+
+impl Timeline {
+    /// Smooths the windows: a point is the mean of the windows that overlap its
+    /// own, weighted by 1 − distance of the centres / length. Windows that do not
+    /// overlap stay as they are.
+    pub fn new(length: f64, stride: f64, windows: Vec<Prediction>) -> Self {
+        let centre = |w: &Prediction| (w.start + w.end) / 2.0;
+        let reach = (length / stride).ceil() as usize;
+        let points = windows.iter().enumerate().map(|(i, window)| {
+            let time = centre(window);
+            let near =
+                &windows[i.saturating_sub(reach)..windows.len().min(i.saturating_add(reach + 1))];
+            let mut probabilities = window.probabilities.clone();
+            probabilities.iter_mut().for_each(|p| p.probability = 0.0);
+            let mut total = 0.0;
+            for other in near {
+                let weight = (1.0 - (centre(other) - time).abs() / length).max(0.0) as f32;
+                total += weight;
+                for (sum, p) in probabilities.iter_mut().zip(&other.probabilities) {
+                    sum.probability += weight * p.probability;
+                }
+            }
+            probabilities
+                .iter_mut()
+                .for_each(|p| p.probability /= total);
+            let best = probabilities
+                .iter()
+                .reduce(|a, b| if b.probability > a.probability { b } else { a });
+            TimelinePoint {
+                time,
+                expression: best.map(|p| p.class.clone()).unwrap_or_default(),
+                probabilities,
+            }
+        });
+        let points = points.collect();
+        Self {
+            length,
+            stride,
+            windows,
+            points,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mtcae_video::Geometry;
+
+    fn window(start: f64, length: f64, p: f32) -> Prediction {
+        let class = |class: &str, probability| ClassProbability {
+            class: class.to_owned(),
+            probability,
+        };
+        Prediction {
+            file: None,
+            start,
+            end: start + length,
+            expression: String::new(),
+            confidence: 0.0,
+            probabilities: vec![class("a", p), class("b", 1.0 - p)],
+            frames: vec![],
+            source: Geometry::plain(1, 1),
+            trained: true,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn windows_that_do_not_overlap_stay_as_they_are() {
+        let windows: Vec<_> = [0.9, 0.1, 0.6]
+            .iter()
+            .enumerate()
+            .map(|(i, &p)| window(2.0 * i as f64, 2.0, p))
+            .collect();
+        let timeline = Timeline::new(2.0, 2.0, windows);
+        let p: Vec<f32> = timeline
+            .points
+            .iter()
+            .map(|point| point.probabilities[0].probability)
+            .collect();
+        assert_eq!(p, [0.9, 0.1, 0.6]);
+        assert_eq!(timeline.points[1].expression, "b");
+    }
+
+    #[test]
+    fn a_point_is_the_triangle_weighted_mean_of_its_neighbours() {
+        let windows: Vec<_> = [1.0, 0.0, 0.0]
+            .iter()
+            .enumerate()
+            .map(|(i, &p)| window(i as f64, 2.0, p))
+            .collect();
+        let timeline = Timeline::new(2.0, 1.0, windows);
+        let p: Vec<f32> = timeline
+            .points
+            .iter()
+            .map(|point| point.probabilities[0].probability)
+            .collect();
+        // Weights 1 at its own centre, ½ one stride off, 0 two strides off.
+        assert_eq!(p, [1.0 / 1.5, 0.5 / 2.0, 0.0]);
+        let sum: f32 = timeline.points[1]
+            .probabilities
+            .iter()
+            .map(|p| p.probability)
+            .sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,287 @@
+//! Sizes of the encoder.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Everything needed to rebuild a VideoMAE encoder.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Height and width of a frame, in pixels.
+    pub image_size: usize,
+    /// Frames of a clip.
+    pub frames: usize,
+    /// Colour channels.
+    pub channels: usize,
+    /// Height and width of a tube, in pixels.
+    pub patch: usize,
+    /// Frames of a tube.
+    pub tubelet: usize,
+    /// Channels D of a token.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads; they divide the width.
+    pub heads: usize,
+    /// Channels inside the MLP.
+    pub hidden: usize,
+    /// ε of every LayerNorm.
+    pub eps: f64,
+    /// Whether a LayerNorm follows the last block. Checkpoints fine-tuned with
+    /// mean pooling have none.
+    pub final_norm: bool,
+    /// Where positions come from.
+    pub position: Position,
+    /// Drop path rate of the last block in training; it grows linearly from 0 at
+    /// the first.
+    #[serde(default)]
+    pub drop_path: f64,
+}
+
+/// Where position embeddings come from.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Position {
+    /// VideoMAE's fixed table, computed and not stored.
+    SinCos,
+    /// A table (N, D) among the weights, as MARLIN has it.
+    Stored,
+}
+
+impl Config {
+    /// ViT-S: width 384, 12 blocks, 6 heads (`vit_small_patch16_224` of
+    /// MCG-NJU/VideoMAE, `modeling_finetune.py`, as are the other three).
+    pub fn small() -> Self {
+        Self::vit(384, 12, 6)
+    }
+
+    /// ViT-B: width 768, 12 blocks, 12 heads.
+    pub fn base() -> Self {
+        Self::vit(768, 12, 12)
+    }
+
+    /// ViT-L: width 1024, 24 blocks, 16 heads. The paper's encoder.
+    pub fn large() -> Self {
+        Self::vit(1024, 24, 16)
+    }
+
+    /// ViT-H: width 1280, 32 blocks, 16 heads.
+    pub fn huge() -> Self {
+        Self::vit(1280, 32, 16)
+    }
+
+    fn vit(width: usize, depth: usize, heads: usize) -> Self {
+        Self {
+            image_size: 224,
+            frames: 16,
+            channels: 3,
+            patch: 16,
+            tubelet: 2,
+            width,
+            depth,
+            heads,
+            hidden: 4 * width,
+            eps: 1e-6,
+            final_norm: true,
+            position: Position::SinCos,
+            drop_path: 0.0,
+        }
+    }
+
+    /// Heads of the published sizes, for checkpoints that do not say.
+    pub(crate) fn known_heads(width: usize) -> Option<usize> {
+        [Self::small(), Self::base(), Self::large(), Self::huge()]
+            .into_iter()
+            .find(|c| c.width == width)
+            .map(|c| c.heads)
+    }
+
+    /// Tokens N of a clip: (T/t)·(H/p)·(W/p); 1568 for the presets.
+    pub fn tokens(&self) -> usize {
+        let side = self.image_size / self.patch;
+        self.frames / self.tubelet * side * side
+    }
+
+    /// Values of one tube: C·t·p·p; 1536 for the presets.
+    pub fn tube_len(&self) -> usize {
+        self.channels * self.tubelet * self.patch * self.patch
+    }
+
+    /// Names and shapes of all tensors below the encoder's prefix.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let (d, hidden) = (self.width, self.hidden);
+        let mut all = vec![
+            (
+                "patch_embed.proj.weight".to_owned(),
+                vec![d, self.tube_len()],
+            ),
+            ("patch_embed.proj.bias".to_owned(), vec![d]),
+        ];
+        if self.position == Position::Stored {
+            all.push(("pos_embed".to_owned(), vec![self.tokens(), d]));
+        }
+        for i in 0..self.depth {
+            let block: [(&str, Vec<usize>); 13] = [
+                ("norm1.weight", vec![d]),
+                ("norm1.bias", vec![d]),
+                ("attn.qkv.weight", vec![3 * d, d]),
+                ("attn.q_bias", vec![d]),
+                ("attn.v_bias", vec![d]),
+                ("attn.proj.weight", vec![d, d]),
+                ("attn.proj.bias", vec![d]),
+                ("norm2.weight", vec![d]),
+                ("norm2.bias", vec![d]),
+                ("mlp.fc1.weight", vec![hidden, d]),
+                ("mlp.fc1.bias", vec![hidden]),
+                ("mlp.fc2.weight", vec![d, hidden]),
+                ("mlp.fc2.bias", vec![d]),
+            ];
+            all.extend(
+                block
+                    .into_iter()
+                    .map(|(name, shape)| (format!("blocks.{i}.{name}"), shape)),
+            );
+        }
+        if self.final_norm {
+            all.push(("norm.weight".to_owned(), vec![d]));
+            all.push(("norm.bias".to_owned(), vec![d]));
+        }
+        all
+    }
+
+    /// Checks that the values make an encoder.
+    ///
+    /// # Errors
+    /// [`Error::Field`] names the first field that does not fit.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.validate_from("encoder config")
+    }
+
+    /// [`Config::validate`] with the place where the values come from.
+    pub(crate) fn validate_from(&self, origin: &str) -> Result<(), Error> {
+        let fail = |field: &str, reason: String| {
+            Err(Error::Field {
+                origin: origin.to_owned(),
+                field: field.to_owned(),
+                reason,
+            })
+        };
+        // Far above any model, low enough that no product of three overflows.
+        let sizes = [
+            ("image_size", self.image_size, 1 << 14),
+            ("frames", self.frames, 1 << 14),
+            ("channels", self.channels, 1 << 8),
+            ("patch", self.patch, 1 << 10),
+            ("tubelet", self.tubelet, 1 << 10),
+            ("width", self.width, 1 << 16),
+            ("depth", self.depth, 1 << 10),
+            ("heads", self.heads, 1 << 10),
+            ("hidden", self.hidden, 1 << 18),
+        ];
+        for (field, value, most) in sizes {
+            if value == 0 || value > most {
+                return fail(field, format!("{value} is not within 1 to {most}"));
+            }
+        }
+        if !self.image_size.is_multiple_of(self.patch) {
+            let reason = format!(
+                "{} is not a multiple of the patch size {}",
+                self.image_size, self.patch
+            );
+            return fail("image_size", reason);
+        }
+        if !self.frames.is_multiple_of(self.tubelet) {
+            let reason = format!(
+                "{} is not a multiple of the tubelet size {}",
+                self.frames, self.tubelet
+            );
+            return fail("frames", reason);
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            let reason = format!(
+                "{} heads do not divide the width {}",
+                self.heads, self.width
+            );
+            return fail("heads", reason);
+        }
+        if !(self.eps > 0.0 && self.eps < 1.0) {
+            return fail("eps", format!("{} is not within 0 and 1", self.eps));
+        }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return fail("drop_path", format!("{} is not in [0, 1)", self.drop_path));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_have_the_papers_tokens() {
+        for config in [
+            Config::small(),
+            Config::base(),
+            Config::large(),
+            Config::huge(),
+        ] {
+            config.validate().expect("valid");
+            assert_eq!((config.tokens(), config.tube_len()), (1568, 1536));
+            assert_eq!(Config::known_heads(config.width), Some(config.heads));
+        }
+        let count = |c: Config| -> usize {
+            c.tensors()
+                .iter()
+                .map(|(_, s)| s.iter().product::<usize>())
+                .sum()
+        };
+        // Published as 22M, 87M, 304M and 633M.
+        let millions = [
+            Config::small(),
+            Config::base(),
+            Config::large(),
+            Config::huge(),
+        ]
+        .map(|c| count(c) as f64 / 1e6);
+        for (got, want) in millions.iter().zip([21.9, 86.2, 303.9, 632.0]) {
+            assert!((got - want).abs() < 0.5, "{millions:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        type Change = fn(&mut Config);
+        let wrong: [(&str, Change); 7] = [
+            ("image_size", |c| c.image_size = 225),
+            ("frames", |c| c.frames = 15),
+            ("heads", |c| c.heads = 7),
+            ("width", |c| c.width = usize::MAX),
+            ("depth", |c| c.depth = 0),
+            ("eps", |c| c.eps = f64::NAN),
+            ("drop_path", |c| c.drop_path = 1.0),
+        ];
+        for (field, change) in wrong {
+            let mut config = Config::base();
+            change(&mut config);
+            let error = config.validate().expect_err(field).to_string();
+            assert!(
+                error.contains(&format!("encoder config: {field}: ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_round_trips_and_unknown_fields_are_refused() {
+        let config = Config::large();
+        let json = serde_json::to_string(&config).expect("written");
+        assert!(json.contains("\"position\":\"sin-cos\""), "{json}");
+        assert_eq!(serde_json::from_str::<Config>(&json).expect("read"), config);
+        let error = serde_json::from_str::<Config>(&json.replace("depth", "dephts"))
+            .expect_err("misspelt")
+            .to_string();
+        assert!(error.contains("dephts"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! The VideoMAE encoder (Tong et al., 2022, arXiv 2203.12602;
+//! MCG-NJU/VideoMAE, `modeling_finetune.py`): a plain ViT over tubes.
+//!
+//! Tensor names below the encoder's prefix mirror the original checkpoints; they
+//! and their shapes are listed by [`Config::tensors`].
+
+use candle_nn::Init;
+use mtcae_nn::candle_core::{self, Module, Tensor};
+use mtcae_nn::{
+    DropPath, LayerNorm, Mlp, Pass, SelfAttention, TubeEmbedding, VarBuilder, sin_cos_table,
+};
+
+use crate::{Config, Error, Position};
+
+/// x + attn(norm1(x)), then x + mlp(norm2(x)).
+#[derive(Clone, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn: SelfAttention,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    drop_path: DropPath,
+}
+
+impl Block {
+    fn new(config: &Config, drop_path: f64, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+        let (width, eps) = (config.width, config.eps);
+        Ok(Self {
+            norm1: LayerNorm::new(width, eps, vb.pp("norm1"))?,
+            attn: SelfAttention::new(width, config.heads, vb.pp("attn"))?,
+            norm2: LayerNorm::new(width, eps, vb.pp("norm2"))?,
+            mlp: Mlp::new(width, config.hidden, vb.pp("mlp"))?,
+            drop_path: DropPath::new(drop_path)?,
+        })
+    }
+
+    /// (B, N, D) → (B, N, D).
+    fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
+        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
+        let x = (x + self.drop_path.forward(&attended, pass)?)?;
+        let transformed = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        x + self.drop_path.forward(&transformed, pass)?
+    }
+}
+
+/// The encoder: clips or tubes in, features F (B, N, D) out.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    config: Config,
+    patch_embed: TubeEmbedding,
+    /// (N, D)
+    positions: Tensor,
+    blocks: Vec<Block>,
+    norm: Option<LayerNorm>,
+}
+
+impl Encoder {
+    /// Asks `vb` for the tensors of [`Config::tensors`].
+    ///
+    /// # Errors
+    /// When the configuration is not valid or `vb` refuses a tensor.
+    pub fn new(config: &Config, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+        config.validate().map_err(candle_core::Error::wrap)?;
+        let (tokens, width) = (config.tokens(), config.width);
+        let patch_embed = TubeEmbedding::new(
+            config.channels,
+            config.tubelet,
+            config.patch,
+            width,
+            vb.pp("patch_embed"),
+        )?;
+        let positions = match config.position {
+            Position::SinCos => sin_cos_table(tokens, width, vb.device())?.to_dtype(vb.dtype())?,
+            Position::Stored => {
+                let init = Init::Randn {
+                    mean: 0.0,
+                    stdev: mtcae_nn::INIT_STD,
+                };
+                vb.get_with_hints((tokens, width), "pos_embed", init)?
+            }
+        };
+        // torch.linspace(0, drop_path, depth) of the original.
+        let step = config.drop_path / (config.depth - 1).max(1) as f64;
+        let blocks = (0..config.depth)
+            .map(|i| Block::new(config, step * i as f64, vb.pp("blocks").pp(i)))
+            .collect::<candle_core::Result<_>>()?;
+        let norm = match config.final_norm {
+            true => Some(LayerNorm::new(width, config.eps, vb.pp("norm"))?),
+            false => None,
+        };
+        Ok(Self {
+            config: config.clone(),
+            patch_embed,
+            positions,
+            blocks,
+            norm,
+        })
+    }
+
+    /// The sizes this encoder was built with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Normalised clips (B, T, C, H, W) → F (B, N, D), for inference.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the clips are of another size.
+    pub fn forward(&self, clips: &Tensor) -> Result<Tensor, Error> {
+        self.forward_tubes(&self.tubes(clips)?)
+    }
+
+    /// Normalised tubes (B, N, C·t·p·p) → F (B, N, D), for inference.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when there are more or fewer tubes, or of another size.
+    pub fn forward_tubes(&self, tubes: &Tensor) -> Result<Tensor, Error> {
+        self.run(tubes, &mut Pass::inference())
+    }
+
+    /// Normalised clips (B, T, C, H, W) → F (B, N, D) and every named
+    /// intermediate: `patch_embed`, `embeddings`, `encoder.blocks.{i}`, `F`.
+    ///
+    /// # Errors
+    /// As [`Encoder::forward`].
+    pub fn forward_traced(&self, clips: &Tensor) -> Result<(Tensor, Vec<(String, Tensor)>), Error> {
+        let mut pass = Pass::inference().traced();
+        let features = self.run(&self.tubes(clips)?, &mut pass)?;
+        Ok((features, pass.into_trace()))
+    }
+
+    /// Tubes (B, N, C·t·p·p) → F (B, N, D) in the mode of `pass`.
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_tubes`].
+    pub fn run(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        self.encode(&self.embed(tubes, pass)?, pass)
+    }
+
+    /// Cuts clips (B, T, C, H, W) into tubes (B, N, C·t·p·p).
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the clips are of another size.
+    pub fn tubes(&self, clips: &Tensor) -> Result<Tensor, Error> {
+        let c = &self.config;
+        let want = [c.frames, c.channels, c.image_size, c.image_size];
+        if clips.rank() != 5 || clips.dims()[1..] != want {
+            return Err(Error::Input {
+                what: "clips",
+                found: clips.dims().to_vec(),
+                want: format!("(B, {}, {}, {}, {})", want[0], want[1], want[2], want[3]),
+            });
+        }
+        Ok(self.patch_embed.tubes(clips)?)
+    }
+
+    /// The first half of [`Encoder::run`]: tubes (B, N, C·t·p·p) → tokens with
+    /// their positions (B, N, D). Masked pre-training drops tokens after it.
+    ///
+    /// # Errors
+    /// As [`Encoder::forward_tubes`].
+    pub fn embed(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        let want = [self.config.tokens(), self.config.tube_len()];
+        if tubes.rank() != 3 || tubes.dims()[1..] != want {
+            return Err(Error::Input {
+                what: "tubes",
+                found: tubes.dims().to_vec(),
+                want: format!("(B, {}, {})", want[0], want[1]),
+            });
+        }
+        let x = self.patch_embed.forward(tubes)?;
+        pass.record(|| "patch_embed".to_owned(), &x);
+        let x = x.broadcast_add(&self.positions)?;
+        pass.record(|| "embeddings".to_owned(), &x);
+        Ok(x)
+    }
+
+    /// The second half of [`Encoder::run`]: any number M of embedded tokens
+    /// (B, M, D) → (B, M, D).
+    ///
+    /// # Errors
+    /// [`Error::Candle`] when the tokens are of another width.
+    pub fn encode(&self, tokens: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        let mut x = tokens.clone();
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, pass)?;
+            pass.record(|| format!("encoder.blocks.{i}"), &x);
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(&x)?;
+        }
+        pass.record(|| "F".to_owned(), &x);
+        Ok(x)
+    }
+}

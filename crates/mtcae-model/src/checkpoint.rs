@@ -1,0 +1,81 @@
+//! Checkpoint folders: `config.json` and `model.safetensors`, as described in
+//! `docs/checkpoint-format.md`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use mtcae_nn::weights::{Mapped, load_strict, save as save_tensors, write_atomically};
+
+use crate::{Config, Error, Mtcae};
+
+/// The config's file name.
+pub const CONFIG: &str = "config.json";
+/// The weights' file name.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// Reads and checks the config of a checkpoint folder.
+///
+/// # Errors
+/// Names the file and the field at fault.
+pub fn load_config(folder: impl AsRef<Path>) -> Result<Config, Error> {
+    let path = folder.as_ref().join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let config: Config = serde_json::from_str(&text).map_err(|e| Error::Json {
+        path: path.clone(),
+        reason: e.to_string(),
+    })?;
+    config.validate().map_err(|e| Error::In {
+        path,
+        source: Box::new(e),
+    })?;
+    Ok(config)
+}
+
+/// Loads the model of a checkpoint folder onto a device, as `f32`.
+///
+/// # Errors
+/// Names the file, and the field or every tensor at fault.
+pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Mtcae, Error> {
+    let folder = folder.as_ref();
+    let config = load_config(folder)?;
+    let weights = Mapped::open(folder.join(WEIGHTS))?;
+    let model = load_strict(&weights, device, |vb| {
+        Mtcae::new(&config, vb).map_err(candle_core::Error::wrap)
+    })?;
+    Ok(model)
+}
+
+/// Writes a checkpoint folder, which is created if need be. Each file is written
+/// atomically, the weights before the config.
+///
+/// # Errors
+/// When the config cannot be used, or names the file that cannot be written.
+pub fn save<'a>(
+    folder: impl AsRef<Path>,
+    config: &Config,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> Result<(), Error> {
+    let folder = folder.as_ref();
+    config.validate()?;
+    std::fs::create_dir_all(folder).map_err(|source| Error::Io {
+        path: folder.to_owned(),
+        source,
+    })?;
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    save_tensors(folder.join(WEIGHTS), tensors, metadata)?;
+    let path = folder.join(CONFIG);
+    let json = serde_json::to_string_pretty(config).map_err(|e| Error::Json {
+        path: path.clone(),
+        reason: e.to_string(),
+    })?;
+    write_atomically(&path, |temporary| {
+        let mut file = std::fs::File::create(temporary)?;
+        writeln!(file, "{json}")
+    })
+    .map_err(|source| Error::Io { path, source })
+}

@@ -1,0 +1,161 @@
+//! Everything needed to rebuild a model: the `config.json` of a checkpoint.
+
+use serde::{Deserialize, Serialize};
+
+use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
+use mtcae_encoder::Config as EncoderConfig;
+
+use crate::Error;
+
+/// Name of the face-box task: frames × (x1, y1, x2, y2).
+pub const FACE_BOX: &str = "face_box";
+/// Name of the landmark task: frames × 5 × (x, y); left eye, right eye, nose,
+/// left and right corner of the mouth, left being the viewer's left.
+pub const LANDMARKS: &str = "landmarks";
+/// Name of the expression task: one logit a class.
+pub const EXPRESSION: &str = "expression";
+
+/// The value of `format` in every config of ours.
+const FORMAT: &str = "mtcae-dfer";
+/// The version of the format that this crate writes, and the only one it reads.
+const VERSION: u32 = 1;
+
+/// Everything needed to rebuild a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `mtcae-dfer`.
+    pub format: String,
+    /// Version of the format.
+    pub version: u32,
+    /// What the weights were trained on, in the writer's words; `null` says that
+    /// they were not trained at all.
+    pub trained_on: Option<String>,
+    /// How a video becomes the encoder's input.
+    pub preprocessing: Preprocessing,
+    /// The VideoMAE encoder.
+    pub encoder: EncoderConfig,
+    /// The decoder and its tasks.
+    pub decoder: DecoderConfig,
+    /// Names of the expression's classes, in the order of the logits.
+    pub classes: Vec<String>,
+}
+
+/// How a video becomes the encoder's input. The names are those of `mtcae-video`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Which frames: `uniform` and others.
+    pub sampling: String,
+    /// How a frame becomes a square: `squash` and others.
+    pub resize: String,
+    /// Subtracted from the RGB channels after division by 255.
+    pub mean: [f32; 3],
+    /// What the result is divided by.
+    pub std: [f32; 3],
+}
+
+impl Default for Preprocessing {
+    /// The paper's: 16 frames evenly over the clip, the whole frame squashed to a
+    /// square; ImageNet's mean and deviation, as VideoMAE was trained with.
+    fn default() -> Self {
+        Self {
+            sampling: "uniform".to_owned(),
+            resize: "squash".to_owned(),
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl Config {
+    /// An untrained model of the paper's three tasks over an encoder.
+    pub fn new(encoder: EncoderConfig, structure: Structure, classes: Vec<String>) -> Self {
+        let tasks = vec![
+            Task::new(FACE_BOX, encoder.frames * 4),
+            Task::new(LANDMARKS, encoder.frames * 10),
+            Task::new(EXPRESSION, classes.len()),
+        ];
+        Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            trained_on: None,
+            preprocessing: Preprocessing::default(),
+            decoder: DecoderConfig {
+                structure,
+                ..DecoderConfig::cascade(encoder.width, tasks)
+            },
+            encoder,
+            classes,
+        }
+    }
+
+    /// Checks every field and that the parts fit together.
+    ///
+    /// # Errors
+    /// Names the first field at fault.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fault = |field, reason| Err(Error::Config { field, reason });
+        if self.format != FORMAT {
+            return fault("format", format!("is {:?}, not {FORMAT:?}", self.format));
+        }
+        if self.version != VERSION {
+            return fault(
+                "version",
+                format!("is {}; this program reads version {VERSION}", self.version),
+            );
+        }
+        self.encoder.validate()?;
+        self.decoder.validate()?;
+        if self.decoder.features != self.encoder.width {
+            let (features, width) = (self.decoder.features, self.encoder.width);
+            return fault(
+                "decoder.features",
+                format!("is {features}, but the encoder's width is {width}"),
+            );
+        }
+        for task in &self.decoder.tasks {
+            let (outputs, why) = match task.name.as_str() {
+                FACE_BOX => (self.encoder.frames * 4, "frames × 4"),
+                LANDMARKS => (self.encoder.frames * 10, "frames × 10"),
+                EXPRESSION => (self.classes.len(), "one a class"),
+                other => {
+                    let known = [FACE_BOX, LANDMARKS, EXPRESSION].join(", ");
+                    return fault("decoder.tasks", format!("{other} is none of {known}"));
+                }
+            };
+            if task.outputs != outputs {
+                return fault(
+                    "decoder.tasks",
+                    format!(
+                        "{} has {} outputs, not {outputs} ({why})",
+                        task.name, task.outputs
+                    ),
+                );
+            }
+        }
+        match self.decoder.tasks.last() {
+            Some(task) if task.name == EXPRESSION => {}
+            _ => {
+                return fault(
+                    "decoder.tasks",
+                    format!("the last task must be {EXPRESSION}"),
+                );
+            }
+        }
+        let statistics = self
+            .preprocessing
+            .mean
+            .iter()
+            .chain(&self.preprocessing.std);
+        if !statistics.clone().all(|v| v.is_finite())
+            || self.preprocessing.std.iter().any(|s| *s <= 0.0)
+        {
+            return fault(
+                "preprocessing",
+                "mean must be finite and std positive".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}

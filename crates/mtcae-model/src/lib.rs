@@ -1,0 +1,18 @@
+//! MTCAE-DFER assembled from one config: the VideoMAE encoder, the cascaded
+//! decoder and the three heads.
+//!
+//! [`Mtcae`] takes clip tensors and gives head outputs; [`checkpoint`] reads and
+//! writes the folder that `docs/checkpoint-format.md` describes. Video files and
+//! pixels of the source belong to the facade, `mtcae-dfer`.
+
+pub mod checkpoint;
+mod config;
+mod error;
+mod model;
+
+pub use candle_core;
+pub use config::{Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};
+pub use error::Error;
+pub use model::{Mtcae, Outputs};
+pub use mtcae_decoder as decoder;
+pub use mtcae_encoder as encoder;

@@ -1,0 +1,119 @@
+//! Probabilities over time.
+
+use crate::{Canvas, Colour, Error, TextSize};
+
+/// One class over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// (seconds, probability in [0, 1]) in the order of time.
+    pub points: Vec<(f64, f32)>,
+}
+
+/// Plots probabilities over seconds, with a grid and a legend.
+///
+/// # Errors
+/// [`Error::Size`] when the picture would be too small to hold a plot.
+pub fn timeline(series: &[Series], width: usize, height: usize) -> Result<Canvas, Error> {
+    const LEFT: f32 = 48.0;
+    const TOP: f32 = 12.0;
+    const BOTTOM: f32 = 28.0;
+    let legend = series
+        .iter()
+        .map(|s| TextSize::Small.width(&s.name))
+        .max()
+        .unwrap_or(0) as f32
+        + 34.0;
+    let (w, h) = (width as f32 - LEFT - legend, height as f32 - TOP - BOTTOM);
+    if w < 20.0 || h < 20.0 {
+        return Err(Error::Size { width, height });
+    }
+    let mut canvas = Canvas::new(width, height, Colour::new(24, 24, 28))?;
+    let times = || series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
+    let from = times().fold(f64::INFINITY, f64::min).min(0.0);
+    let to = times().fold(from, f64::max).max(from + 1e-3);
+    let x = |t: f64| LEFT + w * ((t - from) / (to - from)) as f32;
+    let y = |p: f32| TOP + h * (1.0 - p.clamp(0.0, 1.0));
+
+    let grid = Colour::new(60, 60, 66);
+    for tenths in [0, 25, 50, 75, 100] {
+        let at = y(tenths as f32 / 100.0);
+        canvas.polyline(&[[LEFT, at], [LEFT + w, at]], 1.0, grid);
+        canvas.text(
+            4.0,
+            at - 8.0,
+            &format!("{tenths:3}%"),
+            TextSize::Small,
+            Colour::GREY,
+        );
+    }
+    let step = tick(to - from);
+    let mut t = (from / step).ceil() * step;
+    while t <= to {
+        canvas.polyline(&[[x(t), TOP], [x(t), TOP + h]], 1.0, grid);
+        let label = if step < 1.0 {
+            format!("{t:.1}s")
+        } else {
+            format!("{t:.0}s")
+        };
+        let left = x(t) - TextSize::Small.width(&label) as f32 / 2.0;
+        canvas.text(left, TOP + h + 6.0, &label, TextSize::Small, Colour::GREY);
+        t += step;
+    }
+    for (i, s) in series.iter().enumerate() {
+        let colour = Colour::series(i);
+        let points: Vec<[f32; 2]> = s.points.iter().map(|&(t, p)| [x(t), y(p)]).collect();
+        canvas.polyline(&points, 2.0, colour);
+        for point in &points {
+            canvas.dot(*point, 2.5, colour);
+        }
+        let at = TOP + 20.0 * i as f32;
+        canvas.fill(LEFT + w + 10.0, at + 2.0, 12.0, 12.0, colour);
+        canvas.text(LEFT + w + 28.0, at, &s.name, TextSize::Small, Colour::WHITE);
+    }
+    Ok(canvas)
+}
+
+/// Seconds between ticks: 1, 2 or 5 times a power of ten, for at most ten ticks.
+fn tick(span: f64) -> f64 {
+    let power = 10f64.powf((span / 10.0).log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|s| span / s <= 10.0)
+        .unwrap_or(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_at_most_ten() {
+        for (span, step) in [
+            (10.0, 1.0),
+            (11.0, 2.0),
+            (0.5, 0.05),
+            (600.0, 100.0),
+            (37.0, 5.0),
+        ] {
+            assert!((tick(span) - step).abs() < 1e-9, "{span}: {}", tick(span));
+        }
+    }
+
+    #[test]
+    fn a_series_is_drawn_in_its_colour() {
+        let series = Series {
+            name: "a".to_owned(),
+            points: vec![(0.0, 0.5), (10.0, 0.5)],
+        };
+        let frame = timeline(&[series], 300, 140).expect("drawn").to_frame();
+        let [r, g, b] = Colour::series(0).rgb;
+        let middle: Vec<[u8; 3]> = (0..140)
+            .map(|y| [frame[[y, 120, 0]], frame[[y, 120, 1]], frame[[y, 120, 2]]])
+            .collect();
+        assert!(middle.contains(&[r, g, b]));
+        assert!(timeline(&[], 30, 30).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Pictures of an answer.
+
+use std::path::Path;
+
+use mtcae_dfer::video::{ClipOptions, ClipWriter, Resize, Video, WriterOptions};
+use mtcae_dfer::{ClassProbability, FramePrediction, Pipeline, Prediction, Timeline};
+use mtcae_examples::Bars;
+use mtcae_viz::{
+    Canvas, Colour, Face, Series, contact_sheet, draw_face, probability_panel, save_png,
+    timeline as plot,
+};
+
+use crate::args::Kind;
+use crate::{Answer, Fault};
+
+/// The colour of the model's own face.
+const MODEL: Colour = Colour::new(86, 220, 120);
+
+/// Draws an answer into a file.
+pub fn write(
+    path: &Path,
+    kind: Kind,
+    answer: &Answer,
+    video: &Path,
+    pipeline: &Pipeline,
+    bars: Bars,
+) -> Result<(), Fault> {
+    match (kind, answer) {
+        (Kind::Png, Answer::Clip(prediction)) => {
+            save_png(path, &sheet(prediction, video, pipeline)?)?;
+        }
+        (Kind::Png, Answer::Windows(timeline)) => save_png(path, &course(timeline)?)?,
+        (Kind::Mp4, _) => film(path, answer, video, bars)?,
+    }
+    Ok(())
+}
+
+/// The sampled frames with faces on them, beside the probabilities.
+fn sheet(prediction: &Prediction, video: &Path, pipeline: &Pipeline) -> Result<Canvas, Fault> {
+    const WIDTH: u32 = 240;
+    const PANEL: usize = 360;
+    let (w, h) = prediction.source.display_size();
+    let height = (f64::from(WIDTH) * f64::from(h) / f64::from(w))
+        .round()
+        .clamp(1.0, 4096.0) as u32;
+    // The same frames again, in the video's own aspect.
+    let options = ClipOptions {
+        size: (WIDTH, height),
+        resize: Resize::Squash,
+        ..pipeline.clip_options().clone()
+    };
+    let scale = [
+        WIDTH as f32 / prediction.source.width as f32,
+        height as f32 / prediction.source.height as f32,
+    ];
+    let mut pictures = Vec::new();
+    for clip in Video::open(video)?.clips(&options)? {
+        for (frame, time) in clip.frames.outer_iter().zip(&clip.times) {
+            let mut picture = Canvas::from_frame(frame)?;
+            if let Some(seen) = prediction.frame_at(*time) {
+                draw_face(
+                    &mut picture,
+                    &face(seen, scale, format!("{time:.2}s")),
+                    MODEL,
+                );
+            }
+            pictures.push(picture);
+        }
+    }
+    let frames = contact_sheet(&pictures, 4)?;
+    let lines = lines(prediction);
+    let panel = probability_panel(
+        PANEL,
+        frames.height(),
+        &lines,
+        &bars_of(&prediction.probabilities),
+    )?;
+    let mut picture = Canvas::new(frames.width() + PANEL, frames.height(), Colour::BLACK)?;
+    picture.paste(&frames, 0, 0);
+    picture.paste(&panel, frames.width(), 0);
+    Ok(picture)
+}
+
+/// The smoothed probabilities over the length of the video.
+fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
+    let classes = timeline
+        .points
+        .first()
+        .map(|p| p.probabilities.len())
+        .unwrap_or(0);
+    let series: Vec<Series> = (0..classes)
+        .map(|c| Series {
+            name: timeline.points[0].probabilities[c].class.clone(),
+            points: timeline
+                .points
+                .iter()
+                .map(|p| (p.time, p.probabilities[c].probability))
+                .collect(),
+        })
+        .collect();
+    Ok(plot(&series, 1200, 420)?)
+}
+
+/// The whole video with faces and expression drawn on every frame.
+fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fault> {
+    let frames = Video::open(video)?.frames()?;
+    let info = frames.video().info();
+    let bar = bars.seconds("annotating", info.duration);
+    let rate = info.frame_rate;
+    let mut writer: Option<(ClipWriter, usize, usize)> = None;
+    for frame in frames {
+        let frame = frame?;
+        let mut picture = Canvas::from_frame(frame.pixels.view())?;
+        let prediction = at(answer, frame.time);
+        let label = format!(
+            "{} {:.0}%",
+            prediction.expression,
+            100.0 * prediction.confidence
+        );
+        let seen = between(&prediction.frames, frame.time);
+        match seen {
+            Some(seen) => draw_face(&mut picture, &face(&seen, [1.0; 2], label), MODEL),
+            None => draw_face(
+                &mut picture,
+                &Face {
+                    label,
+                    ..Face::default()
+                },
+                MODEL,
+            ),
+        }
+        if !prediction.trained {
+            let note = Face {
+                label: "untrained model".to_owned(),
+                ..Face::default()
+            };
+            draw_face(&mut picture, &note, Colour::WHITE);
+        }
+        let (width, height) = (picture.width(), picture.height());
+        let (writer, w, h) = match &mut writer {
+            Some(open) => open,
+            None => {
+                let options = WriterOptions {
+                    fps: rate,
+                    ..WriterOptions::new(width as u32, height as u32)
+                };
+                writer.insert((ClipWriter::create(path, &options)?, width, height))
+            }
+        };
+        if (*w, *h) != (width, height) {
+            return Err(format!(
+                "{}: the picture's size changes at {:.2} s, which an annotated video cannot follow",
+                video.display(),
+                frame.time
+            )
+            .into());
+        }
+        writer.write(&picture.to_frame().view(), frame.time)?;
+        bar.set_position(frame.time as u64);
+    }
+    bar.finish_and_clear();
+    if let Some((writer, ..)) = writer {
+        writer.finish()?;
+    }
+    Ok(())
+}
+
+/// The prediction that speaks of a time: of the windows over it, the one whose
+/// centre is nearest.
+fn at(answer: &Answer, time: f64) -> &Prediction {
+    match answer {
+        Answer::Clip(prediction) => prediction,
+        Answer::Windows(timeline) => {
+            let distance = |p: &Prediction| ((p.start + p.end) / 2.0 - time).abs();
+            let windows = &timeline.windows;
+            // Centres grow, so the nearest is one of two.
+            let after = windows
+                .partition_point(|p| (p.start + p.end) / 2.0 < time)
+                .min(windows.len() - 1);
+            let before = after.saturating_sub(1);
+            if distance(&windows[before]) < distance(&windows[after]) {
+                &windows[before]
+            } else {
+                &windows[after]
+            }
+        }
+    }
+}
+
+/// The face at a time, drawn between the sampled frames before and after it.
+fn between(frames: &[FramePrediction], time: f64) -> Option<FramePrediction> {
+    let after = frames.partition_point(|f| f.time < time);
+    let (a, b) = match (after.checked_sub(1).map(|i| &frames[i]), frames.get(after)) {
+        (Some(a), Some(b)) => (a, b),
+        (Some(only), None) | (None, Some(only)) => return Some(only.clone()),
+        (None, None) => return None,
+    };
+    let w = if b.time > a.time {
+        ((time - a.time) / (b.time - a.time)) as f32
+    } else {
+        0.0
+    };
+    let mix = |x: f32, y: f32| x + w * (y - x);
+    let mix2 = |p: [f32; 2], q: [f32; 2]| [mix(p[0], q[0]), mix(p[1], q[1])];
+    let mut seen = a.clone();
+    if let (Some(s), Some(b)) = (&mut seen.face_box, &b.face_box) {
+        (s.x1, s.y1, s.x2, s.y2) = (
+            mix(s.x1, b.x1),
+            mix(s.y1, b.y1),
+            mix(s.x2, b.x2),
+            mix(s.y2, b.y2),
+        );
+    }
+    if let (Some(s), Some(b)) = (&mut seen.landmarks, &b.landmarks) {
+        s.left_eye = mix2(s.left_eye, b.left_eye);
+        s.right_eye = mix2(s.right_eye, b.right_eye);
+        s.nose = mix2(s.nose, b.nose);
+        s.mouth_left = mix2(s.mouth_left, b.mouth_left);
+        s.mouth_right = mix2(s.mouth_right, b.mouth_right);
+    }
+    Some(seen)
+}
+
+fn face(frame: &FramePrediction, [sx, sy]: [f32; 2], label: String) -> Face {
+    Face {
+        bounds: frame
+            .face_box
+            .map(|b| [b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy]),
+        landmarks: frame
+            .landmarks
+            .iter()
+            .flat_map(|l| l.points())
+            .map(|[x, y]| [x * sx, y * sy])
+            .collect(),
+        label,
+    }
+}
+
+fn lines(p: &Prediction) -> Vec<String> {
+    let mut lines = vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)];
+    if let Some(name) = p.file.as_ref().and_then(|f| f.file_name()) {
+        lines.push(name.to_string_lossy().into_owned());
+    }
+    lines.push(format!(
+        "{}x{}, {:.2} s to {:.2} s",
+        p.source.width, p.source.height, p.start, p.end
+    ));
+    if !p.trained {
+        lines.push("untrained model:".to_owned());
+        lines.push("these numbers mean nothing".to_owned());
+    }
+    lines
+}
+
+fn bars_of(probabilities: &[ClassProbability]) -> Vec<(String, f32)> {
+    probabilities
+        .iter()
+        .map(|p| (p.class.clone(), p.probability))
+        .collect()
+}

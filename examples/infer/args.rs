@@ -1,0 +1,111 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Face boxes, landmarks and expression probabilities of videos.
+///
+/// Without arguments: the demo clip and the demo checkpoint of the repository.
+#[derive(Parser)]
+#[command(name = "infer", version)]
+pub struct Args {
+    /// Video or image files, folders (searched through), or glob patterns.
+    #[arg(value_name = "VIDEO|DIR|GLOB")]
+    pub inputs: Vec<String>,
+
+    /// Checkpoint folder, or hub:ORG/NAME[@REVISION]; default: the demo checkpoint.
+    #[arg(long, value_name = "DIR|hub:NAME")]
+    pub checkpoint: Option<String>,
+
+    /// Folder for results; created if need be. Without it they go to stdout.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Formats of the results: with --out, files (default: json,csv); without,
+    /// stdout in place of the summary, JSON as one line a video.
+    #[arg(long, value_name = "json,csv", value_delimiter = ',')]
+    pub format: Vec<Format>,
+
+    /// Pictures beside the results: png (contact sheet; timeline with --window),
+    /// mp4 (the whole video with boxes, landmarks and expression).
+    #[arg(long, value_name = "png,mp4", value_delimiter = ',', requires = "out")]
+    pub annotate: Vec<Kind>,
+
+    /// Slide a window of this many seconds over the video [default: --stride].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub window: Option<f64>,
+
+    /// From one window's start to the next one's [default: --window].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub stride: Option<f64>,
+
+    /// Where to compute: cpu or cuda:N.
+    #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
+    pub device: String,
+
+    /// Threads for decoding and computing [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Write the input clip and every named intermediate of one video there.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]
+    pub trace: Option<PathBuf>,
+
+    /// No summary, progress or warnings; errors are still said.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// Length and stride of windows, where windows are asked for.
+    pub fn windows(&self) -> Option<(f64, f64)> {
+        let length = self.window.or(self.stride)?;
+        Some((length, self.stride.unwrap_or(length)))
+    }
+}
+
+/// A format of results.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Everything.
+    Json,
+    /// One row a sampled frame.
+    Csv,
+}
+
+impl Format {
+    /// The file extension.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// A kind of picture.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A contact sheet, or a timeline.
+    Png,
+    /// The video with everything drawn on it.
+    Mp4,
+}
+
+impl Kind {
+    /// The file extension.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Mp4 => "annotated.mp4",
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s.is_finite() && s > 0.0 => Ok(s),
+        _ => Err("a number of seconds above 0 is needed".to_owned()),
+    }
+}

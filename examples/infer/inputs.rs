@@ -1,0 +1,97 @@
+//! From names on the command line to files.
+
+use std::path::{Path, PathBuf};
+
+/// Endings of files that a folder is searched for. Files named one by one may
+/// end as they like.
+const MEDIA: [&str; 24] = [
+    "3gp", "apng", "asf", "avi", "bmp", "flv", "gif", "h264", "jpeg", "jpg", "m2ts", "m4v", "mkv",
+    "mov", "mp4", "mpeg", "mpg", "mxf", "ogv", "png", "ts", "webm", "webp", "wmv",
+];
+
+/// A file to look at.
+pub struct Input {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its results are called, relative to the folder of results.
+    pub name: PathBuf,
+}
+
+impl Input {
+    /// A file named by itself: its results are called as it is.
+    pub fn new(path: PathBuf) -> Self {
+        let name = path.file_name().map_or_else(|| path.clone(), PathBuf::from);
+        Self { path, name }
+    }
+}
+
+/// Files, the media files in folders, and what patterns match; in the order
+/// given, folders in the order of their names. Faults are told to `complain` and
+/// left out.
+pub fn expand(names: &[String], complain: &mut impl FnMut(&str)) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    for name in names {
+        let path = Path::new(name);
+        if path.is_dir() {
+            let before = inputs.len();
+            search(path, Path::new(""), &mut inputs, complain);
+            if inputs.len() == before {
+                complain(&format!("{name}: no video or image file in this folder"));
+            }
+        } else if path.symlink_metadata().is_ok() || !name.contains(['*', '?', '[']) {
+            // It exists, or opening it will say why not.
+            inputs.push(Input::new(path.to_owned()));
+        } else {
+            expand_pattern(name, &mut inputs, complain);
+        }
+    }
+    inputs
+}
+
+fn expand_pattern(pattern: &str, inputs: &mut Vec<Input>, complain: &mut impl FnMut(&str)) {
+    let matches = match glob::glob(pattern) {
+        Ok(matches) => matches,
+        Err(e) => return complain(&format!("{pattern}: not a pattern: {e}")),
+    };
+    let before = inputs.len();
+    for entry in matches {
+        match entry {
+            Ok(path) if path.is_dir() => {}
+            Ok(path) => inputs.push(Input::new(path)),
+            Err(e) => complain(&format!("{}: {}", e.path().display(), e.error())),
+        }
+    }
+    if inputs.len() == before {
+        complain(&format!("{pattern}: no such file, and no file matches it"));
+    }
+}
+
+fn search(root: &Path, below: &Path, inputs: &mut Vec<Input>, complain: &mut impl FnMut(&str)) {
+    let folder = root.join(below);
+    let entries =
+        std::fs::read_dir(&folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(e) => return complain(&format!("{}: {e}", folder.display())),
+    };
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = below.join(entry.file_name());
+        // Links to folders are not followed: they may lead back here.
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            search(root, &name, inputs, complain);
+        } else if is_media(&name) {
+            inputs.push(Input {
+                path: entry.path(),
+                name,
+            });
+        }
+    }
+}
+
+fn is_media(name: &Path) -> bool {
+    let ending = name
+        .extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|e| MEDIA.contains(&e.as_str()))
+}

@@ -1,0 +1,202 @@
+//! `infer`: what a model says of videos.
+//!
+//! Results go to stdout or into files; progress, warnings and errors to stderr. A
+//! file that cannot be read does not stop the others. Exit code 0: all done; 1:
+//! something failed; 2: the command line is wrong.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod annotate;
+mod args;
+mod inputs;
+mod output;
+mod summary;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use mtcae_examples::{Bars, checkpoint, device, fixtures, one_line};
+use mtcae_nn::Pass;
+
+use args::{Args, Format};
+use inputs::Input;
+
+type Fault = Box<dyn std::error::Error>;
+
+/// What the model says of one file.
+pub enum Answer {
+    /// Of the whole of it.
+    Clip(Prediction),
+    /// Window by window.
+    Windows(Timeline),
+}
+
+impl Answer {
+    /// The predictions, one a clip or window.
+    pub fn predictions(&self) -> &[Prediction] {
+        match self {
+            Self::Clip(prediction) => std::slice::from_ref(prediction),
+            Self::Windows(timeline) => &timeline.windows,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything worked.
+fn run(args: &Args) -> Result<bool, Fault> {
+    let device = device(&args.device)?;
+    let demo = args.checkpoint.is_none();
+    let folder = match &args.checkpoint {
+        Some(name) => checkpoint(name, args.quiet)?,
+        None => fixtures().join("checkpoint"),
+    };
+    let mut pipeline = Pipeline::load(&folder, &device)?;
+    if let Some(threads) = args.threads {
+        pipeline = pipeline.with_threads(threads.into())?;
+    }
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+    }
+
+    let mut all_well = true;
+    let mut complain = |message: &str| {
+        eprintln!("error: {message}");
+        all_well = false;
+    };
+    let inputs = if args.inputs.is_empty() {
+        vec![Input::new(fixtures().join("portrait.mp4"))]
+    } else {
+        inputs::expand(&args.inputs, &mut complain)
+    };
+    if args.trace.is_some() && inputs.len() > 1 {
+        return Err(format!("--trace takes one video, not {}", inputs.len()).into());
+    }
+
+    let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
+    let names = output::names(&inputs);
+    for (input, name) in inputs.iter().zip(&names) {
+        let result = predict(&pipeline, &input.path, args).and_then(|answer| {
+            bar.suspend(|| {
+                warn(&answer, args.quiet);
+                say(&answer, args, demo)
+            })?;
+            write(&answer, &input.path, name, &pipeline, args)
+        });
+        if let Err(error) = result {
+            bar.suspend(|| complain(&one_line(&*error)));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(all_well)
+}
+
+fn predict(pipeline: &Pipeline, path: &Path, args: &Args) -> Result<Answer, Fault> {
+    if let Some((length, stride)) = args.windows() {
+        let duration = mtcae_dfer::video::Video::open(path)?.info().duration;
+        let bar = Bars::new(args.quiet).seconds("windows", duration);
+        let windowing = Windowing {
+            length,
+            stride,
+            batch: 1,
+        };
+        let timeline = pipeline.predict_windows(path, &windowing, |progress| {
+            bar.set_position(progress.seconds as u64);
+            ControlFlow::Continue(())
+        });
+        bar.finish_and_clear();
+        return Ok(Answer::Windows(timeline?));
+    }
+    let Some(trace) = &args.trace else {
+        return Ok(Answer::Clip(pipeline.predict(path)?));
+    };
+    let clip = pipeline
+        .read(path)?
+        .into_iter()
+        .next()
+        .ok_or("the sampling gives no clip")?;
+    let mut pass = Pass::inference().traced();
+    let mut prediction = pipeline.predict_traced(&clip, &mut pass)?;
+    prediction.file = Some(path.to_owned());
+    output::write_trace(trace, &clip, pass.into_trace(), pipeline.model().config())?;
+    Ok(Answer::Clip(prediction))
+}
+
+/// Each warning once, however many windows repeat it.
+fn warn(answer: &Answer, quiet: bool) {
+    if quiet {
+        return;
+    }
+    let mut said = Vec::new();
+    for prediction in answer.predictions() {
+        let file = prediction.file.as_deref().unwrap_or(Path::new("clip"));
+        for warning in &prediction.warnings {
+            if !said.contains(&warning) {
+                eprintln!("warning: {}: {warning}", file.display());
+                said.push(warning);
+            }
+        }
+    }
+}
+
+/// Prints the summary, or the tables where formats are asked for without a folder.
+fn say(answer: &Answer, args: &Args, demo: bool) -> Result<(), Fault> {
+    let mut out = std::io::stdout().lock();
+    if args.out.is_none() && !args.format.is_empty() {
+        for format in &args.format {
+            output::write(&mut out, answer, *format, false)?;
+        }
+    } else if !args.quiet {
+        summary::print(&mut out, answer, demo)?;
+    }
+    Ok(())
+}
+
+/// Writes the files that are asked for.
+fn write(
+    answer: &Answer,
+    video: &Path,
+    name: &Path,
+    pipeline: &Pipeline,
+    args: &Args,
+) -> Result<(), Fault> {
+    let Some(folder) = &args.out else {
+        return Ok(());
+    };
+    let base = folder.join(name);
+    let formats = if args.format.is_empty() {
+        &[Format::Json, Format::Csv]
+    } else {
+        args.format.as_slice()
+    };
+    let mut written = Vec::new();
+    for format in formats {
+        let path = output::with_extension(&base, format.extension());
+        output::write_file(&path, answer, *format)?;
+        written.push(path);
+    }
+    for kind in &args.annotate {
+        let path = output::with_extension(&base, kind.extension());
+        annotate::write(&path, *kind, answer, video, pipeline, Bars::new(args.quiet))?;
+        written.push(path);
+    }
+    if !args.quiet {
+        let list: Vec<String> = written.iter().map(|p| p.display().to_string()).collect();
+        eprintln!("wrote {}", list.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What a person reads on the terminal.
+
+use std::io::{Result, Write};
+
+use mtcae_dfer::{Prediction, Timeline};
+
+use crate::Answer;
+
+/// Prints an answer for a person.
+pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
+    match answer {
+        Answer::Clip(prediction) => clip(out, prediction)?,
+        Answer::Windows(timeline) => windows(out, timeline)?,
+    }
+    if answer.predictions().iter().any(|p| !p.trained) {
+        let which = if demo {
+            "The demo checkpoint"
+        } else {
+            "This checkpoint"
+        };
+        writeln!(
+            out,
+            "\n{which} is untrained: its weights are random, and these numbers say nothing about the face."
+        )?;
+    }
+    writeln!(out)
+}
+
+fn title(out: &mut dyn Write, p: &Prediction) -> Result<()> {
+    let file = p
+        .file
+        .as_ref()
+        .map_or_else(|| "clip".to_owned(), |f| f.display().to_string());
+    let (width, height) = (p.source.width, p.source.height);
+    writeln!(out, "{file}  {width}x{height}")
+}
+
+fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
+    title(out, p)?;
+    writeln!(
+        out,
+        "\nexpression: {} ({:.1}%)",
+        p.expression,
+        100.0 * p.confidence
+    )?;
+    let width = p
+        .probabilities
+        .iter()
+        .map(|c| c.class.chars().count())
+        .max()
+        .unwrap_or(0);
+    for c in &p.probabilities {
+        let bar = "#".repeat((40.0 * c.probability).round() as usize);
+        writeln!(
+            out,
+            "  {:width$} {:5.1}%  {bar}",
+            c.class,
+            100.0 * c.probability
+        )?;
+    }
+    if p.frames
+        .iter()
+        .all(|f| f.face_box.is_none() && f.landmarks.is_none())
+    {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n{:>6} {:>8}  {:<27}  landmarks: eyes, nose, mouth (x,y in pixels)",
+        "frame", "time", "face box (pixels)"
+    )?;
+    for f in &p.frames {
+        let face = f
+            .face_box
+            .map(|b| format!("{:6.1} {:6.1} {:6.1} {:6.1}", b.x1, b.y1, b.x2, b.y2));
+        let points = f
+            .landmarks
+            .map(|l| l.points().map(|[x, y]| format!("{x:.0},{y:.0}")).join("  "));
+        writeln!(
+            out,
+            "{:6} {:7.2}s  {:<27}  {}",
+            f.index,
+            f.time,
+            face.unwrap_or_default(),
+            points.unwrap_or_default()
+        )?;
+    }
+    Ok(())
+}
+
+fn windows(out: &mut dyn Write, timeline: &Timeline) -> Result<()> {
+    let Some(first) = timeline.windows.first() else {
+        return Ok(());
+    };
+    title(out, first)?;
+    writeln!(out, "\n{:>17}  {:<24} smoothed", "window", "expression")?;
+    for (w, point) in timeline.windows.iter().zip(&timeline.points) {
+        let best = format!("{} ({:.1}%)", w.expression, 100.0 * w.confidence);
+        writeln!(
+            out,
+            "{:7.2}s {:7.2}s  {best:<24} {}",
+            w.start, w.end, point.expression
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `init`: a new checkpoint folder, with a pretrained encoder or a random one,
+//! and a random decoder.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
+use mtcae_dfer::model::encoder::{Config as EncoderConfig, Overrides, open_named};
+use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
+use mtcae_dfer::{Device, Tensor};
+use mtcae_examples::{Download, one_line};
+use mtcae_nn::ParamStore;
+
+type Fault = Box<dyn std::error::Error>;
+
+/// Makes a checkpoint folder to train from.
+///
+/// The encoder is a pretrained one (--encoder) or a random one of a given size;
+/// the decoder is random. Until it is trained, its predictions mean nothing.
+#[derive(Parser)]
+#[command(name = "init", version)]
+struct Args {
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
+    /// hub:MCG-NJU/videomae-large. Its config and preprocessing are taken over.
+    #[arg(long, value_name = "FILE|DIR|hub:NAME")]
+    encoder: Option<String>,
+
+    /// Size of a random encoder.
+    #[arg(long, default_value = "large", conflicts_with = "encoder")]
+    size: Size,
+
+    /// Heads of an --encoder that does not say: a bare file of no published width.
+    #[arg(long, value_name = "N", requires = "encoder")]
+    heads: Option<usize>,
+
+    /// Which of the paper's six structures: single-task, separate-mlp,
+    /// separate-vit, shared-mlp, shared-vit or cascade.
+    #[arg(long, default_value = "cascade")]
+    structure: Structure,
+
+    /// Names of the expressions, in the order of the logits.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "neutral,happy,sad,angry,fearful,disgust,surprised"
+    )]
+    classes: Vec<String>,
+
+    /// Seed of everything that is random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Size {
+    /// 4 blocks of width 96 on 112x112: a toy, as in the demo.
+    Tiny,
+    Small,
+    Base,
+    Large,
+    Huge,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Fault> {
+    let device = Device::Cpu;
+    let store = ParamStore::new(args.seed);
+    let mut preprocessing = Preprocessing::default();
+    let encoder = match &args.encoder {
+        None => random_encoder(args.size),
+        Some(name) => {
+            let overrides = Overrides {
+                heads: args.heads,
+                ..Overrides::default()
+            };
+            let mut download = Download::new(false);
+            let found = open_named(name, &overrides, &mut |file, done, total| {
+                download.step(file, done, total);
+            })?;
+            found.check()?;
+            for (tensor, _) in found.config.tensors() {
+                store.set(
+                    &format!("encoder.{tensor}"),
+                    &found.source().load(&tensor, &device)?,
+                )?;
+            }
+            match &found.preprocessing {
+                Some(given) => (preprocessing.mean, preprocessing.std) = (given.mean, given.std),
+                None => eprintln!(
+                    "{name} does not say how it wants its pixels: ImageNet's mean and std are taken"
+                ),
+            }
+            if !found.ignored.is_empty() {
+                eprintln!(
+                    "not part of the encoder, left out: {}",
+                    found.ignored.join(", ")
+                );
+            }
+            found.config
+        }
+    };
+    let mut config = Config {
+        preprocessing,
+        ..Config::new(encoder, args.structure, args.classes.clone())
+    };
+    if args.encoder.is_none() && matches!(args.size, Size::Tiny) {
+        config.decoder = DecoderConfig {
+            width: 64,
+            depth: 2,
+            head_dim: 24,
+            ..config.decoder
+        };
+    }
+    Mtcae::new(&config, store.builder(&device))?;
+    let vars = store.vars();
+    let tensors: Vec<(&str, &Tensor)> = vars
+        .iter()
+        .map(|(name, var)| (name.as_str(), var.as_tensor()))
+        .collect();
+    folder::save(&args.out, &config, tensors)?;
+    let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
+    println!(
+        "{}: {} parameters in {} tensors, untrained decoder",
+        args.out.display(),
+        count,
+        vars.len()
+    );
+    Ok(())
+}
+
+fn random_encoder(size: Size) -> EncoderConfig {
+    match size {
+        Size::Tiny => EncoderConfig {
+            image_size: 112,
+            width: 96,
+            depth: 4,
+            heads: 3,
+            hidden: 384,
+            ..EncoderConfig::small()
+        },
+        Size::Small => EncoderConfig::small(),
+        Size::Base => EncoderConfig::base(),
+        Size::Large => EncoderConfig::large(),
+        Size::Huge => EncoderConfig::huge(),
+    }
+}

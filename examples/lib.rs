@@ -1,0 +1,154 @@
+//! What the example programs share: devices by name, checkpoints by name,
+//! progress bars, and how an error is said.
+
+/// The README's examples, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mtcae_dfer::Device;
+use mtcae_dfer::model::encoder::{HubName, fetch_folder};
+
+/// The demo clip and checkpoint, which lie in the repository; relative to the
+/// current folder where it is the repository's.
+pub fn fixtures() -> PathBuf {
+    let relative = Path::new("fixtures/demo");
+    match Path::new(env!("CARGO_MANIFEST_DIR")).parent() {
+        Some(root) if std::env::current_dir().is_ok_and(|here| here != root) => root.join(relative),
+        _ => relative.to_owned(),
+    }
+}
+
+/// `cpu` or `cuda:N`.
+///
+/// # Errors
+/// When the name is none of these, or there is no such device. There is no
+/// fallback to another.
+pub fn device(name: &str) -> Result<Device, String> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let ordinal = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+    let Some(ordinal) = ordinal else {
+        return Err(format!("device {name:?} is neither `cpu` nor `cuda:N`"));
+    };
+    Device::new_cuda(ordinal).map_err(|e| format!("device {name}: {}", one_line(&e)))
+}
+
+/// A folder, or the local copy of a `hub:ORG/NAME[@REVISION]`, fetched if need be.
+///
+/// # Errors
+/// What the hub reports.
+pub fn checkpoint(name: &str, quiet: bool) -> Result<PathBuf, Box<dyn Error>> {
+    if !HubName::is_meant(name) {
+        return Ok(PathBuf::from(name));
+    }
+    let mut download = Download::new(quiet);
+    let folder = fetch_folder(name, &mut |file, done, total| {
+        download.step(file, done, total);
+    })?;
+    Ok(folder)
+}
+
+/// A bar for each file of a download.
+pub struct Download {
+    bars: Bars,
+    current: Option<(String, ProgressBar)>,
+}
+
+impl Download {
+    /// Bars unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            bars: Bars::new(quiet),
+            current: None,
+        }
+    }
+
+    /// `done` of `total` bytes of a file have arrived.
+    pub fn step(&mut self, file: &str, done: u64, total: u64) {
+        let bar = match &self.current {
+            Some((name, bar)) if name == file => bar,
+            _ => {
+                &self
+                    .current
+                    .insert((file.to_owned(), self.bars.bytes(file, total)))
+                    .1
+            }
+        };
+        bar.set_position(done);
+    }
+}
+
+/// Progress bars on stderr, or none.
+#[derive(Clone, Copy)]
+pub struct Bars {
+    quiet: bool,
+}
+
+impl Bars {
+    /// Bars unless `quiet`; where stderr is no terminal, nothing is drawn.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A bar over `total` items.
+    pub fn items(self, what: &str, total: u64) -> ProgressBar {
+        self.bar(
+            total,
+            &format!("{what} {{bar:30}} {{pos}}/{{len}}  {{eta}} left  {{msg}}"),
+        )
+    }
+
+    /// A bar over seconds of video; a spinner where the length is not known.
+    pub fn seconds(self, what: &str, total: Option<f64>) -> ProgressBar {
+        match total {
+            Some(t) => self.bar(
+                t.ceil() as u64,
+                &format!("{what} {{bar:30}} {{pos}}/{{len}} s of video  {{eta}} left"),
+            ),
+            None => self.bar(0, &format!("{what} {{spinner}} {{pos}} s of video")),
+        }
+    }
+
+    /// A bar over bytes.
+    pub fn bytes(self, what: &str, total: u64) -> ProgressBar {
+        self.bar(
+            total,
+            &format!(
+                "{what} {{bar:30}} {{bytes}}/{{total_bytes}}  {{bytes_per_sec}}  {{eta}} left"
+            ),
+        )
+    }
+
+    fn bar(self, total: u64, template: &str) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// An error and its causes on one line, each said once.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

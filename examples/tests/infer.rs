@@ -1,0 +1,320 @@
+//! `infer` as a person runs it: what it prints, what it writes, and what it says
+//! of everything it cannot use.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use mtcae_testing::{Fixture, fixtures};
+
+/// Examples are built beside the tests: target/PROFILE/examples.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test's path");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("a build folder");
+    profile.join("examples").join(name)
+}
+
+fn infer(args: &[&str]) -> Output {
+    // From elsewhere than the repository, as an installed program would run.
+    Command::new(program("infer"))
+        .args(args)
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("started")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("not killed")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn portrait() -> String {
+    fixtures().join("demo/portrait.mp4").display().to_string()
+}
+
+#[test]
+fn without_arguments_it_summarises_the_demo_and_says_that_it_is_untrained() {
+    let output = infer(&[]);
+    let out = text(&output.stdout);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(
+        out.contains("portrait.mp4") && out.contains("\nexpression: ") && out.contains("480x360"),
+        "{out}"
+    );
+    assert!(out.contains("untrained"), "{out}");
+    assert_eq!(
+        out.lines()
+            .filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit()))
+            .count(),
+        16,
+        "{out}"
+    );
+}
+
+#[test]
+fn formats_go_to_stdout_and_nothing_else_does() {
+    let output = infer(&[&portrait(), "--format", "json"]);
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    assert_eq!(json["frames"].as_array().map(Vec::len), Some(16));
+    let output = infer(&[&portrait(), "--format", "csv", "--quiet"]);
+    assert_eq!(text(&output.stdout).lines().count(), 17);
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn files_pictures_and_windows_are_written_under_distinct_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("results");
+    let portrait = portrait();
+    let twice = [portrait.as_str(), portrait.as_str()];
+    let out_arg = out.display().to_string();
+    let args = [
+        &twice[..],
+        &["--out", &out_arg, "--annotate", "png", "--quiet"],
+    ]
+    .concat();
+    assert_eq!(code(&infer(&args)), 0);
+    let mut names: Vec<String> = std::fs::read_dir(&out)
+        .expect("listed")
+        .map(|f| {
+            f.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    let want = [
+        "portrait-2.csv",
+        "portrait-2.json",
+        "portrait-2.png",
+        "portrait.csv",
+        "portrait.json",
+        "portrait.png",
+    ];
+    assert_eq!(names, want);
+
+    let args = [
+        portrait.as_str(),
+        "--out",
+        &out_arg,
+        "--window",
+        "1",
+        "--annotate",
+        "png,mp4",
+        "--format",
+        "json",
+        "--quiet",
+    ];
+    assert_eq!(code(&infer(&args)), 0);
+    let json = std::fs::read(out.join("portrait.json")).expect("written");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["windows"].as_array().map(Vec::len), Some(3));
+    let mut film =
+        mtcae_dfer::video::Video::open(out.join("portrait.annotated.mp4")).expect("a video");
+    assert_eq!(film.frame_count().expect("counted"), 75);
+}
+
+#[test]
+fn a_trace_holds_the_clip_and_every_intermediate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("trace.safetensors");
+    let output = infer(&[
+        &portrait(),
+        "--trace",
+        &path.display().to_string(),
+        "--quiet",
+    ]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let trace = Fixture::open(&path);
+    for name in [
+        "clip",
+        "tubes",
+        "patch_embed",
+        "embeddings",
+        "encoder.blocks.0",
+        "F",
+        "X1",
+        "Y1",
+        "Y2",
+        "Y3",
+    ] {
+        trace.get(name);
+    }
+    assert_eq!(trace.get("clip").dims(), [16, 112, 112, 3]);
+    assert_eq!(trace.get("head.expression").dims(), [1, 7]);
+    assert_eq!(trace.config()["format"], "mtcae-dfer");
+}
+
+/// One clear line naming the file, exit code 1, and no results of it.
+#[test]
+fn bad_files_are_named_and_do_not_stop_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let whole = std::fs::read(fixtures().join("demo/portrait.mp4")).expect("read");
+    std::fs::write(at("empty.mp4"), b"").expect("written");
+    std::fs::write(at("text.mp4"), b"this is no video").expect("written");
+    std::fs::write(at("truncated.mp4"), &whole[..200]).expect("written");
+    std::fs::write(
+        at("list.m3u8"),
+        b"#EXTM3U\n#EXTINF:1,\nhttp://example.org/a.ts\n",
+    )
+    .expect("written");
+    std::fs::write(
+        at("list.mp4"),
+        format!("ffconcat version 1.0\nfile '{}'\n", portrait()),
+    )
+    .expect("written");
+    std::fs::create_dir(at("folder")).expect("made");
+    let video = |name: &str| fixtures().join("video").join(name).display().to_string();
+    let bad = [
+        at("empty.mp4"),
+        at("text.mp4"),
+        at("truncated.mp4"),
+        at("list.m3u8"),
+        at("list.mp4"),
+        at("folder"),
+        at("missing.mp4"),
+        at("no*match.mp4"),
+        "http://example.org/a.mp4".to_owned(),
+        "concat:a.mp4|b.mp4".to_owned(),
+        video("audio.m4a"),
+        video("zero.mp4"),
+        video("cenc.mp4"),
+    ];
+    for bad in &bad {
+        let out = at("out");
+        let output = infer(&[bad, &portrait(), "--out", &out]);
+        let err = text(&output.stderr);
+        let errors: Vec<&str> = err.lines().filter(|l| l.starts_with("error: ")).collect();
+        assert_eq!(code(&output), 1, "{bad}: {err}");
+        assert!(
+            errors.len() == 1 && errors[0].contains(bad.as_str()),
+            "{bad}: {err}"
+        );
+        assert!(!err.contains("panicked"), "{bad}: {err}");
+        let mut left: Vec<_> = std::fs::read_dir(&out)
+            .expect("listed")
+            .map(|f| f.expect("an entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            ["portrait.csv", "portrait.json"],
+            "{bad}: the good video's results and nothing else"
+        );
+        std::fs::remove_dir_all(&out).expect("removed");
+    }
+}
+
+#[test]
+fn damaged_videos_give_what_decodes_and_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("damaged.mp4");
+    let mut bytes = std::fs::read(fixtures().join("demo/portrait.mp4")).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4000]
+        .iter_mut()
+        .for_each(|b| *b = b.wrapping_mul(7).wrapping_add(13));
+    std::fs::write(&path, bytes).expect("written");
+    let output = infer(&[&path.display().to_string()]);
+    let err = text(&output.stderr);
+    assert_eq!(code(&output), 0, "{err}");
+    assert!(
+        err.lines()
+            .any(|l| l.starts_with("warning: ") && l.contains("damaged.mp4") && l.contains(" s")),
+        "{err}"
+    );
+}
+
+#[test]
+fn bad_checkpoints_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = folder.path().join("checkpoint");
+    std::fs::create_dir(&checkpoint).expect("made");
+    let demo = fixtures().join("demo/checkpoint");
+    let config = std::fs::read_to_string(demo.join("config.json")).expect("read");
+    let weights = std::fs::read(demo.join("model.safetensors")).expect("read");
+    let run = |config: &str, weights: &[u8]| {
+        std::fs::write(checkpoint.join("config.json"), config).expect("written");
+        std::fs::write(checkpoint.join("model.safetensors"), weights).expect("written");
+        let output = infer(&["--checkpoint", &checkpoint.display().to_string()]);
+        assert_eq!(code(&output), 1);
+        let err = text(&output.stderr);
+        assert_eq!(err.lines().count(), 1, "{err}");
+        err
+    };
+    let err = run(&config.replace("\"depth\": 4", "\"dpeth\": 4"), &weights);
+    assert!(
+        err.contains("config.json") && err.contains("dpeth"),
+        "{err}"
+    );
+    let err = run(&config, &weights[..weights.len() / 2]);
+    assert!(err.contains("model.safetensors"), "{err}");
+    let err = run(&config.replace("\"depth\": 4", "\"depth\": 5"), &weights);
+    assert!(err.contains("encoder.blocks.4.norm1.weight"), "{err}");
+
+    let output = infer(&["--checkpoint", "/no/such/folder"]);
+    assert!(code(&output) == 1 && text(&output.stderr).contains("/no/such/folder"));
+    let output = infer(&["--checkpoint", "hub:nobody"]);
+    assert!(code(&output) == 1 && text(&output.stderr).contains("hub:nobody"));
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    let cases: [&[&str]; 7] = [
+        &["--nonsense"],
+        &["--window", "-1"],
+        &["--window", "nan"],
+        &["--threads", "0"],
+        &["--format", "xml"],
+        &["--annotate", "png"],
+        &["--trace", "t.safetensors", "--window", "1"],
+    ];
+    for args in cases {
+        assert_eq!(code(&infer(args)), 2, "{args:?}");
+    }
+    let output = infer(&["--device", "tpu"]);
+    assert!(code(&output) == 1 && text(&output.stderr).contains("tpu"));
+    let output = infer(&["--device", "cuda:0"]);
+    assert!(
+        code(&output) == 1 && text(&output.stderr).contains("cuda:0"),
+        "no fallback to the CPU"
+    );
+}
+
+#[test]
+fn init_takes_over_a_pretrained_encoder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("new").display().to_string();
+    let encoder = fixtures()
+        .join("checkpoints/videomae-pretrain.pth")
+        .display()
+        .to_string();
+    let output = Command::new(program("init"))
+        .args(["--encoder", &encoder, "--out", &out])
+        .output()
+        .expect("started");
+    // A bare .pth says nothing of heads and sizes, and 16 is no published width.
+    assert_eq!(code(&output), 1);
+    assert!(
+        text(&output.stderr).contains("heads"),
+        "{}",
+        text(&output.stderr)
+    );
+    let encoder = fixtures().join("checkpoints/hf-old").display().to_string();
+    let output = Command::new(program("init"))
+        .args(["--encoder", &encoder, "--out", &out])
+        .output()
+        .expect("started");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let config = mtcae_dfer::model::checkpoint::load_config(&out).expect("a config");
+    assert_eq!(config.encoder.width, 16);
+    mtcae_dfer::model::checkpoint::load(&out, &mtcae_dfer::Device::Cpu).expect("a model");
+}
