@@ -11,6 +11,9 @@
 //! | [`attention`] | softmax(Q·Kᵀ·scale)·V for every head, and its backward, without the N×M matrix |
 //! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
 //! | [`gelu`] | GELU in its erf form, and its backward |
+//! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
+//! | [`pool`] | max pooling in ceil mode |
+//! | [`area`] | area resampling of 8-bit pictures |
 //! | [`matrix`] | strided matrix views and their product |
 //!
 //! All matrices are row-major `f32`. Work is split over rayon's current pool,
@@ -19,12 +22,16 @@
 //!
 //! Instruction sets are chosen once per process by [`isa::Isa::best`].
 
+pub mod area;
 pub mod attention;
+pub mod conv;
 pub mod gelu;
 pub mod isa;
+mod lanes;
 pub mod layer_norm;
 pub mod math;
 pub mod matrix;
+pub mod pool;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,252 @@
+//! Sixteen `f32` at a time, by hand: for kernels whose accumulators must stay
+//! in registers, which the compiler's own vectoriser does not promise.
+//!
+//! A kernel is written once as an `#[inline(always)]` function over a [`Lanes`]
+//! token; [`vectorise!`] compiles it under each instruction set. Holding a token
+//! is the proof that the CPU has its instructions: tokens are made by
+//! [`vectorise!`] alone, after it has matched an [`Isa`](crate::isa::Isa).
+
+/// Arithmetic on sixteen lanes. The operations are those of IEEE 754 with one
+/// rounding each; [`mul_add`](Lanes::mul_add) has one rounding where the
+/// instruction set is fused and two where it is not.
+pub(crate) trait Lanes: Copy {
+    /// Sixteen numbers in registers.
+    type F: Copy;
+
+    /// How many accumulators of sixteen lanes the registers hold beside what a
+    /// matrix kernel needs for its operands.
+    const ACCUMULATORS: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::F;
+    /// Reads sixteen numbers.
+    fn load(self, x: &[f32; 16]) -> Self::F;
+    /// Writes sixteen numbers.
+    fn store(self, x: Self::F, out: &mut [f32; 16]);
+    /// a·b + c.
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger of each pair.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller of each pair.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+}
+
+/// Plain arrays, for every CPU.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Lanes for Portable {
+    type F = [f32; 16];
+
+    const ACCUMULATORS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        [x; 16]
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32; 16]) -> Self::F {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(self, x: Self::F, out: &mut [f32; 16]) {
+        *out = x;
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, mut c: Self::F) -> Self::F {
+        for i in 0..16 {
+            c[i] = crate::math::mul_add::<{ crate::isa::PORTABLE_FMA }>(a[i], b[i], c[i]);
+        }
+        c
+    }
+
+    #[inline(always)]
+    fn max(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] = if a[i] > b[i] { a[i] } else { b[i] };
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn min(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] = if a[i] < b[i] { a[i] } else { b[i] };
+        }
+        a
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Lanes;
+
+    /// One 512-bit register.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(());
+
+    impl Avx512 {
+        /// The token.
+        ///
+        /// # Safety
+        /// The CPU must have AVX-512F.
+        #[inline(always)]
+        pub(crate) unsafe fn new() -> Self {
+            Self(())
+        }
+    }
+
+    impl Lanes for Avx512 {
+        type F = __m512;
+
+        const ACCUMULATORS: usize = 24;
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        fn load(self, x: &[f32; 16]) -> __m512 {
+            // SAFETY: the token proves AVX-512F; the array has 16 elements, and
+            // the load needs no alignment.
+            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(self, x: __m512, out: &mut [f32; 16]) {
+            // SAFETY: as for `load`, and `out` is borrowed mutably.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_max_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_min_ps(a, b) }
+        }
+    }
+
+    /// Two 256-bit registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(());
+
+    impl Avx2 {
+        /// The token.
+        ///
+        /// # Safety
+        /// The CPU must have AVX2 and FMA.
+        #[inline(always)]
+        pub(crate) unsafe fn new() -> Self {
+            Self(())
+        }
+    }
+
+    impl Lanes for Avx2 {
+        type F = [__m256; 2];
+
+        const ACCUMULATORS: usize = 6;
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe { [_mm256_set1_ps(x); 2] }
+        }
+
+        #[inline(always)]
+        fn load(self, x: &[f32; 16]) -> Self::F {
+            // SAFETY: the token proves AVX; both halves lie in the array, and
+            // the loads need no alignment.
+            unsafe {
+                [
+                    _mm256_loadu_ps(x.as_ptr()),
+                    _mm256_loadu_ps(x.as_ptr().add(8)),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn store(self, x: Self::F, out: &mut [f32; 16]) {
+            // SAFETY: as for `load`, and `out` is borrowed mutably.
+            unsafe {
+                _mm256_storeu_ps(out.as_mut_ptr(), x[0]);
+                _mm256_storeu_ps(out.as_mut_ptr().add(8), x[1]);
+            }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+            // SAFETY: the token proves FMA.
+            unsafe {
+                [
+                    _mm256_fmadd_ps(a[0], b[0], c[0]),
+                    _mm256_fmadd_ps(a[1], b[1], c[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn max(self, a: Self::F, b: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn min(self, a: Self::F, b: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+        }
+    }
+}
+
+/// Calls `$f(token, args…)` compiled for the instruction set `$isa`.
+///
+/// `$f` must be `#[inline(always)]` and generic over its first argument's
+/// [`Lanes`], so that its body takes on the features of the wrapper.
+macro_rules! vectorise {
+    ($isa:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+        fn avx512($($arg: $ty),*) {
+            // SAFETY: this function runs only where AVX-512F was found.
+            $f(unsafe { $crate::lanes::Avx512::new() }, $($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2($($arg: $ty),*) {
+            // SAFETY: this function runs only where AVX2 and FMA were found.
+            $f(unsafe { $crate::lanes::Avx2::new() }, $($arg),*)
+        }
+        match $isa.level() {
+            // SAFETY: an `Isa` of this level exists only where the probe found
+            // every feature that the function enables.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+            $crate::isa::Level::Portable => $f($crate::lanes::Portable, $($arg),*),
+        }
+    }};
+}
+pub(crate) use vectorise;

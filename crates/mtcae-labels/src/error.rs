@@ -1,0 +1,90 @@
+//! What can go wrong with labels.
+
+use std::path::PathBuf;
+
+/// What can go wrong with labels.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot be used.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A frame is neither RGB nor grey.
+    #[error("a frame needs 3 channels (RGB) or 1 (grey), not {channels}")]
+    Frame {
+        /// Channels found.
+        channels: usize,
+    },
+    /// MTCNN's weights cannot be loaded.
+    #[error("MTCNN weights: {0}")]
+    Weights(#[from] mtcae_nn::weights::Error),
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A manifest cannot be used.
+    #[error("{}: {}", path.display(), faults.join("; "))]
+    Manifest {
+        /// The table.
+        path: PathBuf,
+        /// All that is wrong with it, by line.
+        faults: Vec<String>,
+    },
+    /// Folds are not independent of subjects.
+    #[error(
+        "folds: {} subject(s) in several ({}); {without} sample(s) without a fold",
+        torn.len(),
+        torn.join("; ")
+    )]
+    Folds {
+        /// Subjects in several folds, with these.
+        torn: Vec<String>,
+        /// Samples without a fold.
+        without: usize,
+    },
+    /// A label file is of another version of the format.
+    #[error("{}, line {line}: schema {found}; this version reads {} only", path.display(), crate::labels::SCHEMA)]
+    Schema {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The schema found.
+        found: String,
+    },
+    /// A line of a label file is broken.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Line {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A label file is not the beginning of what this run would write.
+    #[error("{}: cannot resume: line {line} {reason}", path.display())]
+    Resume {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is different.
+        reason: String,
+    },
+    /// A table cannot be written.
+    #[error("labels as a table: {0}")]
+    Table(#[from] csv::Error),
+    /// A video cannot be read.
+    #[error(transparent)]
+    Video(#[from] mtcae_video::Error),
+}

@@ -1,0 +1,170 @@
+//! Many clips at once, written in the order of the inputs.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::record::LabelledClip;
+use super::writer::LabelWriter;
+use crate::Error;
+use crate::dataset::Sample;
+use crate::tracks::Validity;
+
+/// What happened so far, after each clip.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Clips in the file, those of earlier runs included.
+    pub done: usize,
+    /// Clips altogether.
+    pub total: usize,
+    /// The clip just written.
+    pub clip: &'a LabelledClip,
+}
+
+/// What a run found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Clips labelled by this run.
+    pub clips: usize,
+    /// Clips that earlier runs had labelled.
+    pub resumed: usize,
+    /// Frames looked at.
+    pub frames: usize,
+    /// Frames in which the subject was found.
+    pub detected: usize,
+    /// Frames in which the subject was interpolated.
+    pub interpolated: usize,
+    /// Clips in which there is no face at all.
+    pub without_face: Vec<String>,
+    /// Clips that could not be read, with the reason.
+    pub failed: Vec<(String, String)>,
+}
+
+impl Summary {
+    fn add(&mut self, clip: &LabelledClip) {
+        self.clips += 1;
+        self.frames += clip.frames.len();
+        let count = |v: Validity| clip.frames.iter().filter(|f| f.validity == v).count();
+        self.detected += count(Validity::Detected);
+        self.interpolated += count(Validity::Interpolated);
+        match &clip.error {
+            Some(error) => self.failed.push((clip.file.clone(), error.clone())),
+            None if clip.tracks.is_empty() => self.without_face.push(clip.file.clone()),
+            None => {}
+        }
+    }
+}
+
+/// What the workers share.
+#[derive(Default)]
+struct State {
+    /// Next input to take.
+    next: usize,
+    /// Next input to write.
+    turn: usize,
+    /// Labelled out of turn.
+    waiting: BTreeMap<usize, LabelledClip>,
+    /// Whether writing failed or a worker died: nobody takes another input.
+    stopped: bool,
+}
+
+/// Stops the others when its worker dies, so that nobody waits for ever.
+struct Alarm<'a>(&'a Mutex<State>, &'a Condvar);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .stopped = true;
+            self.1.notify_all();
+        }
+    }
+}
+
+/// Labels `inputs` from the writer's position on with `label`, `jobs` at a time,
+/// and writes them in their order: the file does not depend on `jobs`.
+///
+/// `label` is [`Labeller::label_file`](super::Labeller::label_file) or anything
+/// like it; `progress` is called after each clip is written, and returning
+/// `false` ends the run there. At most 2·`jobs` clips are held in memory.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written; what was written stays.
+pub fn label_all(
+    inputs: &[Sample],
+    writer: &mut LabelWriter,
+    jobs: usize,
+    label: impl Fn(&Sample) -> LabelledClip + Sync,
+    mut progress: impl FnMut(Progress<'_>) -> bool,
+) -> Result<Summary, Error> {
+    let jobs = jobs.max(1);
+    let first = writer.clips();
+    let mut summary = Summary {
+        resumed: first,
+        ..Summary::default()
+    };
+    let state = Mutex::new(State {
+        next: first,
+        turn: first,
+        ..State::default()
+    });
+    let changed = Condvar::new();
+    let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+    let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| -> Result<(), Error> {
+        for _ in 0..jobs.min(inputs.len().saturating_sub(first)) {
+            scope.spawn(|| {
+                let _alarm = Alarm(&state, &changed);
+                loop {
+                    let mut s = lock();
+                    while !s.stopped && s.next < inputs.len() && s.next >= s.turn + 2 * jobs {
+                        s = wait(s);
+                    }
+                    if s.stopped || s.next >= inputs.len() {
+                        return;
+                    }
+                    let i = s.next;
+                    s.next += 1;
+                    drop(s);
+                    let clip = label(&inputs[i]);
+                    lock().waiting.insert(i, clip);
+                    changed.notify_all();
+                }
+            });
+        }
+        for i in first..inputs.len() {
+            let mut s = lock();
+            let clip = loop {
+                if let Some(clip) = s.waiting.remove(&i) {
+                    break clip;
+                }
+                if s.stopped {
+                    return Ok(());
+                }
+                s = wait(s);
+            };
+            drop(s);
+            let written = writer.write(&clip);
+            let go_on = written.is_ok() && {
+                summary.add(&clip);
+                progress(Progress {
+                    done: i + 1,
+                    total: inputs.len(),
+                    clip: &clip,
+                })
+            };
+            let mut s = lock();
+            s.turn = i + 1;
+            s.stopped |= !go_on;
+            drop(s);
+            changed.notify_all();
+            written?;
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(summary)
+}

@@ -1,0 +1,415 @@
+//! From a clip to its labels.
+
+#[cfg(feature = "ffmpeg")]
+use std::io::Read;
+#[cfg(feature = "ffmpeg")]
+use std::path::Path;
+
+use mtcae_video::{Clip, ClipOptions, Geometry};
+#[cfg(feature = "ffmpeg")]
+use mtcae_video::{Sampling, Video, WindowOptions};
+
+use super::record::{
+    DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
+};
+use crate::Error;
+use crate::dataset::Sample;
+use crate::mtcnn::{Detector, Face, Keep};
+use crate::tracks::{Track, TrackConfig, Validity, link, subject};
+
+/// Which picture the detector sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectAt {
+    /// The clip's frame as the model sees it (224×224), as in the paper.
+    #[default]
+    Model,
+    /// The source's picture at its full size.
+    Source,
+}
+
+/// Which frames are labelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pick {
+    /// The frames of one clip, as the model samples them.
+    #[default]
+    Clip,
+    /// Every n-th frame of the file, from the first; 1 for all.
+    Every(u64),
+}
+
+/// How clips are labelled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelSettings {
+    /// Size, sampling and resizing of the model's clip.
+    pub clip: ClipOptions,
+    /// Which picture the detector sees.
+    pub at: DetectAt,
+    /// Which frames are labelled.
+    pub pick: Pick,
+    /// How faces are linked.
+    pub tracking: TrackConfig,
+}
+
+/// The faces of one frame, in pixels of the source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameFaces {
+    /// Number of the frame in the stream.
+    pub index: u64,
+    /// Seconds from the stream's first frame.
+    pub time: f64,
+    /// The faces.
+    pub faces: Vec<Face>,
+}
+
+/// Labels clips with a detector.
+pub struct Labeller {
+    detector: Detector,
+    settings: LabelSettings,
+}
+
+/// Full-size frames worked on together: what bounds the memory.
+#[cfg(feature = "ffmpeg")]
+const FULL_FRAMES: usize = 8;
+/// Seconds of frames at the model's size worked on together.
+#[cfg(feature = "ffmpeg")]
+const WINDOW: f64 = 1.0;
+
+impl Labeller {
+    /// # Errors
+    /// [`Error::Config`] when a setting cannot be used.
+    pub fn new(detector: Detector, settings: LabelSettings) -> Result<Self, Error> {
+        settings.tracking.check()?;
+        if settings.pick == Pick::Every(0) {
+            return Err(Error::Config {
+                field: "every",
+                reason: "every 0th frame is none".to_owned(),
+            });
+        }
+        Ok(Self { detector, settings })
+    }
+
+    /// The detector.
+    pub fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// The settings as a label file records them.
+    pub fn run_settings(&self) -> RunSettings {
+        let (s, d) = (&self.settings, self.detector.config());
+        RunSettings {
+            sampling: match s.pick {
+                Pick::Clip => format!("{}/{}", s.clip.sampling, s.clip.frames),
+                Pick::Every(n) => format!("every/{n}"),
+            },
+            detect_at: match s.at {
+                DetectAt::Model => {
+                    let (w, h) = s.clip.size;
+                    let resize = format!("{:?}", s.clip.resize).to_lowercase();
+                    format!("{w}x{h}/{resize}")
+                }
+                DetectAt::Source => "source".to_owned(),
+            },
+            detector: DetectorSettings {
+                name: "mtcnn".to_owned(),
+                min_face: d.min_face,
+                factor: d.factor,
+                thresholds: d.thresholds,
+                keep: match d.keep {
+                    Keep::All => "all",
+                    Keep::Largest => "largest",
+                    Keep::MostCentral => "most-central",
+                    Keep::MostProbable => "most-probable",
+                }
+                .to_owned(),
+            },
+            tracking: s.tracking,
+        }
+    }
+
+    /// The faces of each frame of a clip, in pixels of its source.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] when the frames are not RGB.
+    pub fn faces(&self, clip: &Clip) -> Result<Vec<FrameFaces>, Error> {
+        let (_, height, width, _) = clip.frames.dim();
+        let found = self.detector.detect_batch(clip.frames.view())?;
+        let stamps = clip.indices.iter().zip(&clip.times);
+        Ok(found
+            .into_iter()
+            .zip(stamps)
+            .map(|(faces, (&index, &time))| FrameFaces {
+                index,
+                time,
+                faces: faces
+                    .iter()
+                    .map(|f| to_source(f, (width, height), &clip.source))
+                    .collect(),
+            })
+            .collect())
+    }
+
+    /// Tracks and labels of faces found in the frames of a source.
+    ///
+    /// # Errors
+    /// [`Error::Config`] never, once the labeller is made.
+    pub fn assemble(
+        &self,
+        sample: &Sample,
+        source: &Geometry,
+        frames: Vec<FrameFaces>,
+    ) -> Result<LabelledClip, Error> {
+        let mut labels = LabelledClip::unlabelled(sample, &self.run_settings());
+        let times: Vec<f64> = frames.iter().map(|f| f.time).collect();
+        let stamps: Vec<u64> = frames.iter().map(|f| f.index).collect();
+        let faces: Vec<Vec<Face>> = frames.into_iter().map(|f| f.faces).collect();
+        let tracks = link(&faces, &times, &self.settings.tracking)?;
+        let subject = subject(&tracks);
+        labels.source = Some(Source::from(source));
+        labels.frames = stamps
+            .iter()
+            .zip(&times)
+            .enumerate()
+            .map(|(i, (&index, &time))| FrameRecord {
+                index,
+                time,
+                validity: subject
+                    .and_then(|s| tracks[s].at(i))
+                    .map_or(Validity::None, |f| f.validity),
+            })
+            .collect();
+        labels.tracks = tracks
+            .iter()
+            .enumerate()
+            .map(|(i, track)| record(track, Some(i) == subject, source))
+            .collect();
+        Ok(labels)
+    }
+
+    /// Labels a clip that is already in memory. There is no content hash.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] when the frames are not RGB.
+    pub fn label_clip(&self, sample: &Sample, clip: &Clip) -> Result<LabelledClip, Error> {
+        let faces = self.faces(clip)?;
+        let mut labels = self.assemble(sample, &clip.source, faces)?;
+        labels.warnings = clip.warnings.iter().map(ToString::to_string).collect();
+        Ok(labels)
+    }
+
+    /// Labels a video or image file. A file that cannot be labelled gives labels
+    /// with an `error` and no frames, never an error of the run.
+    #[cfg(feature = "ffmpeg")]
+    pub fn label_file(&self, sample: &Sample) -> LabelledClip {
+        let mut sha256 = None;
+        let labelled = digest(&sample.path).and_then(|digest| {
+            sha256 = Some(digest);
+            self.label_video(sample)
+        });
+        let mut labels = labelled.unwrap_or_else(|error| {
+            let mut labels = LabelledClip::unlabelled(sample, &self.run_settings());
+            labels.error = Some(error.to_string());
+            labels
+        });
+        labels.sha256 = sha256;
+        labels
+    }
+
+    #[cfg(feature = "ffmpeg")]
+    fn label_video(&self, sample: &Sample) -> Result<LabelledClip, Error> {
+        let mut video = Video::open(&sample.path)?;
+        match (self.settings.pick, self.settings.at) {
+            (Pick::Clip, DetectAt::Model) => {
+                self.label_clip(sample, &video.clip(&self.settings.clip)?)
+            }
+            (Pick::Every(n), DetectAt::Model) => {
+                let windows = video.windows(&WindowOptions {
+                    length: WINDOW,
+                    stride: WINDOW,
+                    clip: ClipOptions {
+                        sampling: Sampling::All,
+                        ..self.settings.clip.clone()
+                    },
+                })?;
+                let (mut found, mut warnings) = (Vec::new(), Vec::new());
+                let mut source = None;
+                for window in windows {
+                    let mut clip = window?.clip;
+                    source.get_or_insert(clip.source);
+                    warnings.extend(clip.warnings.iter().map(ToString::to_string));
+                    let kept: Vec<usize> = (0..clip.len())
+                        .filter(|&i| clip.indices[i] % n == 0)
+                        .collect();
+                    if kept.len() < clip.len() {
+                        clip.frames = clip.frames.select(ndarray::Axis(0), &kept);
+                        clip.times = kept.iter().map(|&i| clip.times[i]).collect();
+                        clip.indices = kept.iter().map(|&i| clip.indices[i]).collect();
+                    }
+                    found.extend(self.faces(&clip)?);
+                }
+                let source = source.unwrap_or_else(|| Geometry::plain(1, 1));
+                let mut labels = self.assemble(sample, &source, found)?;
+                labels.warnings = warnings;
+                Ok(labels)
+            }
+            (pick, DetectAt::Source) => {
+                let wanted = match pick {
+                    Pick::Every(_) => None,
+                    Pick::Clip => {
+                        let total = video.frame_count()?;
+                        let clip = &self.settings.clip;
+                        Some(clip.sampling.indices(total, clip.frames))
+                    }
+                };
+                self.label_full_size(sample, video, pick, wanted)
+            }
+        }
+    }
+
+    /// Detects in frames of full size: those that `wanted` numbers, in its order
+    /// and as often, or every n-th.
+    #[cfg(feature = "ffmpeg")]
+    fn label_full_size(
+        &self,
+        sample: &Sample,
+        video: Video,
+        pick: Pick,
+        wanted: Option<Vec<u64>>,
+    ) -> Result<LabelledClip, Error> {
+        let mut frames = video.frames()?;
+        let mut found: Vec<FrameFaces> = Vec::new();
+        let mut source: Option<Geometry> = None;
+        let mut group: Vec<mtcae_video::FullFrame> = Vec::new();
+        let last = wanted.as_ref().and_then(|w| w.iter().max().copied());
+        for frame in frames.by_ref() {
+            let frame = frame?;
+            let index = frame.index;
+            source.get_or_insert(frame.source);
+            let take = match (&wanted, pick) {
+                (Some(wanted), _) => wanted.contains(&index),
+                (None, Pick::Every(n)) => index % n == 0,
+                (None, Pick::Clip) => true,
+            };
+            if take {
+                if group.len() == FULL_FRAMES
+                    || group
+                        .last()
+                        .is_some_and(|f| f.pixels.dim() != frame.pixels.dim())
+                {
+                    self.detect_group(&mut group, &mut found)?;
+                }
+                group.push(frame);
+            }
+            if last.is_some_and(|last| index >= last) {
+                break;
+            }
+        }
+        self.detect_group(&mut group, &mut found)?;
+        let mut warnings: Vec<String> = frames.warnings().iter().map(ToString::to_string).collect();
+        if let Some(wanted) = wanted {
+            // Frames may be wanted twice; those that did not decode are told of.
+            let all: Vec<FrameFaces> = wanted
+                .iter()
+                .filter_map(|i| found.iter().find(|f| f.index == *i).cloned())
+                .collect();
+            if all.len() < wanted.len() {
+                let lost = wanted.len() - all.len();
+                warnings.push(format!("{lost} of the sampled frames did not decode"));
+            }
+            found = all;
+        }
+        let source = source.unwrap_or_else(|| Geometry::plain(1, 1));
+        let mut labels = self.assemble(sample, &source, found)?;
+        labels.warnings = warnings;
+        Ok(labels)
+    }
+
+    #[cfg(feature = "ffmpeg")]
+    fn detect_group(
+        &self,
+        group: &mut Vec<mtcae_video::FullFrame>,
+        found: &mut Vec<FrameFaces>,
+    ) -> Result<(), Error> {
+        let views: Vec<_> = group.iter().map(|f| f.pixels.view()).collect();
+        if views.is_empty() {
+            return Ok(());
+        }
+        let stack = ndarray::stack(ndarray::Axis(0), &views).map_err(|e| Error::Config {
+            field: "frames",
+            reason: e.to_string(),
+        })?;
+        let faces = self.detector.detect_batch(stack.view())?;
+        for (frame, faces) in group.drain(..).zip(faces) {
+            found.push(FrameFaces {
+                index: frame.index,
+                time: frame.time,
+                faces,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of a file's content in hexadecimal.
+#[cfg(feature = "ffmpeg")]
+fn digest(path: &Path) -> Result<String, Error> {
+    use sha2::Digest;
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// A face of a clip's frame in pixels of the source.
+fn to_source(face: &Face, (width, height): (usize, usize), source: &Geometry) -> Face {
+    let point = |x: f32, y: f32| {
+        let (x, y) = (f64::from(x) / width as f64, f64::from(y) / height as f64);
+        let (x, y) = source.to_source(x, y);
+        [x as f32, y as f32]
+    };
+    let [x1, y1, x2, y2] = face.bbox;
+    let ([x1, y1], [x2, y2]) = (point(x1, y1), point(x2, y2));
+    Face {
+        bbox: [x1, y1, x2, y2],
+        score: face.score,
+        landmarks: face.landmarks.map(|[x, y]| point(x, y)),
+    }
+}
+
+/// A track as fractions of the source's picture.
+fn record(track: &Track, is_subject: bool, source: &Geometry) -> TrackRecord {
+    let point = |[x, y]: [f32; 2]| {
+        [
+            (f64::from(x) / f64::from(source.width.max(1))) as f32,
+            (f64::from(y) / f64::from(source.height.max(1))) as f32,
+        ]
+    };
+    TrackRecord {
+        id: track.id,
+        is_subject,
+        faces: track
+            .faces
+            .iter()
+            .map(|f| {
+                let [x1, y1, x2, y2] = f.face.bbox;
+                let ([x1, y1], [x2, y2]) = (point([x1, y1]), point([x2, y2]));
+                FaceRecord {
+                    frame: f.frame,
+                    validity: f.validity,
+                    score: f.face.score,
+                    bbox: [x1, y1, x2, y2],
+                    landmarks: f.face.landmarks.map(point),
+                }
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Writing label files so that nothing labelled is lost, whatever happens.
+//!
+//! A clip is one line, written in one go and only after all before it. So a
+//! label file is at any moment a beginning of the file that an uninterrupted run
+//! writes, but for a torn last line, which [`LabelWriter::resume`] drops.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::reader::parse;
+use super::record::{LabelledClip, RunSettings};
+use crate::Error;
+use crate::dataset::Sample;
+
+/// Appends clips to a label file.
+pub struct LabelWriter {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole lines.
+    length: u64,
+    clips: usize,
+}
+
+impl LabelWriter {
+    /// Begins a new file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], among others when there is a file already: it is never
+    /// overwritten.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        Self::open(path.as_ref(), &options)
+    }
+
+    /// Goes on with a file, or begins it when there is none. Whole lines are kept
+    /// and must be those of the first `inputs`, made with the same settings; a
+    /// torn last line is dropped. [`clips`](Self::clips) of the inputs are then
+    /// done.
+    ///
+    /// # Errors
+    /// [`Error::Resume`] when a line is of another file or made otherwise,
+    /// [`Error::Schema`], [`Error::Line`], [`Error::Io`]. The file is unchanged
+    /// then.
+    pub fn resume(
+        path: impl AsRef<Path>,
+        inputs: &[Sample],
+        settings: &RunSettings,
+    ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut writer = Self::open(path, &options)?;
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut lines = BufReader::new(&writer.file);
+        let mut text = Vec::new();
+        let (mut clips, mut length) = (0, 0);
+        loop {
+            text.clear();
+            let read = lines.read_until(b'\n', &mut text).map_err(io)?;
+            if !text.ends_with(b"\n") {
+                break; // the end, or a torn line
+            }
+            let fault = |reason: String| Error::Resume {
+                path: path.to_owned(),
+                line: clips + 1,
+                reason,
+            };
+            let clip = parse(path, clips + 1, &text)?;
+            match inputs.get(clips) {
+                Some(input) if input.file == clip.file => {}
+                Some(input) => {
+                    return Err(fault(format!("is of {}, not {}", clip.file, input.file)));
+                }
+                None => return Err(fault("is more than there are inputs".to_owned())),
+            }
+            if clip.settings != *settings {
+                return Err(fault("was made with other settings".to_owned()));
+            }
+            clips += 1;
+            length += read as u64;
+        }
+        writer.file.set_len(length).map_err(io)?;
+        writer.file.seek(SeekFrom::Start(length)).map_err(io)?;
+        (writer.clips, writer.length) = (clips, length);
+        Ok(writer)
+    }
+
+    fn open(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = options.open(path).map_err(io)?;
+        // A device or pipe may never end, and cannot be cut back to whole lines.
+        if !file.metadata().map_err(io)?.is_file() {
+            let kind = std::io::ErrorKind::InvalidInput;
+            return Err(io(std::io::Error::new(kind, "not a regular file")));
+        }
+        // Two runs into one file would tear each other's lines. Where the file
+        // system knows no locks, there is none.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let busy = std::io::Error::new(
+                std::io::ErrorKind::ResourceBusy,
+                "another run is writing this label file",
+            );
+            return Err(io(busy));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            length: 0,
+            clips: 0,
+        })
+    }
+
+    /// Clips in the file.
+    pub fn clips(&self) -> usize {
+        self.clips
+    }
+
+    /// Appends a clip. What is written survives the death of the process; call
+    /// [`finish`](Self::finish) so that it survives that of the machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`], a full disk for example. The lines before are whole, the
+    /// writer stays usable, and [`resume`](Self::resume) goes on from here.
+    pub fn write(&mut self, clip: &LabelledClip) -> Result<(), Error> {
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let mut line = serde_json::to_vec(clip).map_err(|e| io(e.into()))?;
+        line.push(b'\n');
+        if let Err(source) = self.file.write_all(&line) {
+            // Back to whole lines. If not even that works, the next run does it.
+            let restored = self.file.set_len(self.length);
+            drop(restored.and_then(|()| self.file.seek(SeekFrom::Start(self.length))));
+            return Err(io(source));
+        }
+        self.length += line.len() as u64;
+        self.clips += 1;
+        Ok(())
+    }
+
+    /// Waits until all is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn finish(self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|source| Error::Io {
+            path: self.path,
+            source,
+        })
+    }
+}
+
+#[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
+mod tests {
+    use super::*;
+    use crate::labels::{LabelSettings, Labeller, label_all};
+    use crate::{Detector, DetectorConfig};
+
+    #[test]
+    fn a_full_disk_is_an_error_and_stops_the_run() {
+        let detector = Detector::new(DetectorConfig::default()).unwrap();
+        let labeller = Labeller::new(detector, LabelSettings::default()).unwrap();
+        let settings = labeller.run_settings();
+        let inputs: Vec<Sample> = (0..9).map(|i| Sample::bare(format!("{i}"))).collect();
+        // A device on which every write fails for want of space.
+        let path = PathBuf::from("/dev/full");
+        let mut writer = LabelWriter {
+            file: OpenOptions::new().write(true).open(&path).unwrap(),
+            path,
+            length: 0,
+            clips: 0,
+        };
+        let label = |s: &Sample| LabelledClip::unlabelled(s, &settings);
+        let error = label_all(&inputs, &mut writer, 3, label, |_| true).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("/dev/full") && error.contains("No space"),
+            "{error}"
+        );
+        assert_eq!(writer.clips(), 0);
+    }
+}
