@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use mtcae_dfer::video::{ClipOptions, ClipWriter, Resize, Video, WriterOptions};
-use mtcae_dfer::{ClassProbability, FramePrediction, Pipeline, Prediction, Timeline};
+use mtcae_dfer::{
+    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
+};
 use mtcae_examples::Bars;
 use mtcae_viz::{
     Canvas, Colour, Face, Series, contact_sheet, draw_face, probability_panel, save_png,
@@ -15,6 +17,8 @@ use crate::{Answer, Fault};
 
 /// The colour of the model's own face.
 const MODEL: Colour = Colour::new(86, 220, 120);
+/// The colour of the detector's.
+const DETECTOR: Colour = Colour::new(90, 180, 255);
 
 /// Draws an answer into a file.
 pub fn write(
@@ -26,8 +30,12 @@ pub fn write(
     bars: Bars,
 ) -> Result<(), Fault> {
     match (kind, answer) {
-        (Kind::Png, Answer::Clip(prediction)) => {
-            save_png(path, &sheet(prediction, video, pipeline)?)?;
+        (Kind::Png, Answer::Clip(people)) => {
+            let sheets = people
+                .iter()
+                .map(|prediction| sheet(prediction, video, pipeline))
+                .collect::<Result<Vec<_>, _>>()?;
+            save_png(path, &contact_sheet(&sheets, 1)?)?;
         }
         (Kind::Png, Answer::Windows(timeline)) => save_png(path, &course(timeline)?)?,
         (Kind::Mp4, _) => film(path, answer, video, bars)?,
@@ -58,11 +66,7 @@ fn sheet(prediction: &Prediction, video: &Path, pipeline: &Pipeline) -> Result<C
         for (frame, time) in clip.frames.outer_iter().zip(&clip.times) {
             let mut picture = Canvas::from_frame(frame)?;
             if let Some(seen) = prediction.frame_at(*time) {
-                draw_face(
-                    &mut picture,
-                    &face(seen, scale, format!("{time:.2}s")),
-                    MODEL,
-                );
+                draw(&mut picture, seen, scale, format!("{time:.2}s"));
             }
             pictures.push(picture);
         }
@@ -111,30 +115,23 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
     for frame in frames {
         let frame = frame?;
         let mut picture = Canvas::from_frame(frame.pixels.view())?;
-        let prediction = at(answer, frame.time);
-        let label = format!(
-            "{} {:.0}%",
-            prediction.expression,
-            100.0 * prediction.confidence
-        );
-        let seen = between(&prediction.frames, frame.time);
-        match seen {
-            Some(seen) => draw_face(&mut picture, &face(&seen, [1.0; 2], label), MODEL),
-            None => draw_face(
-                &mut picture,
-                &Face {
-                    label,
+        for prediction in at(answer, frame.time) {
+            let person = prediction
+                .person
+                .map(|n| format!("{n}: "))
+                .unwrap_or_default();
+            let percent = 100.0 * prediction.confidence;
+            let label = format!("{person}{} {percent:.0}%", prediction.expression);
+            if let Some(seen) = between(&prediction.frames, frame.time) {
+                draw(&mut picture, &seen, [1.0; 2], label);
+            }
+            if !prediction.trained {
+                let note = Face {
+                    label: "untrained model".to_owned(),
                     ..Face::default()
-                },
-                MODEL,
-            ),
-        }
-        if !prediction.trained {
-            let note = Face {
-                label: "untrained model".to_owned(),
-                ..Face::default()
-            };
-            draw_face(&mut picture, &note, Colour::WHITE);
+                };
+                draw_face(&mut picture, &note, Colour::WHITE);
+            }
         }
         let (width, height) = (picture.width(), picture.height());
         let (writer, w, h) = match &mut writer {
@@ -165,23 +162,20 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
     Ok(())
 }
 
-/// The prediction that speaks of a time: of the windows over it, the one whose
-/// centre is nearest.
-fn at(answer: &Answer, time: f64) -> &Prediction {
+/// The predictions that speak of a time: everybody's of a clip; of windows the one
+/// over it whose centre is nearest.
+fn at(answer: &Answer, time: f64) -> &[Prediction] {
     match answer {
-        Answer::Clip(prediction) => prediction,
+        Answer::Clip(people) => people,
         Answer::Windows(timeline) => {
-            let distance = |p: &Prediction| ((p.start + p.end) / 2.0 - time).abs();
-            let windows = &timeline.windows;
+            let windows = timeline.windows.as_slice();
+            let distance = |i: usize| ((windows[i].start + windows[i].end) / 2.0 - time).abs();
             // Centres grow, so the nearest is one of two.
-            let after = windows
-                .partition_point(|p| (p.start + p.end) / 2.0 < time)
-                .min(windows.len() - 1);
-            let before = after.saturating_sub(1);
-            if distance(&windows[before]) < distance(&windows[after]) {
-                &windows[before]
-            } else {
-                &windows[after]
+            let after = windows.partition_point(|p| (p.start + p.end) / 2.0 < time);
+            let near = after.saturating_sub(1)..windows.len().min(after + 1);
+            match near.min_by(|&i, &j| distance(i).total_cmp(&distance(j))) {
+                Some(i) => &windows[i..=i],
+                None => &[],
             }
         }
     }
@@ -200,44 +194,75 @@ fn between(frames: &[FramePrediction], time: f64) -> Option<FramePrediction> {
     } else {
         0.0
     };
-    let mix = |x: f32, y: f32| x + w * (y - x);
-    let mix2 = |p: [f32; 2], q: [f32; 2]| [mix(p[0], q[0]), mix(p[1], q[1])];
     let mut seen = a.clone();
-    if let (Some(s), Some(b)) = (&mut seen.face_box, &b.face_box) {
-        (s.x1, s.y1, s.x2, s.y2) = (
-            mix(s.x1, b.x1),
-            mix(s.y1, b.y1),
-            mix(s.x2, b.x2),
-            mix(s.y2, b.y2),
-        );
-    }
-    if let (Some(s), Some(b)) = (&mut seen.landmarks, &b.landmarks) {
-        s.left_eye = mix2(s.left_eye, b.left_eye);
-        s.right_eye = mix2(s.right_eye, b.right_eye);
-        s.nose = mix2(s.nose, b.nose);
-        s.mouth_left = mix2(s.mouth_left, b.mouth_left);
-        s.mouth_right = mix2(s.mouth_right, b.mouth_right);
+    seen.face_box = mix_boxes(a.face_box, b.face_box, w);
+    seen.landmarks = mix_landmarks(a.landmarks, b.landmarks, w);
+    if let (Some(s), Some(b)) = (&mut seen.detected, &b.detected) {
+        s.face_box = mix_boxes(Some(s.face_box), Some(b.face_box), w).unwrap_or(s.face_box);
+        s.landmarks = mix_landmarks(Some(s.landmarks), Some(b.landmarks), w).unwrap_or(s.landmarks);
     }
     Some(seen)
 }
 
-fn face(frame: &FramePrediction, [sx, sy]: [f32; 2], label: String) -> Face {
+/// The box at `w` of the way from one to the other; the one that there is.
+fn mix_boxes(a: Option<FaceBox>, b: Option<FaceBox>, w: f32) -> Option<FaceBox> {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let mix = |x: f32, y: f32| x + w * (y - x);
+    Some(FaceBox::from([
+        mix(a.x1, b.x1),
+        mix(a.y1, b.y1),
+        mix(a.x2, b.x2),
+        mix(a.y2, b.y2),
+    ]))
+}
+
+/// As [`mix_boxes`].
+fn mix_landmarks(a: Option<Landmarks>, b: Option<Landmarks>, w: f32) -> Option<Landmarks> {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let (p, q) = (a.points(), b.points());
+    Some(Landmarks::from(std::array::from_fn(|i| {
+        std::array::from_fn(|c| p[i][c] + w * (q[i][c] - p[i][c]))
+    })))
+}
+
+/// The model's face with its label and, in another colour, the detector's.
+fn draw(picture: &mut Canvas, frame: &FramePrediction, scale: [f32; 2], label: String) {
+    if let Some(d) = &frame.detected {
+        let mtcnn = "MTCNN".to_owned();
+        draw_face(
+            picture,
+            &face(Some(d.face_box), Some(d.landmarks), scale, mtcnn),
+            DETECTOR,
+        );
+    }
+    draw_face(
+        picture,
+        &face(frame.face_box, frame.landmarks, scale, label),
+        MODEL,
+    );
+}
+
+fn face(
+    bounds: Option<FaceBox>,
+    landmarks: Option<Landmarks>,
+    [sx, sy]: [f32; 2],
+    label: String,
+) -> Face {
+    let points = landmarks.iter().flat_map(|l| l.points());
     Face {
-        bounds: frame
-            .face_box
-            .map(|b| [b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy]),
-        landmarks: frame
-            .landmarks
-            .iter()
-            .flat_map(|l| l.points())
-            .map(|[x, y]| [x * sx, y * sy])
-            .collect(),
+        bounds: bounds.map(|b| [b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy]),
+        landmarks: points.map(|[x, y]| [x * sx, y * sy]).collect(),
         label,
     }
 }
 
 fn lines(p: &Prediction) -> Vec<String> {
     let mut lines = vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)];
+    lines.extend(p.person.map(|n| format!("person {n}")));
     if let Some(name) = p.file.as_ref().and_then(|f| f.file_name()) {
         lines.push(name.to_string_lossy().into_owned());
     }

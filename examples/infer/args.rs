@@ -40,6 +40,16 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stride: Option<f64>,
 
+    /// Look at a crop: face is the square around the followed face, 1.3 times as
+    /// large as it.
+    #[arg(long, value_name = "face", conflicts_with_all = ["window", "stride", "trace"])]
+    pub crop: Option<Crop>,
+
+    /// Whom to look at: the subject (the face seen longest), or all, each cropped
+    /// to and answered for on their own.
+    #[arg(long, default_value = "subject", value_name = "subject|all", conflicts_with_all = ["window", "stride", "trace"])]
+    pub people: People,
+
     /// Where to compute: cpu or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
     pub device: String,
@@ -63,6 +73,19 @@ impl Args {
         let length = self.window.or(self.stride)?;
         Some((length, self.stride.unwrap_or(length)))
     }
+}
+
+/// What part of the picture the model looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Crop {
+    Face,
+}
+
+/// Whom the model looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum People {
+    Subject,
+    All,
 }
 
 /// A format of results.

@@ -8,6 +8,7 @@
 
 mod annotate;
 mod args;
+mod faces;
 mod output;
 mod summary;
 
@@ -20,15 +21,16 @@ use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
 use mtcae_examples::{Bars, checkpoint, device, fixtures, one_line};
 use mtcae_nn::Pass;
 
-use args::{Args, Format};
+use args::{Args, Format, People};
+use faces::Finder;
 use mtcae_examples::inputs::{Input, expand};
 
 type Fault = Box<dyn std::error::Error>;
 
 /// What the model says of one file.
 pub enum Answer {
-    /// Of the whole of it.
-    Clip(Prediction),
+    /// Of the whole of it: one person's or, in order of appearance, everybody's.
+    Clip(Vec<Prediction>),
     /// Window by window.
     Windows(Timeline),
 }
@@ -37,7 +39,7 @@ impl Answer {
     /// The predictions, one a clip or window.
     pub fn predictions(&self) -> &[Prediction] {
         match self {
-            Self::Clip(prediction) => std::slice::from_ref(prediction),
+            Self::Clip(people) => people,
             Self::Windows(timeline) => &timeline.windows,
         }
     }
@@ -71,6 +73,8 @@ fn run(args: &Args) -> Result<bool, Fault> {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
 
+    let finder = Finder::new()?;
+
     let mut all_well = true;
     let mut complain = |message: &str| {
         eprintln!("error: {message}");
@@ -88,7 +92,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
     let names = output::names(&inputs);
     for (input, name) in inputs.iter().zip(&names) {
-        let result = predict(&pipeline, &input.path, args).and_then(|answer| {
+        let result = predict(&pipeline, &finder, &input.path, args).and_then(|answer| {
             bar.suspend(|| {
                 warn(&answer, args.quiet);
                 say(&answer, args, demo)
@@ -104,7 +108,12 @@ fn run(args: &Args) -> Result<bool, Fault> {
     Ok(all_well)
 }
 
-fn predict(pipeline: &Pipeline, path: &Path, args: &Args) -> Result<Answer, Fault> {
+fn predict(
+    pipeline: &Pipeline,
+    finder: &Finder,
+    path: &Path,
+    args: &Args,
+) -> Result<Answer, Fault> {
     if let Some((length, stride)) = args.windows() {
         let duration = mtcae_dfer::video::Video::open(path)?.info().duration;
         let bar = Bars::new(args.quiet).seconds("windows", duration);
@@ -120,8 +129,12 @@ fn predict(pipeline: &Pipeline, path: &Path, args: &Args) -> Result<Answer, Faul
         bar.finish_and_clear();
         return Ok(Answer::Windows(timeline?));
     }
+    let everybody = args.people == People::All;
+    if everybody || args.crop.is_some() {
+        return Ok(Answer::Clip(finder.cropped(pipeline, path, everybody)?));
+    }
     let Some(trace) = &args.trace else {
-        return Ok(Answer::Clip(pipeline.predict(path)?));
+        return Ok(Answer::Clip(vec![finder.subject(pipeline, path)?]));
     };
     let clip = pipeline
         .read(path)?
@@ -132,7 +145,7 @@ fn predict(pipeline: &Pipeline, path: &Path, args: &Args) -> Result<Answer, Faul
     let mut prediction = pipeline.predict_traced(&clip, &mut pass)?;
     prediction.file = Some(path.to_owned());
     output::write_trace(trace, &clip, pass.into_trace(), pipeline.model().config())?;
-    Ok(Answer::Clip(prediction))
+    Ok(Answer::Clip(vec![prediction]))
 }
 
 /// Each warning once, however many windows repeat it.

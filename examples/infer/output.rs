@@ -10,8 +10,8 @@ use mtcae_dfer::{Device, Tensor, write_csv};
 use mtcae_nn::weights::{save, write_atomically};
 
 use crate::args::Format;
-use mtcae_examples::inputs::Input;
 use crate::{Answer, Fault};
+use mtcae_examples::inputs::Input;
 
 /// What the results of each input are called: its name without the ending, with a
 /// number where that is taken.
@@ -53,7 +53,10 @@ pub fn write(
         Format::Csv => write_csv(out, answer.predictions())?,
         Format::Json => {
             match answer {
-                Answer::Clip(prediction) => json(out, prediction, pretty)?,
+                Answer::Clip(people) => match people.as_slice() {
+                    [one] if one.person.is_none() => json(out, one, pretty)?,
+                    all => json(out, &all, pretty)?,
+                },
                 Answer::Windows(timeline) => json(out, timeline, pretty)?,
             }
             writeln!(out)?;

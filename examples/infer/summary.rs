@@ -2,14 +2,18 @@
 
 use std::io::{Result, Write};
 
-use mtcae_dfer::{Prediction, Timeline};
+use mtcae_dfer::{FaceBox, Prediction, Timeline};
 
 use crate::Answer;
 
 /// Prints an answer for a person.
 pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
     match answer {
-        Answer::Clip(prediction) => clip(out, prediction)?,
+        Answer::Clip(people) => {
+            for prediction in people {
+                clip(out, prediction)?;
+            }
+        }
         Answer::Windows(timeline) => windows(out, timeline)?,
     }
     if answer.predictions().iter().any(|p| !p.trained) {
@@ -32,7 +36,11 @@ fn title(out: &mut dyn Write, p: &Prediction) -> Result<()> {
         .as_ref()
         .map_or_else(|| "clip".to_owned(), |f| f.display().to_string());
     let (width, height) = (p.source.width, p.source.height);
-    writeln!(out, "{file}  {width}x{height}")
+    let person = p
+        .person
+        .map(|n| format!("  person {n}"))
+        .unwrap_or_default();
+    writeln!(out, "{file}  {width}x{height}{person}")
 }
 
 fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
@@ -60,32 +68,38 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
     }
     if p.frames
         .iter()
-        .all(|f| f.face_box.is_none() && f.landmarks.is_none())
+        .all(|f| f.face_box.is_none() && f.detected.is_none())
     {
         return Ok(());
     }
     writeln!(
         out,
-        "\n{:>6} {:>8}  {:<27}  landmarks: eyes, nose, mouth (x,y in pixels)",
-        "frame", "time", "face box (pixels)"
+        "\n{:>6} {:>8}  {:<27}  {:<27}  landmarks of the model: eyes, nose, mouth",
+        "frame", "time", "face box of the model", "face box of MTCNN"
     )?;
     for f in &p.frames {
-        let face = f
-            .face_box
-            .map(|b| format!("{:6.1} {:6.1} {:6.1} {:6.1}", b.x1, b.y1, b.x2, b.y2));
+        let seen = f.detected.map(|d| d.face_box);
         let points = f
             .landmarks
             .map(|l| l.points().map(|[x, y]| format!("{x:.0},{y:.0}")).join("  "));
         writeln!(
             out,
-            "{:6} {:7.2}s  {:<27}  {}",
+            "{:6} {:7.2}s  {:<27}  {:<27}  {}",
             f.index,
             f.time,
-            face.unwrap_or_default(),
+            corners(f.face_box),
+            corners(seen),
             points.unwrap_or_default()
         )?;
     }
-    Ok(())
+    writeln!(out, "(x1 y1 x2 y2 in pixels of the video)")
+}
+
+fn corners(face: Option<FaceBox>) -> String {
+    match face {
+        Some(b) => format!("{:6.1} {:6.1} {:6.1} {:6.1}", b.x1, b.y1, b.x2, b.y2),
+        None => "none".to_owned(),
+    }
 }
 
 fn windows(out: &mut dyn Write, timeline: &Timeline) -> Result<()> {

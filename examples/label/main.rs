@@ -14,9 +14,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use mtcae_examples::inputs::expand;
 use mtcae_examples::{Bars, one_line};
-use mtcae_labels::dataset::{Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess};
+use mtcae_labels::dataset::{
+    Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
+};
 use mtcae_labels::labels::{
-    DetectAt, LabelReader, LabelSettings, LabelWriter, Labeller, Pick, Summary, label_all, write_table,
+    DetectAt, LabelReader, LabelSettings, LabelWriter, Labeller, Pick, Summary, label_all,
+    write_table,
 };
 use mtcae_labels::{Detector, DetectorConfig};
 use mtcae_nn::weights::write_atomically;
@@ -40,9 +43,16 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, Fault> {
     let mut all_well = true;
     let samples = samples(args, &mut all_well)?;
-    let detector = Detector::new(DetectorConfig { min_face: args.min_face, ..DetectorConfig::default() })?;
+    let detector = Detector::new(DetectorConfig {
+        min_face: args.min_face,
+        ..DetectorConfig::default()
+    })?;
     let settings = LabelSettings {
-        at: if args.at_source() { DetectAt::Source } else { DetectAt::Model },
+        at: if args.at_source() {
+            DetectAt::Source
+        } else {
+            DetectAt::Model
+        },
         pick: match args.every() {
             Some(n) => Pick::Every(n),
             None => Pick::Clip,
@@ -64,10 +74,12 @@ fn run(args: &Args) -> Result<bool, Fault> {
     bar.reset_eta();
     let label = |sample: &Sample| labeller.label_file(sample);
     let summary = label_all(&samples, &mut writer, args.jobs.into(), label, |progress| {
-        if let (Some(folder), Some(sample)) = (&args.preview, samples.get(progress.done - 1)) {
-            if let Err(error) = preview::write(folder, progress.done, sample, progress.clip) {
-                bar.suspend(|| eprintln!("warning: preview of {}: {}", sample.file, one_line(&*error)));
-            }
+        if let (Some(folder), Some(sample)) = (&args.preview, samples.get(progress.done - 1))
+            && let Err(error) = preview::write(folder, progress.done, sample, progress.clip)
+        {
+            bar.suspend(|| {
+                eprintln!("warning: preview of {}: {}", sample.file, one_line(&*error));
+            });
         }
         bar.set_message(format!("{:.2} clips/s", bar.per_sec()));
         bar.set_position(progress.done as u64);
@@ -89,7 +101,10 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
             eprintln!("error: {message}");
             *all_well = false;
         });
-        return Ok(inputs.into_iter().map(|input| Sample::bare(input.path)).collect());
+        return Ok(inputs
+            .into_iter()
+            .map(|input| Sample::bare(input.path))
+            .collect());
     }
     let [root] = args.inputs.as_slice() else {
         return Err("a dataset is one folder, a manifest one file".into());

@@ -26,17 +26,31 @@ pub fn write(
     }
     let mut video = Video::open(&sample.path)?;
     let (w, h) = video.info().geometry.display_size();
-    let height = (f64::from(WIDTH) * f64::from(h) / f64::from(w)).round().clamp(1.0, 4096.0) as u32;
-    let clip = video.clip(&ClipOptions { size: (WIDTH, height), ..ClipOptions::default() })?;
+    let height = (f64::from(WIDTH) * f64::from(h) / f64::from(w))
+        .round()
+        .clamp(1.0, 4096.0) as u32;
+    let clip = video.clip(&ClipOptions {
+        size: (WIDTH, height),
+        ..ClipOptions::default()
+    })?;
     let scale = [WIDTH as f32, height as f32];
     let mut pictures = Vec::with_capacity(clip.len());
     for (frame, index) in clip.frames.outer_iter().zip(&clip.indices) {
         let mut picture = Canvas::from_frame(frame)?;
         // The labelled frame nearest to this one.
-        let place = labels.frames.iter().enumerate().min_by_key(|(_, f)| f.index.abs_diff(*index)).map(|(i, _)| i);
+        let place = labels
+            .frames
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, f)| f.index.abs_diff(*index))
+            .map(|(i, _)| i);
         for track in &labels.tracks {
-            let Some(face) = place.and_then(|i| LabelledClip::face(track, i)) else { continue };
-            let is_subject = labels.subject_track().is_some_and(|s| std::ptr::eq(s, track));
+            let Some(face) = place.and_then(|i| LabelledClip::face(track, i)) else {
+                continue;
+            };
+            let is_subject = labels
+                .subject_track()
+                .is_some_and(|s| std::ptr::eq(s, track));
             let colour = match (is_subject, face.validity) {
                 (false, _) => OTHERS,
                 (true, Validity::Interpolated) => INTERPOLATED,
@@ -45,14 +59,25 @@ pub fn write(
             let [x1, y1, x2, y2] = face.bbox;
             let shown = Face {
                 bounds: Some([x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]]),
-                landmarks: face.landmarks.iter().map(|[x, y]| [x * scale[0], y * scale[1]]).collect(),
+                landmarks: face
+                    .landmarks
+                    .iter()
+                    .map(|[x, y]| [x * scale[0], y * scale[1]])
+                    .collect(),
                 label: String::new(),
             };
             draw_face(&mut picture, &shown, colour);
         }
         pictures.push(picture);
     }
-    let stem = sample.path.file_stem().unwrap_or_default().to_string_lossy();
-    save_png(folder.join(format!("{number:06}-{stem}.png")), &contact_sheet(&pictures, 4)?)?;
+    let stem = sample
+        .path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
+    save_png(
+        folder.join(format!("{number:06}-{stem}.png")),
+        &contact_sheet(&pictures, 4)?,
+    )?;
     Ok(())
 }

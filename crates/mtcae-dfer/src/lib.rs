@@ -33,9 +33,11 @@ pub use candle_core::{Device, Tensor};
 pub use error::Error;
 pub use mtcae_model as model;
 pub use mtcae_video as video;
+pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
-pub use pipeline::Windowing;
-pub use pipeline::{Pipeline, Progress};
-pub use prediction::{ClassProbability, Detection, FaceBox, FramePrediction, Landmarks, Prediction};
+pub use pipeline::{Progress, Windowing};
+pub use prediction::{
+    ClassProbability, Detection, FaceBox, FramePrediction, Landmarks, Prediction,
+};
 pub use table::write_csv;
 pub use timeline::{Timeline, TimelinePoint};

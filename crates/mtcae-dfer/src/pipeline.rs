@@ -1,6 +1,5 @@
 //! The way from a video file, a clip or a tensor to a prediction.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ pub struct Pipeline {
 }
 
 /// How far a long video is, given to the caller's callback after each window.
+#[cfg(feature = "ffmpeg")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -242,9 +242,11 @@ impl Pipeline {
 
 #[cfg(feature = "ffmpeg")]
 mod files {
+    use std::ops::ControlFlow;
+
     use mtcae_video::{OpenOptions, Video, WindowClip, WindowOptions};
 
-    use super::{Clip, ControlFlow, Error, Path, Pipeline, Prediction, Progress, Windowing};
+    use super::{Clip, Error, Path, Pipeline, Prediction, Progress, Windowing};
     use crate::Timeline;
 
     impl Pipeline {

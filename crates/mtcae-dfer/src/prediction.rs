@@ -107,7 +107,13 @@ impl From<[f32; 4]> for FaceBox {
 impl From<[[f32; 2]; 5]> for Landmarks {
     /// From the model's order, which is MTCNN's.
     fn from([left_eye, right_eye, nose, mouth_left, mouth_right]: [[f32; 2]; 5]) -> Self {
-        Self { left_eye, right_eye, nose, mouth_left, mouth_right }
+        Self {
+            left_eye,
+            right_eye,
+            nose,
+            mouth_left,
+            mouth_right,
+        }
     }
 }
 
@@ -151,7 +157,9 @@ impl Prediction {
                 FaceBox { x1, y1, x2, y2 }
             }),
             landmarks: raw.landmarks.as_ref().map(|landmarks| {
-                Landmarks::from([0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1])))
+                Landmarks::from(
+                    [0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1])),
+                )
             }),
             detected: None,
         });
@@ -192,6 +200,7 @@ impl Prediction {
 
     /// One prediction of several clips of a video: probabilities averaged (as
     /// VideoMAE tests on several views), frames in the order of time.
+    #[cfg(feature = "ffmpeg")]
     pub(crate) fn merge(views: Vec<Self>) -> Option<Self> {
         let count = views.len() as f32;
         let mut views = views.into_iter();

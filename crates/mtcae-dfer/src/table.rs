@@ -29,8 +29,14 @@ pub fn write_csv<'a>(
             format!("{:.3}", prediction.start),
             format!("{:.3}", prediction.end),
         ];
-        let expression = [field(&prediction.expression), format!("{:.4}", prediction.confidence)];
-        let classes = prediction.probabilities.iter().map(|p| format!("{:.4}", p.probability));
+        let expression = [
+            field(&prediction.expression),
+            format!("{:.4}", prediction.confidence),
+        ];
+        let classes = prediction
+            .probabilities
+            .iter()
+            .map(|p| format!("{:.4}", p.probability));
         for frame in &prediction.frames {
             let mut row: Vec<String> = start.to_vec();
             row.extend([frame.index.to_string(), format!("{:.3}", frame.time)]);
@@ -39,7 +45,11 @@ pub fn write_csv<'a>(
             let seen = &frame.detected;
             face(&mut row, frame.face_box, frame.landmarks);
             row.push(seen.map(|d| format!("{:.4}", d.score)).unwrap_or_default());
-            face(&mut row, seen.map(|d| d.face_box), seen.map(|d| d.landmarks));
+            face(
+                &mut row,
+                seen.map(|d| d.face_box),
+                seen.map(|d| d.landmarks),
+            );
             writeln!(out, "{}", row.join(","))?;
         }
     }
@@ -49,12 +59,40 @@ pub fn write_csv<'a>(
 /// The header of a table of predictions like this one.
 fn columns(prediction: &Prediction) -> Vec<String> {
     const FACE: [&str; 14] = [
-        "box_x1", "box_y1", "box_x2", "box_y2", "left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "nose_x",
-        "nose_y", "mouth_left_x", "mouth_left_y", "mouth_right_x", "mouth_right_y",
+        "box_x1",
+        "box_y1",
+        "box_x2",
+        "box_y2",
+        "left_eye_x",
+        "left_eye_y",
+        "right_eye_x",
+        "right_eye_y",
+        "nose_x",
+        "nose_y",
+        "mouth_left_x",
+        "mouth_left_y",
+        "mouth_right_x",
+        "mouth_right_y",
     ];
-    let start = ["file", "person", "start", "end", "frame", "time", "expression", "confidence"];
-    let classes = prediction.probabilities.iter().map(|p| field(&format!("p_{}", p.class)));
-    let mut columns: Vec<String> = start.iter().map(ToString::to_string).chain(classes).collect();
+    let start = [
+        "file",
+        "person",
+        "start",
+        "end",
+        "frame",
+        "time",
+        "expression",
+        "confidence",
+    ];
+    let classes = prediction
+        .probabilities
+        .iter()
+        .map(|p| field(&format!("p_{}", p.class)));
+    let mut columns: Vec<String> = start
+        .iter()
+        .map(ToString::to_string)
+        .chain(classes)
+        .collect();
     columns.extend(FACE.iter().map(ToString::to_string));
     columns.push("detected_score".to_owned());
     columns.extend(FACE.iter().map(|column| format!("detected_{column}")));

@@ -1,5 +1,7 @@
 //! From video files and clips to predictions.
 
+#![cfg(feature = "ffmpeg")]
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
