@@ -295,7 +295,7 @@ mod tests {
         canvas.text(15.0, -3.0, "Aé", TextSize::Small, Colour::WHITE);
         let frame = canvas.to_frame();
         assert_eq!(
-            (frame[[3, 4, 0]], frame[[3, 5, 0]], frame[[1, 4, 0]]),
+            (frame[[2, 4, 0]], frame[[2, 5, 0]], frame[[1, 4, 0]]),
             (255, 0, 0)
         );
     }
