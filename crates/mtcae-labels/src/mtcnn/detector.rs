@@ -21,8 +21,12 @@ const RNET_CROPS: usize = 12;
 const ONET_CROPS: usize = 4;
 /// Candidates of all frames whose results are held at a time.
 const CANDIDATES: usize = 4096;
-/// Output rows and columns of P-Net that one task works on.
-const TILE: (usize, usize) = (24, 192);
+/// Output rows and columns of P-Net that one task works on: tall tiles share more
+/// of their rows, short ones share a small level among more threads.
+const TILE: (usize, usize) = (64, 256);
+const SHORT_TILE: usize = 24;
+/// Outputs from which a level is large.
+const LARGE: usize = 40_000;
 
 /// MTCNN's weights as `fixtures/mtcnn/convert.py` wrote them.
 #[cfg(any(feature = "embedded-weights", test))]
@@ -216,9 +220,15 @@ impl Detector {
     fn propose(&self, pictures: &[Picture<'_>], levels: &[Level]) -> Vec<Candidate> {
         let mut tiles = Vec::new();
         for (l, level) in levels.iter().enumerate() {
+            let (height, width) = (pnet::output(level.height), pnet::output(level.width));
+            let tall = if height * width < LARGE {
+                SHORT_TILE
+            } else {
+                TILE.0
+            };
             for frame in 0..pictures.len() {
-                for rows in cut(pnet::output(level.height), TILE.0) {
-                    for columns in cut(pnet::output(level.width), TILE.1) {
+                for rows in cut(height, tall) {
+                    for columns in cut(width, TILE.1) {
                         tiles.push((l, frame, rows.clone(), columns));
                     }
                 }
