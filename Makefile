@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test lint doc deny downstream package bench test-python parity test-exhaustive ci
+.PHONY: help setup demo test lint doc deny downstream package bench test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -19,7 +19,7 @@ test: setup     ## all tests that need neither Python nor a GPU
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release -p mtcae-video -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-labels -p mtcae-dfer --no-default-features --all-targets -- -D warnings
 
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
@@ -41,6 +41,9 @@ test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint
 	scripts/test-python.sh
 
 parity: test-python ## ViT-L and the cascade at full size against PyTorch
+
+test-slow: setup ## memory over 10,000 labelled frames (minutes)
+	$(CARGO) test --release -p mtcae-labels --test video -- --ignored --nocapture
 
 test-exhaustive: ## kernels at every f32 of their range (minutes)
 	$(CARGO) test --release -p mtcae-kernels --features exhaustive
