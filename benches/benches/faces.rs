@@ -28,7 +28,7 @@ fn detect(c: &mut Criterion) {
             let id = BenchmarkId::new(format!("{}x{}", size.0, size.1), frames);
             group.throughput(Throughput::Elements(frames as u64));
             group.bench_function(id, |b| {
-                b.iter(|| detector.detect_batch(batch).expect("faces"))
+                b.iter(|| detector.detect_batch(batch).expect("faces"));
             });
         }
     }
