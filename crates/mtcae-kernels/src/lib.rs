@@ -11,6 +11,7 @@
 //! | [`attention`] | softmax(Q·Kᵀ·scale)·V for every head, and its backward, without the N×M matrix |
 //! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
 //! | [`gelu`] | GELU in its erf form, and its backward |
+//! | [`adamw`] | AdamW in place, moving averages, sums of squares |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`area`] | area resampling of 8-bit pictures |
@@ -22,6 +23,7 @@
 //!
 //! Instruction sets are chosen once per process by [`isa::Isa::best`].
 
+pub mod adamw;
 pub mod area;
 pub mod attention;
 pub mod conv;

@@ -7,6 +7,7 @@
 //!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
+//! - [`optim`]: AdamW with parameter groups and a state that can be saved.
 //! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
 //!   loading that reports every missing, unexpected and wrongly shaped tensor.
 //!
@@ -19,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod mlp;
 pub mod ops;
+pub mod optim;
 pub mod params;
 mod pass;
 mod position;

@@ -36,6 +36,21 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device.clone())
     }
 
+    /// As [`Self::builder`], but the parameters that `frozen` names are handed out
+    /// without a gradient: no graph is kept for what they alone compute. They stay
+    /// in the store, and [`Self::set`] reaches them.
+    pub fn builder_with_frozen(
+        &self,
+        device: &Device,
+        frozen: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> VarBuilder<'static> {
+        let backend = Frozen {
+            store: self.clone(),
+            frozen: Box::new(frozen),
+        };
+        VarBuilder::from_backend(Box::new(backend), DType::F32, device.clone())
+    }
+
     /// All parameters, sorted by name.
     pub fn vars(&self) -> Vec<(String, Var)> {
         self.lock()
@@ -125,6 +140,41 @@ impl SimpleBackend for ParamStore {
     }
 }
 
+/// A store some of whose parameters are handed out without a gradient.
+struct Frozen {
+    store: ParamStore,
+    frozen: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl SimpleBackend for Frozen {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let tensor = self.store.get(shape, name, init, dtype, device)?;
+        Ok(match (self.frozen)(name) {
+            true => tensor.detach(),
+            false => tensor,
+        })
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let tensor = self.store.get_unchecked(name, dtype, device)?;
+        Ok(match (self.frozen)(name) {
+            true => tensor.detach(),
+            false => tensor,
+        })
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.store.contains_tensor(name)
+    }
+}
+
 /// A standard normal number within ±2 (Box–Muller with rejection).
 fn truncated_normal(rng: &mut ChaCha8Rng) -> f64 {
     loop {
@@ -180,6 +230,24 @@ mod tests {
             "{}",
             variance.sqrt()
         );
+    }
+
+    #[test]
+    fn frozen_parameters_have_no_gradient_but_can_be_set() -> Result<()> {
+        let store = ParamStore::new(5);
+        let vb = store.builder_with_frozen(&Device::Cpu, |name| name == "still");
+        let (still, free) = (vb.get(2, "still")?, vb.get(2, "free")?);
+        store.set("still", &Tensor::new(&[3f32, 4.], &Device::Cpu)?)?;
+        assert_eq!(still.to_vec1::<f32>()?, [3., 4.]);
+        let gradients = (&still * &free)?.sum_all()?.backward()?;
+        let vars = store.vars();
+        assert!(
+            gradients
+                .get(&vars[0].1)
+                .is_some_and(|_| vars[0].0 == "free")
+        );
+        assert!(gradients.get(&vars[1].1).is_none());
+        Ok(())
     }
 
     #[test]

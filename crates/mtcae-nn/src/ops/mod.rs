@@ -18,7 +18,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 
 /// The elements of a contiguous operand.
-fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         candle_core::bail!(
             "{op}: operand of shape {:?} is not contiguous",
@@ -30,4 +30,22 @@ fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [
         candle_core::bail!("{op}: the CPU kernel takes f32, not {:?}", storage.dtype());
     };
     Ok(&data[start..end])
+}
+
+/// The elements of a contiguous operand that is changed in place.
+pub(crate) fn slice_mut<'a>(
+    op: &str,
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!(
+            "{op}: operand of shape {:?} is not contiguous",
+            layout.shape()
+        );
+    };
+    match storage {
+        CpuStorage::F32(data) => Ok(&mut data[start..end]),
+        _ => candle_core::bail!("{op}: the CPU kernel takes f32"),
+    }
 }
