@@ -1,0 +1,168 @@
+//! Confidence intervals of any statistic.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Percentile bootstrap (Efron, 1979): the statistic over many samples drawn with
+/// replacement, and between which values the middle of them lies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bootstrap {
+    /// Samples drawn.
+    pub resamples: usize,
+    /// Share of them inside the interval, in (0, 1).
+    pub level: f64,
+    /// Equal seeds draw equal samples.
+    pub seed: u64,
+}
+
+impl Default for Bootstrap {
+    /// 1000 samples, 95 %, seed 0.
+    fn default() -> Self {
+        Self {
+            resamples: 1000,
+            level: 0.95,
+            seed: 0,
+        }
+    }
+}
+
+/// A statistic and its confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interval {
+    /// The statistic of the clips themselves.
+    pub estimate: f64,
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+    /// Share of the samples between them.
+    pub level: f64,
+}
+
+impl Bootstrap {
+    /// Draws clips one by one. `statistic` is given the numbers of the clips of a
+    /// sample, 0 to `clips` − 1, some of them more than once.
+    ///
+    /// Clips of one person resemble each other, which makes this interval too
+    /// narrow for people not seen before; [`Self::by_subject`] is the one to quote.
+    ///
+    /// # Errors
+    /// When there is no clip or no sample, the level is not in (0, 1), or the
+    /// statistic fails or is not finite.
+    pub fn by_clip(
+        &self,
+        clips: usize,
+        statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
+    ) -> Result<Interval, Error> {
+        let units: Vec<Vec<usize>> = (0..clips).map(|i| vec![i]).collect();
+        self.run(&units, statistic)
+    }
+
+    /// Draws whole subjects, each with all of its clips (cluster bootstrap):
+    /// `subjects` names the subject of each clip. Samples differ in their number
+    /// of clips where subjects do.
+    ///
+    /// # Errors
+    /// As [`Self::by_clip`].
+    pub fn by_subject<S: Ord>(
+        &self,
+        subjects: &[S],
+        statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
+    ) -> Result<Interval, Error> {
+        let mut units: BTreeMap<&S, Vec<usize>> = BTreeMap::new();
+        for (clip, subject) in subjects.iter().enumerate() {
+            units.entry(subject).or_default().push(clip);
+        }
+        self.run(&units.into_values().collect::<Vec<_>>(), statistic)
+    }
+
+    fn run(
+        &self,
+        units: &[Vec<usize>],
+        mut statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
+    ) -> Result<Interval, Error> {
+        if units.is_empty() {
+            return Err(Error::Empty { what: "clips" });
+        }
+        if self.resamples == 0 {
+            return Err(Error::Config {
+                field: "bootstrap.resamples",
+                reason: "must be at least 1".to_owned(),
+            });
+        }
+        if !(self.level > 0.0 && self.level < 1.0) {
+            return Err(Error::Config {
+                field: "bootstrap.level",
+                reason: format!("must be between 0 and 1, not {}", self.level),
+            });
+        }
+        let mut all = units.concat();
+        all.sort_unstable();
+        let mut checked = |clips: &[usize], index| {
+            let value = statistic(clips)?;
+            crate::error::finite("statistic of sample", index, [&value])?;
+            Ok::<_, Error>(value)
+        };
+        let estimate = checked(&all, 0)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut values = Vec::with_capacity(self.resamples);
+        let mut sample = Vec::with_capacity(all.len());
+        for i in 0..self.resamples {
+            sample.clear();
+            for _ in 0..units.len() {
+                sample.extend_from_slice(&units[rng.random_range(0..units.len())]);
+            }
+            values.push(checked(&sample, i + 1)?);
+        }
+        values.sort_unstable_by(f64::total_cmp);
+        let tail = (1.0 - self.level) / 2.0;
+        Ok(Interval {
+            estimate,
+            low: percentile(&values, tail),
+            high: percentile(&values, 1.0 - tail),
+            level: self.level,
+        })
+    }
+}
+
+/// The value below which a share `p` of sorted values lies, between neighbours by
+/// linear interpolation as `numpy.percentile` does. `sorted` is not empty.
+pub(crate) fn percentile(sorted: &[f64], p: f64) -> f64 {
+    let at = p.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
+    let below = at.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (at - below as f64) * (sorted[above] - sorted[below])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_numpys() {
+        let path = mtcae_testing::fixtures().join("objective/metrics.json");
+        let text = std::fs::read_to_string(path).expect("readable");
+        let fixture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let cases = fixture["bootstrap"]["percentiles"]
+            .as_array()
+            .expect("list");
+        assert_eq!(cases.len(), 21);
+        for case in cases {
+            let mut values: Vec<f64> =
+                serde_json::from_value(case["values"].clone()).expect("numbers");
+            values.sort_unstable_by(f64::total_cmp);
+            let p = case["p"].as_f64().expect("a number");
+            let want = case["result"].as_f64().expect("a number");
+            let got = percentile(&values, p);
+            assert!((got - want).abs() <= 1e-14 * want, "{p}: {got}, {want}");
+        }
+    }
+}

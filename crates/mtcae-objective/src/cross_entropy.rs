@@ -1,0 +1,123 @@
+//! The cross-entropy of the expression.
+
+use mtcae_nn::candle_core::{D, Tensor};
+
+use crate::masked_mse::widened;
+use crate::{Class, Error};
+
+/// Mean cross-entropy of logits (B, C) with one class or one distribution a
+/// clip, as a scalar; PyTorch's `cross_entropy` with `weight` and
+/// `label_smoothing`.
+///
+/// With q the one-hot or given distribution, smoothed to
+/// (1 − ε)·q + ε/C, the loss of a clip is −Σ_c w_c · q_c · log p_c. The mean
+/// divides by Σ w_y over the clips when classes are given, and by B when
+/// distributions are: both are PyTorch's definition. A batch of classes of weight
+/// 0 alone gives 0, where PyTorch gives NaN.
+///
+/// The logarithm is taken as z − max z − log Σ exp(z − max z), which no size of
+/// logits overflows. Half precision is computed in `f32`. Distributions are used
+/// as they are; that they sum to 1 is the caller's matter.
+///
+/// # Errors
+/// [`Error::Shape`] names the tensor whose shape does not fit, [`Error::Class`]
+/// the clip whose class does not exist, [`Error::Config`] says that the class
+/// weights are not C.
+pub fn cross_entropy(
+    logits: &Tensor,
+    class: &Class,
+    class_weights: Option<&[f64]>,
+    label_smoothing: f64,
+) -> Result<Tensor, Error> {
+    let shape = |what, expected: &[usize], found: &[usize]| Error::Shape {
+        what,
+        expected: format!("{expected:?}"),
+        found: found.to_vec(),
+    };
+    let &[clips, classes] = logits.dims() else {
+        return Err(Error::Shape {
+            what: "logits",
+            expected: "(B, C)".to_owned(),
+            found: logits.dims().to_vec(),
+        });
+    };
+    if clips == 0 || classes == 0 {
+        return Err(Error::Empty { what: "logits" });
+    }
+    let logits = widened(logits)?;
+    let (dtype, device) = (logits.dtype(), logits.device());
+
+    let weights = match class_weights {
+        Some(w) if w.len() != classes => {
+            return Err(Error::Config {
+                field: "class_weights",
+                reason: format!("{} given for {classes} classes", w.len()),
+            });
+        }
+        Some(w) => Some(Tensor::new(w, device)?.to_dtype(dtype)?.unsqueeze(0)?),
+        None => None,
+    };
+    let (target, by_weight) = match class {
+        Class::Index(index) => {
+            if index.dims() != [clips] {
+                return Err(shape("targets.class", &[clips], index.dims()));
+            }
+            (one_hot(index, classes)?.to_dtype(dtype)?, true)
+        }
+        Class::Soft(soft) => {
+            if soft.dims() != [clips, classes] {
+                return Err(shape("targets.class", &[clips, classes], soft.dims()));
+            }
+            (soft.detach().to_dtype(dtype)?, false)
+        }
+    };
+    // Each target's share of the denominator: its class's weight, or 1.
+    let total = match &weights {
+        Some(w) if by_weight => Some(target.broadcast_mul(w)?.sum_all()?),
+        _ => None,
+    };
+    let mut target = target.affine(1.0 - label_smoothing, label_smoothing / classes as f64)?;
+    if let Some(w) = &weights {
+        target = target.broadcast_mul(w)?;
+    }
+
+    // The maximum only shifts: log-softmax does not depend on it, so that no
+    // gradient passes through it.
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let sum = shifted
+        .broadcast_sub(&log_sum)?
+        .mul(&target)?
+        .sum_all()?
+        .neg()?;
+    Ok(match total {
+        None => (sum / clips as f64)?,
+        Some(total) => {
+            // 0 · sum / 1 where the total weight is 0.
+            let none = total.eq(0f64)?.to_dtype(dtype)?;
+            sum.mul(&none.affine(-1.0, 1.0)?)?.div(&(total + none)?)?
+        }
+    })
+}
+
+/// (B) → (B, C) of 0 and 1. Classes are checked here because a comparison would
+/// make an all-zero row, and so a loss of 0, of one that does not exist.
+fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor, Error> {
+    use mtcae_nn::candle_core::DType;
+    let index = index.detach().to_dtype(DType::U32)?;
+    let fault = index
+        .to_vec1::<u32>()?
+        .into_iter()
+        .enumerate()
+        .find(|(_, class)| *class as usize >= classes);
+    if let Some((index, class)) = fault {
+        return Err(Error::Class {
+            what: "targets.class",
+            index,
+            class: class as usize,
+            classes,
+        });
+    }
+    let all = Tensor::arange(0u32, classes as u32, index.device())?.unsqueeze(0)?;
+    Ok(index.unsqueeze(1)?.broadcast_eq(&all)?)
+}

@@ -1,0 +1,38 @@
+//! What MTCAE-DFER is trained for, and what it is judged by.
+//!
+//! - [`Objective`]: the multi-task loss of the paper (section III.D) on Candle
+//!   tensors: masked mean squared errors of face boxes and landmarks, and the
+//!   cross-entropy of the expression, weighted and summed.
+//! - Measures on plain slices, in `f64`: [`ConfusionMatrix`] (UAR, WAR, recall,
+//!   precision, F1), [`box_iou`], [`landmark_nme`], [`Calibration`],
+//!   [`Bootstrap`] intervals, and [`Summary`], which gathers them for JSON.
+//!
+//! Tensors are written `(B, T, …)`: clips, frames. Coordinates of labels and
+//! predictions are fractions of the frame. No model is known here, and nothing
+//! panics: input that cannot be measured, such as none at all or a NaN, is an
+//! [`Error`] that says what is wrong with it.
+
+mod bootstrap;
+mod calibration;
+mod config;
+mod confusion;
+mod cross_entropy;
+mod error;
+mod landmarks;
+mod loss;
+mod masked_mse;
+mod overlap;
+mod summary;
+
+pub use bootstrap::{Bootstrap, Interval};
+pub use calibration::{Calibration, ReliabilityBin, TopLabels};
+pub use config::{Config, Unit, Weights};
+pub use confusion::ConfusionMatrix;
+pub use cross_entropy::cross_entropy;
+pub use error::Error;
+pub use landmarks::{landmark_nme, mean_landmark_nme};
+pub use loss::{Class, Losses, Objective, Targets};
+pub use masked_mse::masked_mse;
+pub use mtcae_nn::candle_core;
+pub use overlap::{box_iou, mean_box_iou};
+pub use summary::{ClassSummary, Summary};

@@ -1,0 +1,144 @@
+//! The multi-task loss (paper, section III.D).
+
+use mtcae_nn::candle_core::Tensor;
+
+use crate::{Config, Error, cross_entropy, masked_mse};
+
+/// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_E · CE(expression).
+#[derive(Clone, Debug)]
+pub struct Objective {
+    config: Config,
+}
+
+/// What a batch of B clips of T frames should give.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Face boxes (B, T, 4): x1, y1, x2, y2 as fractions of the frame.
+    pub boxes: Tensor,
+    /// Landmarks (B, T, 5, 2): x, y as fractions of the frame.
+    pub landmarks: Tensor,
+    /// (B, T), any type: 0 where a frame has no face, 1 where it has. Boxes and
+    /// landmarks of frames without a face are not read.
+    pub valid: Tensor,
+    /// The expression of each clip.
+    pub class: Class,
+}
+
+/// The expression of each clip.
+#[derive(Clone, Debug)]
+pub enum Class {
+    /// One class a clip: (B) of `u32`, counted from 0.
+    Index(Tensor),
+    /// One distribution a clip: (B, C), each row summing to 1. For mixup.
+    Soft(Tensor),
+}
+
+/// The parts of the loss, each a scalar that carries gradients.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    /// Mean squared error of the boxes' coordinates, in the config's unit squared,
+    /// not weighted. `None` without a head for boxes.
+    pub boxes: Option<Tensor>,
+    /// The same of the landmarks.
+    pub landmarks: Option<Tensor>,
+    /// Cross-entropy of the expression in nats, not weighted.
+    pub expression: Tensor,
+    /// The weighted sum: what to minimise.
+    pub total: Tensor,
+}
+
+impl Objective {
+    /// The loss of a config.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field at fault.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self { config })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The loss of a batch: predicted boxes (B, T, 4) and landmarks (B, T, 5, 2)
+    /// as fractions of the frame, where the model has such heads, and logits
+    /// (B, C).
+    ///
+    /// The total of a model without these heads is the weighted cross-entropy
+    /// alone, as in the paper's single-task structure.
+    ///
+    /// # Errors
+    /// Names the tensor whose shape does not fit, or the clip whose class does not
+    /// exist.
+    pub fn forward(
+        &self,
+        boxes: Option<&Tensor>,
+        landmarks: Option<&Tensor>,
+        logits: &Tensor,
+        targets: &Targets,
+    ) -> Result<Losses, Error> {
+        let config = &self.config;
+        let clips = logits.dims().first().copied().unwrap_or(0);
+        let error = |what, predicted: Option<&Tensor>, target: &Tensor, tail: &[usize], unit| {
+            let Some(predicted) = predicted else {
+                return Ok(None);
+            };
+            let fits = predicted.rank() == 2 + tail.len()
+                && predicted.dims()[0] == clips
+                && predicted.dims()[2..] == *tail;
+            if !fits {
+                let tail: String = tail.iter().map(|n| format!(", {n}")).collect();
+                return Err(Error::Shape {
+                    what,
+                    expected: format!("({clips}, T{tail})"),
+                    found: predicted.dims().to_vec(),
+                });
+            }
+            masked_mse(predicted, target, &targets.valid, unit).map(Some)
+        };
+        let boxes = error(
+            "boxes",
+            boxes,
+            &targets.boxes,
+            &[4],
+            config.box_unit.per_frame(),
+        )?;
+        let landmarks = error(
+            "landmarks",
+            landmarks,
+            &targets.landmarks,
+            &[5, 2],
+            config.landmark_unit.per_frame(),
+        )?;
+        let expression = cross_entropy(
+            logits,
+            &targets.class,
+            config.class_weights.as_deref(),
+            config.label_smoothing,
+        )?;
+        // Times a tensor: Candle prunes the graph at a multiplication by the number
+        // 0, and a task of weight 0 would have no gradient instead of one of 0.
+        let (dtype, device) = (expression.dtype(), logits.device());
+        let weighted = |part: &Tensor, weight: f64| {
+            part.to_dtype(dtype)?
+                .mul(&Tensor::new(weight, device)?.to_dtype(dtype)?)
+        };
+        let mut total = weighted(&expression, config.weights.expression)?;
+        for (part, weight) in [
+            (&boxes, config.weights.boxes),
+            (&landmarks, config.weights.landmarks),
+        ] {
+            if let Some(part) = part {
+                total = (total + weighted(part, weight)?)?;
+            }
+        }
+        Ok(Losses {
+            boxes,
+            landmarks,
+            expression,
+            total,
+        })
+    }
+}

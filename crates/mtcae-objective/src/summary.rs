@@ -1,0 +1,95 @@
+//! All measures of an evaluation in one place, for JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfusionMatrix, Error, Interval};
+
+/// All measures of an evaluation.
+///
+/// [`Summary::new`] fills in what a confusion matrix gives; the other fields are
+/// the caller's to set where they were measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Clips measured.
+    pub clips: u64,
+    /// Unweighted average recall.
+    pub uar: f64,
+    /// Its confidence interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uar_interval: Option<Interval>,
+    /// Weighted average recall: accuracy.
+    pub war: f64,
+    /// Its confidence interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub war_interval: Option<Interval>,
+    /// Mean F1 over the classes that occur or were predicted.
+    pub macro_f1: f64,
+    /// Expected calibration error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ece: Option<f64>,
+    /// Mean overlap of the boxes of frames with a face.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_iou: Option<f64>,
+    /// Mean normalised error of the landmarks of frames with a face.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nme: Option<f64>,
+    /// Each class by itself.
+    pub classes: Vec<ClassSummary>,
+    /// Rows: truth; columns: prediction.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// One class by itself. A rate that would be 0/0 is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassSummary {
+    /// Its name.
+    pub name: String,
+    /// Clips of it.
+    pub support: u64,
+    /// Clips taken for it.
+    pub predicted: u64,
+    /// Share of its clips that were recognised.
+    pub recall: Option<f64>,
+    /// Share of the clips taken for it that are of it.
+    pub precision: Option<f64>,
+    /// Harmonic mean of the two.
+    pub f1: Option<f64>,
+}
+
+impl Summary {
+    /// What the matrix gives; the rest is `None`.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] when it counts no clip.
+    pub fn new(matrix: &ConfusionMatrix) -> Result<Self, Error> {
+        let (support, predicted) = (matrix.support(), matrix.predicted());
+        let (recall, precision, f1) = (matrix.recall(), matrix.precision(), matrix.f1());
+        Ok(Self {
+            clips: matrix.total(),
+            uar: matrix.uar()?,
+            uar_interval: None,
+            war: matrix.war()?,
+            war_interval: None,
+            macro_f1: matrix.macro_f1()?,
+            ece: None,
+            mean_iou: None,
+            nme: None,
+            classes: matrix
+                .names()
+                .iter()
+                .enumerate()
+                .map(|(i, name)| ClassSummary {
+                    name: name.clone(),
+                    support: support[i],
+                    predicted: predicted[i],
+                    recall: recall[i],
+                    precision: precision[i],
+                    f1: f1[i],
+                })
+                .collect(),
+            confusion: matrix.rows().map(<[u64]>::to_vec).collect(),
+        })
+    }
+}
