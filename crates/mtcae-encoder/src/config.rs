@@ -108,6 +108,14 @@ impl Config {
         self.channels * self.tubelet * self.patch * self.patch
     }
 
+    /// Floating-point operations of one forward of one clip: two for each
+    /// multiplication of a matrix product; the rest is left out.
+    pub fn flops(&self) -> f64 {
+        let (n, d) = (self.tokens() as f64, self.width as f64);
+        let block = 8.0 * n * d * d + 4.0 * n * n * d + 4.0 * n * d * self.hidden as f64;
+        2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
+    }
+
     /// Names and shapes of all tensors below the encoder's prefix.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (d, hidden) = (self.width, self.hidden);

@@ -1,0 +1,183 @@
+//! The paper's ablation (section IV.B.3, Table I): the six structures under one
+//! budget and the same folds.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use mtcae_model::decoder::Structure;
+
+use crate::cross_validation::{CrossValidation, cross_validate, write_text};
+use crate::data::Dataset;
+use crate::event::Watch;
+use crate::report::{Spread, published_table};
+use crate::start::Start;
+use crate::{Error, Report, TrainConfig, published};
+
+/// An ablation and where its files go: `STRUCTURE/seed-N/` below its folder.
+pub struct Ablation<'a> {
+    /// Its folder.
+    pub folder: &'a Path,
+    /// The checkpoint whose encoder all structures share. Decoders are drawn.
+    pub encoder: &'a Path,
+    /// Which structures.
+    pub structures: &'a [Structure],
+    /// Seeds; each gives every structure one cross-validation.
+    pub seeds: &'a [u64],
+    /// The labelled clips. Folds do not depend on the seeds.
+    pub data: &'a Arc<Dataset>,
+    /// Name of the dataset, for the paper's figures.
+    pub dataset: &'a str,
+    /// Where features are kept, for a frozen encoder.
+    pub cache: Option<&'a Path>,
+    /// How; its seed is replaced.
+    pub config: &'a TrainConfig,
+    /// Where.
+    pub device: &'a Device,
+}
+
+/// What a structure reached.
+struct Row {
+    structure: Structure,
+    /// Of every seed, in the order of the seeds.
+    reports: Vec<Report>,
+    flops: f64,
+    /// Training loss of the last epoch over that of the one a tenth of the epochs
+    /// before: near 1 when it is flat.
+    flatness: f64,
+}
+
+/// Runs what is left of an ablation and writes `table.md`, which is returned.
+///
+/// # Errors
+/// As [`cross_validate`].
+pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, Error> {
+    let mut rows: Vec<Row> = Vec::new();
+    for &structure in ablation.structures {
+        let start = Start::encoder_of(ablation.encoder, structure, &ablation.data.classes)?;
+        let tokens = start.config().encoder.tokens();
+        let mut reports = Vec::new();
+        let mut flatness = Vec::new();
+        for &seed in ablation.seeds {
+            let folder = ablation
+                .folder
+                .join(structure.name())
+                .join(format!("seed-{seed}"));
+            let config = TrainConfig {
+                seed,
+                ..ablation.config.clone()
+            };
+            let cv = CrossValidation {
+                folder: &folder,
+                start: &start,
+                data: ablation.data,
+                cache: ablation.cache,
+                save_models: false,
+                config: &config,
+                device: ablation.device,
+            };
+            reports.push(cross_validate(&cv, watch)?);
+            for fold in 0..ablation.data.folds {
+                let log = folder.join(format!("fold-{fold}")).join(crate::LOG);
+                flatness.push(flat(&crate::log::read(log)?));
+            }
+        }
+        rows.push(Row {
+            structure,
+            reports,
+            flops: start.config().decoder.flops(tokens),
+            flatness: flatness.iter().sum::<f64>() / flatness.len().max(1) as f64,
+        });
+    }
+    let table = table(ablation, &rows);
+    write_text(&ablation.folder.join("table.md"), &table)?;
+    Ok(table)
+}
+
+/// Loss of the last epoch over the loss a tenth of the epochs before.
+fn flat(lines: &[crate::log::Line]) -> f64 {
+    let losses: Vec<f64> = lines
+        .iter()
+        .filter_map(|line| match line {
+            crate::log::Line::Epoch(e) => Some(e.loss),
+            crate::log::Line::Step(_) => None,
+        })
+        .collect();
+    let back = (losses.len() / 10).max(1);
+    match losses.len().checked_sub(1 + back) {
+        Some(i) if losses[i] > 0.0 => losses[losses.len() - 1] / losses[i],
+        _ => f64::NAN,
+    }
+}
+
+fn table(ablation: &Ablation<'_>, rows: &[Row]) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_rows(ablation, rows, &mut out);
+    out
+}
+
+fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::fmt::Result {
+    let tables = published::tables(ablation.dataset);
+    let (folds, seeds) = (ablation.data.folds, ablation.seeds.len());
+    writeln!(
+        out,
+        "# Six structures on {}\n\n{} clips, {folds} subject-independent folds, {seeds} seed(s), {} \
+         epochs each. UAR and WAR are means over folds and seeds ± the standard deviation over \
+         the seeds' means; compute is one forward of the decoder for one clip.\n",
+        ablation.dataset,
+        ablation.data.items.len(),
+        ablation.config.epochs
+    )?;
+    let head = match tables {
+        Some(tables) => format!(
+            "published UAR %, {0} | published WAR %, {0} |",
+            tables.dataset
+        ),
+        None => String::new(),
+    };
+    writeln!(
+        out,
+        "| structure | UAR % | WAR % | IoU | NME | parameters | GFLOP | last loss / loss a tenth earlier | {head}"
+    )?;
+    let more = if tables.is_some() { "---|---|" } else { "" };
+    writeln!(out, "|---|---|---|---|---|---|---|---|{more}")?;
+    for row in rows {
+        let over = |of: &dyn Fn(&Report) -> f64| {
+            Spread::of(&row.reports.iter().map(of).collect::<Vec<_>>())
+        };
+        let mean = |of: &dyn Fn(&Report) -> Option<f64>| {
+            let values: Vec<f64> = row.reports.iter().filter_map(of).collect();
+            match values.is_empty() {
+                true => "–".to_owned(),
+                false => format!("{:.3}", Spread::of(&values).mean),
+            }
+        };
+        let parameters = row
+            .reports
+            .first()
+            .and_then(|r| r.folds.first())
+            .map_or(0, |f| f.parameters);
+        write!(
+            out,
+            "| {} | {} | {} | {} | {} | {parameters} | {:.3} | {:.3} |",
+            row.structure,
+            over(&|r| r.uar().mean).percent(),
+            over(&|r| r.war().mean).percent(),
+            mean(&|r| r.pooled.mean_iou),
+            mean(&|r| r.pooled.nme),
+            row.flops / 1e9,
+            row.flatness,
+        )?;
+        match tables.and_then(|t| published::of_structure(t, row.structure)) {
+            Some((uar, war)) => writeln!(out, " {uar:.2} | {war:.2} |")?,
+            None => writeln!(out)?,
+        }
+    }
+    let others = published_table(ablation.dataset);
+    if !others.is_empty() {
+        writeln!(out, "\n{others}")?;
+    }
+    Ok(())
+}

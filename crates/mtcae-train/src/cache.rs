@@ -1,0 +1,399 @@
+//! Features of a frozen encoder, computed once and kept on disk.
+//!
+//! One file holds F (N, D) of every view of every clip in half precision, with
+//! the faces of that view. Records have a fixed length and lie at their number's
+//! place, so that any of them is one read. Each ends in its number and a checksum,
+//! written last: a record that is not whole counts as not computed.
+//!
+//! ```text
+//! "MTCAEF01" · length of the header (u32) · header (JSON) · zeros to 4096·k
+//! record (clip · (views + 1) + view):
+//!     F: N·D × f16 · faces: T × 15 × f32 (1 or 0, box, landmarks)
+//!     number (u32) · CRC-32 of all before it in the record (u32)
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use mtcae_model::Mtcae;
+use mtcae_nn::Pass;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::data::{Dataset, FaceLabel};
+use crate::event::Watch;
+use crate::prefetch::Prefetch;
+use crate::view::{View, Viewer};
+use crate::{Error, Event, TrainConfig, random};
+
+const MAGIC: &[u8; 8] = b"MTCAEF01";
+/// Records begin at a multiple of this.
+const ALIGN: usize = 4096;
+/// Numbers of a face: whether there is one, box, landmarks.
+const FACE: usize = 1 + 4 + 10;
+
+/// What the file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    /// What the features were made of and with: see [`key`].
+    key: String,
+    clips: usize,
+    views: usize,
+    tokens: usize,
+    width: usize,
+    frames: usize,
+}
+
+/// Features on disk, read by position from any thread.
+#[derive(Debug)]
+pub struct FeatureCache {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    /// Where the first record begins.
+    base: u64,
+}
+
+/// Everything the features depend on, as a digest: the encoder's weights and
+/// config, the preprocessing, the views and what varies them, the clips and their
+/// labels.
+fn key(model: &Mtcae, weights: &str, data: &Dataset, config: &TrainConfig) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: String| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    add(weights.to_owned());
+    add(format!("{:?}", model.config().encoder));
+    add(format!("{:?}", model.config().preprocessing));
+    add(config.views.to_string());
+    if config.views > 0 {
+        let (flip, crop, jitter, trim) = (config.flip, config.crop, config.jitter, config.trim);
+        add(format!("{flip} {crop} {jitter} {trim} {}", config.seed));
+    }
+    for item in &data.items {
+        let size = std::fs::metadata(&item.path).map_or(0, |m| m.len());
+        add(format!(
+            "{} {:?} {size} {:?}",
+            item.file, item.sha256, item.faces
+        ));
+    }
+    random::hex(&hash.finalize())
+}
+
+impl FeatureCache {
+    /// Opens the cache of this model, data and config below `folder`, and computes
+    /// what it lacks. `weights` is a digest of the encoder's weights.
+    ///
+    /// The file's name carries the key, so that caches of other weights or clips
+    /// stay beside it. Its size is announced by [`Event::Cache`] before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when the disk has no room; otherwise names the file at fault.
+    /// What was computed before is kept.
+    pub fn open(
+        folder: &Path,
+        model: &Mtcae,
+        weights: &str,
+        data: &Arc<Dataset>,
+        config: &TrainConfig,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, Error> {
+        let encoder = &model.config().encoder;
+        let header = Header {
+            key: key(model, weights, data, config),
+            clips: data.items.len(),
+            views: config.views,
+            tokens: encoder.tokens(),
+            width: encoder.width,
+            frames: encoder.frames,
+        };
+        let path = folder.join(format!("features-{}.cache", &header.key[..16]));
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(|source| Error::Io {
+            path: folder.to_owned(),
+            source,
+        })?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io)?;
+        let base = begin(&mut file, &path, &header)?;
+        let cache = Self {
+            path: path.clone(),
+            file,
+            header,
+            base,
+        };
+        let missing = cache.missing()?;
+        let need = (missing.len() * cache.record()) as u64;
+        let free = free_space(folder)?;
+        let event = Event::Cache {
+            path: &cache.path,
+            bytes: need,
+            free,
+            missing: missing.len(),
+            records: cache.records(),
+        };
+        if watch(&event).is_break() {
+            return Err(Error::Cancelled);
+        }
+        if need > free {
+            return Err(Error::Full { path, need, free });
+        }
+        cache.fill(model, data, config, missing, device, watch)?;
+        Ok(cache)
+    }
+
+    /// Augmented views of each clip, besides the clip as it is.
+    pub fn views(&self) -> usize {
+        self.header.views
+    }
+
+    /// Tokens N of a view.
+    pub fn tokens(&self) -> usize {
+        self.header.tokens
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// F (N · D values) of a view of a clip, and the face on each frame of it.
+    ///
+    /// # Errors
+    /// Names the file when the record cannot be read or its checksum is wrong.
+    pub fn read(
+        &self,
+        clip: usize,
+        view: usize,
+    ) -> Result<(Vec<f32>, Vec<Option<FaceLabel>>), Error> {
+        let number = clip * (self.header.views + 1) + view;
+        let mut record = vec![0; self.record()];
+        self.read_at(&mut record, number, 0)?;
+        let (body, sum) = record.split_at(record.len() - 4);
+        if crc32fast::hash(body).to_le_bytes() != sum {
+            return Err(self.fault(format!(
+                "record {number} is damaged; delete the file to compute it again"
+            )));
+        }
+        let values = self.header.tokens * self.header.width;
+        let (features, rest) = body.split_at(2 * values);
+        let mut halves = vec![f16::ZERO; values];
+        for (half, bytes) in halves.iter_mut().zip(features.as_chunks().0) {
+            *half = f16::from_le_bytes(*bytes);
+        }
+        let mut out = vec![0.0; values];
+        halves.convert_to_f32_slice(&mut out);
+        let numbers: Vec<f32> = rest[..rest.len() - 4]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        let faces = numbers.as_chunks::<FACE>().0.iter().map(unpack).collect();
+        Ok((out, faces))
+    }
+
+    fn records(&self) -> usize {
+        self.header.clips * (self.header.views + 1)
+    }
+
+    /// Bytes of a record.
+    fn record(&self) -> usize {
+        let Header {
+            tokens,
+            width,
+            frames,
+            ..
+        } = self.header;
+        2 * tokens * width + 4 * frames * FACE + 8
+    }
+
+    fn fault(&self, reason: String) -> Error {
+        Error::File {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    /// The records that are not there. Their checksums are tested when they are
+    /// read.
+    fn missing(&self) -> Result<Vec<usize>, Error> {
+        let length = self.file.metadata().map_err(|e| self.io(e))?.len();
+        let mut missing = Vec::new();
+        for number in 0..self.records() {
+            let end = self.base + ((number + 1) * self.record()) as u64;
+            let mut tail = [0; 8];
+            if end <= length {
+                self.read_at(&mut tail, number, self.record() - 8)?;
+            }
+            // The number is kept plus one, so that zeros are no record.
+            if tail[..4] != (number as u32 + 1).to_le_bytes() || end > length {
+                missing.push(number);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn fill(
+        &self,
+        model: &Mtcae,
+        data: &Arc<Dataset>,
+        config: &TrainConfig,
+        missing: Vec<usize>,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), Error> {
+        let viewer = Viewer::new(model.config(), config)?;
+        let each = self.header.views + 1;
+        let total = missing.len();
+        let (data, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
+        let jobs = numbers.clone();
+        let views = Prefetch::new(total, config.workers, config.queue, move |job| {
+            let (clip, view) = (jobs[job] / each, jobs[job] % each);
+            let item = &data.items[clip];
+            match view {
+                0 => viewer.plain(item),
+                _ => {
+                    let numbers = [seed, clip as u64, view as u64];
+                    let mut rng = random::generator("cached view", &numbers);
+                    let frames = viewer.decode_for_training(item, Some(&mut rng))?;
+                    viewer.augmented(&frames, &mut rng)
+                }
+            }
+        });
+        for (done, view) in views.enumerate() {
+            let View { tubes, faces } = view?;
+            let width = tubes.len() / self.header.tokens;
+            let tubes = Tensor::from_vec(tubes, (1, self.header.tokens, width), device)?;
+            let features = model.encoder().run(&tubes, &mut Pass::inference())?;
+            let features: Vec<f32> = features.flatten_all()?.to_vec1()?;
+            self.write(numbers[done], &features, &faces)?;
+            let event = Event::Cached {
+                done: done + 1,
+                total,
+            };
+            if watch(&event).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        self.file.sync_all().map_err(|e| self.io(e))
+    }
+
+    fn write(
+        &self,
+        number: usize,
+        features: &[f32],
+        faces: &[Option<FaceLabel>],
+    ) -> Result<(), Error> {
+        if let Some(value) = features.iter().find(|v| !(v.abs() <= f16::MAX.to_f32())) {
+            return Err(self.fault(format!(
+                "a feature of record {number} is {value}, beyond half precision"
+            )));
+        }
+        let mut halves = vec![f16::ZERO; features.len()];
+        halves.convert_from_f32_slice(features);
+        let mut record = Vec::with_capacity(self.record());
+        record.extend(halves.iter().flat_map(|h| h.to_le_bytes()));
+        record.extend(faces.iter().flat_map(pack).flat_map(f32::to_le_bytes));
+        record.extend((number as u32 + 1).to_le_bytes());
+        record.extend(crc32fast::hash(&record).to_le_bytes());
+        let at = self.base + (number * self.record()) as u64;
+        write_at(&self.file, &record, at).map_err(|e| self.io(e))
+    }
+
+    fn read_at(&self, into: &mut [u8], number: usize, offset: usize) -> Result<(), Error> {
+        let at = self.base + (number * self.record() + offset) as u64;
+        read_at(&self.file, into, at).map_err(|e| self.io(e))
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Writes the header of a new file or checks that of an old one; where the first
+/// record begins.
+fn begin(file: &mut File, path: &Path, header: &Header) -> Result<u64, Error> {
+    let io = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let json = serde_json::to_vec(header).map_err(|e| io(e.into()))?;
+    let mut start = MAGIC.to_vec();
+    start.extend((json.len() as u32).to_le_bytes());
+    start.extend(json);
+    start.resize(start.len().next_multiple_of(ALIGN), 0);
+    let mut found = vec![0; start.len()];
+    let length = file.metadata().map_err(io)?.len();
+    if length >= start.len() as u64 {
+        file.read_exact(&mut found).map_err(io)?;
+        if found != start {
+            return Err(Error::File {
+                path: path.to_owned(),
+                reason: "is no feature cache of this run; delete or move it".to_owned(),
+            });
+        }
+    } else {
+        // New, or torn off before the first record: nothing is lost.
+        file.set_len(0).map_err(io)?;
+        file.write_all(&start).map_err(io)?;
+    }
+    Ok(start.len() as u64)
+}
+
+fn pack(face: &Option<FaceLabel>) -> [f32; FACE] {
+    let mut numbers = [0.0; FACE];
+    if let Some(face) = face {
+        numbers[0] = 1.0;
+        numbers[1..5].copy_from_slice(&face.bbox);
+        numbers[5..].copy_from_slice(face.landmarks.as_flattened());
+    }
+    numbers
+}
+
+fn unpack(numbers: &[f32; FACE]) -> Option<FaceLabel> {
+    let [there, x1, y1, x2, y2, points @ ..] = *numbers;
+    (there != 0.0).then(|| FaceLabel {
+        bbox: [x1, y1, x2, y2],
+        landmarks: std::array::from_fn(|k| [points[2 * k], points[2 * k + 1]]),
+    })
+}
+
+/// Bytes that may be written below a folder.
+fn free_space(folder: &Path) -> Result<u64, Error> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::Io {
+        path: folder.to_owned(),
+        source: e.into(),
+    })?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, into: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, from: &[u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, from, at)
+}

@@ -1,0 +1,535 @@
+//! Everything that a training run can be told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A named set of defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// What the paper publishes (section IV.A): AdamW, learning rate and weight
+    /// decay of 1e-3, losses weighted 0.5, 0.5 and 1.5, and nothing else.
+    Paper,
+    /// How the VideoMAE family is fine-tuned: layer-wise decay, drop path,
+    /// warm-up, cosine, label smoothing, mixup and cutmix.
+    Videomae,
+}
+
+/// Which parameters are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Tune {
+    /// The decoder alone; the encoder stays as it was loaded.
+    Decoder,
+    /// The decoder, the encoder's last N blocks and its final norm.
+    Last(usize),
+    /// All of them.
+    All,
+}
+
+impl std::fmt::Display for Tune {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Decoder => f.write_str("decoder"),
+            Self::Last(n) => write!(f, "last:{n}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl From<Tune> for String {
+    fn from(tune: Tune) -> Self {
+        tune.to_string()
+    }
+}
+
+impl TryFrom<String> for Tune {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "decoder" => Ok(Self::Decoder),
+            "all" => Ok(Self::All),
+            other => other
+                .strip_prefix("last:")
+                .and_then(|n| n.parse().ok())
+                .map(Self::Last)
+                .ok_or_else(|| format!("{other:?} is none of decoder, last:N, all")),
+        }
+    }
+}
+
+/// How the learning rate goes over the epochs after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// Half a cosine down to `min_lr`.
+    Cosine,
+}
+
+/// Which weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those after the last epoch.
+    Last,
+    /// Those of the epoch with the highest UAR on the validation subjects.
+    Best,
+}
+
+/// Weights of the classes in the cross-entropy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// All 1.
+    Equal,
+    /// Inverse to how often each class occurs among the training clips, with a
+    /// mean of 1 over the clips.
+    Balanced,
+}
+
+/// The unit of box and landmark errors in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Fractions of the frame.
+    Fraction,
+    /// Pixels of the model's frame.
+    Pixel,
+}
+
+/// Everything that a training run can be told. All fields have a default, which
+/// depends on the recipe: see [`TrainConfig::recipe`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // Each field is described once, in `FIELDS`.
+pub struct TrainConfig {
+    pub recipe: Recipe,
+    pub epochs: usize,
+    pub batch: usize,
+    pub accumulate: usize,
+    pub lr: f64,
+    pub scale_lr: bool,
+    pub weight_decay: f64,
+    pub decay_norms: bool,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub schedule: Schedule,
+    pub warmup: f64,
+    pub min_lr: f64,
+    pub layer_decay: f64,
+    pub drop_path: f64,
+    pub clip_norm: f64,
+    pub box_weight: f64,
+    pub landmark_weight: f64,
+    pub expression_weight: f64,
+    pub unit: Unit,
+    pub class_weights: ClassWeights,
+    pub smoothing: f64,
+    pub mixup: f64,
+    pub cutmix: f64,
+    pub ema: f64,
+    pub tune: Tune,
+    pub flip: bool,
+    pub crop: f64,
+    pub jitter: f64,
+    pub trim: f64,
+    pub views: usize,
+    pub validation: f64,
+    pub keep: Keep,
+    pub folds: usize,
+    pub seed: u64,
+    pub gradients: bool,
+    pub save_every: usize,
+    pub workers: usize,
+    pub queue: usize,
+    pub frame_memory: usize,
+    pub allow_empty_classes: bool,
+    pub allow_missing: bool,
+}
+
+/// A field of [`TrainConfig`] and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name in TOML; on a command line with `-` for `_`.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// All fields of [`TrainConfig`], in its order.
+pub const FIELDS: &[Field] = &[
+    field(
+        "recipe",
+        "Defaults of all other settings: `paper` or `videomae`",
+    ),
+    field(
+        "epochs",
+        "Times that each training clip is seen [unpublished]",
+    ),
+    field(
+        "batch",
+        "Clips that go through the model at once [unpublished]",
+    ),
+    field(
+        "accumulate",
+        "Batches whose gradients are averaged for one step",
+    ),
+    field("lr", "Peak learning rate of AdamW"),
+    field("scale_lr", "Multiply `lr` by batch × accumulate / 256"),
+    field("weight_decay", "Decoupled weight decay"),
+    field(
+        "decay_norms",
+        "Decay biases, norms and other vectors as well",
+    ),
+    field("beta1", "AdamW's β₁"),
+    field("beta2", "AdamW's β₂"),
+    field("eps", "AdamW's ε"),
+    field(
+        "schedule",
+        "Learning rate after the warm-up: `constant` or `cosine`",
+    ),
+    field(
+        "warmup",
+        "Epochs over which the learning rate rises linearly from 0",
+    ),
+    field("min_lr", "Where the cosine ends"),
+    field(
+        "layer_decay",
+        "Each encoder block learns at this times the rate of the block above; 1 for none",
+    ),
+    field(
+        "drop_path",
+        "Probability of dropping the last block's residual branches, in encoder and decoders",
+    ),
+    field(
+        "clip_norm",
+        "Largest norm of all gradients together; 0 for no clipping",
+    ),
+    field(
+        "box_weight",
+        "Weight of the mean squared error of the face boxes",
+    ),
+    field(
+        "landmark_weight",
+        "Weight of the mean squared error of the landmarks",
+    ),
+    field(
+        "expression_weight",
+        "Weight of the cross-entropy of the expression",
+    ),
+    field(
+        "unit",
+        "Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame",
+    ),
+    field(
+        "class_weights",
+        "`equal`, or `balanced`: inverse to how often a class occurs",
+    ),
+    field("smoothing", "Label smoothing of the cross-entropy"),
+    field(
+        "mixup",
+        "α of mixup (boxes and landmarks are mixed alike); 0 for none; not with cached features",
+    ),
+    field(
+        "cutmix",
+        "α of cutmix (boxes and landmarks of such batches do not count); 0 for none; not with cached features",
+    ),
+    field(
+        "ema",
+        "Decay of a moving average of the weights, which is then what is kept; 0 for none",
+    ),
+    field(
+        "tune",
+        "What is trained: `decoder`, `last:N` (and the encoder's last N blocks) or `all`",
+    ),
+    field(
+        "flip",
+        "Mirror half of the training clips, left and right landmarks swapped",
+    ),
+    field(
+        "crop",
+        "Smallest share of the frame's area that a random crop keeps; the face stays inside; 1 for none",
+    ),
+    field(
+        "jitter",
+        "Strength of random brightness, contrast and saturation; 0 for none",
+    ),
+    field(
+        "trim",
+        "Largest share of a training clip's length that is cut off at each end, at random",
+    ),
+    field(
+        "views",
+        "Augmented views of each clip in the feature cache; 0 for the clip as it is",
+    ),
+    field(
+        "validation",
+        "Share of the training clips, by whole subjects, that is kept for validation; 0 for none",
+    ),
+    field(
+        "keep",
+        "Weights that are kept: `last` or `best` (highest UAR on the validation subjects)",
+    ),
+    field(
+        "folds",
+        "Folds of the cross-validation; those of the label file where it has this many",
+    ),
+    field("seed", "Where all randomness comes from"),
+    field(
+        "gradients",
+        "Log each task's gradient norm on F, once an epoch (costs a backward pass a task)",
+    ),
+    field(
+        "save_every",
+        "Steps between saves of the state, besides the end of each epoch; 0 for none",
+    ),
+    field("workers", "Threads that decode clips in the background"),
+    field("queue", "Decoded batches that may wait for the model"),
+    field(
+        "frame_memory",
+        "Decoded clips kept in memory, in MiB, so that they are decoded once; not with `trim`",
+    ),
+    field(
+        "allow_empty_classes",
+        "Go on when a fold has no clip of some class",
+    ),
+    field(
+        "allow_missing",
+        "Leave out labelled clips whose video is missing, instead of stopping",
+    ),
+];
+
+const fn field(name: &'static str, help: &'static str) -> Field {
+    Field { name, help }
+}
+
+impl TrainConfig {
+    /// The defaults of a recipe.
+    pub fn recipe(recipe: Recipe) -> Self {
+        let paper = Self {
+            recipe: Recipe::Paper,
+            epochs: 50,
+            batch: 8,
+            accumulate: 1,
+            lr: 1e-3,
+            scale_lr: false,
+            weight_decay: 1e-3,
+            decay_norms: true,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            schedule: Schedule::Constant,
+            warmup: 0.0,
+            min_lr: 0.0,
+            layer_decay: 1.0,
+            drop_path: 0.0,
+            clip_norm: 0.0,
+            box_weight: 0.5,
+            landmark_weight: 0.5,
+            expression_weight: 1.5,
+            unit: Unit::Fraction,
+            class_weights: ClassWeights::Equal,
+            smoothing: 0.0,
+            mixup: 0.0,
+            cutmix: 0.0,
+            ema: 0.0,
+            tune: Tune::Decoder,
+            flip: false,
+            crop: 1.0,
+            jitter: 0.0,
+            trim: 0.0,
+            views: 0,
+            validation: 0.1,
+            keep: Keep::Last,
+            folds: 5,
+            seed: 0,
+            gradients: true,
+            save_every: 0,
+            workers: 1,
+            queue: 2,
+            frame_memory: 1024,
+            allow_empty_classes: false,
+            allow_missing: false,
+        };
+        match recipe {
+            Recipe::Paper => paper,
+            Recipe::Videomae => Self {
+                recipe,
+                epochs: 100,
+                scale_lr: true,
+                weight_decay: 0.05,
+                decay_norms: false,
+                schedule: Schedule::Cosine,
+                warmup: 5.0,
+                min_lr: 1e-6,
+                layer_decay: 0.75,
+                drop_path: 0.1,
+                smoothing: 0.1,
+                mixup: 0.8,
+                cutmix: 1.0,
+                tune: Tune::All,
+                flip: true,
+                crop: 0.6,
+                jitter: 0.3,
+                trim: 0.1,
+                views: 2,
+                ..paper
+            },
+        }
+    }
+
+    /// What of this recipe is ours, because its source does not publish it: a
+    /// run prints these.
+    pub fn unpublished(&self) -> &'static [&'static str] {
+        match self.recipe {
+            Recipe::Paper => &["epochs", "batch", "schedule", "tune", "unit", "validation"],
+            Recipe::Videomae => &["batch", "unit", "jitter", "validation"],
+        }
+    }
+
+    /// The learning rate at its peak.
+    pub fn peak_lr(&self) -> f64 {
+        match self.scale_lr {
+            true => self.lr * (self.batch * self.accumulate) as f64 / 256.0,
+            false => self.lr,
+        }
+    }
+
+    /// The learning rate of step `step` of `steps_an_epoch` an epoch.
+    pub fn lr_at(&self, step: u64, steps_an_epoch: u64) -> f64 {
+        let peak = self.peak_lr();
+        let warmup = self.warmup * steps_an_epoch as f64;
+        let total = (self.epochs as u64 * steps_an_epoch) as f64;
+        let step = step as f64;
+        if step < warmup {
+            return peak * (step + 1.0) / warmup.ceil();
+        }
+        match self.schedule {
+            Schedule::Constant => peak,
+            Schedule::Cosine => {
+                let done = ((step - warmup) / (total - warmup).max(1.0)).clamp(0.0, 1.0);
+                let floor = self.min_lr.min(peak);
+                floor + (peak - floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first at fault.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fault = |field: &'static str, reason: String| Err(Error::Config { field, reason });
+        for (field, value) in [
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("accumulate", self.accumulate),
+            ("workers", self.workers),
+            ("queue", self.queue),
+        ] {
+            if value == 0 {
+                return fault(field, "must be at least 1".to_owned());
+            }
+        }
+        if self.folds < 2 {
+            return fault("folds", format!("{} is no cross-validation", self.folds));
+        }
+        for (field, value) in [
+            ("lr", self.lr),
+            ("weight_decay", self.weight_decay),
+            ("warmup", self.warmup),
+            ("min_lr", self.min_lr),
+            ("clip_norm", self.clip_norm),
+            ("box_weight", self.box_weight),
+            ("landmark_weight", self.landmark_weight),
+            ("expression_weight", self.expression_weight),
+            ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
+            ("jitter", self.jitter),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return fault(field, format!("must be 0 or more, not {value}"));
+            }
+        }
+        for (field, value) in [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("drop_path", self.drop_path),
+            ("smoothing", self.smoothing),
+            ("ema", self.ema),
+            ("validation", self.validation),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return fault(field, format!("must be in [0, 1), not {value}"));
+            }
+        }
+        for (field, value) in [("layer_decay", self.layer_decay), ("crop", self.crop)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return fault(field, format!("must be in (0, 1], not {value}"));
+            }
+        }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return fault("eps", format!("must be positive, not {}", self.eps));
+        }
+        if !(0.0..0.5).contains(&self.trim) {
+            return fault("trim", format!("must be in [0, 0.5), not {}", self.trim));
+        }
+        if self.jitter > 1.0 {
+            return fault("jitter", format!("must be at most 1, not {}", self.jitter));
+        }
+        if self.keep == Keep::Best && self.validation == 0.0 {
+            return fault("keep", "`best` needs a `validation` above 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_described_in_its_order() {
+        let json = serde_json::to_string(&TrainConfig::recipe(Recipe::Paper)).expect("json");
+        let mut from = 0;
+        for field in FIELDS {
+            let key = format!("\"{}\":", field.name);
+            let at = json[from..].find(&key);
+            from += at.unwrap_or_else(|| panic!("{} out of order", field.name)) + 1;
+        }
+        assert_eq!(json.matches("\":").count(), FIELDS.len());
+    }
+
+    #[test]
+    fn both_recipes_are_valid_and_faults_are_named() {
+        for recipe in [Recipe::Paper, Recipe::Videomae] {
+            TrainConfig::recipe(recipe).validate().expect("valid");
+        }
+        let mut config = TrainConfig::recipe(Recipe::Paper);
+        config.smoothing = 1.0;
+        let error = config.validate().expect_err("out of range");
+        assert!(error.to_string().starts_with("smoothing:"), "{error}");
+    }
+
+    #[test]
+    fn the_rate_rises_then_falls() {
+        let config = TrainConfig {
+            epochs: 10,
+            lr: 1.0,
+            scale_lr: false,
+            warmup: 2.0,
+            min_lr: 0.1,
+            ..TrainConfig::recipe(Recipe::Videomae)
+        };
+        let rates: Vec<f64> = (0..100).map(|s| config.lr_at(s, 10)).collect();
+        assert!((rates[0] - 0.05).abs() < 1e-12);
+        assert!((rates[19] - 1.0).abs() < 1e-12);
+        assert!((rates[60] - 0.55).abs() < 1e-12, "{}", rates[60]);
+        assert!(rates[99] > 0.1 && rates[99] < 0.11);
+    }
+}

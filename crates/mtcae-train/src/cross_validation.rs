@@ -1,0 +1,304 @@
+//! Subject-independent cross-validation: every fold held out once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::Device;
+use mtcae_nn::weights::write_atomically;
+use mtcae_objective::Summary;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::FeatureCache;
+use crate::data::Dataset;
+use crate::event::Watch;
+use crate::fit::{Run, fit};
+use crate::start::Start;
+use crate::{Error, Event, Report, TrainConfig, predict, read_table, summarise, write_table};
+
+/// A cross-validation and where its files go.
+pub struct CrossValidation<'a> {
+    /// Its folder: `fold-0` and so on below it, the report in it.
+    pub folder: &'a Path,
+    /// Where each fold's weights begin.
+    pub start: &'a Start,
+    /// The labelled clips.
+    pub data: &'a Arc<Dataset>,
+    /// Where features are kept, for a frozen encoder; `None` for none.
+    pub cache: Option<&'a Path>,
+    /// Whether each fold's model is written as a checkpoint.
+    pub save_models: bool,
+    /// How.
+    pub config: &'a TrainConfig,
+    /// Where.
+    pub device: &'a Device,
+}
+
+/// The outcome of one fold; `fold.json` in its folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FoldResult {
+    /// The fold that was held out, from 0.
+    pub fold: u32,
+    /// Clips trained on.
+    pub train: usize,
+    /// Clips of the validation subjects.
+    pub validation: usize,
+    /// Clips tested on.
+    pub test: usize,
+    /// The epoch whose weights were tested, from 0.
+    pub epoch: usize,
+    /// Trained parameters.
+    pub parameters: usize,
+    /// The measures of the held-out fold.
+    pub summary: Summary,
+}
+
+/// The result's file name in a fold's folder; it is written last.
+const RESULT: &str = "fold.json";
+/// The table's file name in a fold's folder and in that of the whole.
+pub const PREDICTIONS: &str = "predictions.csv";
+
+/// Trains and tests every fold, going on where an earlier call was stopped, and
+/// writes the report.
+///
+/// # Errors
+/// As [`fit`]; [`Error::File`] when the folder holds a cross-validation of other
+/// settings. Folds that are done stay done.
+pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
+    claim(cv)?;
+    let folds: Vec<u32> = (0..cv.data.folds).collect();
+    // Every split is looked at before the first hour is spent.
+    for &fold in &folds {
+        cv.data.split(Some(fold), cv.config)?;
+    }
+    let cache = open_cache(cv, watch)?;
+    let mut done = Vec::new();
+    for fold in folds {
+        let folder = cv.folder.join(format!("fold-{fold}"));
+        let result = match read_result(&folder)? {
+            Some(result) => result,
+            None => one_fold(cv, fold, &folder, cache.as_ref(), watch)?,
+        };
+        done.push(result);
+    }
+    let mut pooled = Vec::new();
+    for result in &done {
+        let table = cv
+            .folder
+            .join(format!("fold-{}", result.fold))
+            .join(PREDICTIONS);
+        pooled.extend(read_table(&table)?.0);
+    }
+    write_table(&cv.folder.join(PREDICTIONS), &pooled, &cv.data.classes)?;
+    let report = Report::new(done, &pooled, &cv.data.classes)?;
+    report.write(cv)?;
+    Ok(report)
+}
+
+/// The feature cache of a model and its clips, filled where need be.
+///
+/// # Errors
+/// As [`FeatureCache::open`].
+fn open_cache(
+    cv: &CrossValidation<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Option<Arc<FeatureCache>>, Error> {
+    let Some(folder) = cv.cache else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(FeatureCache::of(
+        cv.start, cv.data, cv.config, folder, cv.device, watch,
+    )?)))
+}
+
+fn one_fold(
+    cv: &CrossValidation<'_>,
+    fold: u32,
+    folder: &Path,
+    cache: Option<&Arc<FeatureCache>>,
+    watch: &mut Watch<'_>,
+) -> Result<FoldResult, Error> {
+    let split = cv.data.split(Some(fold), cv.config)?;
+    let name = format!("fold {} of {}", fold + 1, cv.data.folds);
+    let run = Run {
+        name: &name,
+        folder,
+        start: cv.start,
+        data: cv.data,
+        split: &split,
+        cache,
+        config: cv.config,
+        device: cv.device,
+    };
+    let fitted = fit(&run, watch)?;
+    // The one time that the held-out fold is read.
+    let (results, _) = predict(
+        &fitted.started.model,
+        &fitted.source,
+        cv.data,
+        &split.test,
+        None,
+        cv.config,
+        cv.device,
+        watch,
+    )?;
+    write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
+    if cv.save_models {
+        let labels = cv
+            .data
+            .labels
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let words = format!("{labels}, all folds but {fold}");
+        fitted.started.save(&folder.join("model"), &words)?;
+    }
+    let result = FoldResult {
+        fold,
+        train: split.train.len(),
+        validation: split.validation.len(),
+        test: split.test.len(),
+        epoch: fitted.epoch,
+        parameters: fitted
+            .started
+            .trained
+            .iter()
+            .map(|(_, v)| v.elem_count())
+            .sum(),
+        summary: summarise(&results, &cv.data.classes, None)?,
+    };
+    write_json(&folder.join(RESULT), &result)?;
+    Ok(result)
+}
+
+fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
+    let path = folder.join(RESULT);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| Error::File {
+                path,
+                reason: e.to_string(),
+            }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { path, source }),
+    }
+}
+
+/// Makes the folder this cross-validation's, or makes sure that it is.
+fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
+    cv.config.validate()?;
+    let path: PathBuf = cv.folder.join("run.json");
+    std::fs::create_dir_all(cv.folder).map_err(|source| Error::Io {
+        path: cv.folder.to_owned(),
+        source,
+    })?;
+    let value = |v: serde_json::Result<serde_json::Value>| v.unwrap_or_default();
+    let about = BTreeMap::from([
+        ("config".to_owned(), value(serde_json::to_value(cv.config))),
+        (
+            "model".to_owned(),
+            value(serde_json::to_value(cv.start.config())),
+        ),
+        (
+            "start".to_owned(),
+            cv.start.folder().display().to_string().into(),
+        ),
+        (
+            "labels".to_owned(),
+            cv.data.labels.display().to_string().into(),
+        ),
+        (
+            "classes".to_owned(),
+            value(serde_json::to_value(&cv.data.classes)),
+        ),
+    ]);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let fault = |reason: String| Error::File {
+                path: path.clone(),
+                reason,
+            };
+            let found: BTreeMap<String, serde_json::Value> =
+                serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+            let differing: Vec<String> = about
+                .iter()
+                .filter(|(key, value)| found.get(*key) != Some(value))
+                .map(|(key, value)| differences(key, found.get(key), value))
+                .collect();
+            match differing.is_empty() {
+                true => Ok(()),
+                false => Err(fault(format!(
+                    "the folder holds a run of other settings ({}); go on with those or take another folder",
+                    differing.join("; ")
+                ))),
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_json(&path, &about),
+        Err(source) => Err(Error::Io { path, source }),
+    }
+}
+
+/// Where two values differ, by the names of the fields.
+fn differences(key: &str, old: Option<&serde_json::Value>, new: &serde_json::Value) -> String {
+    if let (Some(serde_json::Value::Object(old)), serde_json::Value::Object(new)) = (old, new) {
+        let fields = new
+            .iter()
+            .filter(|(name, value)| old.get(*name) != Some(value));
+        let fields = fields.map(|(name, value)| match old.get(name) {
+            Some(was) if !was.is_object() => format!("{key}.{name} was {was}, is {value}"),
+            _ => format!("{key}.{name}"),
+        });
+        return fields.collect::<Vec<_>>().join(", ");
+    }
+    let was = old.map_or("nothing".to_owned(), serde_json::Value::to_string);
+    format!("{key} was {was}, is {new}")
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    write_text(
+        path,
+        &serde_json::to_string_pretty(value).unwrap_or_default(),
+    )
+}
+
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    write_atomically(path, |temporary| {
+        std::fs::write(temporary, format!("{}\n", text.trim_end()))
+    })
+    .map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl FeatureCache {
+    /// The cache of the encoder that `start` begins with.
+    ///
+    /// # Errors
+    /// As [`FeatureCache::open`].
+    pub fn of(
+        start: &Start,
+        data: &Arc<Dataset>,
+        config: &TrainConfig,
+        folder: &Path,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, Error> {
+        let started = start.build(config, device)?;
+        let digest = started.encoder_digest()?;
+        watch_ok(
+            watch,
+            "the encoder is frozen: its features are computed once",
+        )?;
+        Self::open(folder, &started.model, &digest, data, config, device, watch)
+    }
+}
+
+fn watch_ok(watch: &mut Watch<'_>, notice: &str) -> Result<(), Error> {
+    match watch(&Event::Notice(notice)).is_break() {
+        true => Err(Error::Cancelled),
+        false => Ok(()),
+    }
+}

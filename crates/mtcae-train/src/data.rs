@@ -1,0 +1,330 @@
+//! Labelled clips and how they are divided: folds by subject, validation
+//! subjects carved from the training folds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use mtcae_labels::dataset::{Sample, Sex, folds};
+use mtcae_labels::labels::{FaceRecord, LabelReader, LabelledClip};
+use rand::seq::SliceRandom;
+
+use crate::{Error, TrainConfig, random};
+
+/// Clips, their labels and their folds.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The label file.
+    pub labels: PathBuf,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// The clips that can be trained on, in the order of the label file.
+    pub items: Vec<Item>,
+    /// Number of folds; every item's fold is below it.
+    pub folds: u32,
+    /// What was left out and why, in words.
+    pub notices: Vec<String>,
+}
+
+/// A labelled clip.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where the video lies.
+    pub path: PathBuf,
+    /// Its name in the label file.
+    pub file: String,
+    /// SHA-256 of its content, where the labels have it.
+    pub sha256: Option<String>,
+    /// Number of its class.
+    pub class: usize,
+    /// The person.
+    pub subject: String,
+    /// Intensity, in the dataset's words.
+    pub level: Option<String>,
+    /// Fold, from 0.
+    pub fold: u32,
+    /// Width and height of the picture that the labels are fractions of.
+    pub size: (u32, u32),
+    /// The subject's face by the number of the frame in the stream, ascending.
+    pub faces: Vec<(u64, FaceLabel)>,
+}
+
+/// A face as fractions of the source's picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FaceLabel {
+    /// x1, y1, x2, y2.
+    pub bbox: [f32; 4],
+    /// Left eye, right eye, nose, left and right corner of the mouth; left being
+    /// the viewer's.
+    pub landmarks: [[f32; 2]; 5],
+}
+
+impl From<&FaceRecord> for FaceLabel {
+    fn from(face: &FaceRecord) -> Self {
+        Self {
+            bbox: face.bbox,
+            landmarks: face.landmarks,
+        }
+    }
+}
+
+impl FaceLabel {
+    /// The label at `share` of the way to another.
+    fn towards(&self, other: &Self, share: f32) -> Self {
+        let mix = |a: f32, b: f32| a + share * (b - a);
+        let mut mixed = *self;
+        for (a, b) in mixed.bbox.iter_mut().zip(other.bbox) {
+            *a = mix(*a, b);
+        }
+        for (a, b) in mixed.landmarks.iter_mut().zip(other.landmarks) {
+            *a = [mix(a[0], b[0]), mix(a[1], b[1])];
+        }
+        mixed
+    }
+}
+
+impl Item {
+    /// The face at a frame of the stream: labelled there, or on the straight line
+    /// between the labels before and after it.
+    pub fn face_at(&self, frame: u64) -> Option<FaceLabel> {
+        let after = self.faces.partition_point(|(f, _)| *f < frame);
+        let (next_frame, next) = self.faces.get(after)?;
+        if *next_frame == frame {
+            return Some(*next);
+        }
+        let (last_frame, last) = self.faces.get(after.checked_sub(1)?)?;
+        let share = (frame - last_frame) as f32 / (next_frame - last_frame) as f32;
+        Some(last.towards(next, share))
+    }
+}
+
+/// Which clips do what in one run: places in [`Dataset::items`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Trained on.
+    pub train: Vec<usize>,
+    /// Looked at after each epoch.
+    pub validation: Vec<usize>,
+    /// Held out; read once, at the end.
+    pub test: Vec<usize>,
+}
+
+impl Dataset {
+    /// Reads a label file. Videos lie below `root`, which by default is the label
+    /// file's folder. Classes are those given, else all that occur, by name.
+    ///
+    /// # Errors
+    /// Names the label file and all that is wrong with it: videos that are missing
+    /// (unless they may be left out), a class that is not among those given, a
+    /// subject in two folds, fewer subjects than folds.
+    pub fn read(
+        labels: impl AsRef<Path>,
+        root: Option<&Path>,
+        classes: Option<&[String]>,
+        config: &TrainConfig,
+    ) -> Result<Self, Error> {
+        let labels = labels.as_ref();
+        let root = match root {
+            Some(root) => root,
+            None => labels.parent().unwrap_or(Path::new("")),
+        };
+        let fault = |reason: String| Error::Data {
+            path: labels.to_owned(),
+            reason,
+        };
+        let mut clips = Vec::new();
+        let mut left_out: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for clip in LabelReader::open(labels)? {
+            let clip = clip?;
+            let why = match &clip {
+                c if c.error.is_some() => "could not be labelled",
+                c if c.class.is_none() => "have no class",
+                c if c.source.is_none() || c.subject_track().is_none() => "show no face",
+                _ => {
+                    clips.push(clip);
+                    continue;
+                }
+            };
+            left_out.entry(why).or_default().push(clip.file);
+        }
+        let missing: Vec<String> = clips
+            .iter()
+            .filter(|c| !root.join(&c.file).is_file())
+            .map(|c| c.file.clone())
+            .collect();
+        if !missing.is_empty() {
+            if !config.allow_missing {
+                return Err(fault(format!(
+                    "{} below {}; `allow_missing` leaves them out",
+                    list("labelled videos are missing", &missing),
+                    root.display()
+                )));
+            }
+            clips.retain(|c| !missing.contains(&c.file));
+            left_out.insert("are missing", missing);
+        }
+        if clips.is_empty() {
+            return Err(fault("no labelled clip can be trained on".to_owned()));
+        }
+        let classes = match classes {
+            Some(classes) => classes.to_vec(),
+            None => {
+                let names: BTreeSet<&String> =
+                    clips.iter().filter_map(|c| c.class.as_ref()).collect();
+                names.into_iter().cloned().collect()
+            }
+        };
+        let mut samples: Vec<Sample> = clips.iter().map(|c| sample(c, root)).collect();
+        let most = samples.iter().filter_map(|s| s.fold).max();
+        if samples.iter().any(|s| s.fold.is_none()) || most != Some(config.folds as u32 - 1) {
+            folds::assign(&mut samples, config.folds, config.seed)?;
+        }
+        folds::prove(&samples)?;
+        let mut items = Vec::with_capacity(clips.len());
+        for (clip, sample) in clips.into_iter().zip(samples) {
+            items.push(item(clip, sample, &classes).map_err(fault)?);
+        }
+        Ok(Self {
+            labels: labels.to_owned(),
+            classes,
+            items,
+            folds: config.folds as u32,
+            notices: left_out
+                .into_iter()
+                .map(|(why, files)| format!("left out: {}", list(&format!("clips {why}"), &files)))
+                .collect(),
+        })
+    }
+
+    /// Divides the clips with one fold held out, or with none.
+    ///
+    /// # Errors
+    /// [`Error::Fold`] names the fold and the class when a class has no clip to
+    /// train on or, with a fold held out, none to be tested on, unless the config
+    /// allows it; or when validation would take all subjects.
+    pub fn split(&self, held_out: Option<u32>, config: &TrainConfig) -> Result<Split, Error> {
+        let all = 0..self.items.len();
+        let (test, rest): (Vec<usize>, Vec<usize>) =
+            all.partition(|&i| Some(self.items[i].fold) == held_out);
+        let mut subjects: Vec<&str> = rest.iter().map(|&i| &self.items[i].subject[..]).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        let seed = [config.seed, u64::from(held_out.unwrap_or(u32::MAX))];
+        subjects.shuffle(&mut random::generator("validation", &seed));
+        let wanted = (rest.len() as f64 * config.validation).round() as usize;
+        let mut chosen: BTreeSet<&str> = BTreeSet::new();
+        let mut taken = 0;
+        for subject in subjects {
+            let of_subject = |i: &&usize| self.items[**i].subject == subject;
+            let clips = rest.iter().filter(of_subject).count();
+            // A subject goes where that brings the count nearer to what is wanted.
+            if taken < wanted && (chosen.is_empty() || 2 * (wanted - taken) >= clips) {
+                chosen.insert(subject);
+                taken += clips;
+            }
+        }
+        let (validation, train): (Vec<usize>, Vec<usize>) = rest
+            .into_iter()
+            .partition(|&i| chosen.contains(&self.items[i].subject[..]));
+        let split = Split {
+            train,
+            validation,
+            test,
+        };
+        self.check(&split, held_out, config)?;
+        Ok(split)
+    }
+
+    fn check(
+        &self,
+        split: &Split,
+        held_out: Option<u32>,
+        config: &TrainConfig,
+    ) -> Result<(), Error> {
+        let fold = held_out.unwrap_or(0);
+        let lacking = |places: &[usize]| {
+            let there: BTreeSet<usize> = places.iter().map(|&i| self.items[i].class).collect();
+            let names = self.classes.iter().enumerate();
+            let lacking = names.filter(|(c, _)| !there.contains(c));
+            lacking.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+        };
+        if split.train.is_empty() {
+            let reason = "no subject is left to train on".to_owned();
+            return Err(Error::Fold { fold, reason });
+        }
+        let mut parts = vec![("to train on", &split.train)];
+        if held_out.is_some() {
+            parts.push(("to be tested on", &split.test));
+        }
+        for (purpose, places) in parts {
+            let lacking = lacking(places);
+            if !lacking.is_empty() && (!config.allow_empty_classes || places.is_empty()) {
+                let reason = format!(
+                    "no clip {purpose} of class {}; `allow_empty_classes` goes on without",
+                    lacking.join(", ")
+                );
+                return Err(Error::Fold { fold, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `3 WHAT (a, b, c)`, at most five of them by name.
+fn list(what: &str, files: &[String]) -> String {
+    let shown = files.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if files.len() > 5 { ", …" } else { "" };
+    format!("{} {what} ({shown}{more})", files.len())
+}
+
+fn sample(clip: &LabelledClip, root: &Path) -> Sample {
+    Sample {
+        path: root.join(&clip.file),
+        file: clip.file.clone(),
+        dataset: clip.dataset.clone(),
+        class: clip.class.clone(),
+        subject: clip.subject.clone(),
+        sex: clip.sex as Option<Sex>,
+        level: clip.level.clone(),
+        fold: clip.fold,
+    }
+}
+
+fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, String> {
+    let name = clip.class.as_deref().unwrap_or_default();
+    let Some(class) = classes.iter().position(|c| c == name) else {
+        let known = classes.join(", ");
+        return Err(format!("{}: class {name:?} is none of {known}", clip.file));
+    };
+    let size = clip.source.map_or((0, 0), |s| (s.width, s.height));
+    let mut faces: Vec<(u64, FaceLabel)> = match clip.subject_track() {
+        Some(track) => track
+            .faces
+            .iter()
+            .filter_map(|f| Some((clip.frames.get(f.frame)?.index, f.into())))
+            .collect(),
+        None => Vec::new(),
+    };
+    faces.sort_by_key(|(frame, _)| *frame);
+    faces.dedup_by_key(|(frame, _)| *frame);
+    let finite = |f: &FaceLabel| {
+        let mut all = f.bbox.iter().chain(f.landmarks.as_flattened());
+        all.all(|v| v.is_finite())
+    };
+    if let Some((frame, _)) = faces.iter().find(|(_, f)| !finite(f)) {
+        return Err(format!(
+            "{}: the face of frame {frame} is not finite",
+            clip.file
+        ));
+    }
+    Ok(Item {
+        path: sample.path,
+        subject: sample.subject.unwrap_or_else(|| clip.file.clone()),
+        file: clip.file,
+        sha256: clip.sha256,
+        class,
+        level: clip.level,
+        fold: sample.fold.unwrap_or(0),
+        size,
+        faces,
+    })
+}

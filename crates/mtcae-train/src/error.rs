@@ -1,0 +1,108 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+/// What can go wrong in training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot be used.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The labelled clips cannot be trained on.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The label file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folds cannot be used.
+    #[error("fold {fold}: {reason}")]
+    Fold {
+        /// The fold, from 0.
+        fold: u32,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be: torn, of another run, or no such file.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The disk has no room for what is about to be written.
+    #[error(
+        "{}: needs {} MiB, but only {} MiB are free",
+        path.display(),
+        need.div_ceil(1 << 20),
+        free >> 20
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs.
+        need: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The loss or a gradient is not a number.
+    #[error(
+        "{what} is {value} at step {step} (epoch {epoch}, clips {}); the state saved before is kept",
+        clips.join(", ")
+    )]
+    NotFinite {
+        /// What: a loss or the gradient's norm.
+        what: String,
+        /// Its value.
+        value: f64,
+        /// The step, from 0.
+        step: u64,
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The files of the batch.
+        clips: Vec<String>,
+    },
+    /// The caller's callback stopped the work.
+    #[error("stopped; the state saved last can be resumed")]
+    Cancelled,
+    /// The labels cannot be used.
+    #[error(transparent)]
+    Labels(#[from] mtcae_labels::Error),
+    /// A clip cannot be decoded.
+    #[error(transparent)]
+    Video(#[from] mtcae_video::Error),
+    /// The model cannot be built, loaded or run.
+    #[error(transparent)]
+    Model(#[from] mtcae_model::Error),
+    /// The encoder cannot be loaded or run.
+    #[error(transparent)]
+    Encoder(#[from] mtcae_model::encoder::Error),
+    /// Loss or metrics cannot be computed.
+    #[error(transparent)]
+    Objective(#[from] mtcae_objective::Error),
+    /// Weights cannot be read or written.
+    #[error(transparent)]
+    Weights(#[from] mtcae_nn::weights::Error),
+    /// A picture cannot be drawn or written.
+    #[error(transparent)]
+    Picture(#[from] mtcae_viz::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}

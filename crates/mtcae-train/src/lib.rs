@@ -1,0 +1,47 @@
+//! Training MTCAE-DFER.
+//!
+//! - [`TrainConfig`]: all settings, with the paper's recipe and VideoMAE's.
+//! - [`Dataset`]: labelled clips, folds, validation subjects.
+//! - [`fit()`]: one run on one split, which can be stopped at any moment and
+//!   resumed to the bit on the same kind of CPU.
+//! - [`FeatureCache`]: F of a frozen encoder, computed once.
+//! - [`predict`], [`summarise`]: what a model says of labelled clips, measured.
+//! - [`cross_validate`], [`ablate`]: the paper's protocol.
+//!
+//! Nothing is printed: what happens comes to the caller's callback as an
+//! [`Event`].
+
+mod ablation;
+mod batch;
+mod cache;
+mod config;
+mod cross_validation;
+mod data;
+mod error;
+mod event;
+mod fit;
+pub mod log;
+mod memory;
+mod predict;
+mod prefetch;
+pub mod published;
+mod random;
+mod report;
+mod start;
+mod state;
+mod view;
+
+pub use ablation::{Ablation, ablate};
+pub use batch::{Batch, Input, Source};
+pub use cache::FeatureCache;
+pub use config::{ClassWeights, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+pub use cross_validation::{CrossValidation, FoldResult, PREDICTIONS, cross_validate};
+pub use data::{Dataset, FaceLabel, Item, Split};
+pub use error::Error;
+pub use event::{Event, Watch};
+pub use fit::{Fitted, LOG, Run, STATE, fit};
+pub use mtcae_objective as objective;
+pub use predict::{ClipResult, predict, read_table, summarise, write_table};
+pub use report::{Report, Spread, published_table};
+pub use start::{Start, Started, group};
+pub use view::{Frames, View, Viewer};

@@ -1,0 +1,166 @@
+//! The log of a run: `metrics.jsonl`, one line a step and one an epoch.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Line {
+    /// A step of the optimiser.
+    Step(StepLine),
+    /// The end of an epoch.
+    Epoch(EpochLine),
+}
+
+/// A step of the optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// From 0.
+    pub step: u64,
+    /// From 0.
+    pub epoch: usize,
+    /// Learning rate before the groups' factors.
+    pub lr: f64,
+    /// The weighted loss.
+    pub loss: f64,
+    /// Mean squared error of the boxes, not weighted; `null` without such a head.
+    pub boxes: Option<f64>,
+    /// Mean squared error of the landmarks.
+    pub landmarks: Option<f64>,
+    /// Cross-entropy of the expression, in nats.
+    pub expression: f64,
+    /// Norm of all gradients before clipping.
+    pub gradient_norm: f64,
+}
+
+/// The end of an epoch. Losses are means over its clips.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochLine {
+    /// From 0.
+    pub epoch: usize,
+    /// The weighted loss.
+    pub loss: f64,
+    /// As in [`StepLine`].
+    pub boxes: Option<f64>,
+    /// As in [`StepLine`].
+    pub landmarks: Option<f64>,
+    /// As in [`StepLine`].
+    pub expression: f64,
+    /// Share of the training clips, as they were augmented, that were recognised
+    /// (not counting mixed ones).
+    pub accuracy: Option<f64>,
+    /// Norm of each task's weighted gradient on F, on the epoch's first batch.
+    pub gradients: Option<TaskNorms>,
+    /// The validation subjects.
+    pub validation: Option<Validation>,
+    /// Seconds that the epoch took.
+    pub seconds: f64,
+    /// Share of them that the model waited for clips.
+    pub waiting: f64,
+    /// Training clips a second.
+    pub clips_per_second: f64,
+}
+
+/// Norms of the tasks' weighted gradients on F.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskNorms {
+    /// ‖∂(λ_B · L_B)/∂F‖.
+    pub boxes: Option<f64>,
+    /// ‖∂(λ_P · L_P)/∂F‖.
+    pub landmarks: Option<f64>,
+    /// ‖∂(λ_E · L_E)/∂F‖.
+    pub expression: f64,
+}
+
+/// What the model does on the validation subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// The weighted loss.
+    pub loss: f64,
+    /// Unweighted average recall.
+    pub uar: f64,
+    /// Accuracy.
+    pub war: f64,
+    /// Mean overlap of the boxes.
+    pub mean_iou: Option<f64>,
+    /// Normalised mean error of the landmarks.
+    pub nme: Option<f64>,
+}
+
+/// Appends lines to a log.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Log {
+    /// Goes on after the first `length` bytes; what came after them belongs to
+    /// steps that were lost and will be taken again.
+    pub fn open(path: &Path, length: u64) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(path).map_err(io)?;
+        let found = file.metadata().map_err(io)?.len();
+        if found < length {
+            return Err(Error::File {
+                path: path.to_owned(),
+                reason: format!("has {found} bytes; the saved state belongs to {length} or more"),
+            });
+        }
+        file.set_len(length).map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            length,
+        })
+    }
+
+    /// Bytes written.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn write(&mut self, line: &Line) -> Result<(), Error> {
+        let mut text = serde_json::to_vec(line).map_err(|e| self.io(e.into()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(|e| self.io(e))?;
+        self.length += text.len() as u64;
+        Ok(())
+    }
+
+    fn io(&self, source: std::io::Error) -> Error {
+        Error::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Reads a log.
+///
+/// # Errors
+/// Names the file and the line that is broken.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<Line>, Error> {
+    let path = path.as_ref();
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let parse = |(i, line)| {
+        serde_json::from_str(line).map_err(|e| Error::File {
+            path: path.to_owned(),
+            reason: format!("line {}: {e}", i + 1),
+        })
+    };
+    text.lines().enumerate().map(parse).collect()
+}

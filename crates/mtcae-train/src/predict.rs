@@ -1,0 +1,333 @@
+//! What a model says of labelled clips, measured.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use mtcae_model::{Mtcae, Outputs};
+use mtcae_nn::Pass;
+use mtcae_objective::{
+    Bootstrap, Calibration, ConfusionMatrix, Interval, Objective, Summary, TopLabels, box_iou,
+    landmark_nme,
+};
+
+use crate::batch::{Batch, Input, Source};
+use crate::data::Dataset;
+use crate::event::Watch;
+use crate::prefetch::Prefetch;
+use crate::{Error, Event, TrainConfig};
+
+/// What a model says of a clip, beside what is true.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipResult {
+    /// The clip's name in the label file.
+    pub file: String,
+    /// The person.
+    pub subject: String,
+    /// Intensity, in the dataset's words.
+    pub level: Option<String>,
+    /// Fold, from 0.
+    pub fold: u32,
+    /// Number of the true class.
+    pub class: usize,
+    /// Probability of each class.
+    pub probabilities: Vec<f64>,
+    /// Labelled frames that boxes and landmarks were measured on.
+    pub frames: usize,
+    /// Mean overlap of the boxes on these frames.
+    pub iou: Option<f64>,
+    /// Mean normalised error of the landmarks on these frames.
+    pub nme: Option<f64>,
+}
+
+impl ClipResult {
+    /// The most probable class; of equals the first.
+    pub fn predicted(&self) -> usize {
+        let mut best = 0;
+        for (class, p) in self.probabilities.iter().enumerate() {
+            if *p > self.probabilities[best] {
+                best = class;
+            }
+        }
+        best
+    }
+}
+
+/// The model's outputs for a batch.
+pub(crate) fn run(model: &Mtcae, input: &Input, pass: &mut Pass) -> Result<Outputs, Error> {
+    Ok(match input {
+        Input::Tubes(tubes) => model.run(tubes, pass)?,
+        Input::Features(features) => model.decode(features, pass)?,
+    })
+}
+
+/// Predicts clips as they are, and with an objective also measures its loss (mean
+/// over the clips).
+///
+/// # Errors
+/// Names the clip that cannot be read.
+#[allow(clippy::too_many_arguments)] // One loop's inputs, each of another kind.
+pub fn predict(
+    model: &Mtcae,
+    source: &Arc<Source>,
+    data: &Dataset,
+    places: &[usize],
+    objective: Option<&Objective>,
+    config: &TrainConfig,
+    device: &Device,
+    watch: &mut Watch<'_>,
+) -> Result<(Vec<ClipResult>, f64), Error> {
+    let batches: Arc<Vec<Vec<usize>>> =
+        Arc::new(places.chunks(config.batch).map(<[usize]>::to_vec).collect());
+    let (jobs, from) = (batches.clone(), source.clone());
+    let loaded = Prefetch::new(batches.len(), config.workers, config.queue, move |i| {
+        from.plain(&jobs[i])
+    });
+    let mut results = Vec::with_capacity(places.len());
+    let mut loss = 0.0;
+    for batch in loaded {
+        let batch = batch?.to_device(device)?;
+        let outputs = run(model, &batch.input, &mut Pass::inference())?;
+        if let Some(objective) = objective {
+            let losses = objective.forward(
+                outputs.boxes.as_ref(),
+                outputs.landmarks.as_ref(),
+                &outputs.logits,
+                &batch.targets,
+            )?;
+            loss += scalar(&losses.total)? * batch.items.len() as f64;
+        }
+        measure(&outputs, &batch, data, &mut results)?;
+        let event = Event::Predicted {
+            done: results.len(),
+            total: places.len(),
+        };
+        if let ControlFlow::Break(()) = watch(&event) {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok((results, loss / places.len().max(1) as f64))
+}
+
+pub(crate) fn scalar(tensor: &candle_core::Tensor) -> Result<f64, Error> {
+    Ok(f64::from(
+        tensor
+            .to_dtype(candle_core::DType::F32)?
+            .to_scalar::<f32>()?,
+    ))
+}
+
+fn measure(
+    outputs: &Outputs,
+    batch: &Batch,
+    data: &Dataset,
+    results: &mut Vec<ClipResult>,
+) -> Result<(), Error> {
+    let probabilities: Vec<Vec<f32>> = outputs.probabilities()?.to_vec2()?;
+    let flat = |t: &candle_core::Tensor| t.flatten_all()?.to_vec1::<f32>();
+    let boxes = outputs.boxes.as_ref().map(flat).transpose()?;
+    let landmarks = outputs.landmarks.as_ref().map(flat).transpose()?;
+    let (true_boxes, true_landmarks) =
+        (flat(&batch.targets.boxes)?, flat(&batch.targets.landmarks)?);
+    let valid: Vec<Vec<f32>> = batch.targets.valid.to_vec2()?;
+    let mut frame = 0;
+    for ((&i, probabilities), valid) in batch.items.iter().zip(probabilities).zip(valid) {
+        let item = &data.items[i];
+        let (mut ious, mut nmes) = (Vec::new(), Vec::new());
+        let aspect = f64::from(item.size.0) / f64::from(item.size.1.max(1));
+        for valid in valid {
+            if valid > 0.0 {
+                if let Some(boxes) = &boxes {
+                    let at = |all: &[f32]| -> [f64; 4] {
+                        std::array::from_fn(|k| f64::from(all[frame * 4 + k]))
+                    };
+                    ious.push(box_iou(ordered(at(boxes)), ordered(at(&true_boxes)))?);
+                }
+                if let Some(landmarks) = &landmarks {
+                    let at = |all: &[f32]| -> [[f64; 2]; 5] {
+                        let value = |k| f64::from(all[frame * 10 + k]);
+                        std::array::from_fn(|k| [value(2 * k), value(2 * k + 1)])
+                    };
+                    nmes.push(landmark_nme(&at(landmarks), &at(&true_landmarks), aspect)?);
+                }
+            }
+            frame += 1;
+        }
+        let mean = |v: &[f64]| (!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64);
+        results.push(ClipResult {
+            file: item.file.clone(),
+            subject: item.subject.clone(),
+            level: item.level.clone(),
+            fold: item.fold,
+            class: item.class,
+            probabilities: probabilities.into_iter().map(f64::from).collect(),
+            frames: ious.len().max(nmes.len()),
+            iou: mean(&ious),
+            nme: mean(&nmes),
+        });
+    }
+    Ok(())
+}
+
+/// A head may say x2 < x1: the box of the same corners.
+fn ordered([x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
+    [x1.min(x2), y1.min(y2), x1.max(x2), y1.max(y2)]
+}
+
+/// All measures of some results. Confidence intervals draw whole subjects;
+/// box and landmark errors are means over frames.
+///
+/// # Errors
+/// When there is no result, or a probability is no number.
+pub fn summarise(
+    results: &[ClipResult],
+    classes: &[String],
+    bootstrap: Option<&Bootstrap>,
+) -> Result<Summary, Error> {
+    let (truth, predicted): (Vec<usize>, Vec<usize>) =
+        results.iter().map(|r| (r.class, r.predicted())).unzip();
+    let matrix = ConfusionMatrix::from_labels(classes.to_vec(), &truth, &predicted)?;
+    let mut summary = Summary::new(&matrix)?;
+    if let Some(bootstrap) = bootstrap {
+        let subjects: Vec<&str> = results.iter().map(|r| r.subject.as_str()).collect();
+        let drawn = |clips: &[usize]| {
+            let pick = |from: &[usize]| clips.iter().map(|&i| from[i]).collect::<Vec<_>>();
+            ConfusionMatrix::from_labels(classes.to_vec(), &pick(&truth), &pick(&predicted))
+        };
+        let interval = |statistic: fn(&ConfusionMatrix) -> Result<f64, mtcae_objective::Error>| {
+            bootstrap.by_subject(&subjects, |clips| statistic(&drawn(clips)?))
+        };
+        let uar: Interval = interval(ConfusionMatrix::uar)?;
+        summary.uar_interval = Some(uar);
+        summary.war_interval = Some(interval(ConfusionMatrix::war)?);
+    }
+    let probabilities: Vec<&[f64]> = results.iter().map(|r| &r.probabilities[..]).collect();
+    let top = TopLabels::new(&probabilities, &truth)?;
+    summary.ece = Some(Calibration::new(&top.confidence, &top.right, Calibration::BINS)?.ece);
+    summary.mean_iou = over_frames(results, |r| r.iou);
+    summary.nme = over_frames(results, |r| r.nme);
+    Ok(summary)
+}
+
+fn over_frames(results: &[ClipResult], of: impl Fn(&ClipResult) -> Option<f64>) -> Option<f64> {
+    let measured = results
+        .iter()
+        .filter_map(|r| Some((of(r)?, r.frames as f64)));
+    let (sum, n) = measured.fold((0.0, 0.0), |(s, n), (v, k)| (s + v * k, n + k));
+    (n > 0.0).then(|| sum / n)
+}
+
+/// Writes results as a table: one line a clip.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write_table(path: &Path, results: &[ClipResult], classes: &[String]) -> Result<(), Error> {
+    let write = |temporary: &Path| -> Result<(), csv::Error> {
+        let mut table = csv::Writer::from_path(temporary)?;
+        let mut head = COLUMNS.map(str::to_owned).to_vec();
+        head.extend(classes.iter().map(|c| format!("p_{c}")));
+        table.write_record(&head)?;
+        for r in results {
+            let number = |v: Option<f64>| v.map_or(String::new(), |v| v.to_string());
+            let mut row = vec![
+                r.file.clone(),
+                r.subject.clone(),
+                r.level.clone().unwrap_or_default(),
+                r.fold.to_string(),
+                classes[r.class].clone(),
+                classes[r.predicted()].clone(),
+                r.frames.to_string(),
+                number(r.iou),
+                number(r.nme),
+            ];
+            row.extend(r.probabilities.iter().map(f64::to_string));
+            table.write_record(&row)?;
+        }
+        table.flush()?;
+        Ok(())
+    };
+    mtcae_nn::weights::write_atomically(path, |temporary| {
+        write(temporary).map_err(std::io::Error::other)
+    })
+    .map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+const COLUMNS: [&str; 9] = [
+    "file",
+    "subject",
+    "level",
+    "fold",
+    "class",
+    "predicted",
+    "frames",
+    "iou",
+    "nme",
+];
+
+/// Reads a table back: the results and the names of the classes.
+///
+/// # Errors
+/// Names the file, the line and the column at fault.
+pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> {
+    let fault = |reason: String| Error::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut table = csv::Reader::from_path(path).map_err(|e| fault(e.to_string()))?;
+    let head = table.headers().map_err(|e| fault(e.to_string()))?.clone();
+    if !head.iter().take(COLUMNS.len()).eq(COLUMNS) {
+        return Err(fault(format!(
+            "its columns must begin with {}",
+            COLUMNS.join(",")
+        )));
+    }
+    let classes: Vec<String> = head
+        .iter()
+        .skip(COLUMNS.len())
+        .map(|name| {
+            let class = name.strip_prefix("p_").map(str::to_owned);
+            class.ok_or_else(|| fault(format!("column {name} is no p_CLASS")))
+        })
+        .collect::<Result<_, _>>()?;
+    let mut results = Vec::new();
+    for (i, row) in table.records().enumerate() {
+        let row = row.map_err(|e| fault(e.to_string()))?;
+        let cell = |k: usize| row.get(k).unwrap_or_default();
+        let bad = |k: usize| {
+            let name = head.get(k).unwrap_or_default();
+            fault(format!("line {}: {name} is {:?}", i + 2, cell(k)))
+        };
+        let number = |k: usize| cell(k).parse::<f64>().map_err(|_| bad(k));
+        let maybe = |k: usize| match cell(k) {
+            "" => Ok(None),
+            _ => number(k).map(Some),
+        };
+        results.push(ClipResult {
+            file: cell(0).to_owned(),
+            subject: cell(1).to_owned(),
+            level: Some(cell(2).to_owned()).filter(|l| !l.is_empty()),
+            fold: cell(3).parse().map_err(|_| bad(3))?,
+            class: classes
+                .iter()
+                .position(|c| c == cell(4))
+                .ok_or_else(|| bad(4))?,
+            frames: cell(6).parse().map_err(|_| bad(6))?,
+            iou: maybe(7)?,
+            nme: maybe(8)?,
+            probabilities: (COLUMNS.len()..head.len())
+                .map(number)
+                .collect::<Result<_, _>>()?,
+        });
+        let last = results
+            .last()
+            .map(|r: &ClipResult| classes[r.predicted()].as_str());
+        if last != Some(cell(5)) {
+            return Err(bad(5));
+        }
+    }
+    Ok((results, classes))
+}

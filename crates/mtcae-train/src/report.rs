@@ -1,0 +1,295 @@
+//! What a cross-validation says: JSON Lines, Markdown and pictures.
+
+use std::fmt::Write as _;
+
+use mtcae_objective::{Bootstrap, Summary};
+use mtcae_viz::{Curve, Panel, save_png};
+use serde::Serialize;
+
+use crate::cross_validation::{CrossValidation, write_text};
+use crate::log::{self, EpochLine, Line};
+use crate::{ClipResult, Error, FoldResult, LOG, published, summarise};
+
+/// The measures of all folds, one by one and together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Each fold, tested by a model that saw none of its subjects.
+    pub folds: Vec<FoldResult>,
+    /// All clips together, each counted once, with confidence intervals that draw
+    /// whole subjects.
+    pub pooled: Summary,
+    /// Recall by intensity, where the dataset has such: (level, clips, recall).
+    pub levels: Vec<(String, usize, f64)>,
+}
+
+/// Mean and standard deviation (of a sample) of a measure over folds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation, with n − 1; 0 for a single value.
+    pub std: f64,
+}
+
+impl Spread {
+    /// Of some values; zeros of none.
+    pub fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n.max(1.0);
+        let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+        Self {
+            mean,
+            std: (squares / (n - 1.0).max(1.0)).sqrt(),
+        }
+    }
+
+    /// `82.7 ± 1.3` of fractions, in percent.
+    pub fn percent(self) -> String {
+        format!("{:.2} ± {:.2}", 100.0 * self.mean, 100.0 * self.std)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum MetricLine<'a> {
+    Fold(&'a FoldResult),
+    Pooled(&'a Summary),
+    Folds { uar: Spread, war: Spread },
+}
+
+impl Report {
+    /// Measures folds together.
+    ///
+    /// # Errors
+    /// When there is no result.
+    pub fn new(
+        folds: Vec<FoldResult>,
+        pooled: &[ClipResult],
+        classes: &[String],
+    ) -> Result<Self, Error> {
+        let mut levels: Vec<(String, usize, f64)> = Vec::new();
+        let mut names: Vec<&String> = pooled.iter().filter_map(|r| r.level.as_ref()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let of_level = pooled.iter().filter(|r| r.level.as_ref() == Some(name));
+            let right: Vec<bool> = of_level.map(|r| r.predicted() == r.class).collect();
+            let hits = right.iter().filter(|r| **r).count();
+            levels.push((name.clone(), right.len(), hits as f64 / right.len() as f64));
+        }
+        Ok(Self {
+            folds,
+            pooled: summarise(pooled, classes, Some(&Bootstrap::default()))?,
+            levels,
+        })
+    }
+
+    /// UAR over the folds.
+    pub fn uar(&self) -> Spread {
+        Spread::of(&self.folds.iter().map(|f| f.summary.uar).collect::<Vec<_>>())
+    }
+
+    /// WAR over the folds.
+    pub fn war(&self) -> Spread {
+        Spread::of(&self.folds.iter().map(|f| f.summary.war).collect::<Vec<_>>())
+    }
+
+    /// Writes `metrics.jsonl`, `report.md`, `confusion.png` and each fold's
+    /// `curves.png`.
+    pub(crate) fn write(&self, cv: &CrossValidation<'_>) -> Result<(), Error> {
+        let mut lines = String::new();
+        let mut line = |line: &MetricLine<'_>| {
+            lines.push_str(&serde_json::to_string(line).unwrap_or_default());
+            lines.push('\n');
+        };
+        for fold in &self.folds {
+            line(&MetricLine::Fold(fold));
+        }
+        line(&MetricLine::Pooled(&self.pooled));
+        let (uar, war) = (self.uar(), self.war());
+        line(&MetricLine::Folds { uar, war });
+        write_text(&cv.folder.join("metrics.jsonl"), &lines)?;
+        let names: Vec<&str> = cv.data.classes.iter().map(String::as_str).collect();
+        let matrix = mtcae_viz::confusion_matrix(&names, &self.pooled.confusion)?;
+        save_png(cv.folder.join("confusion.png"), &matrix)?;
+        for fold in &self.folds {
+            let folder = cv.folder.join(format!("fold-{}", fold.fold));
+            curves(&log::read(folder.join(LOG))?, &folder.join("curves.png"))?;
+        }
+        write_text(&cv.folder.join("report.md"), &self.markdown(cv))
+    }
+
+    fn markdown(&self, cv: &CrossValidation<'_>) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.sections(cv, &mut out);
+        out
+    }
+
+    fn sections(&self, cv: &CrossValidation<'_>, out: &mut String) -> std::fmt::Result {
+        let model = cv.start.config();
+        writeln!(out, "# Cross-validation of {}\n", cv.data.labels.display())?;
+        writeln!(
+            out,
+            "Structure `{}`, {} clips of {} subjects, {} subject-independent folds, recipe \
+             `{}`, {} epochs, trained: {}.\n",
+            model.decoder.structure,
+            self.pooled.clips,
+            subjects(cv),
+            self.folds.len(),
+            serde_json::to_string(&cv.config.recipe)
+                .unwrap_or_default()
+                .trim_matches('"'),
+            cv.config.epochs,
+            cv.config.tune,
+        )?;
+        let ours = cv.config.unpublished();
+        if !ours.is_empty() {
+            let names = ours.join("`, `");
+            writeln!(
+                out,
+                "Not published with this recipe, chosen here: `{names}`.\n"
+            )?;
+        }
+        writeln!(
+            out,
+            "| | UAR % | WAR % | macro F1 % | ECE | IoU | NME | clips |"
+        )?;
+        writeln!(out, "|---|---|---|---|---|---|---|---|")?;
+        for fold in &self.folds {
+            let s = &fold.summary;
+            row(out, &format!("fold {}", fold.fold + 1), s)?;
+        }
+        row(out, "pooled", &self.pooled)?;
+        writeln!(
+            out,
+            "| mean ± std of folds | {} | {} | | | | | |\n",
+            self.uar().percent(),
+            self.war().percent()
+        )?;
+        if let (Some(uar), Some(war)) = (self.pooled.uar_interval, self.pooled.war_interval) {
+            writeln!(
+                out,
+                "95 % confidence intervals, whole subjects drawn: UAR {:.2} to {:.2}, WAR {:.2} to {:.2}.\n",
+                100.0 * uar.low,
+                100.0 * uar.high,
+                100.0 * war.low,
+                100.0 * war.high
+            )?;
+        }
+        writeln!(
+            out,
+            "| class | clips | recall % | precision % |\n|---|---|---|---|"
+        )?;
+        for class in &self.pooled.classes {
+            let percent =
+                |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{:.1}", 100.0 * v));
+            let (name, n) = (&class.name, class.support);
+            writeln!(
+                out,
+                "| {name} | {n} | {} | {} |",
+                percent(class.recall),
+                percent(class.precision)
+            )?;
+        }
+        if self.levels.len() > 1 {
+            writeln!(out, "\n| intensity | clips | recognised % |\n|---|---|---|")?;
+            for (level, clips, recall) in &self.levels {
+                writeln!(out, "| {level} | {clips} | {:.1} |", 100.0 * recall)?;
+            }
+        }
+        writeln!(out, "\n![Confusion matrix](confusion.png)")?;
+        Ok(())
+    }
+}
+
+fn subjects(cv: &CrossValidation<'_>) -> usize {
+    let mut names: Vec<&str> = cv.data.items.iter().map(|i| i.subject.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.len()
+}
+
+fn row(out: &mut String, name: &str, s: &Summary) -> std::fmt::Result {
+    let number = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
+    writeln!(
+        out,
+        "| {name} | {:.2} | {:.2} | {:.2} | {} | {} | {} | {} |",
+        100.0 * s.uar,
+        100.0 * s.war,
+        100.0 * s.macro_f1,
+        number(s.ece),
+        number(s.mean_iou),
+        number(s.nme),
+        s.clips
+    )
+}
+
+/// The published results for a dataset, marked as such, as Markdown; empty where
+/// the paper has none.
+pub fn published_table(dataset: &str) -> String {
+    let Some(tables) = published::tables(dataset) else {
+        return String::new();
+    };
+    let mut out = format!(
+        "Published (Table {} of the paper), {}; not measured here:\n\n| method | UAR % | WAR % |\n|---|---|---|\n",
+        tables.number, tables.dataset
+    );
+    for method in tables.methods {
+        let uar = method.uar.map_or("–".to_owned(), |v| format!("{v:.2}"));
+        out.push_str(&format!(
+            "| {} | {uar} | {:.2} |\n",
+            method.method, method.war
+        ));
+    }
+    out
+}
+
+/// Loss curves and validation measures of a run.
+fn curves(lines: &[Line], path: &std::path::Path) -> Result<(), Error> {
+    let epochs: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Epoch(e) => Some(e),
+            Line::Step(_) => None,
+        })
+        .collect();
+    let curve = |name: &str, value: &dyn Fn(&EpochLine) -> Option<f64>| Curve {
+        name: name.to_owned(),
+        points: epochs
+            .iter()
+            .filter_map(|e| Some((e.epoch as f64 + 1.0, value(e)?)))
+            .collect(),
+    };
+    let panel = |title: &str, curves: Vec<Curve>| Panel {
+        title: title.to_owned(),
+        curves: curves
+            .into_iter()
+            .filter(|c| !c.points.is_empty())
+            .collect(),
+    };
+    let panels = [
+        panel(
+            "loss",
+            vec![
+                curve("training", &|e| Some(e.loss)),
+                curve("validation", &|e| e.validation.map(|v| v.loss)),
+            ],
+        ),
+        panel(
+            "recognised",
+            vec![
+                curve("training accuracy", &|e| e.accuracy),
+                curve("validation UAR", &|e| e.validation.map(|v| v.uar)),
+            ],
+        ),
+    ];
+    let panels: Vec<Panel> = panels
+        .into_iter()
+        .filter(|p| !p.curves.is_empty())
+        .collect();
+    Ok(save_png(
+        path,
+        &mtcae_viz::curves(&panels, "epoch", 900, 640)?,
+    )?)
+}

@@ -1,0 +1,145 @@
+//! The state of a run on disk: all that is needed to go on to the bit.
+//!
+//! `state.safetensors` holds the trained weights (`weights/…`), AdamW's averages
+//! (`adamw/…`) and the moving average of the weights (`ema/…`); its metadata say
+//! where the run stood, what it is a run of, and a digest of the tensors. It is
+//! written atomically. Random numbers need no state: see `random`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use mtcae_nn::weights::{Mapped, Source as _, save};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, random};
+
+const FORMAT: &str = "mtcae-train/1";
+const KEY: &str = "mtcae-train";
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Steps of the optimiser.
+    pub step: u64,
+    /// The epoch that the next step belongs to.
+    pub epoch: usize,
+    /// Steps of that epoch already taken.
+    pub step_in_epoch: usize,
+    /// Bytes of the log.
+    pub log: u64,
+    /// What the epoch has added up so far.
+    pub sums: Sums,
+    /// Highest validation UAR so far, and its epoch.
+    pub best: Option<(f64, usize)>,
+}
+
+/// Sums over the clips of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sums {
+    pub clips: f64,
+    pub loss: f64,
+    pub boxes: f64,
+    pub landmarks: f64,
+    pub expression: f64,
+    /// Clips that were not mixed, and how many of them were recognised.
+    pub plain: u64,
+    pub right: u64,
+    /// Whether there are heads for boxes and landmarks.
+    pub multi: bool,
+    pub gradients: Option<crate::log::TaskNorms>,
+    pub seconds: f64,
+    pub waited: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    format: String,
+    /// What the run is of: configs, data, frozen weights.
+    run: BTreeMap<String, String>,
+    position: Position,
+    digest: String,
+}
+
+/// A state that was read.
+pub struct State {
+    pub position: Position,
+    tensors: Mapped,
+}
+
+/// Writes a state.
+pub fn write(
+    path: &Path,
+    run: &BTreeMap<String, String>,
+    position: &Position,
+    tensors: &[(String, Tensor)],
+) -> Result<(), Error> {
+    let mut sorted: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    let about = About {
+        format: FORMAT.to_owned(),
+        run: run.clone(),
+        position: position.clone(),
+        digest: random::digest(sorted.iter().copied())?,
+    };
+    let json = serde_json::to_string(&about).map_err(|e| Error::Io {
+        path: path.to_owned(),
+        source: e.into(),
+    })?;
+    save(path, sorted, BTreeMap::from([(KEY.to_owned(), json)]))?;
+    Ok(())
+}
+
+/// Reads a state and makes sure that it is whole and one of this run.
+pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error> {
+    let fault = |reason: String| Error::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let tensors = Mapped::open(path)?;
+    let metadata = tensors.metadata();
+    let json = metadata
+        .get(KEY)
+        .ok_or_else(|| fault("is no saved state of a training run".to_owned()))?;
+    let about: About =
+        serde_json::from_str(json).map_err(|e| fault(format!("its description is broken: {e}")))?;
+    if about.format != FORMAT {
+        return Err(fault(format!(
+            "is of format {}, not {FORMAT}",
+            about.format
+        )));
+    }
+    let differing: Vec<&str> = run
+        .iter()
+        .filter(|(key, value)| about.run.get(*key) != Some(value))
+        .map(|(key, _)| key.as_str())
+        .collect();
+    if !differing.is_empty() {
+        return Err(fault(format!(
+            "belongs to another run: {} differ",
+            differing.join(", ")
+        )));
+    }
+    let names = tensors.names();
+    let all: Vec<Tensor> = names
+        .iter()
+        .map(|name| tensors.load(name, &Device::Cpu))
+        .collect::<Result<_, _>>()?;
+    if random::digest(names.iter().map(String::as_str).zip(&all))? != about.digest {
+        return Err(fault("is damaged: its digest is wrong".to_owned()));
+    }
+    Ok(State {
+        position: about.position,
+        tensors,
+    })
+}
+
+impl State {
+    /// A tensor of the state.
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor, Error> {
+        Ok(self.tensors.load(name, device)?)
+    }
+}

@@ -1,0 +1,495 @@
+//! A labelled clip as the model sees it: decoded, perhaps augmented, cut into
+//! tubes, with boxes and landmarks that stay true to the pixels.
+
+use mtcae_model::Config as ModelConfig;
+use mtcae_video::{
+    ClipOptions, FrameResizer, Normalization, OpenOptions, Rect, TubeShape, Video, tubes_into,
+};
+use ndarray::{Array4, ArrayViewMut3, Axis};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::data::{FaceLabel, Item};
+use crate::{Error, TrainConfig};
+
+/// What a view is made with.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    clip: ClipOptions,
+    normalization: Normalization,
+    tubes: TubeShape,
+    tokens: usize,
+    side: usize,
+    /// Size at which frames are decoded where they will be cropped.
+    decoded_side: usize,
+    augment: Augment,
+}
+
+/// How training clips are varied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Augment {
+    flip: bool,
+    crop: f64,
+    jitter: f64,
+    trim: f64,
+}
+
+/// A decoded clip: T frames and the face on each as fractions of them.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// (T, H, W, 3), RGB.
+    pub pixels: Array4<u8>,
+    /// `None` where a frame has no label.
+    pub faces: Vec<Option<FaceLabel>>,
+}
+
+/// One clip as the model takes it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// (N, C·t·p·p): normalised tubes.
+    pub tubes: Vec<f32>,
+    /// The face on each of T frames, as fractions of the view's frame.
+    pub faces: Vec<Option<FaceLabel>>,
+}
+
+impl Viewer {
+    /// Views for a model, varied as the config says.
+    ///
+    /// # Errors
+    /// When the model asks for a preprocessing that does not exist.
+    pub fn new(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
+        let (encoder, preprocessing) = (&model.encoder, &model.preprocessing);
+        let fault = |field, e: mtcae_video::ParseError| Error::Config {
+            field,
+            reason: e.to_string(),
+        };
+        let side = encoder.image_size;
+        Ok(Self {
+            clip: ClipOptions {
+                frames: encoder.frames,
+                sampling: preprocessing
+                    .sampling
+                    .parse()
+                    .map_err(|e| fault("sampling", e))?,
+                resize: preprocessing
+                    .resize
+                    .parse()
+                    .map_err(|e| fault("resize", e))?,
+                ..ClipOptions::default()
+            },
+            normalization: Normalization {
+                mean: preprocessing.mean,
+                std: preprocessing.std,
+            },
+            tubes: TubeShape {
+                tubelet: encoder.tubelet,
+                patch: encoder.patch,
+            },
+            tokens: encoder.tokens(),
+            side,
+            // A crop of the smallest area still has the model's size.
+            decoded_side: (side as f64 / config.crop.sqrt()).ceil() as usize,
+            augment: Augment {
+                flip: config.flip,
+                crop: config.crop,
+                jitter: config.jitter,
+                trim: config.trim,
+            },
+        })
+    }
+
+    /// Whether training frames are the same each time a clip is decoded.
+    pub fn decodes_the_same(&self) -> bool {
+        self.augment.trim == 0.0
+    }
+
+    /// Tokens N of a view.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// For cutmix: which patches of a frame, row by row, belong to the other clip
+    /// when this one keeps about `keep` of the area.
+    pub fn patches_of_a_cut(&self, keep: f64, rng: &mut ChaCha8Rng) -> Vec<bool> {
+        let grid = self.side / self.tubes.patch;
+        let half = ((1.0 - keep).sqrt() * grid as f64 / 2.0).round() as usize;
+        let (cy, cx) = (rng.random_range(0..grid), rng.random_range(0..grid));
+        let inside = |at: usize, centre: usize| at + half >= centre && at < centre + half;
+        (0..grid * grid)
+            .map(|n| inside(n / grid, cy) && inside(n % grid, cx))
+            .collect()
+    }
+
+    /// Decodes a clip for training: at the size that crops are taken from, and
+    /// trimmed at random where `rng` is given.
+    ///
+    /// # Errors
+    /// Names the file and its fault.
+    pub fn decode_for_training(
+        &self,
+        item: &Item,
+        rng: Option<&mut ChaCha8Rng>,
+    ) -> Result<Frames, Error> {
+        self.decode(item, self.decoded_side, rng)
+    }
+
+    /// The clip as it is: what is tested and predicted.
+    ///
+    /// # Errors
+    /// Names the file and its fault.
+    pub fn plain(&self, item: &Item) -> Result<View, Error> {
+        self.view(self.decode(item, self.side, None)?)
+    }
+
+    fn decode(
+        &self,
+        item: &Item,
+        side: usize,
+        rng: Option<&mut ChaCha8Rng>,
+    ) -> Result<Frames, Error> {
+        // One thread a file: the files are decoded side by side.
+        let open = OpenOptions {
+            threads: 1,
+            ..OpenOptions::default()
+        };
+        let mut video = Video::open_with(&item.path, &open)?;
+        let mut options = ClipOptions {
+            size: (side as u32, side as u32),
+            ..self.clip.clone()
+        };
+        if let (Some(rng), true, Some(length)) =
+            (rng, self.augment.trim > 0.0, video.info().duration)
+        {
+            options.start = Some(length * rng.random_range(0.0..self.augment.trim));
+            options.end = Some(length * (1.0 - rng.random_range(0.0..self.augment.trim)));
+        }
+        let clip = video.clip(&options)?;
+        let (width, height) = (f64::from(clip.source.width), f64::from(clip.source.height));
+        let to_frame = |[x, y]: [f32; 2]| {
+            let (x, y) = clip
+                .source
+                .to_fraction(f64::from(x) * width, f64::from(y) * height);
+            [x as f32, y as f32]
+        };
+        let faces = clip
+            .indices
+            .iter()
+            .map(|&index| item.face_at(index).map(|face| face.mapped(to_frame)))
+            .collect();
+        Ok(Frames {
+            pixels: clip.frames,
+            faces,
+        })
+    }
+
+    /// Varies a decoded clip. Boxes and landmarks follow the pixels.
+    ///
+    /// # Errors
+    /// When a frame cannot be resized.
+    pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<View, Error> {
+        // All draws come in the same order whatever is switched on.
+        let crop = pick_crop(&frames.faces, self.augment.crop, rng);
+        let flip = rng.random_bool(0.5) && self.augment.flip;
+        let colours = Colours::draw(self.augment.jitter, rng);
+        let (t, side) = (frames.pixels.len_of(Axis(0)), self.side);
+        let mut pixels = Array4::zeros((t, side, side, 3));
+        let (h, w) = (frames.pixels.len_of(Axis(1)), frames.pixels.len_of(Axis(2)));
+        let rect = Rect {
+            x: crop.x * w as f64,
+            y: crop.y * h as f64,
+            width: crop.width * w as f64,
+            height: crop.height * h as f64,
+        };
+        let mut resizer = FrameResizer::default();
+        for (source, mut target) in frames.pixels.outer_iter().zip(pixels.outer_iter_mut()) {
+            let source = source.as_standard_layout();
+            if let (Some(source), Some(out)) = (source.as_slice(), target.as_slice_mut()) {
+                let (from, to) = ((w as u32, h as u32), (side as u32, side as u32));
+                resizer
+                    .resize(source, from, Some(rect), to, out)
+                    .map_err(|reason| Error::Config {
+                        field: "crop",
+                        reason,
+                    })?;
+            }
+            if flip {
+                target.invert_axis(Axis(1));
+                let mirrored = target.to_owned();
+                target.invert_axis(Axis(1));
+                target.assign(&mirrored);
+            }
+            colours.apply(target);
+        }
+        let to_crop = |[x, y]: [f32; 2]| {
+            let x = ((f64::from(x) - crop.x) / crop.width) as f32;
+            let y = ((f64::from(y) - crop.y) / crop.height) as f32;
+            [x, y]
+        };
+        let faces = frames.faces.iter().map(|face| {
+            let face = face.map(|f| f.mapped(to_crop));
+            if flip {
+                face.map(FaceLabel::mirrored)
+            } else {
+                face
+            }
+        });
+        let faces = faces.collect();
+        self.view(Frames { pixels, faces })
+    }
+
+    fn view(&self, frames: Frames) -> Result<View, Error> {
+        let mut tubes = vec![0.0; self.tokens * self.tubes.width()];
+        tubes_into(
+            frames.pixels.view(),
+            &self.normalization,
+            self.tubes,
+            &mut tubes,
+        )
+        .map_err(|e| Error::Config {
+            field: "encoder",
+            reason: e.to_string(),
+        })?;
+        Ok(View {
+            tubes,
+            faces: frames.faces,
+        })
+    }
+}
+
+impl FaceLabel {
+    /// Every point mapped; the map keeps axes parallel.
+    fn mapped(&self, map: impl Fn([f32; 2]) -> [f32; 2]) -> Self {
+        let [x1, y1, x2, y2] = self.bbox;
+        let ([x1, y1], [x2, y2]) = (map([x1, y1]), map([x2, y2]));
+        Self {
+            bbox: [x1, y1, x2, y2],
+            landmarks: self.landmarks.map(map),
+        }
+    }
+
+    /// In a mirror: what was on the left is on the right, by name as well.
+    fn mirrored(self) -> Self {
+        let [x1, y1, x2, y2] = self.bbox;
+        let [left_eye, right_eye, nose, left_mouth, right_mouth] =
+            self.landmarks.map(|[x, y]| [1.0 - x, y]);
+        Self {
+            bbox: [1.0 - x2, y1, 1.0 - x1, y2],
+            landmarks: [right_eye, left_eye, nose, right_mouth, left_mouth],
+        }
+    }
+}
+
+/// A rectangle in fractions of the frame, of an area of at least `least` and a
+/// shape between 9:10 and 10:9, that no face sticks out of; the whole frame when
+/// none is found.
+fn pick_crop(faces: &[Option<FaceLabel>], least: f64, rng: &mut ChaCha8Rng) -> Rect {
+    let whole = Rect {
+        x: 0.0,
+        y: 0.0,
+        width: 1.0,
+        height: 1.0,
+    };
+    if least >= 1.0 {
+        return whole;
+    }
+    let mut found = whole;
+    // All tries are drawn, so that what follows does not depend on the faces.
+    for _ in 0..8 {
+        let area = rng.random_range(least..1.0);
+        let shape = rng.random_range((0.9f64).ln()..(1.0f64 / 0.9).ln()).exp();
+        let width = (area * shape).sqrt().min(1.0);
+        let height = (area / shape).sqrt().min(1.0);
+        let x = rng.random_range(0.0..=1.0 - width);
+        let y = rng.random_range(0.0..=1.0 - height);
+        let holds = |face: &FaceLabel| {
+            let [x1, y1, x2, y2] = face.bbox.map(f64::from);
+            // Where the frame cuts a face, the crop may as well.
+            x1.max(0.0) >= x
+                && y1.max(0.0) >= y
+                && x2.min(1.0) <= x + width
+                && y2.min(1.0) <= y + height
+        };
+        if found == whole && faces.iter().flatten().all(holds) {
+            found = Rect {
+                x,
+                y,
+                width,
+                height,
+            };
+        }
+    }
+    found
+}
+
+/// Brightness, contrast and saturation of a clip: factors around 1.
+struct Colours {
+    brightness: f32,
+    contrast: f32,
+    saturation: f32,
+}
+
+impl Colours {
+    fn draw(strength: f64, rng: &mut ChaCha8Rng) -> Self {
+        let mut factor = || (1.0 + strength * rng.random_range(-1.0..1.0)) as f32;
+        Self {
+            brightness: factor(),
+            contrast: factor(),
+            saturation: factor(),
+        }
+    }
+
+    /// Rec. 601 luma as the grey that saturation and contrast turn around.
+    fn apply(&self, mut frame: ArrayViewMut3<'_, u8>) {
+        if (self.brightness, self.contrast, self.saturation) == (1.0, 1.0, 1.0) {
+            return;
+        }
+        let Some(pixels) = frame.as_slice_mut() else {
+            return;
+        };
+        let grey = |[r, g, b]: [f32; 3]| 0.299 * r + 0.587 * g + 0.114 * b;
+        let (pixels, _) = pixels.as_chunks_mut::<3>();
+        let sum: f64 = pixels
+            .iter()
+            .map(|p| f64::from(grey(p.map(f32::from))))
+            .sum();
+        let mean = (sum / pixels.len().max(1) as f64) as f32;
+        for pixel in pixels {
+            let levels = pixel.map(f32::from);
+            let luma = grey(levels);
+            *pixel = levels.map(|c| {
+                let c = luma + self.saturation * (c - luma);
+                let c = mean + self.contrast * (c - mean);
+                (c * self.brightness).round().clamp(0.0, 255.0) as u8
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    fn face() -> FaceLabel {
+        FaceLabel {
+            bbox: [0.3, 0.35, 0.6, 0.75],
+            landmarks: [
+                [0.4, 0.5],
+                [0.5, 0.5],
+                [0.46, 0.55],
+                [0.41, 0.65],
+                [0.51, 0.65],
+            ],
+        }
+    }
+
+    /// A black frame with one bright square at each landmark, in its own colour.
+    fn marked(side: usize, face: &FaceLabel) -> Frames {
+        let mut pixels = Array4::zeros((2, side, side, 3));
+        let colours = [
+            [255, 0, 0],
+            [0, 255, 0],
+            [0, 0, 255],
+            [255, 255, 0],
+            [0, 255, 255],
+        ];
+        for ([x, y], colour) in face.landmarks.iter().zip(colours) {
+            let (cx, cy) = ((x * side as f32) as usize, (y * side as f32) as usize);
+            for (dy, dx) in (0..5).flat_map(|a| (0..5).map(move |b| (a, b))) {
+                for t in 0..2 {
+                    for (c, &level) in colour.iter().enumerate() {
+                        pixels[[t, cy + dy - 2, cx + dx - 2, c]] = level;
+                    }
+                }
+            }
+        }
+        Frames {
+            pixels,
+            faces: vec![Some(*face); 2],
+        }
+    }
+
+    fn viewer(side: usize) -> Viewer {
+        Viewer {
+            clip: ClipOptions::default(),
+            normalization: Normalization {
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            },
+            tubes: TubeShape {
+                tubelet: 2,
+                patch: side,
+            },
+            tokens: 1,
+            side,
+            decoded_side: side,
+            augment: Augment {
+                flip: true,
+                crop: 0.5,
+                jitter: 0.0,
+                trim: 0.0,
+            },
+        }
+    }
+
+    /// Centre of the pixels brighter than half in the channels of `colour` alone.
+    fn centre(view: &View, side: usize, colour: [bool; 3]) -> [f32; 2] {
+        let at = |c: usize, y: usize, x: usize| view.tubes[((c * 2) * side + y) * side + x];
+        let (mut sum, mut n) = ([0.0, 0.0], 0.0);
+        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+            if (0..3).all(|c| (at(c, y, x) > 0.5) == colour[c]) {
+                sum = [sum[0] + x as f32 + 0.5, sum[1] + y as f32 + 0.5];
+                n += 1.0;
+            }
+        }
+        [sum[0] / n / side as f32, sum[1] / n / side as f32]
+    }
+
+    #[test]
+    fn landmarks_stay_on_their_pixels_and_names_follow_a_mirror() {
+        let (side, face) = (160, face());
+        let (viewer, frames) = (viewer(side), marked(side, &face));
+        let colours = [
+            [true, false, false],
+            [false, true, false],
+            [false, false, true],
+            [true, true, false],
+            [false, true, true],
+        ];
+        let mut mirrored = 0;
+        for draw in 0..20 {
+            let mut rng = random::generator("test", &[draw]);
+            let view = viewer.augmented(&frames, &mut rng).expect("a view");
+            let label = view.faces[0].expect("a face");
+            let points = label.landmarks;
+            assert!(points[0][0] < points[1][0], "the left eye is left");
+            assert!(label.bbox.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)));
+            let flipped = centre(&view, side, colours[0])[0] > centre(&view, side, colours[1])[0];
+            mirrored += u32::from(flipped);
+            let order = if flipped {
+                [1, 0, 2, 4, 3]
+            } else {
+                [0, 1, 2, 3, 4]
+            };
+            for (point, colour) in points.iter().zip(order.map(|k| colours[k])) {
+                let seen = centre(&view, side, colour);
+                // The squares are drawn on whole pixels: half a pixel of the
+                // source, and the blur of resizing.
+                let off = (seen[0] - point[0]).hypot(seen[1] - point[1]) * side as f32;
+                assert!(off < 1.5, "draw {draw}: {off} pixels off");
+            }
+        }
+        assert!((4..=16).contains(&mirrored), "{mirrored} of 20 mirrored");
+    }
+
+    #[test]
+    fn a_crop_keeps_every_face() {
+        let faces = [Some(face()), None];
+        for draw in 0..200 {
+            let crop = pick_crop(&faces, 0.4, &mut random::generator("test", &[draw]));
+            assert!(crop.x <= 0.3 && crop.y <= 0.35);
+            assert!(crop.x + crop.width >= 0.6 && crop.y + crop.height >= 0.75);
+            assert!(crop.width * crop.height >= 0.39);
+        }
+    }
+}
