@@ -349,9 +349,12 @@ impl Labeller {
     }
 }
 
-/// SHA-256 of a file's content in hexadecimal.
+/// SHA-256 of a file's content in hexadecimal, as label files have it.
+///
+/// # Errors
+/// [`Error::Io`] names the file.
 #[cfg(feature = "ffmpeg")]
-fn digest(path: &Path) -> Result<String, Error> {
+pub fn digest(path: &Path) -> Result<String, Error> {
     use sha2::Digest;
     let io = |source| Error::Io {
         path: path.to_owned(),

@@ -1,0 +1,33 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+/// The fault of a request or of a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting outside its range.
+    #[error("`{field}` is {got}; it must be {want}")]
+    Setting {
+        /// Field of [`Take`](crate::Take) or [`Dataset`](crate::Dataset).
+        field: &'static str,
+        /// Value given.
+        got: String,
+        /// Values allowed.
+        want: &'static str,
+    },
+    /// A folder cannot be made.
+    #[error("{}: cannot be made: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A clip cannot be written.
+    #[error(transparent)]
+    Video(#[from] mtcae_video::Error),
+}
+
+/// This crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

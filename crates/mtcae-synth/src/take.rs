@@ -1,0 +1,236 @@
+//! A take: one identity making one expression, and everything about it that does
+//! not depend on the frame.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action_units::{ActionUnit as Au, ActionUnits};
+use crate::error::{Error, Result};
+use crate::expression::{Expression, Intensity};
+use crate::geometry::Projection;
+use crate::identity::Identity;
+use crate::motion::{Moment, Motion};
+use crate::seed::Draw;
+use crate::shape::{FOREHEAD, FaceShape, LARGEST_JAW_DROP};
+
+/// What is rendered.
+///
+/// The clip is a function of these fields alone, equal to the bit on every run.
+/// Background, light, pose, camera and compression are drawn from `seed` without
+/// regard to the expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Take {
+    /// Seed of the [`Identity`].
+    pub identity: u64,
+    /// The expression.
+    pub expression: Expression,
+    /// Its strength; neutral has [`Intensity::Low`] only.
+    pub intensity: Intensity,
+    /// Seed of everything else.
+    pub seed: u64,
+    /// Width in pixels, 64 to 4096.
+    pub width: u32,
+    /// Height in pixels, 64 to 4096.
+    pub height: u32,
+    /// Number of frames, 1 to 10000.
+    pub frames: u32,
+    /// Frames a second, 1 to 240.
+    pub fps: u32,
+}
+
+/// What is true of a frame. Coordinates are fractions of the frame's width and
+/// height, from the upper left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameTruth {
+    /// x1, y1, x2, y2 of the face, from the forehead to the chin.
+    #[serde(rename = "box")]
+    pub bbox: [f32; 4],
+    /// (x, y) of the viewer's left eye, right eye, nose, left and right corner of
+    /// the mouth.
+    pub landmarks: [[f32; 2]; 5],
+}
+
+/// Bytes that the frames of a clip may take.
+const LARGEST_CLIP: u64 = 1 << 31;
+
+impl Take {
+    /// 256×256 pixels, 48 frames, 25 a second.
+    pub fn new(identity: u64, expression: Expression, intensity: Intensity, seed: u64) -> Self {
+        Self {
+            identity,
+            expression,
+            intensity,
+            seed,
+            width: 256,
+            height: 256,
+            frames: 48,
+            fps: 25,
+        }
+    }
+
+    /// Whether it can be rendered.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the field that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let fault = |field, got: String, want| Err(Error::Setting { field, got, want });
+        let size = 64..=4096;
+        if !size.contains(&self.width) {
+            return fault("width", self.width.to_string(), "64 to 4096 pixels");
+        }
+        if !size.contains(&self.height) {
+            return fault("height", self.height.to_string(), "64 to 4096 pixels");
+        }
+        if !(1..=10_000).contains(&self.frames) {
+            return fault("frames", self.frames.to_string(), "1 to 10000");
+        }
+        if !(1..=240).contains(&self.fps) {
+            return fault("fps", self.fps.to_string(), "1 to 240 frames a second");
+        }
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        if 3 * pixels * u64::from(self.frames) > LARGEST_CLIP {
+            return fault(
+                "frames",
+                format!("{} of {}x{} pixels", self.frames, self.width, self.height),
+                "at most 2 GiB of pixels in a clip",
+            );
+        }
+        if !self.expression.intensities().contains(&self.intensity) {
+            return fault(
+                "intensity",
+                format!("{:?} of {}", self.intensity, self.expression),
+                "Low: neutral has no other",
+            );
+        }
+        Ok(())
+    }
+
+    /// Constant rate factor that the clip is written with, 20 to 34.
+    pub fn crf(&self) -> u8 {
+        20 + Draw::new(self.seed, "compression").pick(15) as u8
+    }
+}
+
+/// A take with all that its frames share.
+pub(crate) struct Stage {
+    pub who: Identity,
+    pub motion: Motion,
+    take: Take,
+    /// Strengths at the apex of both sides, and at rest.
+    apex: [ActionUnits; 2],
+    rest: [ActionUnits; 2],
+    /// Where the head is, in pixels, and pixels a unit.
+    centre: [f32; 2],
+    scale: f32,
+}
+
+impl Stage {
+    pub fn new(take: &Take) -> Result<Self> {
+        take.check()?;
+        let who = Identity::new(take.identity);
+        let motion = Motion::new(take.seed, take.frames as f32 / take.fps as f32);
+        let (apex, rest) = strengths(take, &who);
+        let mut stage = Self {
+            who,
+            motion,
+            take: *take,
+            apex,
+            rest,
+            centre: [0.0; 2],
+            scale: 1.0,
+        };
+        stage.place();
+        Ok(stage)
+    }
+
+    /// Draws the size and the place of the face. The room it needs is that of the
+    /// lowest jaw, whatever the expression: size and place tell nothing of it.
+    fn place(&mut self) {
+        let mut reach = [0f32; 4];
+        let mut lowest = FaceShape::new(&self.who, [ActionUnits::REST; 2], 0.0);
+        for jaw_drop in [0.0, LARGEST_JAW_DROP] {
+            lowest.jaw_drop = jaw_drop;
+            for frame in 0..self.take.frames {
+                let moment = self.moment(frame);
+                let [x1, y1, x2, y2] = lowest.bounds(&self.who, &self.projection(&moment));
+                reach = [
+                    reach[0].min(x1),
+                    reach[1].min(y1),
+                    reach[2].max(x2),
+                    reach[3].max(y2),
+                ];
+            }
+        }
+        let (w, h) = (self.take.width as f32, self.take.height as f32);
+        let margin = 0.01 * w.min(h);
+        let room = [w, h].map(|side| side - 2.0 * margin);
+        let mut d = Draw::new(self.take.seed, "place");
+        let scale = d.within(0.50, 0.75) * h / (1.0 - FOREHEAD);
+        let scale = scale
+            .min(room[0] / (reach[2] - reach[0]))
+            .min(room[1] / (reach[3] - reach[1]));
+        self.centre = [0, 1].map(|i| {
+            let low = margin - reach[i] * scale;
+            let high = [w, h][i] - margin - reach[i + 2] * scale;
+            // Mostly near the middle.
+            let t = 0.5 + 0.5 * (d.unit() + d.unit() - 1.0);
+            low + (high - low).max(0.0) * t
+        });
+        self.scale = scale;
+    }
+
+    /// A frame's instant.
+    pub fn moment(&self, frame: u32) -> Moment {
+        let seconds = frame as f32 / self.take.fps as f32;
+        let share = frame as f32 / (self.take.frames - 1).max(1) as f32;
+        // A single frame is one of the apex.
+        let share = if self.take.frames == 1 { 0.5 } else { share };
+        self.motion.at(seconds, share)
+    }
+
+    /// The head's pose at an instant.
+    pub fn projection(&self, moment: &Moment) -> Projection {
+        let scale = self.scale * moment.scale;
+        let centre = [0, 1].map(|i| self.centre[i] + moment.shift[i] * self.scale);
+        Projection::new(moment, centre, scale, self.who.width)
+    }
+
+    /// The face at an instant.
+    pub fn face(&self, moment: &Moment) -> FaceShape {
+        let units = [0, 1].map(|side| {
+            let (apex, rest) = (self.apex[side], self.rest[side]);
+            rest.map(|unit, r| (r + moment.course * apex.get(unit)).clamp(0.0, 1.2))
+        });
+        FaceShape::new(&self.who, units, moment.blink)
+    }
+
+    /// What is true of a face in this pose.
+    pub fn truth(&self, face: &FaceShape, pose: &Projection) -> FrameTruth {
+        let (w, h) = (self.take.width as f32, self.take.height as f32);
+        let [x1, y1, x2, y2] = face.bounds(&self.who, pose);
+        FrameTruth {
+            bbox: [x1 / w, y1 / h, x2 / w, y2 / h],
+            landmarks: face.landmarks(pose).map(|[x, y]| [x / w, y / h]),
+        }
+    }
+}
+
+/// The action units at the apex and those of a face that is never quite at rest.
+/// The same numbers are drawn for every expression.
+fn strengths(take: &Take, who: &Identity) -> ([ActionUnits; 2], [ActionUnits; 2]) {
+    let mut d = Draw::new(take.seed, "strengths");
+    let full = take.expression.action_units();
+    let share = take.intensity.weight();
+    let mut apex = [ActionUnits::REST; 2];
+    let mut rest = [ActionUnits::REST; 2];
+    for unit in Au::ALL {
+        let mood = d.within(0.87, 1.13);
+        let idle = d.within(-0.10, 0.08).max(0.0);
+        for side in [0, 1] {
+            let uneven = d.within(0.94, 1.06);
+            let strength = full.get(unit) * share * who.habit.get(unit) * mood * uneven;
+            apex[side].set(unit, strength);
+            rest[side].set(unit, idle * uneven);
+        }
+    }
+    (apex, rest)
+}

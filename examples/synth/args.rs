@@ -1,0 +1,100 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use mtcae_synth::Dataset;
+
+/// Rendered face clips with exact boxes, landmarks and expressions, and their label
+/// file, to train and test from.
+#[derive(Parser)]
+#[command(name = "synth", version)]
+pub struct Args {
+    /// The folder: clips as in RAVDESS (Actor_05/01-01-03-02-01-02-05.mp4) and
+    /// labels.jsonl. Nothing in it is overwritten; see --resume.
+    #[arg(required_unless_present = "sheet")]
+    pub out: Option<PathBuf>,
+
+    /// Number of actors.
+    #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    identities: u32,
+
+    /// Number of the first actor.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=999_999))]
+    first: u32,
+
+    /// Takes of each expression at each of the three intensities (neutral has one).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    takes: u32,
+
+    /// Seed of everything.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Name of the split. Splits of different names share no face.
+    #[arg(long, default_value = "train", value_name = "NAME")]
+    split: String,
+
+    /// Width and height of the clips in pixels.
+    #[arg(long, default_value_t = 256, value_name = "PIXELS")]
+    pub size: u32,
+
+    /// Frames of a clip.
+    #[arg(long, default_value_t = 48, value_name = "N")]
+    frames: u32,
+
+    /// Frames a second.
+    #[arg(long, default_value_t = 25, value_name = "N")]
+    fps: u32,
+
+    /// Subject-independent folds that the label file puts the clips into; 0 for
+    /// none.
+    #[arg(long, default_value_t = 5, value_name = "K")]
+    pub folds: u16,
+
+    /// A contact sheet: every expression at its apex, full intensity, one row an
+    /// actor. Without a folder, only this is made.
+    #[arg(long, value_name = "FILE.png")]
+    pub sheet: Option<PathBuf>,
+
+    /// Actors on the contact sheet.
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rows: u32,
+
+    /// Draw the boxes and landmarks onto the contact sheet.
+    #[arg(long)]
+    pub truth: bool,
+
+    /// Look for the faces with MTCNN in this many frames of each written clip, and
+    /// compare with what is true of them; 0 for no check.
+    #[arg(long, default_value_t = 0, value_name = "FRAMES")]
+    pub check: usize,
+
+    /// Go on with a folder that was begun with the same settings.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Clips worked on at once.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+
+    /// No progress or summary; errors are still said.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// What is rendered.
+    pub fn dataset(&self) -> Dataset {
+        Dataset {
+            seed: self.seed,
+            split: self.split.clone(),
+            identities: self.first..self.first.saturating_add(self.identities),
+            takes: self.takes,
+            width: self.size,
+            height: self.size,
+            frames: self.frames,
+            fps: self.fps,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a label file says of a rendered clip.
+
+use std::path::Path;
+
+use mtcae_labels::dataset::{Sample, Sex};
+use mtcae_labels::labels::{
+    DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, SCHEMA, Source,
+    TrackRecord, digest,
+};
+use mtcae_labels::tracks::{TrackConfig, Validity};
+use mtcae_synth::{FrameTruth, Planned, write_clip};
+
+/// A planned clip as a dataset's sample.
+pub fn sample(root: &Path, planned: &Planned) -> Sample {
+    Sample {
+        path: root.join(&planned.file),
+        file: planned.file.clone(),
+        dataset: "synth".to_owned(),
+        class: Some(planned.take.expression.name().to_owned()),
+        subject: Some(planned.subject()),
+        sex: Some(if planned.actor % 2 == 1 {
+            Sex::Male
+        } else {
+            Sex::Female
+        }),
+        level: Some(planned.take.intensity.code().to_string()),
+        fold: None,
+    }
+}
+
+/// No detector looked at the frames: the faces are where they were drawn.
+pub fn settings() -> RunSettings {
+    RunSettings {
+        sampling: "every/1".to_owned(),
+        detect_at: "source".to_owned(),
+        detector: DetectorSettings {
+            name: "rendered".to_owned(),
+            min_face: 0.0,
+            factor: 0.0,
+            thresholds: [0.0; 3],
+            keep: "all".to_owned(),
+        },
+        tracking: TrackConfig::default(),
+    }
+}
+
+/// Renders a clip's file and labels it.
+pub fn render(root: &Path, sample: &Sample, planned: Option<&Planned>) -> LabelledClip {
+    let mut clip = LabelledClip {
+        schema: SCHEMA.to_owned(),
+        file: sample.file.clone(),
+        sha256: None,
+        dataset: sample.dataset.clone(),
+        class: sample.class.clone(),
+        subject: sample.subject.clone(),
+        sex: sample.sex,
+        level: sample.level.clone(),
+        fold: sample.fold,
+        settings: settings(),
+        source: None,
+        frames: Vec::new(),
+        tracks: Vec::new(),
+        warnings: Vec::new(),
+        error: None,
+    };
+    let Some(planned) = planned else {
+        clip.error = Some(format!("{}: is not planned", sample.file));
+        return clip;
+    };
+    let written = write_clip(root, planned)
+        .map_err(|e| e.to_string())
+        .and_then(|truth| Ok((truth, digest(&sample.path).map_err(|e| e.to_string())?)));
+    match written {
+        Ok((truth, hash)) => {
+            clip.sha256 = Some(hash);
+            label(&mut clip, planned, &truth);
+        }
+        Err(error) => clip.error = Some(error),
+    }
+    clip
+}
+
+fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[FrameTruth]) {
+    let take = &planned.take;
+    clip.source = Some(Source {
+        width: take.width,
+        height: take.height,
+        pixel_aspect: 1.0,
+    });
+    clip.frames = (0..truth.len() as u64)
+        .map(|index| FrameRecord {
+            index,
+            time: index as f64 / f64::from(take.fps),
+            validity: Validity::Detected,
+        })
+        .collect();
+    let face = |(frame, truth): (usize, &FrameTruth)| FaceRecord {
+        frame,
+        validity: Validity::Detected,
+        score: 1.0,
+        bbox: truth.bbox,
+        landmarks: truth.landmarks,
+    };
+    clip.tracks = vec![TrackRecord {
+        id: 0,
+        is_subject: true,
+        faces: truth.iter().enumerate().map(face).collect(),
+    }];
+}

@@ -1,0 +1,48 @@
+//! A contact sheet of expressions.
+
+use std::path::Path;
+
+use mtcae_synth::{Dataset, Expression, render_apex};
+use mtcae_viz::{Canvas, Colour, Face, TextSize, contact_sheet, draw_face, save_png};
+
+use crate::Fault;
+
+/// One row an actor, one column an expression, at the apex of its full strength.
+pub fn write(path: &Path, dataset: &Dataset, rows: u32, truth: bool) -> Result<(), Fault> {
+    let start = dataset.identities.start;
+    let dataset = Dataset {
+        identities: start..start + rows,
+        takes: 1,
+        ..dataset.clone()
+    };
+    let mut pictures = Vec::new();
+    for clip in dataset.plan()? {
+        let full = clip.take.expression.intensities().last();
+        if full != Some(&clip.take.intensity) {
+            continue;
+        }
+        let (frame, face) = render_apex(&clip.take)?;
+        let mut picture = Canvas::from_frame(frame.view())?;
+        if truth {
+            let (w, h) = (clip.take.width as f32, clip.take.height as f32);
+            let [x1, y1, x2, y2] = face.bbox;
+            draw_face(
+                &mut picture,
+                &Face {
+                    bounds: Some([x1 * w, y1 * h, x2 * w, y2 * h]),
+                    landmarks: face.landmarks.map(|[x, y]| [x * w, y * h]).to_vec(),
+                    label: String::new(),
+                },
+                Colour::series(0),
+            );
+        }
+        let line = TextSize::Small.line() + 4;
+        let mut named = Canvas::new(picture.width(), picture.height() + line, Colour::BLACK)?;
+        named.paste(&picture, 0, line);
+        let name = format!("{} {}", clip.subject(), clip.take.expression);
+        named.text(4.0, 2.0, &name, TextSize::Small, Colour::WHITE);
+        pictures.push(named);
+    }
+    save_png(path, &contact_sheet(&pictures, Expression::ALL.len())?)?;
+    Ok(())
+}
