@@ -7,6 +7,8 @@
 struct Readme;
 
 pub mod inputs;
+pub mod settings;
+pub mod training;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

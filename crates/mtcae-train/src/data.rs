@@ -15,6 +15,8 @@ use crate::{Error, TrainConfig, random};
 pub struct Dataset {
     /// The label file.
     pub labels: PathBuf,
+    /// Name of the dataset, as the labels have it.
+    pub dataset: String,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
     /// The clips that can be trained on, in the order of the label file.
@@ -173,6 +175,7 @@ impl Dataset {
                 names.into_iter().cloned().collect()
             }
         };
+        let dataset = clips[0].dataset.clone();
         let mut samples: Vec<Sample> = clips.iter().map(|c| sample(c, root)).collect();
         let most = samples.iter().filter_map(|s| s.fold).max();
         if samples.iter().any(|s| s.fold.is_none()) || most != Some(config.folds as u32 - 1) {
@@ -185,6 +188,7 @@ impl Dataset {
         }
         Ok(Self {
             labels: labels.to_owned(),
+            dataset,
             classes,
             items,
             folds: config.folds as u32,

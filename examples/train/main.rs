@@ -1,0 +1,246 @@
+//! `train`: fine-tunes on a label file: one run, or a subject-independent
+//! cross-validation.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args as _, FromArgMatches, Parser};
+use mtcae_dfer::model::decoder::Structure;
+use mtcae_examples::settings::{settings, to_toml, with_settings};
+use mtcae_examples::training::{Screen, announce, dataset, in_words, limit_threads};
+use mtcae_examples::{device, one_line};
+use mtcae_nn::weights::write_atomically;
+use mtcae_train::{
+    CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Start, TrainConfig, Tune,
+    cross_validate, fit, predict, summarise, write_table,
+};
+
+type Fault = Box<dyn std::error::Error>;
+
+/// Fine-tunes a model on labelled clips.
+///
+/// Without --fold or --cross-validate, one model is trained on all clips but the
+/// validation subjects. With --fold, one fold is held out, and tested at the end.
+/// With --cross-validate, every fold is, and a report is written.
+///
+/// A run that was stopped, even by kill -9, goes on with --resume and gives the
+/// same losses to the bit on the same kind of CPU.
+#[derive(Parser)]
+#[command(name = "train", version)]
+struct Args {
+    /// Label file, as `label` or `synth` writes it.
+    #[arg(long, value_name = "FILE.jsonl")]
+    labels: PathBuf,
+
+    /// Folder that the label file's videos lie in; its own by default.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Checkpoint to begin with, as `init` makes it. Its encoder is taken; a
+    /// decoder is drawn from the seed.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+
+    /// Begin with the checkpoint's decoder as well; its classes must be those of
+    /// the labels.
+    #[arg(long, conflicts_with = "structure")]
+    keep_decoder: bool,
+
+    /// Structure of the decoder; the checkpoint's by default.
+    #[arg(long)]
+    structure: Option<Structure>,
+
+    /// Classes in the order of the logits; by default all that the labels have, by
+    /// name, or with --keep-decoder those of the checkpoint.
+    #[arg(long, value_delimiter = ',')]
+    classes: Option<Vec<String>>,
+
+    /// Folder for the model, the state, the log and the report.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Hold out this fold, from 0.
+    #[arg(long, conflicts_with = "cross_validate")]
+    fold: Option<u32>,
+
+    /// Hold out every fold once.
+    #[arg(long)]
+    cross_validate: bool,
+
+    /// Go on with the run in --out.
+    #[arg(long)]
+    resume: bool,
+
+    /// With a frozen encoder (tune = decoder): keep its features in this folder, so
+    /// that each clip goes through the encoder once, not once an epoch.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+
+    /// Where to compute: cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+
+    /// Threads to compute on; one a core by default.
+    #[arg(long)]
+    threads: Option<usize>,
+
+    /// Neither bars nor notices.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    let command = with_settings(Args::augment_args(clap::Command::new("train")))
+        .version(env!("CARGO_PKG_VERSION"));
+    let matches = command.get_matches();
+    let result = Args::from_arg_matches(&matches)
+        .map_err(Fault::from)
+        .and_then(|args| run(&args, settings(&matches)?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
+    limit_threads(args.threads)?;
+    if args.cache.is_some() && config.tune != Tune::Decoder {
+        return Err(format!("--cache: tune = {} does not freeze the encoder", config.tune).into());
+    }
+    let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
+    if begun && !args.resume {
+        return Err(format!(
+            "{}: holds a run; --resume goes on with it, or take another folder",
+            args.out.display()
+        )
+        .into());
+    }
+    let given = Start::checkpoint(&args.checkpoint)?;
+    let classes = match (&args.classes, args.keep_decoder) {
+        (None, true) => Some(given.config().classes.clone()),
+        (classes, _) => classes.clone(),
+    };
+    let data = dataset(&args.labels, args.root.as_deref(), classes.as_deref(), &config)?;
+    let start = match args.keep_decoder {
+        true => given,
+        false => {
+            let structure = args.structure.unwrap_or(given.config().decoder.structure);
+            Start::encoder_of(&args.checkpoint, structure, &data.classes)?
+        }
+    };
+    if !args.quiet {
+        announce(&data, &config);
+    }
+    write_settings(&args.out, &config)?;
+    match args.cross_validate {
+        true => all_folds(args, &start, &data, &config),
+        false => one_run(args, &start, &data, &config),
+    }
+}
+
+fn all_folds(
+    args: &Args,
+    start: &Start,
+    data: &Arc<Dataset>,
+    config: &TrainConfig,
+) -> Result<(), Fault> {
+    let device = device(&args.device)?;
+    let cv = CrossValidation {
+        folder: &args.out,
+        start,
+        data,
+        cache: args.cache.as_deref(),
+        save_models: true,
+        config,
+        device: &device,
+    };
+    let mut screen = Screen::new(args.quiet);
+    let report = cross_validate(&cv, &mut |event| screen.show(event))?;
+    screen.done();
+    println!("{}", in_words(&report.pooled));
+    println!(
+        "mean ± std of {} folds: UAR {}, WAR {}",
+        report.folds.len(),
+        report.uar().percent(),
+        report.war().percent()
+    );
+    println!("{}", args.out.join("report.md").display());
+    Ok(())
+}
+
+fn one_run(
+    args: &Args,
+    start: &Start,
+    data: &Arc<Dataset>,
+    config: &TrainConfig,
+) -> Result<(), Fault> {
+    let device = device(&args.device)?;
+    if let Some(fold) = args.fold
+        && fold >= data.folds
+    {
+        return Err(format!("--fold {fold}: there are {} folds, from 0", data.folds).into());
+    }
+    let split = data.split(args.fold, config)?;
+    let mut screen = Screen::new(args.quiet);
+    let cache = match &args.cache {
+        Some(folder) => Some(Arc::new(FeatureCache::of(
+            start,
+            data,
+            config,
+            folder,
+            &device,
+            &mut |event| screen.show(event),
+        )?)),
+        None => None,
+    };
+    let run = Run {
+        name: "training",
+        folder: &args.out,
+        start,
+        data,
+        split: &split,
+        cache: cache.as_ref(),
+        config,
+        device: &device,
+    };
+    let fitted = fit(&run, &mut |event| screen.show(event))?;
+    screen.done();
+    let labels = args.labels.file_name().unwrap_or_default().to_string_lossy();
+    let words = match args.fold {
+        Some(fold) => format!("{labels}, all folds but {fold}"),
+        None => labels.into_owned(),
+    };
+    let folder = args.out.join("model");
+    fitted.started.save(&folder, &words)?;
+    println!("{}: weights of epoch {}", folder.display(), fitted.epoch + 1);
+    if args.fold.is_some() {
+        let (results, _) = predict(
+            &fitted.started.model,
+            &fitted.source,
+            data,
+            &split.test,
+            None,
+            config,
+            &device,
+            &mut |event| screen.show(event),
+        )?;
+        write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
+        println!("{}", in_words(&summarise(&results, &data.classes, None)?));
+    }
+    Ok(())
+}
+
+fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
+    let path = folder.join("settings.toml");
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        write_atomically(&path, |temporary| std::fs::write(temporary, to_toml(config)))
+    };
+    write().map_err(|e| format!("{}: {e}", path.display()).into())
+}

@@ -1,0 +1,239 @@
+//! What the training programs share: progress, notices, measures in words.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::ProgressBar;
+use mtcae_dfer::Device;
+use mtcae_train::objective::Summary;
+use mtcae_train::{Dataset, Event, TrainConfig};
+
+use crate::Bars;
+use crate::settings::to_toml;
+
+/// Draws what a run tells.
+pub struct Screen {
+    bars: Bars,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    steps: u64,
+}
+
+impl Screen {
+    /// Nothing but the end when `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            bars: Bars::new(quiet),
+            quiet,
+            bar: None,
+            steps: 0,
+        }
+    }
+
+    /// Takes an event; never stops the run.
+    pub fn show(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Start {
+                name,
+                epochs,
+                steps,
+                from_step,
+                parameters,
+            } => {
+                self.steps = *steps;
+                let whole = *epochs as u64 * steps;
+                let from = match from_step {
+                    0 => String::new(),
+                    step => format!(", going on from step {step}"),
+                };
+                self.say(&format!(
+                    "{name}: {parameters} parameters, {epochs} epochs of {steps} steps{from}"
+                ));
+                let bar = self.bars.items("steps", whole);
+                bar.set_position(*from_step);
+                bar.reset_eta();
+                self.bar = Some(bar);
+            }
+            Event::Cache {
+                path,
+                bytes,
+                free,
+                missing,
+                records,
+            } => {
+                let (mib, free) = (bytes.div_ceil(1 << 20), free >> 20);
+                self.say(&format!(
+                    "{}: {missing} of {records} features to compute, {mib} MiB ({free} MiB free)",
+                    path.display()
+                ));
+                if *missing > 0 {
+                    self.bar = Some(self.bars.items("features", *missing as u64));
+                }
+            }
+            Event::Cached { done, .. } => self.position(*done as u64),
+            Event::Step(line) => {
+                self.position(line.step + 1);
+                if let Some(bar) = &self.bar {
+                    bar.set_message(format!("loss {:.4}", line.loss));
+                }
+            }
+            Event::Epoch(line) => {
+                let mut text = format!("epoch {}: loss {:.4}", line.epoch + 1, line.loss);
+                if let Some(accuracy) = line.accuracy {
+                    text += &format!(", accuracy {:.1} %", 100.0 * accuracy);
+                }
+                if let Some(v) = &line.validation {
+                    text += &format!(
+                        "; validation loss {:.4}, UAR {:.1} %, WAR {:.1} %",
+                        v.loss,
+                        100.0 * v.uar,
+                        100.0 * v.war
+                    );
+                    if let (Some(iou), Some(nme)) = (v.mean_iou, v.nme) {
+                        text += &format!(", IoU {iou:.3}, NME {:.1} %", 100.0 * nme);
+                    }
+                }
+                if let Some(g) = &line.gradients {
+                    let number = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.1e}"));
+                    text += &format!(
+                        "; |∂L/∂F| box {} landmarks {} expression {:.1e}",
+                        number(g.boxes),
+                        number(g.landmarks),
+                        g.expression
+                    );
+                }
+                text += &format!(
+                    "; {:.2} clips/s, {:.0} % waiting",
+                    line.clips_per_second,
+                    100.0 * line.waiting
+                );
+                self.say(&text);
+            }
+            Event::Predicted { .. } => {}
+            Event::Notice(text) => self.say(text),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes the bar away.
+    pub fn done(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn position(&self, at: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(at);
+        }
+    }
+
+    #[allow(clippy::print_stderr)]
+    fn say(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+/// Says what will be trained on, with which settings, and which of them no source
+/// publishes.
+#[allow(clippy::print_stderr)]
+pub fn announce(data: &Dataset, config: &TrainConfig) {
+    for notice in &data.notices {
+        eprintln!("warning: {notice}");
+    }
+    eprintln!(
+        "{}: {} clips, classes {}, {} folds",
+        data.labels.display(),
+        data.items.len(),
+        data.classes.join(", "),
+        data.folds
+    );
+    eprintln!("{}", to_toml(config).replace('\n', "; ").trim_end_matches("; "));
+    eprintln!(
+        "not published with this recipe, chosen here: {}",
+        config.unpublished().join(", ")
+    );
+}
+
+/// Measures in words.
+pub fn in_words(s: &Summary) -> String {
+    let interval = |i: Option<mtcae_train::objective::Interval>| {
+        i.map_or(String::new(), |i| {
+            format!(" ({:.2} to {:.2})", 100.0 * i.low, 100.0 * i.high)
+        })
+    };
+    let mut text = format!(
+        "{} clips: UAR {:.2} %{}, WAR {:.2} %{}, macro F1 {:.2} %",
+        s.clips,
+        100.0 * s.uar,
+        interval(s.uar_interval),
+        100.0 * s.war,
+        interval(s.war_interval),
+        100.0 * s.macro_f1
+    );
+    if let Some(ece) = s.ece {
+        text += &format!(", ECE {ece:.3}");
+    }
+    if let Some(iou) = s.mean_iou {
+        text += &format!(", mean IoU {iou:.3}");
+    }
+    if let Some(nme) = s.nme {
+        text += &format!(", landmark NME {:.2} %", 100.0 * nme);
+    }
+    for class in &s.classes {
+        let percent = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{:.1} %", 100.0 * v));
+        text += &format!(
+            "\n  {:<12} {:>5} clips  recall {:>7}  precision {:>7}",
+            class.name,
+            class.support,
+            percent(class.recall),
+            percent(class.precision)
+        );
+    }
+    text
+}
+
+/// Reads the clips of a label file; classes come from a checkpoint where they are
+/// not given.
+///
+/// # Errors
+/// What [`Dataset::read`] reports.
+pub fn dataset(
+    labels: &Path,
+    root: Option<&Path>,
+    classes: Option<&[String]>,
+    config: &TrainConfig,
+) -> Result<Arc<Dataset>, mtcae_train::Error> {
+    Ok(Arc::new(Dataset::read(labels, root, classes, config)?))
+}
+
+/// Computes on this many threads in all of the process.
+///
+/// # Errors
+/// When `threads` is 0 or the system refuses to start them.
+pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
+    match threads {
+        None => Ok(()),
+        Some(0) => Err("--threads must be at least 1".to_owned()),
+        Some(n) => rayon::ThreadPoolBuilder::new()
+            .num_threads(n)
+            .build_global()
+            .map_err(|e| format!("--threads {n}: {e}")),
+    }
+}
+
+/// The CPU, or what `--device` names.
+///
+/// # Errors
+/// As [`crate::device`].
+pub fn device(name: &str) -> Result<Device, String> {
+    crate::device(name)
+}
