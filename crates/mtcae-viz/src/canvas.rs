@@ -245,8 +245,28 @@ impl Canvas {
     /// Writes one line with its upper left corner at (x, y). Characters outside
     /// printable ASCII become `?`.
     pub fn text(&mut self, x: f32, y: f32, text: &str, size: TextSize, colour: Colour) {
-        let (mut left, top) = (x.round() as i64, y.round() as i64);
+        let (x, y) = (x.round() as i64, y.round() as i64);
+        self.glyphs(text, size, colour, |along, down| (x + along, y + down));
+    }
+
+    /// Writes one line upwards, a quarter turn to the left of [`Self::text`], with
+    /// the lower left corner of the picture's area it covers at (x, y).
+    pub fn text_upwards(&mut self, x: f32, y: f32, text: &str, size: TextSize, colour: Colour) {
+        let (x, y) = (x.round() as i64, y.round() as i64);
+        self.glyphs(text, size, colour, |along, down| (x + down, y - 1 - along));
+    }
+
+    /// Draws a line of text whose pixel (`along` the line, `down` from its top)
+    /// lands where `place` says.
+    fn glyphs(
+        &mut self,
+        text: &str,
+        size: TextSize,
+        colour: Colour,
+        place: impl Fn(i64, i64) -> (i64, i64),
+    ) {
         let (width, height) = (self.width() as i64, self.height() as i64);
+        let mut left = 0;
         for c in text.chars() {
             let Some(glyph) = get_raster(c, FontWeight::Regular, size.raster())
                 .or_else(|| get_raster('?', FontWeight::Regular, size.raster()))
@@ -255,7 +275,7 @@ impl Canvas {
             };
             for (dy, row) in (0i64..).zip(glyph.rows()) {
                 for (dx, coverage) in (0i64..).zip(row) {
-                    let (px, py) = (left + dx, top + dy);
+                    let (px, py) = place(left + dx, dy);
                     if (0..width).contains(&px) && (0..height).contains(&py) {
                         self.blend((py * width + px) as usize, *coverage, colour);
                     }
@@ -298,6 +318,22 @@ mod tests {
             (frame[[2, 4, 0]], frame[[2, 5, 0]], frame[[1, 4, 0]]),
             (255, 0, 0)
         );
+    }
+
+    #[test]
+    fn text_upwards_is_the_text_turned_to_the_left() {
+        let (w, h) = (TextSize::Small.width("Ab1"), TextSize::Small.line());
+        let mut across = Canvas::new(w, h, Colour::WHITE).expect("drawn");
+        across.text(0.0, 0.0, "Ab1", TextSize::Small, Colour::BLACK);
+        let mut up = Canvas::new(h, w, Colour::WHITE).expect("drawn");
+        up.text_upwards(0.0, w as f32, "Ab1", TextSize::Small, Colour::BLACK);
+        let (across, up) = (across.to_frame(), up.to_frame());
+        assert!(across.iter().any(|v| *v < 100), "something was written");
+        for y in 0..h {
+            for x in 0..w {
+                assert_eq!(across[[y, x, 0]], up[[w - 1 - x, y, 0]], "{x}, {y}");
+            }
+        }
     }
 
     #[test]

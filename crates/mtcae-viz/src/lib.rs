@@ -1,14 +1,20 @@
-//! Every picture of MTCAE-DFER: overlays on frames, contact sheets, timelines.
+//! Every picture of MTCAE-DFER: overlays on frames, contact sheets, timelines,
+//! confusion matrices, training curves.
 //!
 //! Pictures are RGB arrays of shape (H, W, 3), as video frames are; nothing here
 //! knows a model.
 
+mod axis;
 mod canvas;
+mod confusion;
+mod curves;
 mod overlay;
 mod sheet;
 mod timeline;
 
 pub use canvas::{Canvas, Colour, TextSize};
+pub use confusion::confusion_matrix;
+pub use curves::{Curve, Panel, curves};
 pub use overlay::{Face, draw_face};
 pub use sheet::{contact_sheet, probability_panel};
 pub use timeline::{Series, timeline};
@@ -27,6 +33,22 @@ pub enum Error {
         width: usize,
         /// Pixels down.
         height: usize,
+    },
+    /// There is nothing to draw.
+    #[error("{what}: there is none to draw")]
+    Empty {
+        /// What there is none of.
+        what: &'static str,
+    },
+    /// Two lists that belong together differ in length.
+    #[error("{what}: {found} given, {expected} expected")]
+    Length {
+        /// The list at fault.
+        what: String,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
     },
     /// The file cannot be written.
     #[error("{}: {source}", path.display())]

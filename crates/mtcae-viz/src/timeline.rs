@@ -1,5 +1,6 @@
 //! Probabilities over time.
 
+use crate::axis::step;
 use crate::{Canvas, Colour, Error, TextSize};
 
 /// One class over time.
@@ -48,7 +49,7 @@ pub fn timeline(series: &[Series], width: usize, height: usize) -> Result<Canvas
             Colour::GREY,
         );
     }
-    let step = tick(to - from);
+    let step = step(to - from, 10);
     let mut t = (from / step).ceil() * step;
     while t <= to {
         canvas.polyline(&[[x(t), TOP], [x(t), TOP + h]], 1.0, grid);
@@ -75,32 +76,9 @@ pub fn timeline(series: &[Series], width: usize, height: usize) -> Result<Canvas
     Ok(canvas)
 }
 
-/// Seconds between ticks: 1, 2 or 5 times a power of ten, for at most ten ticks.
-fn tick(span: f64) -> f64 {
-    let power = 10f64.powf((span / 10.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|s| span / s <= 10.0)
-        .unwrap_or(span)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_at_most_ten() {
-        for (span, step) in [
-            (10.0, 1.0),
-            (11.0, 2.0),
-            (0.5, 0.05),
-            (600.0, 100.0),
-            (37.0, 5.0),
-        ] {
-            assert!((tick(span) - step).abs() < 1e-9, "{span}: {}", tick(span));
-        }
-    }
 
     #[test]
     fn a_series_is_drawn_in_its_colour() {
