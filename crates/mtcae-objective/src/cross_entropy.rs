@@ -1,6 +1,6 @@
 //! The cross-entropy of the expression.
 
-use mtcae_nn::candle_core::{D, Tensor};
+use mtcae_nn::candle_core::{D, DType, Tensor};
 
 use crate::masked_mse::widened;
 use crate::{Class, Error};
@@ -103,7 +103,6 @@ pub fn cross_entropy(
 /// (B) → (B, C) of 0 and 1. Classes are checked here because a comparison would
 /// make an all-zero row, and so a loss of 0, of one that does not exist.
 fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor, Error> {
-    use mtcae_nn::candle_core::DType;
     let index = index.detach().to_dtype(DType::U32)?;
     let fault = index
         .to_vec1::<u32>()?
