@@ -49,8 +49,7 @@ pub fn settings(matches: &ArgMatches) -> Result<TrainConfig, String> {
     let mut given = Table::new();
     let mut origin = String::from("flags");
     if let Some(path) = matches.get_one::<PathBuf>("config") {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         given = text.parse().map_err(|e: toml::de::Error| {
             format!("{}: {}", path.display(), e.to_string().replace('\n', " "))
         })?;
@@ -118,7 +117,9 @@ mod tests {
 
     fn read(line: &[&str]) -> Result<TrainConfig, String> {
         let command = with_settings(Command::new("test"));
-        let matches = command.try_get_matches_from(line).map_err(|e| e.to_string())?;
+        let matches = command
+            .try_get_matches_from(line)
+            .map_err(|e| e.to_string())?;
         settings(&matches)
     }
 
@@ -141,8 +142,19 @@ mod tests {
         std::fs::write(&file, "epocs = 7\n").expect("written");
         let error = read(&["test", "--config", file.to_str().expect("text")]);
         let error = error.expect_err("unknown");
-        assert!(error.contains("epocs") && error.contains("a.toml"), "{error}");
-        assert!(read(&["test", "--lr", "fast"]).expect_err("bad").contains("--lr"));
-        assert!(read(&["test", "--smoothing", "2"]).expect_err("bad").contains("smoothing"));
+        assert!(
+            error.contains("epocs") && error.contains("a.toml"),
+            "{error}"
+        );
+        assert!(
+            read(&["test", "--lr", "fast"])
+                .expect_err("bad")
+                .contains("--lr")
+        );
+        assert!(
+            read(&["test", "--smoothing", "2"])
+                .expect_err("bad")
+                .contains("smoothing")
+        );
     }
 }

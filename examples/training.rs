@@ -95,7 +95,8 @@ impl Screen {
                     }
                 }
                 if let Some(g) = &line.gradients {
-                    let number = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.1e}"));
+                    let number =
+                        |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.1e}"));
                     text += &format!(
                         "; |∂L/∂F| box {} landmarks {} expression {:.1e}",
                         number(g.boxes),
@@ -156,7 +157,10 @@ pub fn announce(data: &Dataset, config: &TrainConfig) {
         data.classes.join(", "),
         data.folds
     );
-    eprintln!("{}", to_toml(config).replace('\n', "; ").trim_end_matches("; "));
+    eprintln!(
+        "{}",
+        to_toml(config).replace('\n', "; ").trim_end_matches("; ")
+    );
     eprintln!(
         "not published with this recipe, chosen here: {}",
         config.unpublished().join(", ")
@@ -189,7 +193,8 @@ pub fn in_words(s: &Summary) -> String {
         text += &format!(", landmark NME {:.2} %", 100.0 * nme);
     }
     for class in &s.classes {
-        let percent = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{:.1} %", 100.0 * v));
+        let percent =
+            |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{:.1} %", 100.0 * v));
         text += &format!(
             "\n  {:<12} {:>5} clips  recall {:>7}  precision {:>7}",
             class.name,

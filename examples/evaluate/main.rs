@@ -101,7 +101,11 @@ fn run(args: &Args) -> Result<(), Fault> {
         resamples: args.bootstrap,
         ..Bootstrap::default()
     };
-    let summary = summarise(&results, &classes, (args.bootstrap > 0).then_some(&bootstrap))?;
+    let summary = summarise(
+        &results,
+        &classes,
+        (args.bootstrap > 0).then_some(&bootstrap),
+    )?;
     println!("{}", in_words(&summary));
     let levels: std::collections::BTreeSet<&str> =
         results.iter().filter_map(|r| r.level.as_deref()).collect();

@@ -111,7 +111,11 @@ fn main() -> ExitCode {
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     limit_threads(args.threads)?;
     if args.cache.is_some() && config.tune != Tune::Decoder {
-        return Err(format!("--cache: tune = {} does not freeze the encoder", config.tune).into());
+        return Err(format!(
+            "--cache: tune = {} does not freeze the encoder",
+            config.tune
+        )
+        .into());
     }
     let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
     if begun && !args.resume {
@@ -126,7 +130,12 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         (None, true) => Some(given.config().classes.clone()),
         (classes, _) => classes.clone(),
     };
-    let data = dataset(&args.labels, args.root.as_deref(), classes.as_deref(), &config)?;
+    let data = dataset(
+        &args.labels,
+        args.root.as_deref(),
+        classes.as_deref(),
+        &config,
+    )?;
     let start = match args.keep_decoder {
         true => given,
         false => {
@@ -211,14 +220,22 @@ fn one_run(
     };
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
-    let labels = args.labels.file_name().unwrap_or_default().to_string_lossy();
+    let labels = args
+        .labels
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let words = match args.fold {
         Some(fold) => format!("{labels}, all folds but {fold}"),
         None => labels.into_owned(),
     };
     let folder = args.out.join("model");
     fitted.started.save(&folder, &words)?;
-    println!("{}: weights of epoch {}", folder.display(), fitted.epoch + 1);
+    println!(
+        "{}: weights of epoch {}",
+        folder.display(),
+        fitted.epoch + 1
+    );
     if args.fold.is_some() {
         let (results, _) = predict(
             &fitted.started.model,
@@ -240,7 +257,9 @@ fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
     let path = folder.join("settings.toml");
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        write_atomically(&path, |temporary| std::fs::write(temporary, to_toml(config)))
+        write_atomically(&path, |temporary| {
+            std::fs::write(temporary, to_toml(config))
+        })
     };
     write().map_err(|e| format!("{}: {e}", path.display()).into())
 }
