@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -31,6 +31,12 @@ struct Args {
     /// hub:MCG-NJU/videomae-large. Its config and preprocessing are taken over.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
     encoder: Option<String>,
+
+    /// Sizes of a random model: a file as a checkpoint's config.json, from which
+    /// all but `trained_on` is taken.
+    #[arg(long, value_name = "FILE.json",
+          conflicts_with_all = ["encoder", "size", "structure", "classes"])]
+    config: Option<PathBuf>,
 
     /// Size of a random encoder.
     #[arg(long, default_value = "large", conflicts_with = "encoder")]
@@ -81,6 +87,13 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Fault> {
     let device = Device::Cpu;
     let store = ParamStore::new(args.seed);
+    if let Some(path) = &args.config {
+        let config = Config {
+            trained_on: None,
+            ..folder::read_config(path)?
+        };
+        return write(&args.out, &config, &store, &device);
+    }
     let mut preprocessing = Preprocessing::default();
     let encoder = match &args.encoder {
         None => random_encoder(args.size),
@@ -127,17 +140,22 @@ fn run(args: &Args) -> Result<(), Fault> {
             ..config.decoder
         };
     }
-    Mtcae::new(&config, store.builder(&device))?;
+    write(&args.out, &config, &store, &device)
+}
+
+/// Draws what the store does not hold yet and writes the folder.
+fn write(out: &Path, config: &Config, store: &ParamStore, device: &Device) -> Result<(), Fault> {
+    Mtcae::new(config, store.builder(device))?;
     let vars = store.vars();
     let tensors: Vec<(&str, &Tensor)> = vars
         .iter()
         .map(|(name, var)| (name.as_str(), var.as_tensor()))
         .collect();
-    folder::save(&args.out, &config, tensors)?;
+    folder::save(out, config, tensors)?;
     let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
     println!(
         "{}: {} parameters in {} tensors, untrained decoder",
-        args.out.display(),
+        out.display(),
         count,
         vars.len()
     );

@@ -20,7 +20,15 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// # Errors
 /// Names the file and the field at fault.
 pub fn load_config(folder: impl AsRef<Path>) -> Result<Config, Error> {
-    let path = folder.as_ref().join(CONFIG);
+    read_config(folder.as_ref().join(CONFIG))
+}
+
+/// Reads and checks a config.
+///
+/// # Errors
+/// Names the file and the field at fault.
+pub fn read_config(path: impl AsRef<Path>) -> Result<Config, Error> {
+    let path = path.as_ref().to_owned();
     let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
         path: path.clone(),
         source,
