@@ -161,7 +161,38 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
     if who.hair == HairStyle::Buzz {
         return;
     }
+    if who.hair == HairStyle::Curly {
+        curls(layer, scene, &line);
+        return;
+    }
     strands(layer, scene, &line, path);
+}
+
+/// Curls along the hairline and over the dome.
+fn curls(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
+    let (who, pose) = (scene.who, scene.pose);
+    let mut d = Draw::new(who.seed(), "front curls");
+    let n = line.len() - 1;
+    for i in 0..60 {
+        let along = d.unit() * n as f32;
+        let k = (along as usize).min(n - 1);
+        let f = along - k as f32;
+        let edge = [0, 1].map(|c| lerp(line[k][c], line[k + 1][c], f));
+        // From the crown down: the ones at the hairline lie on top.
+        let high = 1.0 - i as f32 / 59.0;
+        let at = [
+            edge[0] * (1.0 - 0.25 * high),
+            lerp(edge[1] - 0.03, -1.28, high * 0.95),
+        ];
+        let r = d.within(0.055, 0.095) * pose.scale;
+        let tone = scaled(who.hair_colour, d.within(0.75, 1.30));
+        layer.fill(
+            ellipse(pose.raised(at, 0.03), [r, r], 0.0),
+            tone,
+            0.8,
+            On::All,
+        );
+    }
 }
 
 /// Lighter and darker streaks from the crown to the hairline.
