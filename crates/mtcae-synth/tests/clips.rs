@@ -7,13 +7,19 @@ use mtcae_synth::{
 };
 use rayon::prelude::*;
 
+fn strongest(expression: Expression) -> Intensity {
+    match expression {
+        Expression::Neutral => Intensity::Low,
+        _ => Intensity::High,
+    }
+}
+
 fn small(identity: u64, expression: Expression, seed: u64) -> Take {
-    let intensity = expression.intensities().last().copied();
     Take {
         width: 128,
         height: 128,
         frames: 5,
-        ..Take::new(identity, expression, intensity.unwrap(), seed)
+        ..Take::new(identity, expression, strongest(expression), seed)
     }
 }
 
@@ -40,8 +46,6 @@ fn a_take_is_the_same_to_the_bit_whatever_runs_beside_it() {
     }
 }
 
-/// The first frames do not depend on how the picture is read: a checksum over
-/// platforms is not promised, but two takes must not be the same.
 #[test]
 fn other_seeds_give_other_clips() {
     let mut seen = BTreeSet::new();

@@ -55,8 +55,8 @@ pub(crate) fn body(layer: &mut Layer, scene: &Scene<'_>, roll: f32, light: [f32;
     // The chin's shadow falls on the neck, softly.
     let dark = scaled(mix(skin, [0.1, 0.05, 0.05], 0.35), 0.75);
     layer.cut(polygon(&place(&points)));
-    for i in 0..5 {
-        let reach = 0.03 * i as f32;
+    for i in 0..3 {
+        let reach = 0.05 * i as f32;
         let shadow = place(&[
             [-neck * 1.3, 0.2],
             [neck * 1.3, 0.2],
@@ -66,19 +66,19 @@ pub(crate) fn body(layer: &mut Layer, scene: &Scene<'_>, roll: f32, light: [f32;
             [-neck * 0.7, 1.12 + reach],
             [-neck * 1.3, 0.82 + reach],
         ]);
-        layer.fill_within(curve(&shadow, true), dark, 0.24);
+        layer.fill_within(curve(&shadow, true), dark, 0.34);
     }
     // The neck is round: its sides turn away.
     for way in [-1.0, 1.0] {
-        for i in 0..4 {
-            let inner = neck * (0.92 - 0.10 * i as f32);
+        for i in 0..2 {
+            let inner = neck * (0.88 - 0.18 * i as f32);
             let side = place(&[
                 [way * inner, 0.3],
                 [way * neck * 1.4, 0.3],
                 [way * neck * 1.6, 1.6],
                 [way * inner * 1.15, 1.6],
             ]);
-            layer.fill_within(polygon(&side), dark, 0.13);
+            layer.fill_within(polygon(&side), dark, 0.20);
         }
     }
     let edge = place(&[

@@ -157,7 +157,7 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
         pose.raised(p, lift)
     }));
     let path = curve(&area, true);
-    layer.fill(path.clone(), who.hair_colour, opacity, On::All);
+    layer.fill(path, who.hair_colour, opacity, On::All);
     if who.hair == HairStyle::Buzz {
         return;
     }
@@ -165,7 +165,7 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
         curls(layer, scene, &line);
         return;
     }
-    strands(layer, scene, &line, path);
+    strands(layer, scene, &line);
 }
 
 /// Curls along the hairline and over the dome.
@@ -196,17 +196,16 @@ fn curls(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
 }
 
 /// Lighter and darker streaks from the crown to the hairline.
-fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point], area: Option<tiny_skia::Path>) {
+fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
     let (who, pose) = (scene.who, scene.pose);
     let mut d = Draw::new(who.seed(), "strands");
-    layer.cut(area);
     let n = line.len() - 1;
     let crown = match who.hair {
         HairStyle::SideParted => [-0.32 * who.width, -1.22],
         _ => [0.0, -1.26],
     };
     let parting = matches!(who.hair, HairStyle::Long | HairStyle::SideParted);
-    for _ in 0..26 {
+    for _ in 0..20 {
         let t = d.unit() * n as f32;
         let i = (t as usize).min(n - 1);
         let f = t - i as f32;
@@ -228,14 +227,8 @@ fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point], area: Option<ti
         let width = d.within(0.012, 0.04);
         let alpha = d.within(0.10, 0.30);
         let points = [start, middle, end].map(|p| pose.raised(p, 0.03));
-        let Some(path) = curve(&points, false) else {
-            continue;
-        };
-        let stroke = tiny_skia::Stroke {
-            width: width * pose.scale,
-            ..tiny_skia::Stroke::default()
-        };
-        let outline = path.stroke(&stroke, 1.0);
-        layer.fill_within(outline, scaled(who.hair_colour, tone), alpha);
+        let tone = scaled(who.hair_colour, tone);
+        let path = curve(&points, false);
+        layer.line(path, width * pose.scale, tone, alpha, On::Painted);
     }
 }
