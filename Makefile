@@ -19,7 +19,7 @@ test: setup     ## all tests that need neither Python nor a GPU
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release -p mtcae-video -p mtcae-labels -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-labels -p mtcae-synth -p mtcae-dfer --no-default-features --all-targets -- -D warnings
 
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps

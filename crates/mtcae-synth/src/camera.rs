@@ -57,18 +57,20 @@ impl Camera {
         }
         let tone = &self.tone;
         // A row, its tones applied and blurred along it.
-        let load = |y: usize, out: &mut Vec<f32>, raw: &mut Vec<f32>| {
+        let load = |y: usize, out: &mut [f32], raw: &mut [f32]| {
             let source = &rgba[4 * y * width..4 * (y + 1) * width];
-            raw.clear();
-            for p in source.chunks_exact(4) {
-                raw.extend([0, 1, 2].map(|c| tone[c][usize::from(p[c])]));
+            for (to, from) in raw.chunks_exact_mut(3).zip(source.chunks_exact(4)) {
+                for c in 0..3 {
+                    to[c] = tone[c][usize::from(from[c])];
+                }
             }
             out.copy_from_slice(raw);
-            for i in 3..n.saturating_sub(3) {
-                out[i] = middle * raw[i] + side * (raw[i - 3] + raw[i + 3]);
+            let inner = out[3..n - 3].iter_mut().zip(&raw[3..n - 3]);
+            for ((out, here), (left, right)) in inner.zip(raw.iter().zip(&raw[6..])) {
+                *out = middle * here + side * (left + right);
             }
         };
-        let mut raw = Vec::with_capacity(n);
+        let mut raw = vec![0f32; n];
         let [mut above, mut here, mut below] = std::mem::take(&mut self.rows);
         load(0, &mut here, &mut raw);
         above.copy_from_slice(&here);
@@ -79,8 +81,11 @@ impl Camera {
             }
             let grain = &self.noise[at..at + n];
             let out = &mut rgb[y * n..(y + 1) * n];
-            for (i, (out, grain)) in out.iter_mut().zip(grain).enumerate() {
-                let value = middle * here[i] + side * (above[i] + below[i]);
+            let around = above.iter().zip(&below);
+            for (((out, grain), here), (above, below)) in
+                out.iter_mut().zip(grain).zip(&here).zip(around)
+            {
+                let value = middle * here + side * (above + below);
                 // 0..255 after the cast, which saturates.
                 *out = (value + 0.25 * f32::from(*grain) + 0.5) as u8;
             }

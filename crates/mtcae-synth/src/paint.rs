@@ -168,9 +168,8 @@ impl Layer {
     pub fn fold(&mut self, points: &[Point], width: f32, colour: Colour, alpha: f32) {
         if alpha > 0.01 {
             let path = curve(points, false);
-            self.line(path.clone(), width * 3.0, colour, alpha * 0.22, On::Painted);
-            self.line(path.clone(), width * 1.8, colour, alpha * 0.30, On::Painted);
-            self.line(path, width * 0.8, colour, alpha * 0.55, On::Painted);
+            self.line(path.clone(), width * 2.3, colour, alpha * 0.36, On::Painted);
+            self.line(path, width * 0.9, colour, alpha * 0.58, On::Painted);
         }
     }
 

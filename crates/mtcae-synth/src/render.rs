@@ -40,8 +40,8 @@ pub fn render(take: &Take) -> Result<Rendered> {
     Ok(Rendered { frames, truth })
 }
 
-/// Renders the middle frame of a take, where the expression is at its apex:
-/// (H, W, 3), RGB.
+/// Renders one frame of a take, (H, W, 3), RGB: of those at the expression's apex
+/// the one nearest to the middle in which the eyes do not blink.
 ///
 /// # Errors
 /// As [`render`].
@@ -49,7 +49,13 @@ pub fn render_apex(take: &Take) -> Result<(Array3<u8>, FrameTruth)> {
     let mut studio = Studio::new(take)?;
     let (h, w) = (take.height as usize, take.width as usize);
     let mut rgb = vec![0; h * w * 3];
-    let truth = studio.frame(take.frames / 2, &mut rgb);
+    let middle = take.frames / 2;
+    let best = (0..take.frames).min_by_key(|&frame| {
+        let moment = studio.stage.moment(frame);
+        let hidden = moment.blink > 0.05 || moment.course < 0.98;
+        (hidden, frame.abs_diff(middle))
+    });
+    let truth = studio.frame(best.unwrap_or(middle), &mut rgb);
     let frame = Array3::from_shape_vec((h, w, 3), rgb).map_err(|_| too_large(take))?;
     Ok((frame, truth))
 }

@@ -7,9 +7,9 @@ use crate::paint::Layer;
 use crate::seed::Draw;
 use crate::shape::FaceShape;
 
-/// Pixels between two points where the light is reckoned, at a face of the usual
-/// size; between them it is interpolated.
-const STEP: usize = 2;
+/// Units of the face between two points where the light is reckoned; between them
+/// it is interpolated.
+const STEP: f32 = 0.035;
 
 /// The light of a take.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,7 +141,7 @@ pub(crate) fn shade(
         layer.pixels.width() as usize,
         layer.pixels.height() as usize,
     );
-    let step = STEP.max((pose.scale / 45.0) as usize);
+    let step = ((pose.scale * STEP).round() as usize).max(2);
     let (columns, rows) = (w / step + 2, h / step + 2);
     let span = |centre: f32, below: f32, above: f32, limit: usize| {
         let from = (centre - below * pose.scale) / step as f32;
@@ -153,8 +153,8 @@ pub(crate) fn shade(
         )
     };
     // What lies further away is lit like the rim.
-    let (x0, x1) = span(pose.centre[0], 1.3, 1.3, columns);
-    let (y0, y1) = span(pose.centre[1], 1.75, 1.75, rows);
+    let (x0, x1) = span(pose.centre[0], 1.15, 1.15, columns);
+    let (y0, y1) = span(pose.centre[1], 1.55, 1.40, rows);
     if x1 < x0 + 2 || y1 < y0 + 2 {
         return;
     }
@@ -194,23 +194,26 @@ pub(crate) fn shade(
     }
     let data = layer.pixels.data_mut();
     let last = ((across - 2) as f32, (y1 - y0 - 2) as f32);
+    let mut line = vec![[0f32; 4]; across];
     for y in 0..h {
         let gy = (y as f32 / step as f32 - y0 as f32).clamp(0.0, last.1);
         let (r, fy) = (gy as usize, gy.fract());
         let (above, below) = (&grid[r * across..], &grid[(r + 1) * across..]);
-        for x in 0..w {
-            let pixel = &mut data[4 * (y * w + x)..4 * (y * w + x) + 4];
+        for (out, (top, bottom)) in line.iter_mut().zip(above.iter().zip(below)) {
+            for i in 0..4 {
+                out[i] = top[i] + (bottom[i] - top[i]) * fy;
+            }
+        }
+        let row = &mut data[4 * y * w..4 * (y + 1) * w];
+        for (x, pixel) in row.chunks_exact_mut(4).enumerate() {
             if pixel[3] == 0 {
                 continue;
             }
             let gx = (x as f32 / step as f32 - x0 as f32).clamp(0.0, last.0);
             let (c, fx) = (gx as usize, gx.fract());
             let opacity = f32::from(pixel[3]);
-            let value = |i: usize| {
-                let top = above[c][i] + (above[c + 1][i] - above[c][i]) * fx;
-                let bottom = below[c][i] + (below[c + 1][i] - below[c][i]) * fx;
-                top + (bottom - top) * fy
-            };
+            let (left, right) = (&line[c], &line[c + 1]);
+            let value = |i: usize| left[i] + (right[i] - left[i]) * fx;
             let glint = value(3) * opacity;
             for (i, channel) in pixel[..3].iter_mut().enumerate() {
                 let lit = f32::from(*channel) * value(i) + glint;

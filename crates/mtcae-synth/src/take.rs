@@ -234,3 +234,63 @@ fn strengths(take: &Take, who: &Identity) -> ([ActionUnits; 2], [ActionUnits; 2]
     }
     (apex, rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::shade::Light;
+
+    /// What the plan draws for a clip, apart from the expression.
+    fn drawn(take: &Take) -> Vec<f64> {
+        let stage = Stage::new(take).unwrap();
+        let moment = stage.moment(take.frames / 2);
+        let light = Light::new(take.seed).frontal();
+        let numbers = [
+            f32::from(take.crf()),
+            stage.centre[0],
+            stage.centre[1],
+            stage.scale,
+            moment.yaw,
+            moment.pitch,
+            moment.roll,
+            moment.blink,
+            moment.gaze[0],
+            light[0],
+            light[2],
+            stage.rest[0].get(Au::BrowLowerer),
+        ];
+        numbers.map(f64::from).to_vec()
+    }
+
+    #[test]
+    fn no_draw_of_a_plan_tells_the_expression() {
+        let dataset = Dataset {
+            identities: 1..61,
+            takes: 3,
+            ..Dataset::default()
+        };
+        let plan = dataset.plan().unwrap();
+        let rows: Vec<(usize, Vec<f64>)> = plan
+            .iter()
+            .map(|p| (p.take.expression as usize, drawn(&p.take)))
+            .collect();
+        for column in 0..rows[0].1.len() {
+            let moments = |class: Option<usize>| {
+                let of = rows.iter().filter(|r| class.is_none_or(|c| r.0 == c));
+                let values: Vec<f64> = of.map(|r| r.1[column]).collect();
+                let n = values.len() as f64;
+                let mean = values.iter().sum::<f64>() / n;
+                let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+                (n, mean, variance)
+            };
+            let (_, mean, variance) = moments(None);
+            for class in 0..8 {
+                let (n, of_class, _) = moments(Some(class));
+                // Of 96 such differences, one in 4000 draws exceeds four.
+                let errors = (of_class - mean).abs() / (variance / n).sqrt();
+                assert!(errors < 4.0, "column {column}, class {class}: {errors}");
+            }
+        }
+    }
+}

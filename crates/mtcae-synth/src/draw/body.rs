@@ -14,7 +14,7 @@ pub(crate) fn body(layer: &mut Layer, scene: &Scene<'_>, roll: f32, light: [f32;
     let place = |points: &[Point]| -> Vec<Point> {
         points.iter().map(|p| still.at([p[0], p[1], 0.0])).collect()
     };
-    let neck = if who.seed() & 1 == 1 { 0.80 } else { 0.68 } * who.jaw;
+    let neck = if who.seed() & 1 == 1 { 0.78 } else { 0.66 } * who.jaw;
     let cloth = lit(who.clothes, 0.95);
     let half = [
         [0.0, 1.36],
@@ -52,16 +52,35 @@ pub(crate) fn body(layer: &mut Layer, scene: &Scene<'_>, roll: f32, light: [f32;
         [-neck, 1.15],
     ];
     layer.fill(polygon(&place(&points)), skin, 1.0, On::All);
-    // The chin's shadow falls on the neck.
-    let shadow = place(&[
-        [-neck, 0.8],
-        [neck, 0.8],
-        [neck, 1.16],
-        [0.0, 1.30],
-        [-neck, 1.16],
-    ]);
+    // The chin's shadow falls on the neck, softly.
     let dark = scaled(mix(skin, [0.1, 0.05, 0.05], 0.35), 0.75);
-    layer.fill(polygon(&shadow), dark, 0.75, On::All);
+    layer.cut(polygon(&place(&points)));
+    for i in 0..3 {
+        let reach = 0.05 * i as f32;
+        let shadow = place(&[
+            [-neck * 1.3, 0.2],
+            [neck * 1.3, 0.2],
+            [neck * 1.3, 0.82 + reach],
+            [neck * 0.7, 1.12 + reach],
+            [0.0, 1.20 + reach],
+            [-neck * 0.7, 1.12 + reach],
+            [-neck * 1.3, 0.82 + reach],
+        ]);
+        layer.fill_within(curve(&shadow, true), dark, 0.34);
+    }
+    // The neck is round: its sides turn away.
+    for way in [-1.0, 1.0] {
+        for i in 0..2 {
+            let inner = neck * (0.88 - 0.18 * i as f32);
+            let side = place(&[
+                [way * inner, 0.3],
+                [way * neck * 1.4, 0.3],
+                [way * neck * 1.6, 1.6],
+                [way * inner * 1.15, 1.6],
+            ]);
+            layer.fill_within(polygon(&side), dark, 0.20);
+        }
+    }
     let edge = place(&[
         [-neck * 1.25, base - 0.03],
         throat,

@@ -114,12 +114,12 @@ pub(crate) fn brow(layer: &mut Layer, scene: &Scene<'_>, side: usize) {
             .map(move |(p, t)| pose.raised([p[0], p[1] + way * half * t], 0.02))
     };
     let area: Vec<Point> = edge(-1.0).chain(edge(1.0).rev()).collect();
+    // Brows are seldom as fair as the hair, and seen on any skin.
     let hair = match who.hair_colour {
-        // Brows are seldom as fair as the hair.
-        [r, _, _] if r > 0.45 => scaled(who.hair_colour, 0.62),
+        [r, _, _] if r > 0.45 => mix(scaled(who.hair_colour, 0.62), scaled(who.skin, 0.40), 0.55),
         other => scaled(other, 0.85),
     };
-    let colour = mix(hair, who.skin, 0.12);
+    let colour = mix(hair, who.skin, 0.10);
     let middle: Vec<Point> = line.iter().map(|&p| pose.raised(p, 0.02)).collect();
     layer.line(
         curve(&middle, false),

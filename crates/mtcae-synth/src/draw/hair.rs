@@ -157,25 +157,55 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
         pose.raised(p, lift)
     }));
     let path = curve(&area, true);
-    layer.fill(path.clone(), who.hair_colour, opacity, On::All);
+    layer.fill(path, who.hair_colour, opacity, On::All);
     if who.hair == HairStyle::Buzz {
         return;
     }
-    strands(layer, scene, &line, path);
+    if who.hair == HairStyle::Curly {
+        curls(layer, scene, &line);
+        return;
+    }
+    strands(layer, scene, &line);
+}
+
+/// Curls along the hairline and over the dome.
+fn curls(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
+    let (who, pose) = (scene.who, scene.pose);
+    let mut d = Draw::new(who.seed(), "front curls");
+    let n = line.len() - 1;
+    for i in 0..60 {
+        let along = d.unit() * n as f32;
+        let k = (along as usize).min(n - 1);
+        let f = along - k as f32;
+        let edge = [0, 1].map(|c| lerp(line[k][c], line[k + 1][c], f));
+        // From the crown down: the ones at the hairline lie on top.
+        let high = 1.0 - i as f32 / 59.0;
+        let at = [
+            edge[0] * (1.0 - 0.25 * high),
+            lerp(edge[1] - 0.03, -1.28, high * 0.95),
+        ];
+        let r = d.within(0.055, 0.095) * pose.scale;
+        let tone = scaled(who.hair_colour, d.within(0.75, 1.30));
+        layer.fill(
+            ellipse(pose.raised(at, 0.03), [r, r], 0.0),
+            tone,
+            0.8,
+            On::All,
+        );
+    }
 }
 
 /// Lighter and darker streaks from the crown to the hairline.
-fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point], area: Option<tiny_skia::Path>) {
+fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
     let (who, pose) = (scene.who, scene.pose);
     let mut d = Draw::new(who.seed(), "strands");
-    layer.cut(area);
     let n = line.len() - 1;
     let crown = match who.hair {
         HairStyle::SideParted => [-0.32 * who.width, -1.22],
         _ => [0.0, -1.26],
     };
     let parting = matches!(who.hair, HairStyle::Long | HairStyle::SideParted);
-    for _ in 0..26 {
+    for _ in 0..20 {
         let t = d.unit() * n as f32;
         let i = (t as usize).min(n - 1);
         let f = t - i as f32;
@@ -197,14 +227,8 @@ fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point], area: Option<ti
         let width = d.within(0.012, 0.04);
         let alpha = d.within(0.10, 0.30);
         let points = [start, middle, end].map(|p| pose.raised(p, 0.03));
-        let Some(path) = curve(&points, false) else {
-            continue;
-        };
-        let stroke = tiny_skia::Stroke {
-            width: width * pose.scale,
-            ..tiny_skia::Stroke::default()
-        };
-        let outline = path.stroke(&stroke, 1.0);
-        layer.fill_within(outline, scaled(who.hair_colour, tone), alpha);
+        let tone = scaled(who.hair_colour, tone);
+        let path = curve(&points, false);
+        layer.line(path, width * pose.scale, tone, alpha, On::Painted);
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn nose(layer: &mut Layer, scene: &Scene<'_>) {
             let y = who.eye_y + 0.035 + 0.055 * i as f32;
             let line = [[0.015, y - 0.012], [0.065, y + 0.004], [0.115, y + 0.035]]
                 .map(|[x, y]| pose.raised([way * x, y], 0.06));
-            layer.fold(&line, 0.016 * s, shadow, 0.85 * wrinkled);
+            layer.fold(&line, 0.013 * s, shadow, 0.70 * wrinkled);
         }
     }
     layer.soft(
@@ -198,7 +198,8 @@ pub(crate) fn folds(layer: &mut Layer, scene: &Scene<'_>) {
     }
 }
 
-fn beard_colour(scene: &Scene<'_>) -> [f32; 3] {
+/// The colour of hair on the face.
+pub(crate) fn beard_colour(scene: &Scene<'_>) -> [f32; 3] {
     mix(scene.who.hair_colour, scene.who.skin, 0.10)
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct Scene<'a> {
 /// Everything of the head that light falls on, from back to front.
 pub(crate) fn head(layer: &mut Layer, scene: &Scene<'_>) {
     head::skin(layer, scene);
-    head::beard(layer, scene);
     head::folds(layer, scene);
+    head::beard(layer, scene);
     head::nose(layer, scene);
     mouth::mouth(layer, scene);
     head::moustache(layer, scene);

@@ -1,9 +1,9 @@
 //! Lips, teeth and tongue.
 
-use super::Scene;
+use super::{Scene, head};
 use crate::action_units::ActionUnit as Au;
 use crate::geometry::Point;
-use crate::identity::{mix, scaled};
+use crate::identity::{Beard, mix, scaled};
 use crate::paint::{Layer, On, curve, ellipse, polygon};
 
 const STEPS: [f32; 13] = [
@@ -96,15 +96,13 @@ pub(crate) fn mouth(layer: &mut Layer, scene: &Scene<'_>) {
         let width = (0.014 + 0.010 * pressed) * s;
         layer.line(curve(&inner_top, false), width, dark, 0.95, On::Painted);
     }
+    let pit = match who.beard {
+        Beard::None | Beard::Stubble => scaled(who.skin, 0.42),
+        _ => scaled(head::beard_colour(scene), 0.55),
+    };
     for side in [0, 1] {
         let x = shape.corners[side];
-        layer.soft(
-            pose.raised(x, 0.02),
-            [0.045 * s, 0.035 * s],
-            0.0,
-            scaled(who.skin, 0.42),
-            0.75,
-        );
+        layer.soft(pose.raised(x, 0.02), [0.045 * s, 0.035 * s], 0.0, pit, 0.75);
     }
     // Shadow below the lower lip.
     let under: Vec<Point> = [-0.55, -0.2, 0.2, 0.55]
