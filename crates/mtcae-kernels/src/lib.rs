@@ -13,8 +13,9 @@
 //! | [`gelu`] | GELU in its erf form, and its backward |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
+//! | [`rows`] | residual sums, column sums |
 //! | [`area`] | area resampling of 8-bit pictures |
-//! | [`matrix`] | strided matrix views and their product |
+//! | [`matrix`], [`product`] | strided matrix views and their products |
 //!
 //! All matrices are row-major `f32`. Work is split over rayon's current pool,
 //! and how it is split never depends on the number of threads, so that results
@@ -32,6 +33,9 @@ pub mod layer_norm;
 pub mod math;
 pub mod matrix;
 pub mod pool;
+pub mod product;
+pub mod rows;
+mod scratch;
 
 #[cfg(test)]
 mod testing;
