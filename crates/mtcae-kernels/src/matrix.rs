@@ -1,8 +1,5 @@
 //! Strided views of matrices.
 
-use crate::isa::Isa;
-use crate::product::{Start, product_here};
-
 /// A read-only view of a `rows × cols` matrix in a slice.
 #[derive(Clone, Copy)]
 pub struct MatRef<'a> {
@@ -96,49 +93,9 @@ fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     );
 }
 
-/// out = alpha·lhs·rhs, or out += alpha·lhs·rhs when `accumulate`, on the
-/// calling thread.
-///
-/// # Panics
-/// When the shapes do not chain as (m,k)·(k,n) → (m,n).
-pub fn matmul(lhs: MatRef<'_>, rhs: MatRef<'_>, alpha: f32, out: MatMut<'_>, accumulate: bool) {
-    let start = if accumulate {
-        Start::Result
-    } else {
-        Start::Zero
-    };
-    product_here(Isa::best(), lhs, rhs, alpha, start, out);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{compare, randn};
-
-    #[test]
-    fn strided_transposed_and_accumulating_products() {
-        let (m, k, n) = (5, 7, 3);
-        let (a, b, c) = (randn(m * 9, 1), randn(n * 11, 2), randn(m * 4, 3));
-        let mut out = c.clone();
-        // lhs rows lie 9 apart, rhs is read transposed from rows 11 apart.
-        matmul(
-            MatRef::new(&a, m, k, 9),
-            MatRef::new(&b, n, k, 11).t(),
-            0.5,
-            MatMut::new(&mut out, m, n, 4),
-            true,
-        );
-        let want: Vec<f64> = (0..m * 4)
-            .map(|i| {
-                let (r, s) = (i / 4, i % 4);
-                let dot: f64 = (0..k)
-                    .map(|j| f64::from(a[r * 9 + j]) * f64::from(b[s.min(n - 1) * 11 + j]))
-                    .sum();
-                f64::from(c[i]) + if s < n { 0.5 * dot } else { 0.0 }
-            })
-            .collect();
-        compare(&out, &want, 1e-6, "matmul");
-    }
 
     #[test]
     #[should_panic(expected = "needs 23 elements")]

@@ -16,6 +16,8 @@
 pub(crate) mod amx;
 mod fma;
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
 use crate::isa::{Isa, Level};
@@ -23,8 +25,9 @@ use crate::lanes::{Lanes, vectorise};
 use crate::matrix::{MatMut, MatRef};
 use crate::scratch;
 
-/// Terms of the inner dimension that are packed at a time.
-const DEPTH: usize = 2048;
+/// Terms of the inner dimension that are packed at a time: a task's packed rows
+/// are to fit the second-level cache.
+const DEPTH: usize = 1024;
 
 /// A micro-kernel: what it wants its operands packed as, and the product of two
 /// panels.
@@ -70,6 +73,17 @@ pub enum Start<'a> {
     Bias(&'a [f32]),
 }
 
+impl Start<'_> {
+    /// For `cols` columns from `col` on.
+    #[inline(always)]
+    fn from(self, col: usize, cols: usize) -> Self {
+        match self {
+            Start::Bias(bias) => Start::Bias(&bias[col..col + cols]),
+            other => other,
+        }
+    }
+}
+
 /// out (m, n) = start + alpha·lhs (m, k)·rhs (k, n), over rayon's current pool.
 ///
 /// # Panics
@@ -87,30 +101,6 @@ pub fn product_with(
     start: Start<'_>,
     out: MatMut<'_>,
 ) {
-    run(isa, lhs, rhs, alpha, start, out, true);
-}
-
-/// As [`product_with`], on the calling thread alone.
-pub(crate) fn product_here(
-    isa: Isa,
-    lhs: MatRef<'_>,
-    rhs: MatRef<'_>,
-    alpha: f32,
-    start: Start<'_>,
-    out: MatMut<'_>,
-) {
-    run(isa, lhs, rhs, alpha, start, out, false);
-}
-
-fn run(
-    isa: Isa,
-    lhs: MatRef<'_>,
-    rhs: MatRef<'_>,
-    alpha: f32,
-    start: Start<'_>,
-    out: MatMut<'_>,
-    threads: bool,
-) {
     let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
     assert_eq!(rhs.rows, k, "product: inner dimensions");
     assert!(
@@ -123,58 +113,150 @@ fn run(
     if m == 0 || n == 0 {
         return;
     }
+    let MatMut {
+        data, row_stride, ..
+    } = out;
+    // At least one slice, so that an empty inner dimension gives the start.
+    let slices = k.div_ceil(DEPTH).max(1);
+    let slice = k.div_ceil(slices).next_multiple_of(Sizes::of(isa).step);
+    for i in 0..slices {
+        let first = (i * slice).min(k);
+        let depth = slice.min(k - first);
+        let rhs = rhs.part(first, depth, 0, n);
+        scratch::with(packed_len(isa, depth, n), |packed| {
+            pack(isa, rhs, packed, true);
+            product_packed(
+                isa,
+                lhs.part(0, m, first, depth),
+                packed,
+                alpha,
+                if i == 0 { start } else { Start::Result },
+                MatMut::new(data, m, n, row_stride),
+                true,
+            );
+        });
+    }
+}
+
+/// Elements that a packed right operand (k, n) takes.
+pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
+    let sizes = Sizes::of(isa);
+    n.div_ceil(sizes.cols) * k.div_ceil(sizes.step) * sizes.right
+}
+
+/// Packs a right operand (k, n) into [`packed_len`] elements.
+pub(crate) fn pack(isa: Isa, rhs: MatRef<'_>, packed: &mut [f32], threads: bool) {
+    let sizes = Sizes::of(isa);
+    let (k, n, columns) = (rhs.rows, rhs.cols, rhs.t());
+    let panel = k.div_ceil(sizes.step) * sizes.right;
+    if panel == 0 {
+        return;
+    }
+    let work = |(j, out): (usize, &mut [f32])| {
+        let from = j * sizes.cols;
+        pack_right(isa, columns.part(from, sizes.cols.min(n - from), 0, k), out);
+    };
+    match threads {
+        true => packed.par_chunks_mut(panel).enumerate().for_each(work),
+        false => packed.chunks_mut(panel).enumerate().for_each(work),
+    }
+}
+
+/// As [`product_with`], with a right operand that [`pack`] has packed for the
+/// same instruction set; over rayon's current pool with `threads`.
+pub(crate) fn product_packed(
+    isa: Isa,
+    lhs: MatRef<'_>,
+    packed: &[f32],
+    alpha: f32,
+    start: Start<'_>,
+    out: MatMut<'_>,
+    threads: bool,
+) {
+    let (m, k, n) = (lhs.rows, lhs.cols, out.cols);
+    assert_eq!(
+        packed.len(),
+        packed_len(isa, k, n),
+        "product: packed operand"
+    );
+    if m == 0 || n == 0 {
+        return;
+    }
     let sizes = Sizes::of(isa);
     let stride = out.row_stride;
+    let job = Job {
+        right: packed,
+        steps: k.div_ceil(sizes.step),
+        alpha,
+        start,
+    };
     // The last row ends where its elements do.
     let data = &mut out.data[..(m - 1) * stride + n];
-    let slices = k.div_ceil(DEPTH).max(1);
-    let slice = k.div_ceil(slices).next_multiple_of(sizes.step);
-    for (i, first) in (0..k.max(1)).step_by(slice.max(1)).enumerate() {
-        let depth = slice.min(k - first.min(k));
-        let steps = depth.div_ceil(sizes.step);
-        let right = sizes.right * steps;
-        scratch::with(right * n.div_ceil(sizes.cols), |packed| {
-            let rhs = rhs.part(first, depth, 0, n).t();
-            let pack = |(j, out): (usize, &mut [f32])| {
-                let from = j * sizes.cols;
-                let columns = rhs.part(from, sizes.cols.min(n - from), 0, depth);
-                pack_right(isa, columns, out);
-            };
-            let job = Job {
-                right: &[],
-                steps,
-                n,
-                stride,
-                alpha,
-                start: if i == 0 { start } else { Start::Result },
-            };
-            let rows = sizes.block(m);
-            let work = |job: Job<'_>, (b, out): (usize, &mut [f32])| {
-                let from = b * rows;
-                let lhs = lhs.part(from, rows.min(m - from), first, depth);
-                block(isa, job, lhs, out);
-            };
-            if right > 0 {
-                match threads {
-                    true => packed.par_chunks_mut(right).enumerate().for_each(pack),
-                    false => packed.chunks_mut(right).enumerate().for_each(pack),
-                }
-            }
-            let job = Job {
-                right: packed,
-                ..job
-            };
-            match threads {
-                true => data
-                    .par_chunks_mut(rows * stride)
-                    .enumerate()
-                    .for_each(|x| work(job, x)),
-                false => data
-                    .chunks_mut(rows * stride)
-                    .enumerate()
-                    .for_each(|x| work(job, x)),
-            }
-        });
+    let whole = Rectangle::new(data, stride, m, n);
+    let (rows, cols) = sizes.task(m, n);
+    let across = n.div_ceil(cols);
+    let work = |i: usize| {
+        let (row, col) = (i / across * rows, i % across * cols);
+        let (rows, cols) = (rows.min(m - row), cols.min(n - col));
+        // SAFETY: the tasks' rectangles do not overlap, and `whole` is not used
+        // otherwise while it lends them out.
+        let out = unsafe { whole.part(row, rows, col, cols) };
+        block(isa, job, lhs.part(row, rows, 0, k), col, out);
+    };
+    let tasks = 0..m.div_ceil(rows) * across;
+    match threads {
+        true => tasks.into_par_iter().for_each(work),
+        false => tasks.for_each(work),
+    }
+}
+
+/// A rectangle of a result that one task alone writes.
+struct Rectangle<'a> {
+    data: *mut f32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    lent: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it stands for an exclusive borrow of its elements.
+unsafe impl Send for Rectangle<'_> {}
+// SAFETY: through a shared reference only `part` is reachable, which is unsafe.
+unsafe impl Sync for Rectangle<'_> {}
+
+impl<'a> Rectangle<'a> {
+    fn new(data: &'a mut [f32], stride: usize, rows: usize, cols: usize) -> Self {
+        assert!(rows > 0 && cols <= stride && data.len() >= (rows - 1) * stride + cols);
+        Self {
+            data: data.as_mut_ptr(),
+            stride,
+            rows,
+            cols,
+            lent: PhantomData,
+        }
+    }
+
+    /// The rectangle of `rows` rows from `row` on, of columns from `col` on.
+    ///
+    /// # Safety
+    /// No two parts in use at a time may overlap.
+    unsafe fn part(&self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
+        assert!(row + rows <= self.rows && col + cols <= self.cols);
+        Self {
+            // SAFETY: within the rectangle, as just asserted.
+            data: unsafe { self.data.add(row * self.stride + col) },
+            rows,
+            cols,
+            ..*self
+        }
+    }
+
+    /// `cols` elements of a row from `col` on.
+    #[inline(always)]
+    fn row(&mut self, row: usize, col: usize, cols: usize) -> &mut [f32] {
+        assert!(row < self.rows && col + cols <= self.cols);
+        // SAFETY: within the rectangle, which is borrowed mutably meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + col), cols) }
     }
 }
 
@@ -207,10 +289,15 @@ impl Sizes {
         }
     }
 
-    /// Rows that one task works on, of `m`: few enough that every core of a small
-    /// machine gets several, many enough that a right panel is used often.
-    fn block(&self, m: usize) -> usize {
-        (m.div_ceil(self.rows) / 16).clamp(1, 128usize.div_ceil(self.rows)) * self.rows
+    /// Rows and columns that one task works on, of a result (m, n): many rows, so
+    /// that a right panel is used often; all columns, so that rows are packed
+    /// once, unless that gives fewer than eight tasks.
+    fn task(&self, m: usize, n: usize) -> (usize, usize) {
+        let most: usize = if m >= 2048 { 192 } else { 128 };
+        let rows = most.div_ceil(self.rows).min(m.div_ceil(self.rows)) * self.rows;
+        let across = 8usize.div_ceil(m.div_ceil(rows));
+        let panels = n.div_ceil(self.cols).div_ceil(across).max(4);
+        (rows, panels * self.cols)
     }
 }
 
@@ -220,9 +307,6 @@ struct Job<'a> {
     /// The right operand's panels, one after the other.
     right: &'a [f32],
     steps: usize,
-    n: usize,
-    /// Elements from one row of the result to the next.
-    stride: usize,
     alpha: f32,
     start: Start<'a>,
 }
@@ -246,16 +330,22 @@ fn pack_right_lanes<L: Lanes>(simd: L, columns: MatRef<'_>, out: &mut [f32]) {
     }
 }
 
-/// Rows of the result: `lhs` holds their rows of the left operand.
-fn block(isa: Isa, job: Job<'_>, lhs: MatRef<'_>, out: &mut [f32]) {
+/// A rectangle of the result, from column `col` on: `lhs` holds its rows of the
+/// left operand.
+fn block(isa: Isa, job: Job<'_>, lhs: MatRef<'_>, col: usize, out: Rectangle<'_>) {
     let sizes = Sizes::of(isa);
     let left = lhs.rows.div_ceil(sizes.rows) * job.steps * left_words(isa);
+    let job = Job {
+        right: &job.right[col / sizes.cols * job.steps * sizes.right..],
+        start: job.start.from(col, out.cols),
+        ..job
+    };
     scratch::with(left, |packed| {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if isa.level() == Level::Amx {
             return amx::block(job, lhs, packed, out);
         }
-        vectorise!(isa, block_lanes(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: &mut [f32]));
+        vectorise!(isa, block_lanes(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>));
     });
 }
 
@@ -277,7 +367,7 @@ fn block_lanes<L: Lanes>(
     job: Job<'_>,
     lhs: MatRef<'_>,
     packed: &mut [f32],
-    out: &mut [f32],
+    out: Rectangle<'_>,
 ) {
     if L::ACCUMULATORS >= 24 {
         block_on(fma::Wide(simd), job, lhs, packed, out);
@@ -295,7 +385,7 @@ fn block_on<K: Kernel>(
     job: Job<'_>,
     lhs: MatRef<'_>,
     packed: &mut [f32],
-    out: &mut [f32],
+    mut out: Rectangle<'_>,
 ) {
     let (m, depth) = (lhs.rows, lhs.cols);
     let left = job.steps * K::LEFT;
@@ -313,19 +403,16 @@ fn block_on<K: Kernel>(
     for run in 0..runs {
         let end = job.steps * (run + 1) / runs;
         let start = if run == 0 { job.start } else { Start::Result };
-        for (j, column) in (0..job.n).step_by(K::COLS).enumerate() {
+        for (j, column) in (0..out.cols).step_by(K::COLS).enumerate() {
             let b = &job.right[j * right..(j + 1) * right][done * K::RIGHT..end * K::RIGHT];
-            let cols = K::COLS.min(job.n - column);
+            let cols = K::COLS.min(out.cols - column);
             for (i, row) in (0..m).step_by(K::ROWS).enumerate() {
                 let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT];
                 kernel.tile(a, b, end - done, &mut tile);
-                let out = &mut out[row * job.stride + column..];
-                let rows = K::ROWS.min(m - row);
-                let from = match start {
-                    Start::Bias(bias) => Start::Bias(&bias[column..column + cols]),
-                    other => other,
-                };
-                write::<K>(&tile, rows, cols, job.alpha, from, out, job.stride);
+                let start = start.from(column, cols);
+                for (r, sums) in tile.0.chunks_exact(K::COLS).enumerate().take(m - row) {
+                    write(sums, job.alpha, start, out.row(row + r, column, cols));
+                }
             }
         }
         done = end;
@@ -333,34 +420,23 @@ fn block_on<K: Kernel>(
     kernel.end();
 }
 
-/// Adds a tile's sums to what the result starts from.
+/// Adds a row of a tile's sums to what the result starts from.
 #[inline(always)]
-fn write<K: Kernel>(
-    tile: &Tile,
-    rows: usize,
-    cols: usize,
-    alpha: f32,
-    start: Start<'_>,
-    out: &mut [f32],
-    stride: usize,
-) {
-    for (r, sums) in tile.0.chunks_exact(K::COLS).take(rows).enumerate() {
-        let out = &mut out[r * stride..r * stride + cols];
-        match start {
-            Start::Zero => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = alpha * sum;
-                }
+fn write(sums: &[f32], alpha: f32, start: Start<'_>, out: &mut [f32]) {
+    match start {
+        Start::Zero => {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = alpha * sum;
             }
-            Start::Result => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out += alpha * sum;
-                }
+        }
+        Start::Result => {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out += alpha * sum;
             }
-            Start::Bias(bias) => {
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
-                    *out = bias + alpha * sum;
-                }
+        }
+        Start::Bias(bias) => {
+            for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
+                *out = bias + alpha * sum;
             }
         }
     }
