@@ -11,3 +11,20 @@ pub fn tensor(shape: &[usize]) -> Result<Tensor> {
         .collect();
     Tensor::from_vec(data, shape, &Device::Cpu)
 }
+
+/// The most memory that this process has had resident, in bytes; 0 where the
+/// system does not say (it is read from Linux's `/proc/self/status`).
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .map_or(0, |kilobytes| kilobytes * 1024)
+}

@@ -4,22 +4,21 @@
 //!
 //! Q, K and V are read where the projections left them: the heads of one token
 //! lie side by side in its row, so no transposition or copy is needed, and one
-//! row may hold Q, K and V of a packed projection. Queries are worked on in
-//! blocks of 64 rows: a block's logits (64×M) stay in the second-level
-//! cache, and the N×M matrix never exists.
+//! row may hold Q, K and V of a packed projection. Head by head, keys and values
+//! are packed for the matrix product once, and queries are worked on in blocks
+//! of 128 rows: a block's logits (128×M) stay in the second-level cache. The N×M
+//! matrix never exists in the forward; the backward keeps that of one head.
 
 use rayon::prelude::*;
 
 use crate::isa::{Isa, dispatch};
 use crate::math::{exp, max, sum};
-use crate::matrix::{MatMut, MatRef, matmul};
+use crate::matrix::{MatMut, MatRef};
+use crate::product::{Start, pack, packed_len, product_packed, product_with};
+use crate::scratch;
 
 /// Query rows in a block.
-const BLOCK: usize = 64;
-
-/// Into how many parts the backward splits the queries of a whole batch. Each
-/// part sums its own dK and dV, which are then added in order.
-const PARTS: usize = 8;
+const BLOCK: usize = 128;
 
 /// The size of an attention problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,37 +121,73 @@ pub fn forward_with(
         batch * queries * width,
         "attention: output length"
     );
-    blocks(out, queries * width, BLOCK * width).for_each_init(
-        || vec![0.0; BLOCK * keys],
-        |logits, (b, block, out)| {
-            let rows = out.len() / width;
-            let first = b * queries + block * BLOCK;
-            for h in 0..heads {
-                let logits = &mut logits[..rows * keys];
-                matmul(
-                    q.head(first, rows, h, head_dim),
-                    k.head(b * keys, keys, h, head_dim).t(),
-                    scale,
-                    MatMut::new(logits, rows, keys, keys),
-                    false,
-                );
-                let mut norms = [0.0; BLOCK];
-                let totals = &mut norms[..rows];
-                dispatch!(isa, exponentiate(logits: &mut [f32], keys: usize, totals: &mut [f32]));
-                let o = &mut out[h * head_dim..];
-                matmul(
-                    MatRef::new(logits, rows, keys, keys),
-                    v.head(b * keys, keys, h, head_dim),
-                    1.0,
-                    MatMut::new(o, rows, head_dim, width),
-                    false,
-                );
-                for (row, total) in o.chunks_mut(width).zip(totals) {
-                    row[..head_dim].iter_mut().for_each(|o| *o /= *total);
-                }
-            }
-        },
-    );
+    for (b, out) in out.chunks_exact_mut(queries * width).enumerate() {
+        for h in 0..heads {
+            let (k, v) = (
+                k.head(b * keys, keys, h, head_dim),
+                v.head(b * keys, keys, h, head_dim),
+            );
+            with_packed(isa, [k.t(), v], |[k, v]| {
+                out.par_chunks_mut(BLOCK * width)
+                    .enumerate()
+                    .for_each(|(i, out)| {
+                        let rows = out.len() / width;
+                        let q = q.head(b * queries + i * BLOCK, rows, h, head_dim);
+                        let out = &mut out[h * head_dim..];
+                        forward_block(isa, q, k, v, scale, keys, out, width);
+                    });
+            });
+        }
+    }
+}
+
+/// A block of one head's queries, against its packed keys and values.
+#[expect(clippy::too_many_arguments)]
+fn forward_block(
+    isa: Isa,
+    q: MatRef<'_>,
+    k: &[f32],
+    v: &[f32],
+    scale: f32,
+    keys: usize,
+    out: &mut [f32],
+    width: usize,
+) {
+    let (rows, head_dim) = (q.rows, q.cols);
+    scratch::with(rows * keys, |logits| {
+        let into = MatMut::new(logits, rows, keys, keys);
+        product_packed(isa, q, k, scale, Start::Zero, into, false);
+        let mut norms = [0.0; BLOCK];
+        let totals = &mut norms[..rows];
+        let cells = &mut *logits;
+        dispatch!(isa, exponentiate(cells: &mut [f32], keys: usize, totals: &mut [f32]));
+        let weights = MatRef::new(logits, rows, keys, keys);
+        let into = MatMut::new(out, rows, head_dim, width);
+        product_packed(isa, weights, v, 1.0, Start::Zero, into, false);
+        for (row, total) in out.chunks_mut(width).zip(totals) {
+            row[..head_dim].iter_mut().for_each(|o| *o /= *total);
+        }
+    });
+}
+
+/// Packs right operands for `f`.
+fn with_packed<const N: usize, R>(
+    isa: Isa,
+    operands: [MatRef<'_>; N],
+    f: impl FnOnce([&[f32]; N]) -> R,
+) -> R {
+    let lengths = operands.map(|m| packed_len(isa, m.rows, m.cols).next_multiple_of(16));
+    scratch::with(lengths.iter().sum(), |mut buffer| {
+        let mut packed: [&[f32]; N] = [&[]; N];
+        for i in 0..N {
+            let (now, rest) = buffer.split_at_mut(lengths[i]);
+            buffer = rest;
+            let now = &mut now[..packed_len(isa, operands[i].rows, operands[i].cols)];
+            pack(isa, operands[i], now, true);
+            packed[i] = now;
+        }
+        f(packed)
+    })
 }
 
 /// The gradients of attention for grad (B, N, H·d): dq (B, N, H·d), and dkv
@@ -194,9 +229,10 @@ pub fn backward_with(
     check(dims, q, k, v);
     let Dims {
         batch,
+        heads,
         queries,
         keys,
-        ..
+        head_dim,
     } = dims;
     let width = dims.width();
     assert_eq!(
@@ -207,134 +243,87 @@ pub fn backward_with(
     assert_eq!(dq.len(), grad.len(), "attention: dq length");
     assert_eq!(dkv.len(), batch * keys * 2 * width, "attention: dkv length");
 
-    // Parts are whole blocks of one problem.
-    let part = queries.div_ceil(BLOCK).div_ceil((PARTS / batch).max(1)) * BLOCK;
-    let partial: Vec<(usize, Vec<f32>)> = blocks(dq, queries * width, part * width)
-        .map(|(b, i, dq)| {
-            let mut sums = vec![0.0; keys * 2 * width];
-            let mut scratch = vec![0.0; 2 * BLOCK * keys];
-            for (j, dq) in dq.chunks_mut(BLOCK * width).enumerate() {
-                let first = b * queries + i * part + j * BLOCK;
-                backward_block(
-                    isa,
-                    dims,
-                    q,
-                    k,
-                    v,
-                    grad,
-                    scale,
-                    b,
-                    first,
-                    &mut scratch,
-                    dq,
-                    &mut sums,
-                );
-            }
-            (b, sums)
-        })
-        .collect();
-
-    dkv.par_chunks_mut(2 * width)
-        .enumerate()
-        .for_each(|(token, out)| {
-            let (b, row) = (token / keys, token % keys);
-            out.fill(0.0);
-            for (_, sums) in partial.iter().filter(|(of, _)| *of == b) {
-                for (out, s) in out.iter_mut().zip(&sums[row * 2 * width..]) {
-                    *out += s;
-                }
-            }
-        });
-}
-
-/// One block of queries of problem `b`, from token `first` of the batch on: its
-/// dQ, and its share of dK‖dV added to `dkv` (M, 2·H·d).
-#[expect(clippy::too_many_arguments)]
-fn backward_block(
-    isa: Isa,
-    dims: Dims,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    grad: &[f32],
-    scale: f32,
-    b: usize,
-    first: usize,
-    scratch: &mut [f32],
-    dq: &mut [f32],
-    dkv: &mut [f32],
-) {
-    let Dims {
-        heads,
-        keys,
-        head_dim,
-        ..
-    } = dims;
-    let width = dims.width();
-    let rows = dq.len() / width;
-    let (p, dp) = scratch.split_at_mut(BLOCK * keys);
-    let (p, dp) = (&mut p[..rows * keys], &mut dp[..rows * keys]);
     let grad = Rows {
         data: grad,
         stride: width,
     };
-    for h in 0..heads {
-        let (q, grad) = (
-            q.head(first, rows, h, head_dim),
-            grad.head(first, rows, h, head_dim),
-        );
-        let (k, v) = (
-            k.head(b * keys, keys, h, head_dim),
-            v.head(b * keys, keys, h, head_dim),
-        );
-        matmul(q, k.t(), scale, MatMut::new(p, rows, keys, keys), false);
-        matmul(grad, v.t(), 1.0, MatMut::new(dp, rows, keys, keys), false);
-        dispatch!(isa, softmax_backward(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32));
-        let (p, ds) = (
-            MatRef::new(p, rows, keys, keys),
-            MatRef::new(dp, rows, keys, keys),
-        );
-        let column = h * head_dim;
-        matmul(
-            ds,
-            k,
-            1.0,
-            MatMut::new(&mut dq[column..], rows, head_dim, width),
-            false,
-        );
-        matmul(
-            ds.t(),
-            q,
-            1.0,
-            MatMut::new(&mut dkv[column..], keys, head_dim, 2 * width),
-            true,
-        );
-        matmul(
-            p.t(),
-            grad,
-            1.0,
-            MatMut::new(&mut dkv[width + column..], keys, head_dim, 2 * width),
-            true,
-        );
+    let problems = dq
+        .chunks_exact_mut(queries * width)
+        .zip(dkv.chunks_exact_mut(keys * 2 * width));
+    for (b, (dq, dkv)) in problems.enumerate() {
+        for h in 0..heads {
+            let operands = Head {
+                q: q.head(b * queries, queries, h, head_dim),
+                k: k.head(b * keys, keys, h, head_dim),
+                v: v.head(b * keys, keys, h, head_dim),
+                grad: grad.head(b * queries, queries, h, head_dim),
+            };
+            let column = h * head_dim;
+            backward_head(
+                isa,
+                operands,
+                scale,
+                &mut dq[column..],
+                &mut dkv[column..],
+                width,
+            );
+        }
     }
 }
 
-/// Splits `data` into problems of `problem` elements and those into blocks of at
-/// most `block`, in parallel: (problem, block within it, elements).
-fn blocks(
-    data: &mut [f32],
-    problem: usize,
-    block: usize,
-) -> impl IndexedParallelIterator<Item = (usize, usize, &mut [f32])> {
-    data.chunks_mut(problem)
-        .enumerate()
-        .flat_map(|(b, data)| {
-            data.chunks_mut(block)
+/// The operands of one head of one problem.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    q: MatRef<'a>,
+    k: MatRef<'a>,
+    v: MatRef<'a>,
+    grad: MatRef<'a>,
+}
+
+/// All gradients of one head. P and dS of the head exist for this long: dV and dK
+/// are products with their transposes, over blocks of keys, and so need no sums
+/// of parts.
+fn backward_head(
+    isa: Isa,
+    Head { q, k, v, grad }: Head<'_>,
+    scale: f32,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+    width: usize,
+) {
+    let (queries, keys, head_dim) = (q.rows, k.rows, q.cols);
+    let cells = queries * keys;
+    scratch::with(2 * cells, |buffer| {
+        let (p, ds) = buffer.split_at_mut(cells);
+        with_packed(isa, [k.t(), v.t(), k], |[k_t, v_t, k]| {
+            p.par_chunks_mut(BLOCK * keys)
+                .zip(ds.par_chunks_mut(BLOCK * keys))
+                .zip(dq.par_chunks_mut(BLOCK * width))
                 .enumerate()
-                .map(move |(i, data)| (b, i, data))
-        })
-        .collect::<Vec<_>>()
-        .into_par_iter()
+                .for_each(|(i, ((p, ds), dq))| {
+                    let rows = p.len() / keys;
+                    let q = q.part(i * BLOCK, rows, 0, head_dim);
+                    let grad = grad.part(i * BLOCK, rows, 0, head_dim);
+                    let into = MatMut::new(p, rows, keys, keys);
+                    product_packed(isa, q, k_t, scale, Start::Zero, into, false);
+                    let into = MatMut::new(ds, rows, keys, keys);
+                    product_packed(isa, grad, v_t, 1.0, Start::Zero, into, false);
+                    let dp = &mut *ds;
+                    dispatch!(isa, softmax_backward(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32));
+                    let ds = MatRef::new(ds, rows, keys, keys);
+                    let into = MatMut::new(dq, rows, head_dim, width);
+                    product_packed(isa, ds, k, 1.0, Start::Zero, into, false);
+                });
+        });
+        let (p, ds) = (
+            MatRef::new(p, queries, keys, keys),
+            MatRef::new(ds, queries, keys, keys),
+        );
+        let into = MatMut::new(dkv, keys, head_dim, 2 * width);
+        product_with(isa, ds.t(), q, 1.0, Start::Zero, into);
+        let into = MatMut::new(&mut dkv[width..], keys, head_dim, 2 * width);
+        product_with(isa, p.t(), grad, 1.0, Start::Zero, into);
+    });
 }
 
 /// Turns each row of logits into exp(logit − max of the row), and gives the sums.

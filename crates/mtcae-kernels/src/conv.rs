@@ -183,7 +183,7 @@ impl Conv {
 
 /// Vectors a block for which [`row`] has a kernel.
 fn vectors(isa: Isa, stride: usize, groups: usize) -> usize {
-    if isa.name() != "avx512" {
+    if !isa.has_avx512() {
         return 1; // the registers hold no more
     }
     let wide = match stride {

@@ -15,6 +15,9 @@ pub struct Isa(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
+    /// AVX-512, and AMX with bf16 on Linux, which grants its use.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -41,6 +44,10 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
             {
+                #[cfg(target_os = "linux")]
+                if crate::product::amx::available() {
+                    found.push(Self(Level::Amx));
+                }
                 found.push(Self(Level::Avx512));
             }
             if avx2 {
@@ -51,15 +58,22 @@ impl Isa {
         found
     }
 
-    /// The name as people write it: `avx512`, `avx2+fma` or `portable`.
+    /// The name as people write it: `amx`, `avx512`, `avx2+fma` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => "amx",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2+fma",
             Level::Portable => "portable",
         }
+    }
+
+    /// Whether there are 32 registers of sixteen lanes.
+    pub(crate) fn has_avx512(self) -> bool {
+        !matches!(self.name(), "avx2+fma" | "portable")
     }
 
     pub(crate) fn level(self) -> Level {
@@ -90,6 +104,9 @@ macro_rules! dispatch {
         match $isa.level() {
             // SAFETY: an `Isa` of this level exists only where the probe found
             // every feature that the function enables.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
             // SAFETY: as above.

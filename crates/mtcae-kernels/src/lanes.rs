@@ -29,6 +29,18 @@ pub(crate) trait Lanes: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The smaller of each pair.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+
+    /// The transposed square.
+    #[inline(always)]
+    fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        let mut y = [[0.0; 16]; 16];
+        for (i, row) in x.iter().enumerate() {
+            for (j, &v) in row.iter().enumerate() {
+                y[j][i] = v;
+            }
+        }
+        y
+    }
 }
 
 /// Plain arrays, for every CPU.
@@ -81,7 +93,7 @@ impl Lanes for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512, transpose};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -145,6 +157,59 @@ mod x86 {
             // SAFETY: the token proves AVX-512F.
             unsafe { _mm512_min_ps(a, b) }
         }
+
+        #[inline(always)]
+        fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
+            let mut rows = [self.splat(0.0); 16];
+            for i in 0..16 {
+                rows[i] = self.load(&x[i]);
+            }
+            // SAFETY: the token proves AVX-512F.
+            let rows = unsafe { transpose(rows) };
+            let mut y = [[0.0; 16]; 16];
+            for i in 0..16 {
+                self.store(rows[i], &mut y[i]);
+            }
+            y
+        }
+    }
+
+    /// Sixteen rows of sixteen lanes, transposed: first within blocks of 4×4,
+    /// then the blocks.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn transpose(x: [__m512; 16]) -> [__m512; 16] {
+        let mut y = x;
+        for i in (0..16).step_by(4) {
+            let (a, b) = (
+                _mm512_unpacklo_ps(x[i], x[i + 1]),
+                _mm512_unpackhi_ps(x[i], x[i + 1]),
+            );
+            let (c, d) = (
+                _mm512_unpacklo_ps(x[i + 2], x[i + 3]),
+                _mm512_unpackhi_ps(x[i + 2], x[i + 3]),
+            );
+            y[i] = _mm512_shuffle_ps::<0x44>(a, c);
+            y[i + 1] = _mm512_shuffle_ps::<0xee>(a, c);
+            y[i + 2] = _mm512_shuffle_ps::<0x44>(b, d);
+            y[i + 3] = _mm512_shuffle_ps::<0xee>(b, d);
+        }
+        let mut z = y;
+        for i in 0..4 {
+            let (a, b) = (
+                _mm512_shuffle_f32x4::<0x88>(y[i], y[i + 4]),
+                _mm512_shuffle_f32x4::<0xdd>(y[i], y[i + 4]),
+            );
+            let (c, d) = (
+                _mm512_shuffle_f32x4::<0x88>(y[i + 8], y[i + 12]),
+                _mm512_shuffle_f32x4::<0xdd>(y[i + 8], y[i + 12]),
+            );
+            z[i] = _mm512_shuffle_f32x4::<0x88>(a, c);
+            z[i + 8] = _mm512_shuffle_f32x4::<0xdd>(a, c);
+            z[i + 4] = _mm512_shuffle_f32x4::<0x88>(b, d);
+            z[i + 12] = _mm512_shuffle_f32x4::<0xdd>(b, d);
+        }
+        z
     }
 
     /// Two 256-bit registers.
@@ -240,6 +305,9 @@ macro_rules! vectorise {
         match $isa.level() {
             // SAFETY: an `Isa` of this level exists only where the probe found
             // every feature that the function enables.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
             // SAFETY: as above.

@@ -14,8 +14,9 @@
 //! | [`adamw`] | AdamW in place, moving averages, sums of squares |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
+//! | [`rows`] | residual sums, column sums |
 //! | [`area`] | area resampling of 8-bit pictures |
-//! | [`matrix`] | strided matrix views and their product |
+//! | [`matrix`], [`product`] | strided matrix views and their products |
 //!
 //! All matrices are row-major `f32`. Work is split over rayon's current pool,
 //! and how it is split never depends on the number of threads, so that results
@@ -34,6 +35,9 @@ pub mod layer_norm;
 pub mod math;
 pub mod matrix;
 pub mod pool;
+pub mod product;
+pub mod rows;
+mod scratch;
 
 #[cfg(test)]
 mod testing;

@@ -4,9 +4,9 @@
 //! logits of a query, so a key bias would change nothing and get no gradient.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
-use crate::linear::{linear, linear_no_bias};
+use crate::linear::{Linear, linear, linear_no_bias};
 use crate::ops;
 
 /// Self attention over one packed projection (VideoMAE's block).
@@ -40,7 +40,7 @@ impl Module for SelfAttention {
     /// (B, N, D) → (B, N, D).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let bias = Tensor::cat(&[&self.q_bias, &self.v_bias.zeros_like()?, &self.v_bias], 0)?;
-        let qkv = self.qkv.forward(x)?.broadcast_add(&bias)?;
+        let qkv = ops::linear(x, self.qkv.weight(), Some(&bias))?;
         self.proj.forward(&ops::self_attention(&qkv, self.heads)?)
     }
 }
@@ -74,7 +74,7 @@ impl CrossAttention {
     /// Queries of `y` (B, N, w) over keys and values of `x` (B, M, w) → (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
         let bias = Tensor::cat(&[&self.v_bias.zeros_like()?, &self.v_bias], 0)?;
-        let kv = self.kv.forward(x)?.broadcast_add(&bias)?;
+        let kv = ops::linear(x, self.kv.weight(), Some(&bias))?;
         self.proj
             .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
     }

@@ -1,16 +1,45 @@
 //! Linear layers: y = x·Wᵀ + b, with W of shape (out, in) as in PyTorch.
 
-use candle_core::Result;
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-pub use candle_nn::Linear;
-
-use crate::INIT_STD;
+use crate::{INIT_STD, ops};
 
 pub(crate) const WEIGHT_INIT: Init = Init::Randn {
     mean: 0.0,
     stdev: INIT_STD,
 };
+
+/// y = x·Wᵀ + b.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer of `weight` (out, in) and `bias` (out).
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// W (out, in).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// b (out).
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for Linear {
+    /// (…, in) → (…, out).
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::linear(x, &self.weight, self.bias.as_ref())
+    }
+}
 
 /// `weight` (out, in) and `bias` (out) below `vb`.
 pub fn linear(inputs: usize, outputs: usize, vb: VarBuilder<'_>) -> Result<Linear> {
@@ -23,6 +52,6 @@ pub fn linear_no_bias(inputs: usize, outputs: usize, vb: VarBuilder<'_>) -> Resu
     Ok(Linear::new(weight(inputs, outputs, &vb)?, None))
 }
 
-fn weight(inputs: usize, outputs: usize, vb: &VarBuilder<'_>) -> Result<candle_core::Tensor> {
+fn weight(inputs: usize, outputs: usize, vb: &VarBuilder<'_>) -> Result<Tensor> {
     vb.get_with_hints((outputs, inputs), "weight", WEIGHT_INIT)
 }

@@ -1,9 +1,9 @@
 //! The transformer's MLP.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder};
+use candle_nn::VarBuilder;
 
-use crate::{linear, ops};
+use crate::{Linear, linear, ops};
 
 /// fc2(gelu(fc1(x))) with GELU in its erf form.
 #[derive(Clone, Debug)]

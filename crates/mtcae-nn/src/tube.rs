@@ -1,9 +1,9 @@
 //! Tube embedding: a Conv3d whose stride is its kernel.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder};
+use candle_nn::VarBuilder;
 
-use crate::linear::linear;
+use crate::linear::{Linear, linear};
 
 /// Cuts clips into tubes and projects each to D channels.
 ///

@@ -8,14 +8,17 @@
 //! On the CPU all operations take `f32`; other types are an error.
 
 mod attention;
+mod fused;
 mod gelu;
 mod layer_norm;
+mod linear;
 
 use candle_core::{CpuStorage, Layout, Result};
 
 pub use attention::{cross_attention, self_attention};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use linear::linear;
 
 /// The elements of a contiguous operand.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -1,0 +1,122 @@
+//! y = x·Wᵀ + b on `mtcae_kernels::product`.
+
+use candle_core::{Result, Shape, Tensor};
+use mtcae_kernels::matrix::{MatMut, MatRef};
+use mtcae_kernels::product::{Start, product};
+use mtcae_kernels::rows::column_sums;
+
+use super::fused::{Fused, apply, on_cpu};
+
+/// x (…, in) times W (out, in) transposed, plus b (out) → (…, out).
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (outputs, inputs) = weight.dims2()?;
+    if x.dims().last() != Some(&inputs) || bias.is_some_and(|b| b.dims() != [outputs]) {
+        candle_core::bail!(
+            "linear: x {:?}, weight {:?} and bias {:?} do not chain",
+            x.dims(),
+            weight.dims(),
+            bias.map(Tensor::dims)
+        );
+    }
+    let operands: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    if !on_cpu(&operands) || x.elem_count() == 0 {
+        let linear = candle_nn::Linear::new(weight.clone(), bias.cloned());
+        return candle_nn::Module::forward(&linear, x);
+    }
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs;
+    }
+    apply(Linear { inputs, outputs }, &operands, &Shape::from(shape))
+}
+
+struct Linear {
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Fused for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn forward(&self, inputs: &[&[f32]], _: bool) -> Vec<f32> {
+        forward(inputs[0], inputs[1], inputs.get(2).copied(), self.outputs)
+    }
+
+    fn backward(&self, inputs: &[&[f32]], wanted: &[bool], grad: &[f32]) -> Vec<Option<Vec<f32>>> {
+        let (x, weight) = (inputs[0], inputs[1]);
+        let mut grads = vec![
+            wanted[0].then(|| input_gradient(grad, weight, self.inputs)),
+            wanted[1].then(|| weight_gradient(grad, x, self.outputs)),
+        ];
+        if let Some(&wanted) = wanted.get(2) {
+            grads.push(wanted.then(|| bias_gradient(grad, self.outputs)));
+        }
+        grads
+    }
+}
+
+/// x (M, in), W (out, in) → x·Wᵀ + b (M, out).
+pub(super) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, outputs: usize) -> Vec<f32> {
+    let inputs = weight.len() / outputs;
+    let rows = x.len() / inputs;
+    let mut out = vec![0.0; rows * outputs];
+    product(
+        MatRef::new(x, rows, inputs, inputs),
+        MatRef::new(weight, outputs, inputs, inputs).t(),
+        1.0,
+        bias.map_or(Start::Zero, Start::Bias),
+        MatMut::new(&mut out, rows, outputs, outputs),
+    );
+    out
+}
+
+/// grad (M, out), W (out, in) → grad·W (M, in).
+pub(super) fn input_gradient(grad: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
+    let outputs = weight.len() / inputs;
+    let mut out = vec![0.0; grad.len() / outputs * inputs];
+    input_gradient_into(grad, weight, inputs, Start::Zero, &mut out);
+    out
+}
+
+/// As [`input_gradient`], from `start` into `out`.
+pub(super) fn input_gradient_into(
+    grad: &[f32],
+    weight: &[f32],
+    inputs: usize,
+    start: Start<'_>,
+    out: &mut [f32],
+) {
+    let outputs = weight.len() / inputs;
+    let rows = grad.len() / outputs;
+    product(
+        MatRef::new(grad, rows, outputs, outputs),
+        MatRef::new(weight, outputs, inputs, inputs),
+        1.0,
+        start,
+        MatMut::new(out, rows, inputs, inputs),
+    );
+}
+
+/// grad (M, out), x (M, in) → gradᵀ·x (out, in).
+pub(super) fn weight_gradient(grad: &[f32], x: &[f32], outputs: usize) -> Vec<f32> {
+    let rows = grad.len() / outputs;
+    let inputs = x.len() / rows;
+    let mut out = vec![0.0; outputs * inputs];
+    product(
+        MatRef::new(grad, rows, outputs, outputs).t(),
+        MatRef::new(x, rows, inputs, inputs),
+        1.0,
+        Start::Zero,
+        MatMut::new(&mut out, outputs, inputs, inputs),
+    );
+    out
+}
+
+/// grad (M, out) → the sums of its columns (out).
+pub(super) fn bias_gradient(grad: &[f32], outputs: usize) -> Vec<f32> {
+    let mut out = vec![0.0; outputs];
+    column_sums(grad, outputs, 0, &mut out);
+    out
+}
