@@ -147,6 +147,23 @@ impl Layer {
 
     /// Draws a line of this width in pixels along a path.
     pub fn line(&mut self, path: Option<Path>, width: f32, colour: Colour, alpha: f32, on: On) {
+        self.stroke(path, width, colour, alpha, on, false);
+    }
+
+    /// Draws a line where the last [`cut`](Self::cut) was.
+    pub fn line_within(&mut self, path: Option<Path>, width: f32, colour: Colour, alpha: f32) {
+        self.stroke(path, width, colour, alpha, On::All, true);
+    }
+
+    fn stroke(
+        &mut self,
+        path: Option<Path>,
+        width: f32,
+        colour: Colour,
+        alpha: f32,
+        on: On,
+        within: bool,
+    ) {
         // Finer than this, a line fades instead.
         let alpha = alpha * (width / 0.7).min(1.0);
         if let Some(path) = path
@@ -159,8 +176,9 @@ impl Layer {
                 ..Stroke::default()
             };
             let paint = paint(colour, alpha, on);
+            let mask = within.then_some(&self.stencil);
             self.pixels
-                .stroke_path(&path, &paint, &stroke, Transform::identity(), None);
+                .stroke_path(&path, &paint, &stroke, Transform::identity(), mask);
         }
     }
 

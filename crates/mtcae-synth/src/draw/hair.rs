@@ -157,7 +157,7 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
         pose.raised(p, lift)
     }));
     let path = curve(&area, true);
-    layer.fill(path, who.hair_colour, opacity, On::All);
+    layer.fill(path.clone(), who.hair_colour, opacity, On::All);
     if who.hair == HairStyle::Buzz {
         return;
     }
@@ -165,6 +165,7 @@ pub(crate) fn front(layer: &mut Layer, scene: &Scene<'_>) {
         curls(layer, scene, &line);
         return;
     }
+    layer.cut(path);
     strands(layer, scene, &line);
 }
 
@@ -195,7 +196,7 @@ fn curls(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
     }
 }
 
-/// Lighter and darker streaks from the crown to the hairline.
+/// Lighter and darker streaks from the crown to the hairline, within the cut.
 fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
     let (who, pose) = (scene.who, scene.pose);
     let mut d = Draw::new(who.seed(), "strands");
@@ -229,6 +230,6 @@ fn strands(layer: &mut Layer, scene: &Scene<'_>, line: &[Point]) {
         let points = [start, middle, end].map(|p| pose.raised(p, 0.03));
         let tone = scaled(who.hair_colour, tone);
         let path = curve(&points, false);
-        layer.line(path, width * pose.scale, tone, alpha, On::Painted);
+        layer.line_within(path, width * pose.scale, tone, alpha);
     }
 }
