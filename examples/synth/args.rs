@@ -47,6 +47,11 @@ pub struct Args {
     #[arg(long, default_value_t = 25, value_name = "N")]
     fps: u32,
 
+    /// How much size, place and pose of the head vary, in percent: 100 as of a
+    /// hand-held camera, less as in a studio.
+    #[arg(long, default_value_t = 100, value_name = "PERCENT")]
+    variation: u32,
+
     /// Subject-independent folds that the label file puts the clips into; 0 for
     /// none.
     #[arg(long, default_value_t = 5, value_name = "K")]
@@ -95,6 +100,7 @@ impl Args {
             height: self.size,
             frames: self.frames,
             fps: self.fps,
+            variation: self.variation,
         }
     }
 }

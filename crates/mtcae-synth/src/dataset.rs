@@ -34,6 +34,8 @@ pub struct Dataset {
     pub frames: u32,
     /// Frames a second.
     pub fps: u32,
+    /// [`Take::variation`] of all takes, in percent.
+    pub variation: u32,
 }
 
 impl Default for Dataset {
@@ -48,6 +50,7 @@ impl Default for Dataset {
             height: 256,
             frames: 48,
             fps: 25,
+            variation: 100,
         }
     }
 }
@@ -157,6 +160,7 @@ impl Dataset {
                 height: self.height,
                 frames: self.frames,
                 fps: self.fps,
+                variation: self.variation,
             },
         }
     }

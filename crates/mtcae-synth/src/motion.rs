@@ -77,17 +77,18 @@ pub(crate) fn smooth(x: f32, from: f32, to: f32) -> f32 {
 
 impl Motion {
     /// Of a take of this many seconds. Yaw stays within ±18°, pitch within ±12°,
-    /// roll within ±12°.
-    pub fn new(seed: u64, seconds: f32) -> Self {
+    /// roll within ±12°, all times `varied`.
+    pub fn new(seed: u64, seconds: f32, varied: f32) -> Self {
         let mut d = Draw::new(seed, "motion");
+        let wander = |d: &mut Draw, spread, reach| Wander::new(d, varied * spread, varied * reach);
         let (yaw, pitch, roll) = (
-            Wander::new(&mut d, 9f32.to_radians(), 9f32.to_radians()),
-            Wander::new(&mut d, 6f32.to_radians(), 6f32.to_radians()),
-            Wander::new(&mut d, 6f32.to_radians(), 6f32.to_radians()),
+            wander(&mut d, 9f32.to_radians(), 9f32.to_radians()),
+            wander(&mut d, 6f32.to_radians(), 6f32.to_radians()),
+            wander(&mut d, 6f32.to_radians(), 6f32.to_radians()),
         );
-        let x = Wander::new(&mut d, 0.0, 0.05);
-        let y = Wander::new(&mut d, 0.0, 0.035);
-        let scale = Wander::new(&mut d, 0.0, 0.03);
+        let x = wander(&mut d, 0.0, 0.05);
+        let y = wander(&mut d, 0.0, 0.035);
+        let scale = wander(&mut d, 0.0, 0.03);
         let mut lids = Draw::new(seed, "blinks");
         let mut blinks = Vec::new();
         let mut t = lids.within(0.2, 3.0);
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn the_head_stays_within_its_limits_and_the_apex_fills_the_middle() {
         for seed in 0..200 {
-            let motion = Motion::new(seed, 2.0);
+            let motion = Motion::new(seed, 2.0, 1.0);
             let moments: Vec<Moment> = (0..50)
                 .map(|i| motion.at(i as f32 / 25.0, i as f32 / 49.0))
                 .collect();

@@ -35,6 +35,9 @@ pub struct Take {
     pub frames: u32,
     /// Frames a second, 1 to 240.
     pub fps: u32,
+    /// How much size, place and pose of the head vary, in percent of all they may:
+    /// 100 for a hand-held camera, less for a studio; 0 to 100.
+    pub variation: u32,
 }
 
 /// What is true of a frame. Coordinates are fractions of the frame's width and
@@ -53,7 +56,7 @@ pub struct FrameTruth {
 const LARGEST_CLIP: u64 = 1 << 31;
 
 impl Take {
-    /// 256×256 pixels, 48 frames, 25 a second.
+    /// 256×256 pixels, 48 frames, 25 a second, all variation.
     pub fn new(identity: u64, expression: Expression, intensity: Intensity, seed: u64) -> Self {
         Self {
             identity,
@@ -64,6 +67,7 @@ impl Take {
             height: 256,
             frames: 48,
             fps: 25,
+            variation: 100,
         }
     }
 
@@ -85,6 +89,9 @@ impl Take {
         }
         if !(1..=240).contains(&self.fps) {
             return fault("fps", self.fps.to_string(), "1 to 240 frames a second");
+        }
+        if self.variation > 100 {
+            return fault("variation", self.variation.to_string(), "0 to 100 percent");
         }
         let pixels = u64::from(self.width) * u64::from(self.height);
         if 3 * pixels * u64::from(self.frames) > LARGEST_CLIP {
@@ -127,7 +134,11 @@ impl Stage {
     pub fn new(take: &Take) -> Result<Self> {
         take.check()?;
         let who = Identity::new(take.identity);
-        let motion = Motion::new(take.seed, take.frames as f32 / take.fps as f32);
+        let motion = Motion::new(
+            take.seed,
+            take.frames as f32 / take.fps as f32,
+            take.variation as f32 / 100.0,
+        );
         let (apex, rest) = strengths(take, &who);
         let mut stage = Self {
             who,
@@ -164,7 +175,8 @@ impl Stage {
         let margin = 0.01 * w.min(h);
         let room = [w, h].map(|side| side - 2.0 * margin);
         let mut d = Draw::new(self.take.seed, "place");
-        let scale = d.within(0.50, 0.75) * h / (1.0 - FOREHEAD);
+        let varied = self.take.variation as f32 / 100.0;
+        let scale = (0.625 + varied * d.within(-0.125, 0.125)) * h / (1.0 - FOREHEAD);
         let scale = scale
             .min(room[0] / (reach[2] - reach[0]))
             .min(room[1] / (reach[3] - reach[1]));
@@ -172,7 +184,7 @@ impl Stage {
             let low = margin - reach[i] * scale;
             let high = [w, h][i] - margin - reach[i + 2] * scale;
             // Mostly near the middle.
-            let t = 0.5 + 0.5 * (d.unit() + d.unit() - 1.0);
+            let t = 0.5 + 0.5 * varied * (d.unit() + d.unit() - 1.0);
             low + (high - low).max(0.0) * t
         });
         self.scale = scale;

@@ -235,6 +235,13 @@ fn what_cannot_be_rendered_is_named() {
         (Take { fps: 0, ..good }, "fps"),
         (
             Take {
+                variation: 101,
+                ..good
+            },
+            "variation",
+        ),
+        (
+            Take {
                 intensity: Intensity::High,
                 ..neutral
             },
