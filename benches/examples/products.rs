@@ -1,10 +1,10 @@
 //! Rates of the matrix product on the shapes of the model, for every instruction
-//! set of this CPU, in turns: GFLOP/s of the best of several rounds.
+//! set of this CPU, in turns: GFLOP per second of processor
+//! time, summed over threads; the best of several rounds.
 //!
 //! `cargo run --release -p mtcae-benches --example products`
 
-use std::time::Instant;
-
+use mtcae_benches::processor_time;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::product::{Start, product_with};
@@ -41,7 +41,7 @@ fn main() {
         let mut best = vec![f64::INFINITY; sets.len()];
         for _ in 0..6 {
             for (isa, best) in sets.iter().zip(&mut best) {
-                let start = Instant::now();
+                let start = processor_time();
                 product_with(
                     *isa,
                     lhs,
@@ -50,7 +50,7 @@ fn main() {
                     Start::Zero,
                     MatMut::new(&mut out, m, n, n),
                 );
-                *best = best.min(start.elapsed().as_secs_f64());
+                *best = best.min(processor_time() - start);
             }
         }
         print!("{what:24} {m:5}×{k:5}×{n:5}");

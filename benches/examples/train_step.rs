@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use mtcae_benches::{peak_memory, tensor};
+use mtcae_benches::{peak_memory, processor_time, tensor};
 use mtcae_decoder::candle_core::{DType, Device, Result, Tensor, Var};
 use mtcae_decoder::nn::{ParamStore, Pass};
 use mtcae_decoder::{Config, MultiTaskDecoder, Task};
@@ -76,7 +76,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let mut times = Vec::new();
     for i in 0..=steps {
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), processor_time());
         let heads = decoder.run(&f, &mut Pass::training(i as u64))?.heads;
         let loss = ((candle_nn::loss::mse(&heads[0], &boxes)? * 0.5)?
             + (candle_nn::loss::mse(&heads[1], &points)? * 0.5)?)?;
@@ -85,8 +85,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let forward = start.elapsed().as_secs_f64();
         optimiser.step(&loss)?;
         let total = start.elapsed().as_secs_f64();
+        let cpu = processor_time() - cpu;
         println!(
-            "step {i}: loss {:.6}, forward {forward:.2} s, all {total:.2} s",
+            "step {i}: loss {:.6}, forward {forward:.2} s, all {total:.2} s, {cpu:.2} s of CPU time",
             loss.to_scalar::<f32>()?
         );
         if i > 0 {

@@ -1,6 +1,6 @@
 //! One layer of a decoder.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{Result, Tensor};
 use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Pass, VarBuilder};
 
 use crate::Config;
@@ -25,9 +25,8 @@ impl VitLayer {
 
     /// Y (B, N, w) and X (B, M, w) → Y (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let q = self.norm1.forward(y)?;
-        let z = self.attn.forward(&q, x)?;
-        let y = (y + self.mlp.drop_path.forward(&z, pass)?)?;
+        let drop_path = &self.mlp.drop_path;
+        let y = self.attn.residual(y, x, &self.norm1, drop_path, pass)?;
         self.mlp.forward(&y, pass)
     }
 }
@@ -52,7 +51,6 @@ impl MlpLayer {
 
     /// (B, N, w) → (B, N, w).
     pub fn forward(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let z = self.mlp.forward(&self.norm2.forward(y)?)?;
-        y + self.drop_path.forward(&z, pass)?
+        self.mlp.residual(y, &self.norm2, &self.drop_path, pass)
     }
 }

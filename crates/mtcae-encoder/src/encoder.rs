@@ -38,8 +38,7 @@ impl Block {
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
         let attended = self.attn.forward(&self.norm1.forward(x)?)?;
         let x = (x + self.drop_path.forward(&attended, pass)?)?;
-        let transformed = self.mlp.forward(&self.norm2.forward(&x)?)?;
-        x + self.drop_path.forward(&transformed, pass)?
+        self.mlp.residual(&x, &self.norm2, &self.drop_path, pass)
     }
 }
 

@@ -56,6 +56,22 @@ pub fn backward_with(isa: Isa, x: &[f32], grad: &[f32], dx: &mut [f32]) {
         });
 }
 
+/// grad = grad · (Φ(x) + x·φ(x)), element by element.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn backward_in_place(x: &[f32], grad: &mut [f32]) {
+    assert_eq!(
+        x.len(),
+        grad.len(),
+        "gelu: input and gradient differ in length"
+    );
+    let isa = Isa::best();
+    x.par_chunks(GRAIN)
+        .zip(grad.par_chunks_mut(GRAIN))
+        .for_each(|(x, grad)| dispatch!(isa, backward_chunk_in_place(x: &[f32], grad: &mut [f32])));
+}
+
 #[inline(always)]
 fn forward_chunk<const FMA: bool>(x: &[f32], out: &mut [f32]) {
     for (out, &x) in out.iter_mut().zip(x) {
@@ -66,10 +82,23 @@ fn forward_chunk<const FMA: bool>(x: &[f32], out: &mut [f32]) {
 #[inline(always)]
 fn backward_chunk<const FMA: bool>(x: &[f32], grad: &[f32], dx: &mut [f32]) {
     for ((dx, &x), &grad) in dx.iter_mut().zip(x).zip(grad) {
-        let cdf = 0.5 * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
-        let pdf = FRAC_1_SQRT_TAU * exp::<FMA>(-0.5 * x * x);
-        *dx = grad * (cdf + x * pdf);
+        *dx = grad * slope::<FMA>(x);
     }
+}
+
+#[inline(always)]
+fn backward_chunk_in_place<const FMA: bool>(x: &[f32], grad: &mut [f32]) {
+    for (grad, &x) in grad.iter_mut().zip(x) {
+        *grad *= slope::<FMA>(x);
+    }
+}
+
+/// Φ(x) + x·φ(x).
+#[inline(always)]
+fn slope<const FMA: bool>(x: f32) -> f32 {
+    let cdf = 0.5 * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+    let pdf = FRAC_1_SQRT_TAU * exp::<FMA>(-0.5 * x * x);
+    cdf + x * pdf
 }
 
 #[cfg(test)]
@@ -115,6 +144,9 @@ mod tests {
                 backward_with(isa, &x, &grad, &mut out);
                 compare(&out, &dx, 5e-7, isa.name());
             }
+            let mut in_place = grad.clone();
+            backward_in_place(&x, &mut in_place);
+            compare(&in_place, &dx, 5e-7, "in place");
         }
     }
 

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
 use crate::linear::{Linear, linear, linear_no_bias};
-use crate::ops;
+use crate::{DropPath, LayerNorm, Pass, ops};
 
 /// Self attention over one packed projection (VideoMAE's block).
 #[derive(Clone, Debug)]
@@ -77,5 +77,38 @@ impl CrossAttention {
         let kv = ops::linear(x, self.kv.weight(), Some(&bias))?;
         self.proj
             .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
+    }
+
+    /// y + drop(attention(norm(y), x)) for y (B, N, w) and x (B, M, w): a block's
+    /// first half. On the CPU it is one operation that keeps the projections and
+    /// the attended values for its backward.
+    pub fn residual(
+        &self,
+        y: &Tensor,
+        x: &Tensor,
+        norm: &LayerNorm,
+        drop: &DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let (gamma, beta, eps) = norm.parts();
+        let (Some(q_bias), Some(proj_bias)) = (self.q.bias(), self.proj.bias()) else {
+            candle_core::bail!("attention: a projection has no bias");
+        };
+        let tensors = [
+            gamma,
+            beta,
+            self.q.weight(),
+            q_bias,
+            self.kv.weight(),
+            &self.v_bias,
+            self.proj.weight(),
+            proj_bias,
+        ];
+        let empty = y.elem_count() == 0 || x.elem_count() == 0;
+        if empty || !ops::on_cpu(&[y, x]) || !ops::on_cpu(&tensors) {
+            return y + drop.forward(&self.forward(&norm.forward(y)?, x)?, pass)?;
+        }
+        let scales = drop.scales(y.dim(0)?, pass);
+        ops::residual_cross_attention(y, x, tensors, self.heads, eps, scales)
     }
 }

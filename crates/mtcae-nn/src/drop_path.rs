@@ -23,21 +23,23 @@ impl DropPath {
 
     /// (B, N, D) → (B, N, D).
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let Some(rng) = pass.rng().filter(|_| self.rate > 0.0) else {
+        let Some(mask) = self.scales(x.dim(0)?, pass) else {
             return Ok(x.clone());
         };
-        let keep = 1.0 - self.rate;
-        let mask: Vec<f32> = (0..x.dim(0)?)
-            .map(|_| {
-                if rng.random::<f64>() < keep {
-                    (1.0 / keep) as f32
-                } else {
-                    0.0
-                }
-            })
-            .collect();
         let shape = [&[mask.len()], vec![1; x.rank() - 1].as_slice()].concat();
         x.broadcast_mul(&Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?)
+    }
+
+    /// What each of `samples` samples is multiplied by: 0 or 1/(1 − `rate`).
+    /// Nothing where the branch is the identity.
+    pub(crate) fn scales(&self, samples: usize, pass: &mut Pass) -> Option<Vec<f32>> {
+        let rng = pass.rng().filter(|_| self.rate > 0.0)?;
+        let keep = 1.0 - self.rate;
+        let scales = (0..samples).map(|_| match rng.random::<f64>() < keep {
+            true => (1.0 / keep) as f32,
+            false => 0.0,
+        });
+        Some(scales.collect())
     }
 }
 

@@ -22,6 +22,11 @@ impl LayerNorm {
             eps,
         })
     }
+
+    /// γ, β and ε.
+    pub(crate) fn parts(&self) -> (&Tensor, &Tensor, f64) {
+        (&self.gamma, &self.beta, self.eps)
+    }
 }
 
 impl Module for LayerNorm {

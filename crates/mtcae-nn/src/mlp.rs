@@ -3,7 +3,7 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::{Linear, linear, ops};
+use crate::{DropPath, LayerNorm, Linear, Pass, linear, ops};
 
 /// fc2(gelu(fc1(x))) with GELU in its erf form.
 #[derive(Clone, Debug)]
@@ -19,6 +19,26 @@ impl Mlp {
             fc1: linear(width, hidden, vb.pp("fc1"))?,
             fc2: linear(hidden, width, vb.pp("fc2"))?,
         })
+    }
+
+    /// y + drop(mlp(norm(y))) for y (B, N, D): a block's second half. On the CPU
+    /// it is one operation that keeps the hidden layer alone for its backward.
+    pub fn residual(
+        &self,
+        y: &Tensor,
+        norm: &LayerNorm,
+        drop: &DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let (gamma, beta, eps) = norm.parts();
+        let (Some(b1), Some(b2)) = (self.fc1.bias(), self.fc2.bias()) else {
+            candle_core::bail!("mlp: a layer has no bias");
+        };
+        let tensors = [gamma, beta, self.fc1.weight(), b1, self.fc2.weight(), b2];
+        if !ops::on_cpu(&[y]) || !ops::on_cpu(&tensors) || y.elem_count() == 0 {
+            return y + drop.forward(&self.forward(&norm.forward(y)?)?, pass)?;
+        }
+        ops::residual_mlp(y, tensors, eps, drop.scales(y.dim(0)?, pass))
     }
 }
 

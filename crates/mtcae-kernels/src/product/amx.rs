@@ -86,7 +86,7 @@ impl Kernel for Amx {
     /// Two tiles of each part: h, m, l.
     const LEFT: usize = 6 * TILE;
     const RIGHT: usize = 6 * TILE;
-    const RUN: usize = 8;
+    const RUN: usize = 32;
 
     #[inline(always)]
     fn begin(self) {

@@ -168,7 +168,7 @@ fn the_number_of_threads_changes_no_bit() {
                 1.0,
                 Start::Zero,
                 MatMut::new(&mut out, m, n, n),
-            )
+            );
         });
         out
     };

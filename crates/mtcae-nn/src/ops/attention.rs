@@ -59,12 +59,12 @@ fn dims(
 }
 
 /// 1/√d (Vaswani et al., 2017).
-fn scale(dims: Dims) -> f32 {
+pub(super) fn scale(dims: Dims) -> f32 {
     (1.0 / (dims.head_dim as f64).sqrt()) as f32
 }
 
 /// Part `index` of rows that hold `parts` of H·d.
-fn part(data: &[f32], dims: Dims, parts: usize, index: usize) -> Rows<'_> {
+pub(super) fn part(data: &[f32], dims: Dims, parts: usize, index: usize) -> Rows<'_> {
     Rows::columns(data, parts * dims.width(), index * dims.width())
 }
 

@@ -25,7 +25,7 @@ pub(super) trait Fused: Send + Sync + 'static {
 }
 
 /// Whether the tensors are `f32` on the CPU, where the kernels are.
-pub(super) fn on_cpu(tensors: &[&Tensor]) -> bool {
+pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
     tensors
         .iter()
         .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)

@@ -12,13 +12,18 @@ mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod mlp;
+mod residual_attention;
 
 use candle_core::{CpuStorage, Layout, Result};
 
 pub use attention::{cross_attention, self_attention};
+pub(crate) use fused::on_cpu;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub(crate) use mlp::residual_mlp;
+pub(crate) use residual_attention::residual_cross_attention;
 
 /// The elements of a contiguous operand.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
