@@ -13,6 +13,7 @@ use mtcae_viz::{
 };
 
 use crate::args::Kind;
+use crate::summary::rendered;
 use crate::{Answer, Fault};
 
 /// The colour of the model's own face.
@@ -125,7 +126,7 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
             if let Some(seen) = between(&prediction.frames, frame.time) {
                 draw(&mut picture, &seen, [1.0; 2], label);
             }
-            if !prediction.trained {
+            if prediction.trained_on.is_none() {
                 let note = Face {
                     label: "untrained model".to_owned(),
                     ..Face::default()
@@ -270,9 +271,13 @@ fn lines(p: &Prediction) -> Vec<String> {
         "{}x{}, {:.2} s to {:.2} s",
         p.source.width, p.source.height, p.start, p.end
     ));
-    if !p.trained {
-        lines.push("untrained model:".to_owned());
-        lines.push("these numbers mean nothing".to_owned());
+    match &p.trained_on {
+        None => {
+            lines.push("untrained model:".to_owned());
+            lines.push("these numbers mean nothing".to_owned());
+        }
+        Some(on) if rendered(on) => lines.push("trained on rendered faces".to_owned()),
+        Some(_) => {}
     }
     lines
 }

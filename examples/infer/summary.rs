@@ -6,6 +6,11 @@ use mtcae_dfer::{FaceBox, Prediction, Timeline};
 
 use crate::Answer;
 
+/// Whether a checkpoint was trained on what `synth` renders.
+pub fn rendered(trained_on: &str) -> bool {
+    trained_on.starts_with("synth")
+}
+
 /// Prints an answer for a person.
 pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
     match answer {
@@ -16,16 +21,26 @@ pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
         }
         Answer::Windows(timeline) => windows(out, timeline)?,
     }
-    if answer.predictions().iter().any(|p| !p.trained) {
-        let which = if demo {
-            "The demo checkpoint"
-        } else {
-            "This checkpoint"
-        };
-        writeln!(
+    let which = if demo {
+        "The demo checkpoint"
+    } else {
+        "This checkpoint"
+    };
+    match answer
+        .predictions()
+        .first()
+        .map(|p| p.trained_on.as_deref())
+    {
+        Some(None) => writeln!(
             out,
             "\n{which} is untrained: its weights are random, and these numbers say nothing about the face."
-        )?;
+        )?,
+        Some(Some(on)) if rendered(on) => writeln!(
+            out,
+            "\n{which} was trained on rendered faces ({on}). A model trained on rendered faces is no judge of real ones."
+        )?,
+        Some(Some(on)) => writeln!(out, "\n{which} was trained on {on}.")?,
+        None => {}
     }
     writeln!(out)
 }

@@ -220,15 +220,7 @@ fn one_run(
     };
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
-    let labels = args
-        .labels
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let words = match args.fold {
-        Some(fold) => format!("{labels}, all folds but {fold}"),
-        None => labels.into_owned(),
-    };
+    let words = data.in_words(args.fold, split.train.len());
     let folder = args.out.join("model");
     fitted.started.save(&folder, &words)?;
     println!(

@@ -222,11 +222,11 @@ impl Pipeline {
                         landmarks,
                         probabilities,
                     });
-            let trained = config.trained_on.is_some();
+            let trained_on = config.trained_on.as_deref();
             Ok(clips
                 .iter()
                 .zip(raws)
-                .map(|(clip, raw)| Prediction::new(clip, raw, &config.classes, trained))
+                .map(|(clip, raw)| Prediction::new(clip, raw, &config.classes, trained_on))
                 .collect())
         })
     }

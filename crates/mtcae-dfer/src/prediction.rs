@@ -26,8 +26,9 @@ pub struct Prediction {
     pub frames: Vec<FramePrediction>,
     /// The source's picture; all coordinates are in its upright pixels.
     pub source: Geometry,
-    /// Whether the weights were trained. If not, the numbers mean nothing.
-    pub trained: bool,
+    /// What the weights were trained on, as the checkpoint says it. `None` when they
+    /// were not trained: the numbers mean nothing then.
+    pub trained_on: Option<String>,
     /// What was dropped, guessed or damaged in the video.
     pub warnings: Vec<Warning>,
 }
@@ -142,7 +143,7 @@ pub(crate) struct Raw {
 
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
-    pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained: bool) -> Self {
+    pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained_on: Option<&str>) -> Self {
         let pixel = |x: f32, y: f32| {
             let (x, y) = clip.source.to_source(x.into(), y.into());
             [x as f32, y as f32]
@@ -180,7 +181,7 @@ impl Prediction {
                 .collect(),
             frames: frames.collect(),
             source: clip.source,
-            trained,
+            trained_on: trained_on.map(str::to_owned),
             warnings: clip.warnings.clone(),
         };
         prediction.decide();

@@ -91,7 +91,7 @@ mod tests {
             probabilities: vec![class("a", p), class("b", 1.0 - p)],
             frames: vec![],
             source: Geometry::plain(1, 1),
-            trained: true,
+            trained_on: Some("faces".to_owned()),
             warnings: vec![],
         }
     }

@@ -103,7 +103,7 @@ fn a_video_gives_what_its_clip_gives() {
         best.map(|c| (&c.class, c.probability)),
         Some((&from_file.expression, from_file.confidence))
     );
-    assert!(!from_file.trained);
+    assert_eq!(from_file.trained_on, None);
 }
 
 #[test]

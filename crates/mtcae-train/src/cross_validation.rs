@@ -145,13 +145,7 @@ fn one_fold(
     )?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     if cv.save_models {
-        let labels = cv
-            .data
-            .labels
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let words = format!("{labels}, all folds but {fold}");
+        let words = cv.data.in_words(Some(fold), split.train.len());
         fitted.started.save(&folder.join("model"), &words)?;
     }
     let result = FoldResult {

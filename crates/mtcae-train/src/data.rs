@@ -199,6 +199,15 @@ impl Dataset {
         })
     }
 
+    /// What a checkpoint says it was trained on.
+    pub fn in_words(&self, held_out: Option<u32>, clips: usize) -> String {
+        let name = &self.dataset;
+        match held_out {
+            Some(fold) => format!("{name}: {clips} clips, fold {fold} held out"),
+            None => format!("{name}: {clips} clips"),
+        }
+    }
+
     /// Divides the clips with one fold held out, or with none.
     ///
     /// # Errors
