@@ -359,7 +359,8 @@ impl Colours {
             *pixel = levels.map(|c| {
                 let c = luma + self.saturation * (c - luma);
                 let c = mean + self.contrast * (c - mean);
-                (c * self.brightness).round().clamp(0.0, 255.0) as u8
+                // The cast saturates; levels are not negative but for rounding.
+                (c * self.brightness + 0.5) as u8
             });
         }
     }
