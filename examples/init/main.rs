@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -12,7 +12,7 @@ use mtcae_dfer::model::encoder::{Config as EncoderConfig, Overrides, open_named}
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
 use mtcae_examples::{Download, one_line};
-use mtcae_nn::ParamStore;
+use mtcae_nn::{INIT_STD, ParamStore};
 
 type Fault = Box<dyn std::error::Error>;
 
@@ -59,6 +59,10 @@ struct Args {
     )]
     classes: Vec<String>,
 
+    /// How random matrices are drawn.
+    #[arg(long, default_value = "normal", conflicts_with = "encoder")]
+    weights: Weights,
+
     /// Seed of everything that is random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -72,6 +76,15 @@ enum Size {
     Base,
     Large,
     Huge,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// With a deviation of 0.02, as VideoMAE is fine-tuned.
+    Normal,
+    /// With a deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
+    /// (Glorot and Bengio, 2010): right for small widths and long tubes.
+    Xavier,
 }
 
 fn main() -> ExitCode {
@@ -92,7 +105,7 @@ fn run(args: &Args) -> Result<(), Fault> {
             trained_on: None,
             ..folder::read_config(path)?
         };
-        return write(&args.out, &config, &store, &device);
+        return write(args, &config, &store, &device);
     }
     let mut preprocessing = Preprocessing::default();
     let encoder = match &args.encoder {
@@ -140,13 +153,24 @@ fn run(args: &Args) -> Result<(), Fault> {
             ..config.decoder
         };
     }
-    write(&args.out, &config, &store, &device)
+    write(args, &config, &store, &device)
 }
 
 /// Draws what the store does not hold yet and writes the folder.
-fn write(out: &Path, config: &Config, store: &ParamStore, device: &Device) -> Result<(), Fault> {
+fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> Result<(), Fault> {
+    let out = args.out.as_path();
     Mtcae::new(config, store.builder(device))?;
     let vars = store.vars();
+    if args.weights == Weights::Xavier {
+        for (name, var) in vars.iter().filter(|(_, var)| var.rank() > 1) {
+            if name != "encoder.pos_embed" {
+                let outputs = var.dim(0)?;
+                let inputs = var.elem_count() / outputs;
+                let wanted = (2.0 / (inputs + outputs) as f64).sqrt();
+                var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
+            }
+        }
+    }
     let tensors: Vec<(&str, &Tensor)> = vars
         .iter()
         .map(|(name, var)| (name.as_str(), var.as_tensor()))
