@@ -77,6 +77,17 @@ pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
         path: run.folder.to_owned(),
         source,
     })?;
+    // A run that was killed while it saved leaves a file as large as its state.
+    for entry in std::fs::read_dir(run.folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().to_string_lossy().starts_with(".writing-") {
+            // What cannot be removed only takes up room.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
     let mut trainer = Trainer::new(run)?;
     let first = trainer.resume()?;
     trainer.train(first, watch)
@@ -144,7 +155,15 @@ impl<'a> Trainer<'a> {
             ("config".to_owned(), json(serde_json::to_string(config))),
             ("model".to_owned(), json(serde_json::to_string(model))),
             ("frozen weights".to_owned(), started.frozen.clone()),
-            ("clips".to_owned(), clips_digest(data, run.split)),
+            ("clips".to_owned(), data.digest()),
+            ("split".to_owned(), digest(run.split)),
+            // Cached features are rounded, and are neither mixed nor cropped anew.
+            (
+                "features".to_owned(),
+                run.cache
+                    .map_or("of videos", |cache| cache.key())
+                    .to_owned(),
+            ),
         ]);
         Ok(Self {
             run,
@@ -271,6 +290,7 @@ impl<'a> Trainer<'a> {
             log.write(&Line::Step(line.clone()))?;
             at.log = log.length();
             if config.save_every > 0 && (k + 1) % config.save_every == 0 {
+                log.sync()?;
                 self.save(at)?;
             }
             tell(watch, &Event::Step(&line))?;
@@ -294,6 +314,7 @@ impl<'a> Trainer<'a> {
             sums: Sums::default(),
             best: at.best,
         };
+        log.sync()?;
         self.save(at)?;
         tell(watch, &Event::Epoch(&line))
     }
@@ -519,15 +540,8 @@ fn copies(vars: &[(String, Var)]) -> Result<Vec<(String, Tensor)>, Error> {
         .collect()
 }
 
-/// The clips of a split and all that their targets depend on.
-fn clips_digest(data: &Dataset, split: &Split) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("{split:?} {:?}", data.classes));
-    for item in &data.items {
-        let (file, sha, class) = (&item.file, &item.sha256, item.class);
-        hash.update(format!("{file} {sha:?} {class} {:?}", item.faces));
-    }
-    random::hex(&hash.finalize())
+fn digest(split: &Split) -> String {
+    random::hex(&Sha256::digest(format!("{split:?}")))
 }
 
 fn objective(
