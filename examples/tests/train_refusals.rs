@@ -267,7 +267,18 @@ fn a_loss_that_is_no_number_names_step_and_clips_and_keeps_the_state() {
     );
     assert!(said.contains("NaN") && said.contains("Actor_"), "{said}");
 
-    // A rate that no weight survives: the first epoch is one step.
+    // A rate that spoils the weights at once, in the only step there is: no state
+    // and no model hold them.
+    let out = at("spoilt");
+    let more = ["--lr", "1e39", "--epochs", "1", "--batch", "12"];
+    let said = refused("train", &arguments(&out, &more));
+    assert!(
+        said.contains("weight decoder.") && said.contains("at step 0 (epoch 0, clips Actor_"),
+        "{said}"
+    );
+    assert!(!out_has(&out, "state.safetensors") && !out_has(&out, "model"));
+
+    // A rate that no loss survives.
     let out = at("diverges");
     let more = ["--lr", "1e30", "--save-every", "1", "--epochs", "5"];
     let said = refused("train", &arguments(&out, &more));

@@ -283,13 +283,18 @@ impl<'a> Trainer<'a> {
             .enumerate()
         {
             let line = self.step(at, &mut loaded, numbers)?;
+            let saves = config.save_every > 0 && (k + 1) % config.save_every == 0;
+            if saves || numbers.last() == Some(&(batches.len() - 1)) {
+                // The next loss would show it, but then the state would be lost.
+                self.weights_are_finite(at, &batches[numbers[0]..=numbers[numbers.len() - 1]])?;
+            }
             at.step += 1;
             at.step_in_epoch += 1;
             at.sums.seconds = before.0 + since.elapsed().as_secs_f64();
             at.sums.waited = before.1 + loaded.waited().as_secs_f64();
             log.write(&Line::Step(line.clone()))?;
             at.log = log.length();
-            if config.save_every > 0 && (k + 1) % config.save_every == 0 {
+            if saves {
                 log.sync()?;
                 self.save(at)?;
             }
@@ -426,6 +431,15 @@ impl<'a> Trainer<'a> {
             epoch: at.epoch,
             clips: clips.collect(),
         })
+    }
+
+    /// Refuses weights that the last step, on these batches, has spoilt.
+    fn weights_are_finite(&self, at: &Position, batches: &[Vec<usize>]) -> Result<(), Error> {
+        for (name, var) in &self.started.trained {
+            let sum = mtcae_nn::optim::sum_of_squares(var.as_tensor())?;
+            self.finite(&format!("weight {name}"), sum, at, &batches.concat())?;
+        }
+        Ok(())
     }
 
     /// The norm of each task's weighted gradient on F, for a batch.
