@@ -288,7 +288,8 @@ impl FeatureCache {
             let tubes = Tensor::from_vec(tubes, (1, self.header.tokens, width), device)?;
             let features = model.encoder().run(&tubes, &mut Pass::inference())?;
             let features: Vec<f32> = features.flatten_all()?.to_vec1()?;
-            if let Some(value) = features.iter().find(|v| !(v.abs() <= f16::MAX.to_f32())) {
+            let most = f16::MAX.to_f32();
+            if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
                 let clip = &data.items[numbers[done] / each].file;
                 return Err(self.fault(format!(
                     "a feature of {clip} is {value}, beyond half precision"

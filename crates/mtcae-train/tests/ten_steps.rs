@@ -109,7 +109,7 @@ struct Worst(f64, String);
 impl Worst {
     fn take(&mut self, value: f64, place: impl FnOnce() -> String) {
         // A NaN is the worst of all.
-        if !(value <= self.0) {
+        if value > self.0 || value.is_nan() {
             *self = Self(value, place());
         }
     }
