@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use mtcae_examples::training::{Screen, dataset, in_words, limit_threads};
+use mtcae_examples::training::{Screen, in_words, limit_threads};
 use mtcae_examples::{device, one_line};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::objective::Bootstrap;
 use mtcae_train::{
-    ClipResult, PREDICTIONS, Recipe, Source, Start, TrainConfig, Viewer, predict, read_table,
-    summarise, write_table,
+    ClipResult, Dataset, PREDICTIONS, Recipe, Source, Start, TrainConfig, Viewer, predict,
+    read_table, summarise, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
 
@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, value_name = "DIR", requires = "labels")]
     checkpoint: Option<PathBuf>,
 
-    /// Only the clips of this fold, from 0.
+    /// Only the clips of this fold, from 0, as the label file or the table has them.
     #[arg(long)]
     fold: Option<u32>,
 
@@ -149,7 +149,8 @@ fn run_model(
         ..TrainConfig::recipe(Recipe::Paper)
     };
     config.validate()?;
-    let data = dataset(labels, args.root.as_deref(), Some(&classes), &config)?;
+    let data = Dataset::read_to_test(labels, args.root.as_deref(), Some(&classes))?;
+    let data = Arc::new(data);
     for notice in &data.notices {
         eprintln!("warning: {notice}");
     }

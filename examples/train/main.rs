@@ -146,7 +146,10 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     if !args.quiet {
         announce(&data, &config);
     }
-    write_settings(&args.out, &config)?;
+    // Those of a run that is gone on with stay as they are: others are refused.
+    if !begun {
+        write_settings(&args.out, &config)?;
+    }
     match args.cross_validate {
         true => all_folds(args, &start, &data, &config),
         false => one_run(args, &start, &data, &config),

@@ -42,6 +42,7 @@ pub struct Source {
     from: From,
 }
 
+#[allow(clippy::large_enum_variant)] // There is one in a run.
 enum From {
     Videos {
         viewer: Viewer,

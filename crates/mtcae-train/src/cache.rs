@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::{Dataset, FaceLabel};
+use crate::disk::{free_space, make_sure_of_room, read_at, write_at};
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::view::{View, Viewer};
@@ -152,9 +153,7 @@ impl FeatureCache {
         if watch(&event).is_break() {
             return Err(Error::Cancelled);
         }
-        if need > free {
-            return Err(Error::Full { path, need, free });
-        }
+        make_sure_of_room(&path, need, free)?;
         cache.fill(model, data, config, missing, device, watch)?;
         Ok(cache)
     }
@@ -167,6 +166,11 @@ impl FeatureCache {
     /// Tokens N of a view.
     pub fn tokens(&self) -> usize {
         self.header.tokens
+    }
+
+    /// A digest of all that the features depend on.
+    pub(crate) fn key(&self) -> &str {
+        &self.header.key
     }
 
     /// The file.
@@ -263,11 +267,11 @@ impl FeatureCache {
         let viewer = Viewer::new(model.config(), config)?;
         let each = self.header.views + 1;
         let total = missing.len();
-        let (data, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
+        let (items, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
         let jobs = numbers.clone();
         let views = Prefetch::new(total, config.workers, config.queue, move |job| {
             let (clip, view) = (jobs[job] / each, jobs[job] % each);
-            let item = &data.items[clip];
+            let item = &items.items[clip];
             match view {
                 0 => viewer.plain(item),
                 _ => {
@@ -284,6 +288,13 @@ impl FeatureCache {
             let tubes = Tensor::from_vec(tubes, (1, self.header.tokens, width), device)?;
             let features = model.encoder().run(&tubes, &mut Pass::inference())?;
             let features: Vec<f32> = features.flatten_all()?.to_vec1()?;
+            let most = f16::MAX.to_f32();
+            if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
+                let clip = &data.items[numbers[done] / each].file;
+                return Err(self.fault(format!(
+                    "a feature of {clip} is {value}, beyond half precision"
+                )));
+            }
             self.write(numbers[done], &features, &faces)?;
             let event = Event::Cached {
                 done: done + 1,
@@ -302,11 +313,6 @@ impl FeatureCache {
         features: &[f32],
         faces: &[Option<FaceLabel>],
     ) -> Result<(), Error> {
-        if let Some(value) = features.iter().find(|v| !(v.abs() <= f16::MAX.to_f32())) {
-            return Err(self.fault(format!(
-                "a feature of record {number} is {value}, beyond half precision"
-            )));
-        }
         let mut halves = vec![f16::ZERO; features.len()];
         halves.convert_from_f32_slice(features);
         let mut record = Vec::with_capacity(self.record());
@@ -377,23 +383,4 @@ fn unpack(numbers: &[f32; FACE]) -> Option<FaceLabel> {
         bbox: [x1, y1, x2, y2],
         landmarks: std::array::from_fn(|k| [points[2 * k], points[2 * k + 1]]),
     })
-}
-
-/// Bytes that may be written below a folder.
-fn free_space(folder: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::Io {
-        path: folder.to_owned(),
-        source: e.into(),
-    })?;
-    Ok(stat.f_bavail * stat.f_frsize)
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, into: &mut [u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
-}
-
-#[cfg(unix)]
-fn write_at(file: &File, from: &[u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, from, at)
 }

@@ -14,6 +14,7 @@ use crate::data::Dataset;
 use crate::event::Watch;
 use crate::fit::{Run, fit};
 use crate::start::Start;
+use crate::state::differences;
 use crate::{Error, Event, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// A cross-validation and where its files go.
@@ -66,12 +67,14 @@ pub const PREDICTIONS: &str = "predictions.csv";
 /// As [`fit`]; [`Error::File`] when the folder holds a cross-validation of other
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
-    claim(cv)?;
+    cv.config.validate()?;
     let folds: Vec<u32> = (0..cv.data.folds).collect();
-    // Every split is looked at before the first hour is spent.
+    // Every split is looked at before the first hour is spent, and before the
+    // folder becomes one of a run that cannot be.
     for &fold in &folds {
         cv.data.split(Some(fold), cv.config)?;
     }
+    claim(cv)?;
     let cache = open_cache(cv, watch)?;
     let mut done = Vec::new();
     for fold in folds {
@@ -182,7 +185,6 @@ fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
 
 /// Makes the folder this cross-validation's, or makes sure that it is.
 fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
-    cv.config.validate()?;
     let path: PathBuf = cv.folder.join("run.json");
     std::fs::create_dir_all(cv.folder).map_err(|source| Error::Io {
         path: cv.folder.to_owned(),
@@ -203,6 +205,7 @@ fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
             "labels".to_owned(),
             cv.data.labels.display().to_string().into(),
         ),
+        ("clips".to_owned(), cv.data.digest().into()),
         (
             "classes".to_owned(),
             value(serde_json::to_value(&cv.data.classes)),
@@ -232,22 +235,6 @@ fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_json(&path, &about),
         Err(source) => Err(Error::Io { path, source }),
     }
-}
-
-/// Where two values differ, by the names of the fields.
-fn differences(key: &str, old: Option<&serde_json::Value>, new: &serde_json::Value) -> String {
-    if let (Some(serde_json::Value::Object(old)), serde_json::Value::Object(new)) = (old, new) {
-        let fields = new
-            .iter()
-            .filter(|(name, value)| old.get(*name) != Some(value));
-        let fields = fields.map(|(name, value)| match old.get(name) {
-            Some(was) if !was.is_object() => format!("{key}.{name} was {was}, is {value}"),
-            _ => format!("{key}.{name}"),
-        });
-        return fields.collect::<Vec<_>>().join(", ");
-    }
-    let was = old.map_or("nothing".to_owned(), serde_json::Value::to_string);
-    format!("{key} was {was}, is {new}")
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {

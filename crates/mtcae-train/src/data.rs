@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mtcae_labels::dataset::{Sample, Sex, folds};
 use mtcae_labels::labels::{FaceRecord, LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
+use sha2::{Digest, Sha256};
 
 use crate::{Error, TrainConfig, random};
 
@@ -111,8 +112,10 @@ pub struct Split {
 }
 
 impl Dataset {
-    /// Reads a label file. Videos lie below `root`, which by default is the label
-    /// file's folder. Classes are those given, else all that occur, by name.
+    /// Reads a label file to train on. Videos lie below `root`, which by default is
+    /// the label file's folder. Classes are those given, else all that occur, by
+    /// name. Folds are those of the file where it has as many as the config says;
+    /// else subjects are dealt to folds anew, by the config's seed.
     ///
     /// # Errors
     /// Names the label file and all that is wrong with it: videos that are missing
@@ -124,7 +127,31 @@ impl Dataset {
         classes: Option<&[String]>,
         config: &TrainConfig,
     ) -> Result<Self, Error> {
-        let labels = labels.as_ref();
+        let folds = Some((config.folds, config.seed));
+        Self::gather(labels.as_ref(), root, classes, config.allow_missing, folds)
+    }
+
+    /// As [`Self::read`], but to measure a model that is there: folds are those of
+    /// the file, and clips that have none are in fold 0.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; any number of subjects will do.
+    pub fn read_to_test(
+        labels: impl AsRef<Path>,
+        root: Option<&Path>,
+        classes: Option<&[String]>,
+    ) -> Result<Self, Error> {
+        Self::gather(labels.as_ref(), root, classes, false, None)
+    }
+
+    /// Reads a label file, with folds of some number and seed.
+    fn gather(
+        labels: &Path,
+        root: Option<&Path>,
+        classes: Option<&[String]>,
+        allow_missing: bool,
+        wanted: Option<(usize, u64)>,
+    ) -> Result<Self, Error> {
         let root = match root {
             Some(root) => root,
             None => labels.parent().unwrap_or(Path::new("")),
@@ -154,7 +181,7 @@ impl Dataset {
             .map(|c| c.file.clone())
             .collect();
         if !missing.is_empty() {
-            if !config.allow_missing {
+            if !allow_missing {
                 return Err(fault(format!(
                     "{} below {}; `allow_missing` leaves them out",
                     list("labelled videos are missing", &missing),
@@ -177,11 +204,21 @@ impl Dataset {
         };
         let dataset = clips[0].dataset.clone();
         let mut samples: Vec<Sample> = clips.iter().map(|c| sample(c, root)).collect();
-        let most = samples.iter().filter_map(|s| s.fold).max();
-        if samples.iter().any(|s| s.fold.is_none()) || most != Some(config.folds as u32 - 1) {
-            folds::assign(&mut samples, config.folds, config.seed)?;
+        let there = samples.iter().filter_map(|s| s.fold).max();
+        let mut folds = there.map_or(1, |last| last + 1);
+        let mut anew = None;
+        if let Some((k, seed)) = wanted {
+            if there.is_some() && folds != k as u32 {
+                anew = Some(format!(
+                    "the labels have {folds} folds: subjects are dealt to {k} anew"
+                ));
+            }
+            if samples.iter().any(|s| s.fold.is_none()) || there.is_none() || folds != k as u32 {
+                folds::assign(&mut samples, k, seed).map_err(|e| fault(e.to_string()))?;
+            }
+            folds::prove(&samples).map_err(|e| fault(e.to_string()))?;
+            folds = k as u32;
         }
-        folds::prove(&samples)?;
         let mut items = Vec::with_capacity(clips.len());
         for (clip, sample) in clips.into_iter().zip(samples) {
             items.push(item(clip, sample, &classes).map_err(fault)?);
@@ -191,10 +228,11 @@ impl Dataset {
             dataset,
             classes,
             items,
-            folds: config.folds as u32,
+            folds,
             notices: left_out
                 .into_iter()
                 .map(|(why, files)| format!("left out: {}", list(&format!("clips {why}"), &files)))
+                .chain(anew)
                 .collect(),
         })
     }
@@ -245,6 +283,28 @@ impl Dataset {
         };
         self.check(&split, held_out, config)?;
         Ok(split)
+    }
+
+    /// A digest of all that training and testing take from the labels.
+    pub(crate) fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", self.classes));
+        for item in &self.items {
+            let Item {
+                file,
+                sha256,
+                class,
+                subject,
+                fold,
+                size,
+                faces,
+                ..
+            } = item;
+            hash.update(format!(
+                "{file} {sha256:?} {class} {subject} {fold} {size:?} {faces:?}"
+            ));
+        }
+        random::hex(&hash.finalize())
     }
 
     fn check(

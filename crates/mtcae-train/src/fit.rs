@@ -77,6 +77,17 @@ pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
         path: run.folder.to_owned(),
         source,
     })?;
+    // A run that was killed while it saved leaves a file as large as its state.
+    for entry in std::fs::read_dir(run.folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().to_string_lossy().starts_with(".writing-") {
+            // What cannot be removed only takes up room.
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
     let mut trainer = Trainer::new(run)?;
     let first = trainer.resume()?;
     trainer.train(first, watch)
@@ -144,7 +155,15 @@ impl<'a> Trainer<'a> {
             ("config".to_owned(), json(serde_json::to_string(config))),
             ("model".to_owned(), json(serde_json::to_string(model))),
             ("frozen weights".to_owned(), started.frozen.clone()),
-            ("clips".to_owned(), clips_digest(data, run.split)),
+            ("clips".to_owned(), data.digest()),
+            ("split".to_owned(), digest(run.split)),
+            // Cached features are rounded, and are neither mixed nor cropped anew.
+            (
+                "features".to_owned(),
+                run.cache
+                    .map_or("of videos", |cache| cache.key())
+                    .to_owned(),
+            ),
         ]);
         Ok(Self {
             run,
@@ -264,13 +283,19 @@ impl<'a> Trainer<'a> {
             .enumerate()
         {
             let line = self.step(at, &mut loaded, numbers)?;
+            let saves = config.save_every > 0 && (k + 1) % config.save_every == 0;
+            if saves || numbers.last() == Some(&(batches.len() - 1)) {
+                // The next loss would show it, but then the state would be lost.
+                self.weights_are_finite(at, &batches[numbers[0]..=numbers[numbers.len() - 1]])?;
+            }
             at.step += 1;
             at.step_in_epoch += 1;
             at.sums.seconds = before.0 + since.elapsed().as_secs_f64();
             at.sums.waited = before.1 + loaded.waited().as_secs_f64();
             log.write(&Line::Step(line.clone()))?;
             at.log = log.length();
-            if config.save_every > 0 && (k + 1) % config.save_every == 0 {
+            if saves {
+                log.sync()?;
                 self.save(at)?;
             }
             tell(watch, &Event::Step(&line))?;
@@ -294,6 +319,7 @@ impl<'a> Trainer<'a> {
             sums: Sums::default(),
             best: at.best,
         };
+        log.sync()?;
         self.save(at)?;
         tell(watch, &Event::Epoch(&line))
     }
@@ -405,6 +431,15 @@ impl<'a> Trainer<'a> {
             epoch: at.epoch,
             clips: clips.collect(),
         })
+    }
+
+    /// Refuses weights that the last step, on these batches, has spoilt.
+    fn weights_are_finite(&self, at: &Position, batches: &[Vec<usize>]) -> Result<(), Error> {
+        for (name, var) in &self.started.trained {
+            let sum = mtcae_nn::optim::sum_of_squares(var.as_tensor())?;
+            self.finite(&format!("weight {name}"), sum, at, &batches.concat())?;
+        }
+        Ok(())
     }
 
     /// The norm of each task's weighted gradient on F, for a batch.
@@ -519,15 +554,8 @@ fn copies(vars: &[(String, Var)]) -> Result<Vec<(String, Tensor)>, Error> {
         .collect()
 }
 
-/// The clips of a split and all that their targets depend on.
-fn clips_digest(data: &Dataset, split: &Split) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("{split:?} {:?}", data.classes));
-    for item in &data.items {
-        let (file, sha, class) = (&item.file, &item.sha256, item.class);
-        hash.update(format!("{file} {sha:?} {class} {:?}", item.faces));
-    }
-    random::hex(&hash.finalize())
+fn digest(split: &Split) -> String {
+    random::hex(&Sha256::digest(format!("{split:?}")))
 }
 
 fn objective(

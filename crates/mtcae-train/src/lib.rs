@@ -17,6 +17,7 @@ mod cache;
 mod config;
 mod cross_validation;
 mod data;
+mod disk;
 mod error;
 mod event;
 mod fit;

@@ -138,6 +138,12 @@ impl Log {
         Ok(())
     }
 
+    /// Waits until the disk has what was written: a state must never be there
+    /// without the lines that it counts on.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|e| self.io(e))
+    }
+
     fn io(&self, source: std::io::Error) -> Error {
         Error::Io {
             path: self.path.clone(),

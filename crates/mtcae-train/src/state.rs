@@ -112,15 +112,22 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
             about.format
         )));
     }
-    let differing: Vec<&str> = run
+    let differing: Vec<String> = run
         .iter()
         .filter(|(key, value)| about.run.get(*key) != Some(value))
-        .map(|(key, _)| key.as_str())
+        .map(|(key, value)| {
+            // Configs are kept as JSON; all else is a digest, which says nothing.
+            let parse = |text: &String| serde_json::from_str(text).ok();
+            match (about.run.get(key).and_then(parse), parse(value)) {
+                (Some(old), Some(new)) => differences(key, Some(&old), &new),
+                _ => format!("other {key}"),
+            }
+        })
         .collect();
     if !differing.is_empty() {
         return Err(fault(format!(
-            "belongs to another run: {} differ",
-            differing.join(", ")
+            "belongs to another run ({}); go on with its settings or take another folder",
+            differing.join("; ")
         )));
     }
     let names = tensors.names();
@@ -142,4 +149,20 @@ impl State {
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor, Error> {
         Ok(self.tensors.load(name, device)?)
     }
+}
+
+/// Where two values differ, by the names of the fields.
+pub fn differences(key: &str, old: Option<&serde_json::Value>, new: &serde_json::Value) -> String {
+    if let (Some(serde_json::Value::Object(old)), serde_json::Value::Object(new)) = (old, new) {
+        let fields = new
+            .iter()
+            .filter(|(name, value)| old.get(*name) != Some(value));
+        let fields = fields.map(|(name, value)| match old.get(name) {
+            Some(was) if !was.is_object() => format!("{key}.{name} was {was}, is {value}"),
+            _ => format!("{key}.{name}"),
+        });
+        return fields.collect::<Vec<_>>().join(", ");
+    }
+    let was = old.map_or("nothing".to_owned(), serde_json::Value::to_string);
+    format!("{key} was {was}, is {new}")
 }

@@ -1,0 +1,328 @@
+//! Cross-validation and ablation: no subject on both sides, and a run that was
+//! stopped gives the report of one that was not.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use common::{CLASSES, Place, plain};
+use mtcae_model::decoder::Structure;
+use mtcae_train::objective::Bootstrap;
+use mtcae_train::{
+    Ablation, CrossValidation, Dataset, Error, Event, PREDICTIONS, Report, Start, TrainConfig,
+    ablate, cross_validate, read_table, summarise,
+};
+
+const FOLDS: u32 = 3;
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        validation: 0.3,
+        save_every: 2,
+        lr: 3e-3,
+        ..plain()
+    }
+}
+
+/// Runs until the `stop`-th event that `counts`.
+fn run(
+    place: &Place,
+    config: &TrainConfig,
+    name: &str,
+    stop: impl Fn(&Event<'_>) -> bool,
+) -> Result<Report, Error> {
+    let data = place.data(config);
+    let start = Start::checkpoint(&place.checkpoint)?;
+    let (folder, cache) = (place.path(name), place.path("cache"));
+    let cv = CrossValidation {
+        folder: &folder,
+        start: &start,
+        data: &data,
+        cache: name.contains("cached").then_some(&cache),
+        save_models: true,
+        config,
+        device: &Device::Cpu,
+    };
+    cross_validate(&cv, &mut |event| match stop(event) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    })
+}
+
+fn subjects(data: &Dataset, places: &[usize]) -> BTreeSet<String> {
+    let of = |&i: &usize| data.items[i].subject.clone();
+    places.iter().map(of).collect()
+}
+
+#[test]
+fn no_subject_is_on_two_sides_of_a_split() {
+    let place = Place::new();
+    for seed in 0..20 {
+        let config = TrainConfig { seed, ..config() };
+        let data = place.data(&config);
+        let mut tested = Vec::new();
+        for fold in 0..FOLDS {
+            let split = data.split(Some(fold), &config).expect("a split");
+            let train = subjects(&data, &split.train);
+            let validation = subjects(&data, &split.validation);
+            let test = subjects(&data, &split.test);
+            assert!(train.is_disjoint(&test), "{train:?} {test:?}");
+            assert!(train.is_disjoint(&validation), "{train:?} {validation:?}");
+            assert!(validation.is_disjoint(&test), "{validation:?} {test:?}");
+            assert!(!train.is_empty() && !validation.is_empty() && !test.is_empty());
+            let all = split.train.len() + split.validation.len() + split.test.len();
+            assert_eq!(all, data.items.len());
+            tested.extend(split.test);
+        }
+        tested.sort_unstable();
+        assert_eq!(tested, (0..data.items.len()).collect::<Vec<_>>());
+        let split = data.split(None, &config).expect("a split");
+        assert!(split.test.is_empty());
+        let train = subjects(&data, &split.train);
+        assert!(train.is_disjoint(&subjects(&data, &split.validation)));
+    }
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn stopped_and_gone_on_with_it_gives_the_same_report() {
+    let place = Place::new();
+    let config = config();
+    let whole = run(&place, &config, "whole", |_| false).expect("a report");
+
+    // Stopped at the start of the second fold, in its middle, and in the test of
+    // the third.
+    let second = |event: &Event<'_>| matches!(event, Event::Start { name, .. } if name.starts_with("fold 2"));
+    assert!(matches!(
+        run(&place, &config, "pieces", second),
+        Err(Error::Cancelled)
+    ));
+    assert!(place.path("pieces/fold-0/fold.json").is_file());
+    assert!(!place.path("pieces/fold-1/fold.json").is_file());
+    let middle = |event: &Event<'_>| matches!(event, Event::Step(line) if line.step == 3);
+    let stopped = run(&place, &config, "pieces", middle);
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    let epochs = std::cell::Cell::new(0);
+    let in_test = |event: &Event<'_>| {
+        if matches!(event, Event::Epoch(_)) {
+            epochs.set(epochs.get() + 1);
+        }
+        // Two epochs of the second fold may be left, then two of the third.
+        matches!(event, Event::Predicted { done, .. } if epochs.get() >= 2 && *done > 0)
+    };
+    let _ = run(&place, &config, "pieces", in_test);
+    let steps = std::cell::Cell::new(0);
+    let rest = run(&place, &config, "pieces", |event| {
+        if matches!(event, Event::Step(_)) {
+            steps.set(steps.get() + 1);
+        }
+        false
+    });
+    assert_eq!(rest.expect("a report"), whole);
+    for file in ["metrics.jsonl", "report.md", PREDICTIONS] {
+        let [a, b] = ["whole", "pieces"].map(|run| text(&place.path(run).join(file)));
+        assert_eq!(a, b, "{file}");
+    }
+    // All is done: nothing is trained again.
+    let again = run(&place, &config, "pieces", |event| {
+        assert!(!matches!(event, Event::Step(_)), "a step was taken");
+        false
+    });
+    assert_eq!(again.expect("a report"), whole);
+
+    let folder = place.path("whole");
+    let mut pictures = vec!["confusion.png".to_owned()];
+    pictures.extend((0..FOLDS).map(|k| format!("fold-{k}/curves.png")));
+    for picture in pictures {
+        let bytes = std::fs::read(folder.join(&picture)).expect("a picture");
+        assert_eq!(&bytes[1..4], b"PNG", "{picture}");
+    }
+    let report = text(&folder.join("report.md"));
+    for words in ["| fold 3 |", "| pooled |", "| happy | 7 |", "confusion.png"] {
+        assert!(report.contains(words), "{report}");
+    }
+
+    // Each clip is tested once, by the fold that never saw its subject.
+    let data = place.data(&config);
+    let (pooled, classes) = read_table(&folder.join(PREDICTIONS)).expect("a table");
+    assert_eq!(classes, CLASSES);
+    let files: BTreeSet<&String> = pooled.iter().map(|r| &r.file).collect();
+    assert_eq!((files.len(), pooled.len()), (21, 21));
+    for fold in 0..FOLDS {
+        let table = folder.join(format!("fold-{fold}")).join(PREDICTIONS);
+        let (results, _) = read_table(&table).expect("a table");
+        let split = data.split(Some(fold), &config).expect("a split");
+        let mut seen = subjects(&data, &split.train);
+        seen.extend(subjects(&data, &split.validation));
+        assert!(
+            results
+                .iter()
+                .all(|r| r.fold == fold && !seen.contains(&r.subject))
+        );
+        let result = &whole.folds[fold as usize];
+        assert_eq!(
+            summarise(&results, &classes, None).expect("measured"),
+            result.summary
+        );
+        assert_eq!(
+            (result.train, result.validation, result.test),
+            (split.train.len(), split.validation.len(), split.test.len())
+        );
+        // What was tested is what was saved.
+        let model = folder.join(format!("fold-{fold}/model"));
+        let saved = mtcae_model::checkpoint::load_config(&model).expect("a checkpoint");
+        let words = format!("labels.jsonl, all folds but {fold}");
+        assert_eq!(saved.trained_on, Some(words));
+    }
+    // The numbers of the report are those of the table.
+    let measured = summarise(&pooled, &classes, Some(&Bootstrap::default()));
+    assert_eq!(measured.expect("measured"), whole.pooled);
+}
+
+#[test]
+fn from_a_cache_and_with_other_settings_or_labels() {
+    let place = Place::new();
+    let config = config();
+    let middle = |event: &Event<'_>| matches!(event, Event::Step(line) if line.step == 1);
+    assert!(run(&place, &config, "cached-pieces", middle).is_err());
+    let whole = run(&place, &config, "cached-whole", |_| false).expect("a report");
+    let rest = run(&place, &config, "cached-pieces", |_| false).expect("a report");
+    assert_eq!(rest, whole);
+
+    let other = TrainConfig {
+        lr: 0.5,
+        ..config.clone()
+    };
+    let said = run(&place, &other, "cached-whole", |_| false);
+    let said = said.expect_err("others").to_string();
+    assert!(
+        said.contains("run.json") && said.contains("config.lr was 0.003, is 0.5"),
+        "{said}"
+    );
+    let labels = text(&place.labels);
+    let relabelled = labels.replacen("\"class\":\"angry\"", "\"class\":\"sad\"", 1);
+    std::fs::write(&place.labels, relabelled).expect("written");
+    let said = run(&place, &config, "cached-whole", |_| false);
+    let said = said.expect_err("others").to_string();
+    assert!(
+        said.contains("run.json") && said.contains("clips"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_ablation_compares_structures_on_the_same_folds() {
+    let place = Place::new();
+    let config = TrainConfig {
+        epochs: 1,
+        ..config()
+    };
+    let data: Arc<Dataset> = place.data(&config);
+    let folder = place.path("ablation");
+    let structures = [Structure::SingleTask, Structure::Cascade];
+    let ablation = Ablation {
+        folder: &folder,
+        encoder: &place.checkpoint,
+        structures: &structures,
+        seeds: &[4],
+        data: &data,
+        dataset: "ravdess",
+        cache: Some(&place.path("cache")),
+        config: &config,
+        device: &Device::Cpu,
+    };
+    let mut caches = Vec::new();
+    let table = ablate(&ablation, &mut |event| {
+        if let Event::Cache { missing, .. } = event {
+            caches.push(*missing);
+        }
+        ControlFlow::Continue(())
+    });
+    let table = table.expect("a table");
+    // One encoder, one cache: the second structure finds it filled.
+    assert_eq!(caches, [21, 0]);
+    for words in [
+        "| single-task | ",
+        "| cascade | ",
+        "1 seed(s)",
+        "3 subject-independent folds",
+    ] {
+        assert!(table.contains(words), "{table}");
+    }
+    assert_eq!(text(&folder.join("table.md")).trim_end(), table.trim_end());
+    let rows: Vec<usize> = table
+        .lines()
+        .filter(|l| l.starts_with("| single-task |") || l.starts_with("| cascade |"))
+        .map(|l| l.matches('|').count())
+        .collect();
+    let head = table.lines().find(|l| l.starts_with("| structure |"));
+    let columns = head.expect("a head").matches('|').count();
+    assert_eq!(rows, [columns; 2], "{table}");
+    // Both were tested on the same clips.
+    let tested = |structure: &str| {
+        let path = folder
+            .join(structure)
+            .join("seed-4/fold-1")
+            .join(PREDICTIONS);
+        let (results, _) = read_table(&path).expect("a table");
+        results.into_iter().map(|r| r.file).collect::<Vec<_>>()
+    };
+    assert_eq!(tested("single-task"), tested("cascade"));
+    let again = ablate(&ablation, &mut |event| {
+        assert!(!matches!(event, Event::Step(_)), "a step was taken");
+        ControlFlow::Continue(())
+    });
+    assert_eq!(again.expect("a table"), table);
+}
+
+/// To test a model, folds are taken as they are, however few subjects there are.
+#[test]
+fn folds_are_those_of_the_labels_or_dealt_anew_and_said() {
+    let place = Place::new();
+    let with_folds = place.path("folds.jsonl");
+    let labels = text(&place.labels);
+    let in_fold = |line: &str| {
+        // Subjects s0 to s6 in folds 0 to 3.
+        let number: u32 = line.split("\"subject\":\"s").nth(1).expect("a subject")[..1]
+            .parse()
+            .expect("a number");
+        line.replace("\"fold\":null", &format!("\"fold\":{}", number % 4)) + "\n"
+    };
+    let changed: String = labels.lines().map(in_fold).collect();
+    std::fs::write(&with_folds, changed).expect("written");
+
+    let data = Dataset::read_to_test(&with_folds, None, None).expect("read");
+    assert_eq!((data.folds, data.items[3 * 5].fold), (4, 1));
+    let four = TrainConfig {
+        folds: 4,
+        ..config()
+    };
+    let same = Dataset::read(&with_folds, None, None, &four).expect("read");
+    assert_eq!(same.notices, [""; 0]);
+    let folds = |d: &Dataset| d.items.iter().map(|i| i.fold).collect::<Vec<_>>();
+    assert_eq!(folds(&same), folds(&data));
+    let three = Dataset::read(&with_folds, None, None, &config()).expect("read");
+    assert_eq!(three.folds, 3);
+    assert_eq!(
+        three.notices,
+        ["the labels have 4 folds: subjects are dealt to 3 anew"]
+    );
+
+    let one: String = labels.lines().take(3).flat_map(|l| [l, "\n"]).collect();
+    std::fs::write(&with_folds, one).expect("written");
+    let data = Dataset::read_to_test(&with_folds, None, None).expect("read");
+    assert_eq!((data.folds, data.items.len()), (1, 3));
+    let said = Dataset::read(&with_folds, None, None, &config()).expect_err("one subject");
+    let said = said.to_string();
+    assert!(
+        said.contains("folds.jsonl") && said.contains("1 subjects"),
+        "{said}"
+    );
+}

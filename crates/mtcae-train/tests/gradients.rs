@@ -1,0 +1,122 @@
+//! What is trained gets a gradient, what is frozen gets none, by name, with the
+//! freezing of a real run.
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use common::{Place, model_config, plain, save_checkpoint};
+use mtcae_model::decoder::Structure;
+use mtcae_nn::Pass;
+use mtcae_objective::{Class, Objective, Targets};
+use mtcae_testing::without_gradient;
+use mtcae_train::{Start, TrainConfig, Tune};
+
+/// Fixed numbers that no symmetry makes vanish.
+fn wave(shape: impl Into<candle_core::Shape>, around: f32, by: f32) -> Tensor {
+    let shape = shape.into();
+    let values = (0..shape.elem_count()).map(|i| around + by * (1.7 * i as f32 + 0.3).sin());
+    Tensor::from_vec(values.collect::<Vec<_>>(), shape, &Device::Cpu).expect("a tensor")
+}
+
+/// Names of the parameters below `prefix` that the loss does not reach, and of
+/// those that `tune` freezes but the loss does.
+fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) {
+    let config = TrainConfig { tune, ..plain() };
+    let started = start.build(&config, &Device::Cpu).expect("built");
+    // Zero biases and unit norms would hide a gradient that is cut.
+    for (name, var) in started.store.vars() {
+        let nudge = wave(var.dims().to_vec(), 0.0, 0.05);
+        let moved = (var.as_tensor().detach() + nudge).expect("a sum");
+        started.store.set(&name, &moved).expect("set");
+    }
+    let encoder = &started.model.config().encoder;
+    let (b, t) = (2, encoder.frames);
+    let tubes = wave((b, encoder.tokens(), encoder.tube_len()), 0.1, 1.0);
+    let targets = Targets {
+        boxes: wave((b, t, 4), 0.5, 0.4),
+        landmarks: wave((b, t, 5, 2), 0.5, 0.4),
+        valid: Tensor::ones((b, t), candle_core::DType::F32, &Device::Cpu).expect("ones"),
+        class: Class::Index(Tensor::new(&[0u32, 2], &Device::Cpu).expect("classes")),
+    };
+    let out = started
+        .model
+        .run(&tubes, &mut Pass::training(0))
+        .expect("outputs");
+    let (boxes, landmarks) = (out.boxes.as_ref(), out.landmarks.as_ref());
+    let losses = Objective::new(Default::default())
+        .and_then(|o| o.forward(boxes, landmarks, &out.logits, &targets))
+        .expect("losses");
+    let gradients = losses.total.backward().expect("gradients");
+    let frozen: Vec<_> = started
+        .store
+        .vars()
+        .into_iter()
+        .filter(|(name, _)| started.trained.iter().all(|(n, _)| n != name))
+        .collect();
+    let reached = frozen
+        .iter()
+        .filter(|(_, var)| gradients.get(var).is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    (
+        without_gradient(&started.trained, &gradients),
+        reached,
+        started.trained.len(),
+        frozen.len(),
+    )
+}
+
+#[test]
+fn every_trained_parameter_of_every_structure_has_a_gradient_and_no_frozen_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for structure in Structure::ALL {
+        let checkpoint = folder.path().join(structure.name());
+        save_checkpoint(&checkpoint, structure, 3);
+        let classes = model_config(structure).classes;
+        let starts = [
+            Start::checkpoint(&checkpoint).expect("a start"),
+            Start::encoder_of(&checkpoint, structure, &classes).expect("a start"),
+        ];
+        for start in &starts {
+            for (tune, frozen) in [
+                // Patches' weight and bias; 13 tensors a block: two norms, qkv with
+                // its two biases, projection, two layers of the MLP, each with a
+                // bias; the last norm.
+                (Tune::Decoder, 2 + 2 * 13 + 2),
+                (Tune::Last(1), 2 + 13),
+                (Tune::Last(2), 2),
+                (Tune::All, 0),
+            ] {
+                let (without, reached, trained, is_frozen) = wrong(start, tune);
+                assert!(
+                    without.is_empty() && reached.is_empty(),
+                    "{structure}, tune {tune}: no gradient reaches {without:?}; the frozen \
+                     {reached:?} have one"
+                );
+                assert_eq!(is_frozen, frozen, "{structure}, tune {tune}");
+                assert!(trained > 0);
+            }
+        }
+    }
+}
+
+/// A decoder drawn for a run does not depend on the checkpoint's.
+#[test]
+fn a_drawn_decoder_comes_from_the_seed_alone() {
+    let place = Place::new();
+    let classes = model_config(Structure::Cascade).classes;
+    let other = place.path("other");
+    save_checkpoint(&other, Structure::SharedMlp, 9);
+    let decoder = |folder: &std::path::Path, seed: u64| -> Vec<(String, Vec<f32>)> {
+        let start = Start::encoder_of(folder, Structure::Cascade, &classes).expect("a start");
+        let config = TrainConfig { seed, ..plain() };
+        let started = start.build(&config, &Device::Cpu).expect("built");
+        let values = |(name, var): &(String, candle_core::Var)| {
+            let values = var.flatten_all().and_then(|t| t.to_vec1());
+            (name.clone(), values.expect("values"))
+        };
+        started.trained.iter().map(values).collect()
+    };
+    assert_eq!(decoder(&place.checkpoint, 5), decoder(&other, 5));
+    assert_ne!(decoder(&place.checkpoint, 5), decoder(&place.checkpoint, 6));
+}
