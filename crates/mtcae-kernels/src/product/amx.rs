@@ -289,7 +289,9 @@ fn split(x: __m512) -> [__m512; 3] {
         _mm512_castps_si512(rest),
         half,
     )));
-    [h, m, _mm512_sub_ps(rest, m)]
+    // l has a lower half only where the rest is subnormal; there it counts as zero,
+    // and left as it is it would fall upon its neighbour in `pair`.
+    [h, m, upper(_mm512_sub_ps(rest, m))]
 }
 
 /// The upper halves of sixteen numbers.

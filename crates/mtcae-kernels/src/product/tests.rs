@@ -220,3 +220,36 @@ fn special_values() {
         assert_eq!(out[2..], [1e38, 0.0], "{}", isa.name());
     }
 }
+
+/// Numbers so small that their parts are subnormal, among ordinary ones: a softmax
+/// is full of them. Each may count as zero, and none may touch its neighbour.
+#[test]
+fn tiny_numbers_leave_the_others_alone() {
+    let (m, k, n) = (33, 70, 35);
+    let tiny = |values: Vec<f32>, seed: u64| -> Vec<f32> {
+        let scales = randn(values.len(), seed);
+        let scaled = values.iter().zip(&scales);
+        scaled
+            .map(|(v, s)| match *s > 0.0 {
+                true => *v,
+                // 1e-28 to 1e-45.
+                false => v * 10f32.powi(-36 + (s * 4.0).max(-9.0) as i32),
+            })
+            .collect()
+    };
+    for side in [0, 1] {
+        let (mut a, mut b) = (randn(m * k, 1), randn(k * n, 2));
+        if side == 0 {
+            a = tiny(a, 3);
+        } else {
+            b = tiny(b, 3);
+        }
+        let exact = reference(m, k, n, |i, t| a[i * k + t], |t, j| b[t * n + j]);
+        for isa in Isa::available() {
+            let mut out = vec![f32::NAN; m * n];
+            let (lhs, rhs) = (MatRef::new(&a, m, k, k), MatRef::new(&b, k, n, n));
+            product_with(isa, lhs, rhs, 1.0, Start::Zero, MatMut::new(&mut out, m, n, n));
+            compare(&out, &exact, 6e-7, isa.name());
+        }
+    }
+}
