@@ -166,7 +166,11 @@ fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> R
             if name != "encoder.pos_embed" {
                 let outputs = var.dim(0)?;
                 let inputs = var.elem_count() / outputs;
-                let wanted = (2.0 / (inputs + outputs) as f64).sqrt();
+                let wanted = match name.contains("patch_embed") {
+                    // A convolution, which VideoMAE leaves as PyTorch draws it.
+                    true => (1.0 / (3 * inputs) as f64).sqrt(),
+                    false => (2.0 / (inputs + outputs) as f64).sqrt(),
+                };
                 var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
             }
         }

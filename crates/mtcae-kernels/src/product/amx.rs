@@ -7,7 +7,7 @@
 //! 2019, arXiv 1904.06376). |m| ≤ 2⁻⁷|x| and |l| ≤ 2⁻¹⁶|x|, so the three others
 //! are below 2⁻²² of |x·y| together, have no preferred sign, and are smaller by
 //! an order of magnitude on average: the test
-//! `every_instruction_set_is_as_exact_as_f32` finds half the error of fused
+//! `every_instruction_set_is_as_exact_as_f32` holds it to the bound of fused
 //! multiply-adds. A tile product takes 16 cycles for 8192 terms, so six of them
 //! still pass 2.7 times the terms of two 512-bit multiply-adds a cycle.
 //!
