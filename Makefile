@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test lint doc deny downstream package bench test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test train-demo lint doc deny downstream package bench test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -15,6 +15,9 @@ demo: setup     ## recognise the demo clip; pictures and tables in target/demo
 
 test: setup     ## all tests that need neither Python nor a GPU
 	$(CARGO) test --release --workspace
+
+train-demo:     ## render faces and train the demo's checkpoint on them again (an hour)
+	fixtures/demo/train.sh target/train-demo
 
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check

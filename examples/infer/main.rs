@@ -81,7 +81,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
         all_well = false;
     };
     let inputs = if args.inputs.is_empty() {
-        vec![Input::new(fixtures().join("portrait.mp4"))]
+        vec![Input::new(fixtures().join("rendered.mp4"))]
     } else {
         expand(&args.inputs, &mut complain)
     };

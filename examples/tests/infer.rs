@@ -38,15 +38,15 @@ fn portrait() -> String {
 }
 
 #[test]
-fn without_arguments_it_summarises_the_demo_and_says_that_it_is_untrained() {
+fn without_arguments_it_recognises_the_demo_and_says_what_that_is_worth() {
     let output = infer(&[]);
     let out = text(&output.stdout);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert!(
-        out.contains("portrait.mp4") && out.contains("\nexpression: ") && out.contains("480x360"),
+        out.contains("rendered.mp4") && out.contains("\nexpression: happy ") && out.contains("256x256"),
         "{out}"
     );
-    assert!(out.contains("untrained"), "{out}");
+    assert!(out.contains("no judge of real ones"), "{out}");
     assert_eq!(
         out.lines()
             .filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit()))
