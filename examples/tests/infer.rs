@@ -43,7 +43,9 @@ fn without_arguments_it_recognises_the_demo_and_says_what_that_is_worth() {
     let out = text(&output.stdout);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert!(
-        out.contains("rendered.mp4") && out.contains("\nexpression: happy ") && out.contains("256x256"),
+        out.contains("rendered.mp4")
+            && out.contains("\nexpression: happy ")
+            && out.contains("256x256"),
         "{out}"
     );
     assert!(out.contains("no judge of real ones"), "{out}");

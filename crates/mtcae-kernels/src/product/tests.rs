@@ -248,7 +248,14 @@ fn tiny_numbers_leave_the_others_alone() {
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; m * n];
             let (lhs, rhs) = (MatRef::new(&a, m, k, k), MatRef::new(&b, k, n, n));
-            product_with(isa, lhs, rhs, 1.0, Start::Zero, MatMut::new(&mut out, m, n, n));
+            product_with(
+                isa,
+                lhs,
+                rhs,
+                1.0,
+                Start::Zero,
+                MatMut::new(&mut out, m, n, n),
+            );
             compare(&out, &exact, 6e-7, isa.name());
         }
     }
