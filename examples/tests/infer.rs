@@ -149,8 +149,8 @@ fn a_trace_holds_the_clip_and_every_intermediate() {
     ] {
         trace.get(name);
     }
-    assert_eq!(trace.get("clip").dims(), [16, 112, 112, 3]);
-    assert_eq!(trace.get("head.expression").dims(), [1, 7]);
+    assert_eq!(trace.get("clip").dims(), [16, 64, 64, 3]);
+    assert_eq!(trace.get("head.expression").dims(), [1, 8]);
     assert_eq!(trace.config()["format"], "mtcae-dfer");
 }
 
