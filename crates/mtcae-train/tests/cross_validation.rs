@@ -178,7 +178,7 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         // What was tested is what was saved.
         let model = folder.join(format!("fold-{fold}/model"));
         let saved = mtcae_model::checkpoint::load_config(&model).expect("a checkpoint");
-        let words = format!("labels.jsonl, all folds but {fold}");
+        let words = format!("squares: {} clips, fold {fold} held out", split.train.len());
         assert_eq!(saved.trained_on, Some(words));
     }
     // The numbers of the report are those of the table.
