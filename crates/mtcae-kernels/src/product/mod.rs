@@ -4,8 +4,8 @@
 //!
 //! | instruction set | tile | how |
 //! |---|---|---|
-//! | AMX | 32×32 | each `f32` as three bf16, six products of them ([`amx`]) |
-//! | AVX-512 | 14×32 | fused multiply-adds ([`fma`]) |
+//! | AMX | 32×32 | each `f32` as three bf16, six products of them (`amx`) |
+//! | AVX-512 | 14×32 | fused multiply-adds (`fma`) |
 //! | AVX2 | 6×16 | the same |
 //! | portable | 2×16 | multiply and add |
 //!
