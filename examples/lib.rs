@@ -28,6 +28,9 @@ pub fn fixtures() -> PathBuf {
     }
 }
 
+/// Whatever a program stops with.
+pub type Fault = Box<dyn Error>;
+
 /// `cpu` or `cuda:N`.
 ///
 /// # Errors

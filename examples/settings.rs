@@ -3,10 +3,13 @@
 //! twice.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command, parser::ValueSource, value_parser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource, value_parser};
 use mtcae_train::{FIELDS, Recipe, TrainConfig};
 use toml::{Table, Value};
+
+use crate::{Fault, one_line};
 
 /// Adds `--config` and a flag for each setting.
 pub fn with_settings(command: Command) -> Command {
@@ -39,6 +42,26 @@ pub fn with_settings(command: Command) -> Command {
         }
     });
     command.arg(file).args(flags)
+}
+
+/// A whole program: arguments of its own and the settings, an error in one line.
+#[allow(clippy::print_stderr)]
+pub fn program<A: Args + FromArgMatches>(
+    name: &'static str,
+    run: impl FnOnce(&A, TrainConfig) -> Result<(), Fault>,
+) -> ExitCode {
+    let command = with_settings(A::augment_args(Command::new(name)));
+    let matches = command.version(env!("CARGO_PKG_VERSION")).get_matches();
+    let result = A::from_arg_matches(&matches)
+        .map_err(Fault::from)
+        .and_then(|args| run(&args, settings(&matches)?));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The settings that a command line asks for.

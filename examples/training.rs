@@ -1,11 +1,8 @@
 //! What the training programs share: progress, notices, measures in words.
 
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::ProgressBar;
-use mtcae_dfer::Device;
 use mtcae_train::objective::Summary;
 use mtcae_train::{Dataset, Event, TrainConfig};
 
@@ -206,20 +203,6 @@ pub fn in_words(s: &Summary) -> String {
     text
 }
 
-/// Reads the clips of a label file; classes come from a checkpoint where they are
-/// not given.
-///
-/// # Errors
-/// What [`Dataset::read`] reports.
-pub fn dataset(
-    labels: &Path,
-    root: Option<&Path>,
-    classes: Option<&[String]>,
-    config: &TrainConfig,
-) -> Result<Arc<Dataset>, mtcae_train::Error> {
-    Ok(Arc::new(Dataset::read(labels, root, classes, config)?))
-}
-
 /// Computes on this many threads in all of the process.
 ///
 /// # Errors
@@ -233,12 +216,4 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
             .build_global()
             .map_err(|e| format!("--threads {n}: {e}")),
     }
-}
-
-/// The CPU, or what `--device` names.
-///
-/// # Errors
-/// As [`crate::device`].
-pub fn device(name: &str) -> Result<Device, String> {
-    crate::device(name)
 }

@@ -4,15 +4,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::{Args as _, FromArgMatches, Parser};
+use clap::Parser;
 use mtcae_dfer::model::decoder::Structure;
-use mtcae_examples::settings::{settings, with_settings};
-use mtcae_examples::training::{Screen, announce, dataset, limit_threads};
-use mtcae_examples::{device, one_line};
-use mtcae_train::{Ablation, TrainConfig, ablate};
-
-type Fault = Box<dyn std::error::Error>;
+use mtcae_examples::settings::program;
+use mtcae_examples::training::{Screen, announce, limit_threads};
+use mtcae_examples::{Fault, device};
+use mtcae_train::{Ablation, Dataset, TrainConfig, ablate};
 
 /// Cross-validates the six structures of the paper's Table I over the encoder of
 /// one checkpoint and prints our table beside the published one.
@@ -72,30 +71,18 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let command = with_settings(Args::augment_args(clap::Command::new("ablation")))
-        .version(env!("CARGO_PKG_VERSION"));
-    let matches = command.get_matches();
-    let result = Args::from_arg_matches(&matches)
-        .map_err(Fault::from)
-        .and_then(|args| run(&args, settings(&matches)?));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    program("ablation", run)
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     limit_threads(args.threads)?;
     let device = device(&args.device)?;
-    let data = dataset(
+    let data = Arc::new(Dataset::read(
         &args.labels,
         args.root.as_deref(),
         args.classes.as_deref(),
         &config,
-    )?;
+    )?);
     if !args.quiet {
         announce(&data, &config);
     }

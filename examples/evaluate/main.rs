@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_examples::training::{Screen, in_words, limit_threads};
-use mtcae_examples::{device, one_line};
+use mtcae_examples::{Fault, device, one_line};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::objective::Bootstrap;
 use mtcae_train::{
@@ -16,8 +16,6 @@ use mtcae_train::{
     read_table, summarise, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
-
-type Fault = Box<dyn std::error::Error>;
 
 /// Measures a model on labelled clips: UAR, WAR, recall and precision of each
 /// class, calibration, overlap of boxes, error of landmarks, by intensity.

@@ -18,14 +18,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
-use mtcae_examples::{Bars, checkpoint, device, fixtures, one_line};
+use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, one_line};
 use mtcae_nn::Pass;
 
 use args::{Args, Format, People};
 use faces::Finder;
 use mtcae_examples::inputs::{Input, expand};
-
-type Fault = Box<dyn std::error::Error>;
 
 /// What the model says of one file.
 pub enum Answer {

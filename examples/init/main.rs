@@ -11,10 +11,8 @@ use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{Config as EncoderConfig, Overrides, open_named};
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
-use mtcae_examples::{Download, one_line};
+use mtcae_examples::{Download, Fault, one_line};
 use mtcae_nn::{INIT_STD, ParamStore};
-
-type Fault = Box<dyn std::error::Error>;
 
 /// Makes a checkpoint folder to train from.
 ///

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtcae_examples::inputs::expand;
-use mtcae_examples::{Bars, one_line};
+use mtcae_examples::{Bars, Fault, one_line};
 use mtcae_labels::dataset::{
     Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
 };
@@ -25,8 +25,6 @@ use mtcae_labels::{Detector, DetectorConfig};
 use mtcae_nn::weights::write_atomically;
 
 use args::{Args, Dataset};
-
-type Fault = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {

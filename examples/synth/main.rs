@@ -13,15 +13,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mtcae_examples::{Bars, one_line};
+use mtcae_examples::{Bars, Fault, one_line};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_nn::weights::write_atomically;
 use mtcae_synth::{Dataset, Planned};
 
 use args::Args;
-
-type Fault = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {

@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args as _, FromArgMatches, Parser};
+use clap::Parser;
 use mtcae_dfer::model::decoder::Structure;
-use mtcae_examples::settings::{settings, to_toml, with_settings};
-use mtcae_examples::training::{Screen, announce, dataset, in_words, limit_threads};
-use mtcae_examples::{device, one_line};
+use mtcae_examples::settings::{program, to_toml};
+use mtcae_examples::training::{Screen, announce, in_words, limit_threads};
+use mtcae_examples::{Fault, device};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::{
     CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Start, TrainConfig, Tune,
     cross_validate, fit, predict, summarise, write_table,
 };
-
-type Fault = Box<dyn std::error::Error>;
 
 /// Fine-tunes a model on labelled clips.
 ///
@@ -93,19 +91,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let command = with_settings(Args::augment_args(clap::Command::new("train")))
-        .version(env!("CARGO_PKG_VERSION"));
-    let matches = command.get_matches();
-    let result = Args::from_arg_matches(&matches)
-        .map_err(Fault::from)
-        .and_then(|args| run(&args, settings(&matches)?));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    program("train", run)
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
@@ -130,12 +116,12 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         (None, true) => Some(given.config().classes.clone()),
         (classes, _) => classes.clone(),
     };
-    let data = dataset(
+    let data = Arc::new(Dataset::read(
         &args.labels,
         args.root.as_deref(),
         classes.as_deref(),
         &config,
-    )?;
+    )?);
     let start = match args.keep_decoder {
         true => given,
         false => {

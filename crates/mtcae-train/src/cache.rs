@@ -29,6 +29,7 @@ use crate::data::{Dataset, FaceLabel};
 use crate::disk::{free_space, make_sure_of_room, read_at, write_at};
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
+use crate::start::Start;
 use crate::view::{View, Viewer};
 use crate::{Error, Event, TrainConfig, random};
 
@@ -89,6 +90,27 @@ fn key(model: &Mtcae, weights: &str, data: &Dataset, config: &TrainConfig) -> St
 }
 
 impl FeatureCache {
+    /// The cache of the encoder that `start` begins with: see [`Self::open`].
+    ///
+    /// # Errors
+    /// As [`Self::open`]; otherwise names the tensors that the checkpoint lacks.
+    pub fn of(
+        start: &Start,
+        data: &Arc<Dataset>,
+        config: &TrainConfig,
+        folder: &Path,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, Error> {
+        let started = start.build(config, device)?;
+        let digest = started.encoder_digest()?;
+        let notice = Event::Notice("the encoder is frozen: its features are computed once");
+        if watch(&notice).is_break() {
+            return Err(Error::Cancelled);
+        }
+        Self::open(folder, &started.model, &digest, data, config, device, watch)
+    }
+
     /// Opens the cache of this model, data and config below `folder`, and computes
     /// what it lacks. `weights` is a digest of the encoder's weights.
     ///

@@ -16,6 +16,15 @@ pub enum Recipe {
     Videomae,
 }
 
+impl std::fmt::Display for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Paper => "paper",
+            Self::Videomae => "videomae",
+        })
+    }
+}
+
 /// Which parameters are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -309,116 +318,6 @@ const fn field(name: &'static str, help: &'static str) -> Field {
 }
 
 impl TrainConfig {
-    /// The defaults of a recipe.
-    pub fn recipe(recipe: Recipe) -> Self {
-        let paper = Self {
-            recipe: Recipe::Paper,
-            epochs: 50,
-            batch: 8,
-            accumulate: 1,
-            lr: 1e-3,
-            scale_lr: false,
-            weight_decay: 1e-3,
-            decay_norms: true,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            schedule: Schedule::Constant,
-            warmup: 0.0,
-            min_lr: 0.0,
-            layer_decay: 1.0,
-            drop_path: 0.0,
-            clip_norm: 0.0,
-            box_weight: 0.5,
-            landmark_weight: 0.5,
-            expression_weight: 1.5,
-            unit: Unit::Fraction,
-            class_weights: ClassWeights::Equal,
-            smoothing: 0.0,
-            mixup: 0.0,
-            cutmix: 0.0,
-            ema: 0.0,
-            tune: Tune::Decoder,
-            flip: false,
-            crop: 1.0,
-            jitter: 0.0,
-            trim: 0.0,
-            views: 0,
-            validation: 0.1,
-            keep: Keep::Last,
-            folds: 5,
-            seed: 0,
-            gradients: true,
-            save_every: 0,
-            workers: 1,
-            queue: 2,
-            frame_memory: 1024,
-            allow_empty_classes: false,
-            allow_missing: false,
-        };
-        match recipe {
-            Recipe::Paper => paper,
-            Recipe::Videomae => Self {
-                recipe,
-                epochs: 100,
-                scale_lr: true,
-                weight_decay: 0.05,
-                decay_norms: false,
-                schedule: Schedule::Cosine,
-                warmup: 5.0,
-                min_lr: 1e-6,
-                layer_decay: 0.75,
-                drop_path: 0.1,
-                smoothing: 0.1,
-                mixup: 0.8,
-                cutmix: 1.0,
-                tune: Tune::All,
-                flip: true,
-                crop: 0.6,
-                jitter: 0.3,
-                trim: 0.1,
-                views: 2,
-                ..paper
-            },
-        }
-    }
-
-    /// What of this recipe is ours, because its source does not publish it: a
-    /// run prints these.
-    pub fn unpublished(&self) -> &'static [&'static str] {
-        match self.recipe {
-            Recipe::Paper => &["epochs", "batch", "schedule", "tune", "unit", "validation"],
-            Recipe::Videomae => &["batch", "unit", "jitter", "validation"],
-        }
-    }
-
-    /// The learning rate at its peak.
-    pub fn peak_lr(&self) -> f64 {
-        match self.scale_lr {
-            true => self.lr * (self.batch * self.accumulate) as f64 / 256.0,
-            false => self.lr,
-        }
-    }
-
-    /// The learning rate of step `step` of `steps_an_epoch` an epoch.
-    pub fn lr_at(&self, step: u64, steps_an_epoch: u64) -> f64 {
-        let peak = self.peak_lr();
-        let warmup = self.warmup * steps_an_epoch as f64;
-        let total = (self.epochs as u64 * steps_an_epoch) as f64;
-        let step = step as f64;
-        if step < warmup {
-            return peak * (step + 1.0) / warmup.ceil();
-        }
-        match self.schedule {
-            Schedule::Constant => peak,
-            Schedule::Cosine => {
-                let done = ((step - warmup) / (total - warmup).max(1.0)).clamp(0.0, 1.0);
-                let floor = self.min_lr.min(peak);
-                floor + (peak - floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
-            }
-        }
-    }
-
     /// Checks every field.
     ///
     /// # Errors
@@ -514,22 +413,5 @@ mod tests {
         config.smoothing = 1.0;
         let error = config.validate().expect_err("out of range");
         assert!(error.to_string().starts_with("smoothing:"), "{error}");
-    }
-
-    #[test]
-    fn the_rate_rises_then_falls() {
-        let config = TrainConfig {
-            epochs: 10,
-            lr: 1.0,
-            scale_lr: false,
-            warmup: 2.0,
-            min_lr: 0.1,
-            ..TrainConfig::recipe(Recipe::Videomae)
-        };
-        let rates: Vec<f64> = (0..100).map(|s| config.lr_at(s, 10)).collect();
-        assert!((rates[0] - 0.05).abs() < 1e-12);
-        assert!((rates[19] - 1.0).abs() < 1e-12);
-        assert!((rates[60] - 0.55).abs() < 1e-12, "{}", rates[60]);
-        assert!(rates[99] > 0.1 && rates[99] < 0.11);
     }
 }

@@ -15,7 +15,7 @@ use crate::event::Watch;
 use crate::fit::{Run, fit};
 use crate::start::Start;
 use crate::state::differences;
-use crate::{Error, Event, Report, TrainConfig, predict, read_table, summarise, write_table};
+use crate::{Error, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// A cross-validation and where its files go.
 pub struct CrossValidation<'a> {
@@ -190,12 +190,12 @@ fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
         path: cv.folder.to_owned(),
         source,
     })?;
-    let value = |v: serde_json::Result<serde_json::Value>| v.unwrap_or_default();
+    let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
     let about = BTreeMap::from([
-        ("config".to_owned(), value(serde_json::to_value(cv.config))),
+        ("config".to_owned(), value(serde_json::to_value(cv.config))?),
         (
             "model".to_owned(),
-            value(serde_json::to_value(cv.start.config())),
+            value(serde_json::to_value(cv.start.config()))?,
         ),
         (
             "start".to_owned(),
@@ -208,7 +208,7 @@ fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
         ("clips".to_owned(), cv.data.digest().into()),
         (
             "classes".to_owned(),
-            value(serde_json::to_value(&cv.data.classes)),
+            value(serde_json::to_value(&cv.data.classes))?,
         ),
     ]);
     match std::fs::read_to_string(&path) {
@@ -238,10 +238,16 @@ fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    write_text(
-        path,
-        &serde_json::to_string_pretty(value).unwrap_or_default(),
-    )
+    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e))?;
+    write_text(path, &text)
+}
+
+/// A value that JSON has no words for.
+pub(crate) fn unwritable(path: &Path, e: serde_json::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        source: e.into(),
+    }
 }
 
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
@@ -252,34 +258,4 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     })
-}
-
-impl FeatureCache {
-    /// The cache of the encoder that `start` begins with.
-    ///
-    /// # Errors
-    /// As [`FeatureCache::open`].
-    pub fn of(
-        start: &Start,
-        data: &Arc<Dataset>,
-        config: &TrainConfig,
-        folder: &Path,
-        device: &Device,
-        watch: &mut Watch<'_>,
-    ) -> Result<Self, Error> {
-        let started = start.build(config, device)?;
-        let digest = started.encoder_digest()?;
-        watch_ok(
-            watch,
-            "the encoder is frozen: its features are computed once",
-        )?;
-        Self::open(folder, &started.model, &digest, data, config, device, watch)
-    }
-}
-
-fn watch_ok(watch: &mut Watch<'_>, notice: &str) -> Result<(), Error> {
-    match watch(&Event::Notice(notice)).is_break() {
-        true => Err(Error::Cancelled),
-        false => Ok(()),
-    }
 }

@@ -10,23 +10,23 @@ use std::time::Instant;
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::Outputs;
 use mtcae_nn::Pass;
-use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients, blend};
-use mtcae_objective::{
-    Class, Config as ObjectiveConfig, Losses, Objective, Unit as LossUnit, Weights,
-};
+use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients};
+use mtcae_objective::{Losses, Objective};
 use sha2::{Digest, Sha256};
 
+use crate::average::Average;
 use crate::batch::{Batch, Source};
 use crate::cache::FeatureCache;
 use crate::data::{Dataset, Split};
 use crate::event::Watch;
-use crate::log::{EpochLine, Line, Log, StepLine, TaskNorms, Validation};
-use crate::predict::{self, scalar};
+use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
+use crate::predict::{self, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
-use crate::state::{self, Position, Sums};
+use crate::state::{self, Position};
+use crate::sums::Sums;
 use crate::view::Viewer;
-use crate::{ClassWeights, Error, Event, Keep, TrainConfig, Unit, random};
+use crate::{Error, Event, Keep, TrainConfig, random};
 
 /// The state's file name in a run's folder.
 pub const STATE: &str = "state.safetensors";
@@ -99,8 +99,7 @@ struct Trainer<'a> {
     source: Arc<Source>,
     objective: Objective,
     optimiser: AdamW,
-    /// The moving average of each trained parameter, where there is one.
-    ema: Vec<(String, Tensor)>,
+    average: Option<Average>,
     /// What the state must agree with.
     identity: BTreeMap<String, String>,
     state: PathBuf,
@@ -135,7 +134,7 @@ impl<'a> Trainer<'a> {
             }
             None => Source::videos(data.clone(), Viewer::new(model, config)?, frames, config),
         };
-        let objective = objective(config, data, run.split, model.encoder.image_size)?;
+        let objective = config.objective(data, &run.split.train, model.encoder.image_size)?;
         let depth = model.encoder.depth;
         let adamw = AdamWConfig {
             beta1: config.beta1,
@@ -145,15 +144,26 @@ impl<'a> Trainer<'a> {
         let optimiser = AdamW::new(&started.trained, adamw, |name, var| {
             group(name, var, config, depth)
         })?;
-        let ema = match config.ema > 0.0 {
-            true => copies(&started.trained)?,
-            false => Vec::new(),
+        let average = match config.ema > 0.0 {
+            true => Some(Average::new(config.ema, &started.trained)?),
+            false => None,
         };
         let batches = run.split.train.len().div_ceil(config.batch);
-        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let json = |key: &str, value: serde_json::Result<String>| {
+            value.map_err(|e| Error::Config {
+                field: "state",
+                reason: format!("the {key} cannot be written down: {e}"),
+            })
+        };
         let identity = BTreeMap::from([
-            ("config".to_owned(), json(serde_json::to_string(config))),
-            ("model".to_owned(), json(serde_json::to_string(model))),
+            (
+                "config".to_owned(),
+                json("config", serde_json::to_string(config))?,
+            ),
+            (
+                "model".to_owned(),
+                json("model", serde_json::to_string(model))?,
+            ),
             ("frozen weights".to_owned(), started.frozen.clone()),
             ("clips".to_owned(), data.digest()),
             ("split".to_owned(), digest(run.split)),
@@ -170,7 +180,7 @@ impl<'a> Trainer<'a> {
             source: Arc::new(source),
             objective,
             optimiser,
-            ema,
+            average,
             identity,
             state: run.folder.join(STATE),
             steps_an_epoch: batches.div_ceil(config.accumulate) as u64,
@@ -188,8 +198,8 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             var.set(&state.tensor(&format!("weights/{name}"), device)?)?;
         }
-        for (name, tensor) in &mut self.ema {
-            *tensor = state.tensor(&format!("ema/{name}"), device)?;
+        if let Some(average) = &mut self.average {
+            average.restore(|name| state.tensor(&format!("ema/{name}"), device))?;
         }
         let steps = state.position.step;
         self.optimiser.restore(steps, |name| {
@@ -208,8 +218,8 @@ impl<'a> Trainer<'a> {
         for (name, state) in self.optimiser.state() {
             tensors.push((format!("adamw/{name}"), state.clone()));
         }
-        for (name, average) in &self.ema {
-            tensors.push((format!("ema/{name}"), average.clone()));
+        for (name, tensor) in self.average.iter().flat_map(Average::tensors) {
+            tensors.push((format!("ema/{name}"), tensor.clone()));
         }
         state::write(&self.state, &self.identity, position, &tensors)
     }
@@ -245,8 +255,8 @@ impl<'a> Trainer<'a> {
                 epoch
             }
             _ => {
-                for ((_, var), (_, average)) in self.started.trained.iter().zip(&self.ema) {
-                    var.set(average)?;
+                if let Some(average) = &self.average {
+                    average.keep(&self.started.trained)?;
                 }
                 config.epochs - 1
             }
@@ -309,7 +319,7 @@ impl<'a> Trainer<'a> {
             at.best = Some((v.uar, epoch));
             self.keep_best(at)?;
         }
-        let line = epoch_line(epoch, &at.sums, validation);
+        let line = at.sums.epoch(epoch, validation);
         log.write(&Line::Epoch(line.clone()))?;
         *at = Position {
             step: at.step,
@@ -348,22 +358,14 @@ impl<'a> Trainer<'a> {
             let outputs =
                 predict::run(&self.started.model, &batch.input, &mut Pass::training(seed))?;
             let losses = self.losses(&outputs, &batch)?;
-            let n = batch.items.len() as f64;
-            let part = Sums {
-                clips: n,
-                loss: scalar(&losses.total)? * n,
-                boxes: losses.boxes.as_ref().map_or(Ok(0.0), scalar)? * n,
-                landmarks: losses.landmarks.as_ref().map_or(Ok(0.0), scalar)? * n,
-                expression: scalar(&losses.expression)? * n,
-                ..right(&outputs, &batch)?
-            };
+            let part = Sums::of(&batch, &outputs, &losses)?;
             for (what, value) in [
                 ("the loss of the boxes", part.boxes),
                 ("the loss of the landmarks", part.landmarks),
                 ("the loss of the expression", part.expression),
                 ("the loss", part.loss),
             ] {
-                self.finite(what, value / n, at, &clips)?;
+                self.finite(what, value / part.clips, at, &clips)?;
             }
             means.add(&part);
             let mut store = losses.total.backward()?;
@@ -389,25 +391,11 @@ impl<'a> Trainer<'a> {
         };
         let lr = config.lr_at(at.step, self.steps_an_epoch);
         self.optimiser.step(&gradients, lr, mean * clip)?;
-        for ((_, average), (_, var)) in self.ema.iter().zip(&self.started.trained) {
-            blend(average, var.as_tensor(), config.ema, 1.0 - config.ema)?;
+        if let Some(average) = &self.average {
+            average.update(&self.started.trained)?;
         }
-        let (step, epoch) = (at.step, at.epoch);
-        let has = |task: Option<f64>| task.map(|sum| sum / means.clips);
-        let multi = self.started.model.decoder().config().active_tasks().len() > 1;
-        let line = StepLine {
-            step,
-            epoch,
-            lr,
-            loss: means.loss / means.clips,
-            boxes: has(multi.then_some(means.boxes)),
-            landmarks: has(multi.then_some(means.landmarks)),
-            expression: means.expression / means.clips,
-            gradient_norm: norm,
-        };
         at.sums.add(&means);
-        at.sums.multi = multi;
-        Ok(line)
+        Ok(means.step(at.step, at.epoch, lr, norm))
     }
 
     fn losses(&self, outputs: &Outputs, batch: &Batch) -> Result<Losses, Error> {
@@ -481,8 +469,8 @@ impl<'a> Trainer<'a> {
         if places.is_empty() {
             return Ok(None);
         }
-        let measured = self.with_kept_weights(|| {
-            predict::predict(
+        let mut measure = || {
+            predict(
                 &self.started.model,
                 &self.source,
                 self.run.data,
@@ -492,9 +480,12 @@ impl<'a> Trainer<'a> {
                 self.run.device,
                 watch,
             )
-        })?;
-        let (results, loss) = measured;
-        let summary = predict::summarise(&results, &self.run.data.classes, None)?;
+        };
+        let (results, loss) = match &self.average {
+            Some(average) => average.instead(&self.started.trained, measure)?,
+            None => measure()?,
+        };
+        let summary = summarise(&results, &self.run.data.classes, None)?;
         Ok(Some(Validation {
             loss,
             uar: summary.uar,
@@ -504,37 +495,17 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// Puts the moving average in the weights' place meanwhile, where there is one.
-    fn with_kept_weights<R>(&self, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        if self.ema.is_empty() {
-            return f();
-        }
-        let own = copies(&self.started.trained)?;
-        let put = |weights: &[(String, Tensor)]| -> Result<(), Error> {
-            for ((_, var), (_, tensor)) in self.started.trained.iter().zip(weights) {
-                var.set(tensor)?;
-            }
-            Ok(())
-        };
-        put(&self.ema)?;
-        let result = f();
-        put(&own)?;
-        result
-    }
-
     fn keep_best(&self, at: &Position) -> Result<(), Error> {
-        let kept: Vec<(String, Tensor)> = match self.ema.is_empty() {
-            true => self
-                .started
-                .trained
-                .iter()
-                .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
-                .collect(),
-            false => self.ema.clone(),
+        let kept: Vec<(&String, &Tensor)> = match &self.average {
+            Some(average) => average.tensors().iter().map(|(n, t)| (n, t)).collect(),
+            None => {
+                let trained = self.started.trained.iter();
+                trained.map(|(n, v)| (n, v.as_tensor())).collect()
+            }
         };
         let tensors: Vec<(String, Tensor)> = kept
             .into_iter()
-            .map(|(name, tensor)| (format!("weights/{name}"), tensor))
+            .map(|(name, tensor)| (format!("weights/{name}"), tensor.clone()))
             .collect();
         state::write(&self.run.folder.join(BEST), &self.identity, at, &tensors)
     }
@@ -547,94 +518,6 @@ fn tell(watch: &mut Watch<'_>, event: &Event<'_>) -> Result<(), Error> {
     }
 }
 
-/// Copies that later changes of the parameters do not reach.
-fn copies(vars: &[(String, Var)]) -> Result<Vec<(String, Tensor)>, Error> {
-    vars.iter()
-        .map(|(name, var)| Ok((name.clone(), var.as_tensor().copy()?.detach())))
-        .collect()
-}
-
 fn digest(split: &Split) -> String {
     random::hex(&Sha256::digest(format!("{split:?}")))
-}
-
-fn objective(
-    config: &TrainConfig,
-    data: &Dataset,
-    split: &Split,
-    image_size: usize,
-) -> Result<Objective, Error> {
-    let unit = match config.unit {
-        Unit::Fraction => LossUnit::Fraction,
-        Unit::Pixel => LossUnit::Pixel(image_size as u32),
-    };
-    let class_weights = match config.class_weights {
-        ClassWeights::Equal => None,
-        ClassWeights::Balanced => {
-            let classes = data.classes.len();
-            let mut counts = vec![0usize; classes];
-            for &i in &split.train {
-                counts[data.items[i].class] += 1;
-            }
-            let there = counts.iter().filter(|n| **n > 0).count();
-            let even = split.train.len() as f64 / there.max(1) as f64;
-            let weight = |&n: &usize| if n == 0 { 0.0 } else { even / n as f64 };
-            Some(counts.iter().map(weight).collect())
-        }
-    };
-    Ok(Objective::new(ObjectiveConfig {
-        weights: Weights {
-            boxes: config.box_weight,
-            landmarks: config.landmark_weight,
-            expression: config.expression_weight,
-        },
-        box_unit: unit,
-        landmark_unit: unit,
-        class_weights,
-        label_smoothing: config.smoothing,
-    })?)
-}
-
-/// How many clips of a batch were recognised, where it is not mixed.
-fn right(outputs: &Outputs, batch: &Batch) -> Result<Sums, Error> {
-    let Class::Index(truth) = &batch.targets.class else {
-        return Ok(Sums::default());
-    };
-    let truth: Vec<u32> = truth.to_vec1()?;
-    let predicted: Vec<u32> = outputs.logits.argmax(1)?.to_vec1()?;
-    let right = truth.iter().zip(&predicted).filter(|(a, b)| a == b).count();
-    Ok(Sums {
-        plain: truth.len() as u64,
-        right: right as u64,
-        ..Sums::default()
-    })
-}
-
-impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.clips += other.clips;
-        self.loss += other.loss;
-        self.boxes += other.boxes;
-        self.landmarks += other.landmarks;
-        self.expression += other.expression;
-        self.plain += other.plain;
-        self.right += other.right;
-    }
-}
-
-fn epoch_line(epoch: usize, sums: &Sums, validation: Option<Validation>) -> EpochLine {
-    let mean = |sum: f64| sum / sums.clips.max(1.0);
-    EpochLine {
-        epoch,
-        loss: mean(sums.loss),
-        boxes: sums.multi.then(|| mean(sums.boxes)),
-        landmarks: sums.multi.then(|| mean(sums.landmarks)),
-        expression: mean(sums.expression),
-        accuracy: (sums.plain > 0).then(|| sums.right as f64 / sums.plain as f64),
-        gradients: sums.gradients,
-        validation,
-        seconds: sums.seconds,
-        waiting: sums.waited / sums.seconds.max(1e-9),
-        clips_per_second: sums.clips / sums.seconds.max(1e-9),
-    }
 }

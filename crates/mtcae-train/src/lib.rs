@@ -12,6 +12,7 @@
 //! [`Event`].
 
 mod ablation;
+mod average;
 mod batch;
 mod cache;
 mod config;
@@ -22,14 +23,18 @@ mod error;
 mod event;
 mod fit;
 pub mod log;
+mod loss;
 mod memory;
 mod predict;
 mod prefetch;
 pub mod published;
 mod random;
+mod recipes;
 mod report;
+mod schedule;
 mod start;
 mod state;
+mod sums;
 mod view;
 
 pub use ablation::{Ablation, ablate};

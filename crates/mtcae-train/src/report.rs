@@ -6,7 +6,7 @@ use mtcae_objective::{Bootstrap, Summary};
 use mtcae_viz::{Curve, Panel, save_png};
 use serde::Serialize;
 
-use crate::cross_validation::{CrossValidation, write_text};
+use crate::cross_validation::{CrossValidation, unwritable, write_text};
 use crate::log::{self, EpochLine, Line};
 use crate::{ClipResult, Error, FoldResult, LOG, published, summarise};
 
@@ -97,18 +97,19 @@ impl Report {
     /// Writes `metrics.jsonl`, `report.md`, `confusion.png` and each fold's
     /// `curves.png`.
     pub(crate) fn write(&self, cv: &CrossValidation<'_>) -> Result<(), Error> {
-        let mut lines = String::new();
-        let mut line = |line: &MetricLine<'_>| {
-            lines.push_str(&serde_json::to_string(line).unwrap_or_default());
-            lines.push('\n');
-        };
-        for fold in &self.folds {
-            line(&MetricLine::Fold(fold));
-        }
-        line(&MetricLine::Pooled(&self.pooled));
         let (uar, war) = (self.uar(), self.war());
-        line(&MetricLine::Folds { uar, war });
-        write_text(&cv.folder.join("metrics.jsonl"), &lines)?;
+        let folds = self.folds.iter().map(MetricLine::Fold);
+        let whole = [
+            MetricLine::Pooled(&self.pooled),
+            MetricLine::Folds { uar, war },
+        ];
+        let path = cv.folder.join("metrics.jsonl");
+        let mut lines = String::new();
+        for line in folds.chain(whole) {
+            lines += &serde_json::to_string(&line).map_err(|e| unwritable(&path, e))?;
+            lines.push('\n');
+        }
+        write_text(&path, &lines)?;
         let names: Vec<&str> = cv.data.classes.iter().map(String::as_str).collect();
         let matrix = mtcae_viz::confusion_matrix(&names, &self.pooled.confusion)?;
         save_png(cv.folder.join("confusion.png"), &matrix)?;
@@ -137,9 +138,7 @@ impl Report {
             self.pooled.clips,
             subjects(cv),
             self.folds.len(),
-            serde_json::to_string(&cv.config.recipe)
-                .unwrap_or_default()
-                .trim_matches('"'),
+            cv.config.recipe,
             cv.config.epochs,
             cv.config.tune,
         )?;

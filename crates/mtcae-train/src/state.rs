@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use mtcae_nn::weights::{Mapped, Source as _, save};
 use serde::{Deserialize, Serialize};
 
+use crate::sums::Sums;
 use crate::{Error, random};
 
 const FORMAT: &str = "mtcae-train/1";
@@ -33,25 +34,6 @@ pub struct Position {
     pub sums: Sums,
     /// Highest validation UAR so far, and its epoch.
     pub best: Option<(f64, usize)>,
-}
-
-/// Sums over the clips of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sums {
-    pub clips: f64,
-    pub loss: f64,
-    pub boxes: f64,
-    pub landmarks: f64,
-    pub expression: f64,
-    /// Clips that were not mixed, and how many of them were recognised.
-    pub plain: u64,
-    pub right: u64,
-    /// Whether there are heads for boxes and landmarks.
-    pub multi: bool,
-    pub gradients: Option<crate::log::TaskNorms>,
-    pub seconds: f64,
-    pub waited: f64,
 }
 
 #[derive(Serialize, Deserialize)]
