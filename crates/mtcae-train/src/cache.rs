@@ -31,7 +31,7 @@ use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::start::Start;
 use crate::view::{View, Viewer};
-use crate::{Error, Event, TrainConfig, random};
+use crate::{Error, Event, TrainConfig, digest, random};
 
 const MAGIC: &[u8; 8] = b"MTCAEF01";
 /// Records begin at a multiple of this.
@@ -86,7 +86,7 @@ fn key(model: &Mtcae, weights: &str, data: &Dataset, config: &TrainConfig) -> St
             item.file, item.sha256, item.faces
         ));
     }
-    random::hex(&hash.finalize())
+    digest::hex(&hash.finalize())
 }
 
 impl FeatureCache {

@@ -318,6 +318,19 @@ const fn field(name: &'static str, help: &'static str) -> Field {
 }
 
 impl TrainConfig {
+    /// The settings that a run's outcome depends on: how clips are fetched and how
+    /// often the state is saved may change when it is resumed.
+    pub(crate) fn decisive(&self) -> Self {
+        let free = Self::recipe(self.recipe);
+        Self {
+            workers: free.workers,
+            queue: free.queue,
+            frame_memory: free.frame_memory,
+            save_every: free.save_every,
+            ..self.clone()
+        }
+    }
+
     /// Checks every field.
     ///
     /// # Errors

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
+use mtcae_model::checkpoint::WEIGHTS;
 use mtcae_nn::weights::write_atomically;
 use mtcae_objective::Summary;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::FeatureCache;
 use crate::data::Dataset;
+use crate::disk::Claim;
 use crate::event::Watch;
 use crate::fit::{Run, fit};
 use crate::start::Start;
 use crate::state::differences;
-use crate::{Error, Report, TrainConfig, predict, read_table, summarise, write_table};
+use crate::{Error, Report, TrainConfig, digest, predict, read_table, summarise, write_table};
 
 /// A cross-validation and where its files go.
 pub struct CrossValidation<'a> {
@@ -74,7 +76,8 @@ pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result
     for &fold in &folds {
         cv.data.split(Some(fold), cv.config)?;
     }
-    claim(cv)?;
+    let _claim = Claim::of(cv.folder)?;
+    identify(cv)?;
     let cache = open_cache(cv, watch)?;
     let mut done = Vec::new();
     for fold in folds {
@@ -184,22 +187,21 @@ fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
 }
 
 /// Makes the folder this cross-validation's, or makes sure that it is.
-fn claim(cv: &CrossValidation<'_>) -> Result<(), Error> {
+fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     let path: PathBuf = cv.folder.join("run.json");
-    std::fs::create_dir_all(cv.folder).map_err(|source| Error::Io {
-        path: cv.folder.to_owned(),
-        source,
-    })?;
     let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
     let about = BTreeMap::from([
-        ("config".to_owned(), value(serde_json::to_value(cv.config))?),
+        (
+            "config".to_owned(),
+            value(serde_json::to_value(cv.config.decisive()))?,
+        ),
         (
             "model".to_owned(),
             value(serde_json::to_value(cv.start.config()))?,
         ),
         (
-            "start".to_owned(),
-            cv.start.folder().display().to_string().into(),
+            "starting weights".to_owned(),
+            digest::file(&cv.start.folder().join(WEIGHTS))?.into(),
         ),
         (
             "labels".to_owned(),

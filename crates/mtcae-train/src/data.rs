@@ -9,7 +9,7 @@ use mtcae_labels::labels::{FaceRecord, LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, TrainConfig, random};
+use crate::{Error, TrainConfig, digest, random};
 
 /// Clips, their labels and their folds.
 #[derive(Clone, Debug)]
@@ -304,7 +304,7 @@ impl Dataset {
                 "{file} {sha256:?} {class} {subject} {fold} {size:?} {faces:?}"
             ));
         }
-        random::hex(&hash.finalize())
+        digest::hex(&hash.finalize())
     }
 
     fn check(

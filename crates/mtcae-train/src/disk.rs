@@ -1,9 +1,33 @@
 //! Room on a disk, and files read and written in places.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::Error;
+
+/// A folder into which no other process writes a run meanwhile. The claim ends with
+/// the process, however it ends.
+pub struct Claim(#[allow(dead_code)] File); // Held for its lock.
+
+impl Claim {
+    /// Claims a folder, which is created if need be.
+    pub fn of(folder: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: folder.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(io)?;
+        let file = File::create(folder.join(".lock")).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::File {
+                path: folder.to_owned(),
+                reason: "another process is writing a run here".to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+}
 
 /// Bytes that may be written below a folder.
 pub fn free_space(folder: &Path) -> Result<u64, Error> {
@@ -47,6 +71,16 @@ mod tests {
             error.to_string(),
             "/data/features.cache: needs 6 MiB, but only 5 MiB are free"
         );
+    }
+
+    #[test]
+    fn a_folder_has_one_writer_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let claim = Claim::of(folder.path()).expect("free");
+        let error = Claim::of(folder.path()).err().expect("taken");
+        assert!(error.to_string().contains("another process"), "{error}");
+        drop(claim);
+        Claim::of(folder.path()).expect("free again");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::average::Average;
 use crate::batch::{Batch, Source};
 use crate::cache::FeatureCache;
 use crate::data::{Dataset, Split};
+use crate::disk::Claim;
 use crate::event::Watch;
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
 use crate::predict::{self, predict, summarise};
@@ -26,7 +27,7 @@ use crate::start::{Start, Started, group};
 use crate::state::{self, Position};
 use crate::sums::Sums;
 use crate::view::Viewer;
-use crate::{Error, Event, Keep, TrainConfig, random};
+use crate::{Error, Event, Keep, TrainConfig, digest, random};
 
 /// The state's file name in a run's folder.
 pub const STATE: &str = "state.safetensors";
@@ -73,10 +74,7 @@ pub struct Fitted {
 /// of another run. Otherwise names the setting or file at fault.
 pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
     run.config.validate()?;
-    std::fs::create_dir_all(run.folder).map_err(|source| Error::Io {
-        path: run.folder.to_owned(),
-        source,
-    })?;
+    let _claim = Claim::of(run.folder)?;
     // A run that was killed while it saved leaves a file as large as its state.
     for entry in std::fs::read_dir(run.folder)
         .into_iter()
@@ -158,7 +156,7 @@ impl<'a> Trainer<'a> {
         let identity = BTreeMap::from([
             (
                 "config".to_owned(),
-                json("config", serde_json::to_string(config))?,
+                json("config", serde_json::to_string(&config.decisive()))?,
             ),
             (
                 "model".to_owned(),
@@ -166,7 +164,7 @@ impl<'a> Trainer<'a> {
             ),
             ("frozen weights".to_owned(), started.frozen.clone()),
             ("clips".to_owned(), data.digest()),
-            ("split".to_owned(), digest(run.split)),
+            ("split".to_owned(), digest_of(run.split)),
             // Cached features are rounded, and are neither mixed nor cropped anew.
             (
                 "features".to_owned(),
@@ -518,6 +516,6 @@ fn tell(watch: &mut Watch<'_>, event: &Event<'_>) -> Result<(), Error> {
     }
 }
 
-fn digest(split: &Split) -> String {
-    random::hex(&Sha256::digest(format!("{split:?}")))
+fn digest_of(split: &Split) -> String {
+    digest::hex(&Sha256::digest(format!("{split:?}")))
 }

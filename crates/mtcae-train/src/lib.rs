@@ -18,6 +18,7 @@ mod cache;
 mod config;
 mod cross_validation;
 mod data;
+mod digest;
 mod disk;
 mod error;
 mod event;

@@ -22,29 +22,3 @@ pub fn seed(purpose: &str, numbers: &[u64]) -> u64 {
     use rand::RngCore;
     generator(purpose, numbers).next_u64()
 }
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// A digest of named tensors: names, shapes and values, in the order given.
-///
-/// # Errors
-/// When a tensor cannot be read.
-pub fn digest<'a>(
-    tensors: impl IntoIterator<Item = (&'a str, &'a candle_core::Tensor)>,
-) -> candle_core::Result<String> {
-    let mut hash = Sha256::new();
-    for (name, tensor) in tensors {
-        hash.update(format!("{name} {:?}\n", tensor.dims()));
-        let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
-        let mut bytes = Vec::with_capacity(1 << 16);
-        for chunk in values.chunks(1 << 14) {
-            bytes.clear();
-            bytes.extend(chunk.iter().flat_map(|v| v.to_le_bytes()));
-            hash.update(&bytes);
-        }
-    }
-    Ok(hex(&hash.finalize()))
-}

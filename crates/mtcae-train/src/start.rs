@@ -9,7 +9,7 @@ use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
 use mtcae_nn::weights::{Faults, Mapped, Source as _};
 
-use crate::{Error, TrainConfig, Tune, random};
+use crate::{Error, TrainConfig, Tune, digest};
 
 /// A checkpoint folder to begin with, and what becomes of its decoder.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl Start {
             .vars()
             .into_iter()
             .partition(|(name, _)| is_frozen(name, tune, depth));
-        let frozen = random::digest(frozen.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?;
+        let frozen = digest::tensors(frozen.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?;
         Ok(Started {
             model,
             store,
@@ -155,7 +155,7 @@ impl Started {
     pub fn encoder_digest(&self) -> Result<String, Error> {
         let vars = self.store.vars();
         let encoder = vars.iter().filter(|(name, _)| name.starts_with("encoder."));
-        Ok(random::digest(
+        Ok(digest::tensors(
             encoder.map(|(n, v)| (n.as_str(), v.as_tensor())),
         )?)
     }

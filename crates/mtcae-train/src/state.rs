@@ -13,7 +13,7 @@ use mtcae_nn::weights::{Mapped, Source as _, save};
 use serde::{Deserialize, Serialize};
 
 use crate::sums::Sums;
-use crate::{Error, random};
+use crate::{Error, digest};
 
 const FORMAT: &str = "mtcae-train/1";
 const KEY: &str = "mtcae-train";
@@ -65,7 +65,7 @@ pub fn write(
         format: FORMAT.to_owned(),
         run: run.clone(),
         position: position.clone(),
-        digest: random::digest(sorted.iter().copied())?,
+        digest: digest::tensors(sorted.iter().copied())?,
     };
     let json = serde_json::to_string(&about).map_err(|e| Error::Io {
         path: path.to_owned(),
@@ -117,7 +117,7 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
         .iter()
         .map(|name| tensors.load(name, &Device::Cpu))
         .collect::<Result<_, _>>()?;
-    if random::digest(names.iter().map(String::as_str).zip(&all))? != about.digest {
+    if digest::tensors(names.iter().map(String::as_str).zip(&all))? != about.digest {
         return Err(fault("is damaged: its digest is wrong".to_owned()));
     }
     Ok(State {
