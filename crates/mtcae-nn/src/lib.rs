@@ -7,6 +7,8 @@
 //!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
+//! - [`plan`]: the same layers for inference on the CPU, packed once and without
+//!   allocations.
 //! - [`optim`]: AdamW with parameter groups and a state that can be saved.
 //! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
 //!   loading that reports every missing, unexpected and wrongly shaped tensor.
@@ -23,6 +25,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 mod pass;
+pub mod plan;
 mod position;
 mod tube;
 pub mod weights;

@@ -32,6 +32,11 @@ impl TubeEmbedding {
         })
     }
 
+    /// The projection of a tube.
+    pub fn projection(&self) -> &Linear {
+        &self.proj
+    }
+
     /// Clips (B, T, C, H, W) → tubes (B, N, C·t·h·w), tokens in the order
     /// (T/t, H/h, W/w) and the elements of a tube in the order (C, t, h, w).
     pub fn tubes(&self, clips: &Tensor) -> Result<Tensor> {
