@@ -159,16 +159,7 @@ impl Encoder {
     /// # Errors
     /// [`Error::Input`] when the clips are of another size.
     pub fn tubes(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        let c = &self.config;
-        let want = [c.frames, c.channels, c.image_size, c.image_size];
-        if clips.rank() != 5 || clips.dims()[1..] != want {
-            return Err(Error::Input {
-                what: "clips",
-                found: clips.dims().to_vec(),
-                want: format!("(B, {}, {}, {}, {})", want[0], want[1], want[2], want[3]),
-            });
-        }
-        Ok(self.parts.patch_embed.tubes(clips)?)
+        self.config.cut(clips)
     }
 
     /// The first half of [`Encoder::run`]: tubes (B, N, C·t·p·p) → tokens with

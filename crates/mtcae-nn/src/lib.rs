@@ -40,7 +40,7 @@ pub use mlp::Mlp;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;
-pub use tube::TubeEmbedding;
+pub use tube::{TubeEmbedding, tubes};
 
 /// Weights are drawn from a normal distribution of this standard deviation,
 /// truncated at two of them; biases start at 0 (VideoMAE's initialisation).
