@@ -40,6 +40,9 @@ def prepare(size: str, part: str, folder: str) -> None:
     from safetensors.torch import save_file
 
     os.makedirs(folder, exist_ok=True)
+    files = ["model.safetensors", "decoder.safetensors", f"{part}.f32", f"{part}.onnx"]
+    if all(os.path.exists(f"{folder}/{name}") for name in files):
+        return
     model = peer.draw(size)
     if not os.path.exists(f"{folder}/model.safetensors"):
         with open(f"{folder}/config.json", "w") as f:
@@ -112,11 +115,14 @@ def main() -> None:
     for name in args.engines.split(","):
         try:
             engines.append(Engine(name, args, folder))
+            print(f"{name} is ready", file=sys.stderr, flush=True)
         except RuntimeError as error:
             print(error, flush=True)
     for _ in range(args.rounds):
         for engine in engines:
             engine.run()
+            seconds = f"{engine.wall[-1]:.2f} s, {engine.processor[-1]:.2f} s of processor time"
+            print(f"{engine.name}: {seconds}", file=sys.stderr, flush=True)
     for engine in engines:
         engine.close()
 
