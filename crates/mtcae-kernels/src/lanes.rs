@@ -107,9 +107,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn reciprocal(self, mut x: Self::F) -> Self::F {
-        for i in 0..16 {
-            x[i] = 1.0 / x[i];
-        }
+        x.iter_mut().for_each(|x| *x = 1.0 / *x);
         x
     }
 

@@ -85,10 +85,6 @@ pub(crate) const ERF_P: [f32; 6] = [
     2.030_858_2e-6,
 ];
 /// The denominator that belongs to [`ERF_P`].
-#[expect(
-    clippy::excessive_precision,
-    reason = "fitted coefficients, as the script prints them"
-)]
 pub(crate) const ERF_Q: [f32; 6] = [
     1.0,
     0.504_350_07,

@@ -313,7 +313,7 @@ fn rescale<E: Engine>(_: E, sums: &mut [f32], factors: &[f32; SIDE]) {
 #[inline(always)]
 unsafe fn exp2(x: __m512) -> __m512 {
     const P: [f32; 6] = [
-        0.693_147_2,
+        std::f32::consts::LN_2,
         0.240_226_48,
         0.055_503_324,
         0.009_618_437,

@@ -244,8 +244,8 @@ fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f3
             let square = unsafe { squares.square(row, col, E::STEP) };
             // SAFETY: an engine proves AVX-512.
             let simd = unsafe { Avx512::new() };
-            for r in 0..rows {
-                let [a, b] = biased(&sums[r], bias);
+            for (r, sums) in sums.iter().enumerate().take(rows) {
+                let [a, b] = biased(sums, bias);
                 let (a, b) = (gelu::gelu(simd, a), gelu::gelu(simd, b));
                 engine.put_left(a, b, r, square);
             }
@@ -253,8 +253,8 @@ fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f3
         Sink::Store(out) => {
             // SAFETY: each task has a rectangle of its own.
             let mut out = unsafe { out.part(first_row, rows, first_col, cols) };
-            for r in 0..rows {
-                let (y, out) = (biased(&sums[r], bias), out.row(r, 0, cols).as_mut_ptr());
+            for (r, sums) in sums.iter().enumerate().take(rows) {
+                let (y, out) = (biased(sums, bias), out.row(r, 0, cols).as_mut_ptr());
                 // SAFETY: the masks write the `cols` elements of the row alone.
                 unsafe {
                     _mm512_mask_storeu_ps(out, masks[0], y[0]);
@@ -265,8 +265,8 @@ fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f3
         Sink::Add(out) => {
             // SAFETY: each task has a rectangle of its own.
             let mut out = unsafe { out.part(first_row, rows, first_col, cols) };
-            for r in 0..rows {
-                let (y, out) = (biased(&sums[r], bias), out.row(r, 0, cols).as_mut_ptr());
+            for (r, sums) in sums.iter().enumerate().take(rows) {
+                let (y, out) = (biased(sums, bias), out.row(r, 0, cols).as_mut_ptr());
                 for h in 0..2 {
                     let out = out.wrapping_add(16 * h);
                     // SAFETY: as for `Store`, and the masks read no more.
