@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use mtcae_benches::tensor;
 use mtcae_decoder::candle_core::Device;
 use mtcae_decoder::nn::ParamStore;
-use mtcae_decoder::{Config, MultiTaskDecoder, Structure, Task};
+use mtcae_decoder::nn::plan::{Arena, Precision, format};
+use mtcae_decoder::{Config, InferencePlan, MultiTaskDecoder, Structure, Task};
 
 const TOKENS: usize = 1568;
 const FEATURES: usize = 1024;
@@ -31,6 +32,29 @@ fn bench(c: &mut Criterion, group: &str, id: BenchmarkId, batch: usize, cfg: &Co
         .measurement_time(Duration::from_secs(5));
     group.throughput(Throughput::Elements(batch as u64));
     group.bench_function(id, |b| b.iter(|| decoder.forward(&f).expect("a forward")));
+    group.finish();
+}
+
+/// Packed weights, in every precision of this CPU.
+fn plan(c: &mut Criterion) {
+    let f = tensor(&[TOKENS, FEATURES]).and_then(|f| f.flatten_all()?.to_vec1());
+    let f: Vec<f32> = f.expect("features");
+    let mut group = c.benchmark_group("decoder/plan");
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(5))
+        .throughput(Throughput::Elements(1));
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let Ok(format) = format(precision) else {
+            continue;
+        };
+        let store = ParamStore::new(0);
+        let plan = InferencePlan::new(&paper(), format, store.builder(&Device::Cpu));
+        let (plan, mut arena) = (plan.expect("a plan"), Arena::default());
+        group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            b.iter(|| plan.forward(&f, &mut arena).expect("a forward"));
+        });
+    }
     group.finish();
 }
 
@@ -89,5 +113,5 @@ fn structure(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, batch, depth, head_dim, structure);
+criterion_group!(benches, plan, batch, depth, head_dim, structure);
 criterion_main!(benches);

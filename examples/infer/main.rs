@@ -17,11 +17,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::{Device, Pipeline, Prediction, Timeline, Windowing};
 use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, one_line};
 use mtcae_nn::Pass;
 
-use args::{Args, Format, People};
+use args::{Args, Format, People, Precision};
 use faces::Finder;
 use mtcae_examples::inputs::{Input, expand};
 
@@ -63,7 +63,13 @@ fn run(args: &Args) -> Result<bool, Fault> {
         Some(name) => checkpoint(name, args.quiet)?,
         None => fixtures().join("checkpoint"),
     };
-    let mut pipeline = Pipeline::load(&folder, &device)?;
+    let mut pipeline = match (&device, args.precision) {
+        // Packed weights keep no intermediates.
+        _ if args.trace.is_some() => Pipeline::load_model(&folder, &device)?,
+        (Device::Cpu, precision) => Pipeline::load_packed(&folder, precision.into())?,
+        (_, Precision::F32) => Pipeline::load_model(&folder, &device)?,
+        (_, Precision::Bf16) => return Err("--precision bf16 needs --device cpu".into()),
+    };
     if let Some(threads) = args.threads {
         pipeline = pipeline.with_threads(threads.into())?;
     }
@@ -142,7 +148,7 @@ fn predict(
     let mut pass = Pass::inference().traced();
     let mut prediction = pipeline.predict_traced(&clip, &mut pass)?;
     prediction.file = Some(path.to_owned());
-    output::write_trace(trace, &clip, pass.into_trace(), pipeline.model().config())?;
+    output::write_trace(trace, &clip, pass.into_trace(), pipeline.config())?;
     Ok(Answer::Clip(vec![prediction]))
 }
 

@@ -29,6 +29,11 @@ impl Head {
             fc: linear(cfg.features, outputs, vb.pp("fc"))?,
         })
     }
+
+    /// Norm and linear layer.
+    pub(crate) fn parts(&self) -> (Option<&LayerNorm>, &Linear) {
+        (self.norm.as_ref(), &self.fc)
+    }
 }
 
 impl Module for Head {

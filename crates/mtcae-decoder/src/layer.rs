@@ -23,6 +23,15 @@ impl VitLayer {
         })
     }
 
+    pub(crate) fn attention(&self) -> &CrossAttention {
+        &self.attn
+    }
+
+    /// The first norm, attention, and the rest.
+    pub(crate) fn parts(&self) -> (&LayerNorm, &CrossAttention, &MlpLayer) {
+        (&self.norm1, &self.attn, &self.mlp)
+    }
+
     /// Y (B, N, w) and X (B, M, w) → Y (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let drop_path = &self.mlp.drop_path;
@@ -47,6 +56,11 @@ impl MlpLayer {
             mlp: Mlp::new(cfg.width, cfg.hidden(), vb.pp("mlp"))?,
             drop_path: DropPath::new(drop_path)?,
         })
+    }
+
+    /// Norm and MLP.
+    pub(crate) fn parts(&self) -> (&LayerNorm, &Mlp) {
+        (&self.norm2, &self.mlp)
     }
 
     /// (B, N, w) → (B, N, w).

@@ -19,7 +19,7 @@ pub struct MultiTaskDecoder {
 
 /// What stands between F and the heads.
 #[derive(Clone, Debug)]
-enum Decoders {
+pub(crate) enum Decoders {
     None,
     SeparateMlp(Vec<MlpDecoder>),
     SeparateVit(Vec<VitDecoder>),
@@ -86,12 +86,7 @@ impl MultiTaskDecoder {
         let heads = vb.pp("heads");
         Ok(Self {
             config: cfg.clone(),
-            input_norm: match cfg.kv_order {
-                KvOrder::DenseNorm => None,
-                KvOrder::NormDense => {
-                    Some(LayerNorm::new(cfg.features, cfg.eps, vb.pp("input_norm"))?)
-                }
-            },
+            input_norm: input_norm(cfg, &vb)?,
             decoders,
             heads: cfg
                 .active_tasks()
@@ -104,6 +99,18 @@ impl MultiTaskDecoder {
     /// The configuration it was built from.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn decoders(&self) -> &Decoders {
+        &self.decoders
+    }
+
+    pub(crate) fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    pub(crate) fn input_norm(&self) -> Option<&LayerNorm> {
+        self.input_norm.as_ref()
     }
 
     /// Local features and head outputs of F (B, N, D), for inference.
@@ -153,6 +160,14 @@ impl MultiTaskDecoder {
             heads,
         })
     }
+}
+
+/// The norm of F that all tasks share, in the order norm-dense.
+pub(crate) fn input_norm(cfg: &Config, vb: &VarBuilder<'_>) -> CandleResult<Option<LayerNorm>> {
+    Ok(match cfg.kv_order {
+        KvOrder::DenseNorm => None,
+        KvOrder::NormDense => Some(LayerNorm::new(cfg.features, cfg.eps, vb.pp("input_norm"))?),
+    })
 }
 
 impl Decoders {

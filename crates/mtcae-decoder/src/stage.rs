@@ -30,6 +30,11 @@ impl VitDecoder {
         })
     }
 
+    /// Dense, norm and distinct layers.
+    pub(crate) fn parts(&self) -> (&Linear, Option<&LayerNorm>, &[VitLayer]) {
+        (&self.dense, self.norm.as_ref(), &self.layers)
+    }
+
     /// Local features Y (B, N, w) from those of the stage before, or from
     /// Dense(F) itself where there is none, and global features F (B, N, D).
     ///
@@ -84,6 +89,11 @@ impl MlpDecoder {
             layers,
             depth: cfg.depth,
         })
+    }
+
+    /// Dense and distinct layers.
+    pub(crate) fn parts(&self) -> (Option<&Linear>, &[MlpLayer]) {
+        (self.dense.as_ref(), &self.layers)
     }
 
     /// F (B, N, D) or, without a dense layer, Y (B, N, w) → Y (B, N, w).

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use mtcae_model::{Mtcae, Outputs, checkpoint};
+use mtcae_model::{Config, InferencePlan, Mtcae, Outputs, Precision, checkpoint};
 use mtcae_nn::Pass;
 use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
 
@@ -15,12 +15,29 @@ use crate::{Error, Prediction};
 /// it runs on. It can be shared between threads.
 #[derive(Clone)]
 pub struct Pipeline {
-    model: Arc<Mtcae>,
+    engine: Arc<Engine>,
     device: Device,
     clip: ClipOptions,
     normalization: Normalization,
     /// The pool of `with_threads`; otherwise rayon's current one is used.
     pool: Option<Arc<rayon::ThreadPool>>,
+}
+
+/// What computes.
+enum Engine {
+    /// Weights packed for this CPU.
+    Plan(InferencePlan),
+    /// The model on Candle, on any device.
+    Model(Mtcae),
+}
+
+impl Engine {
+    fn config(&self) -> &Config {
+        match self {
+            Self::Plan(plan) => plan.config(),
+            Self::Model(model) => model.config(),
+        }
+    }
 }
 
 /// How far a long video is, given to the caller's callback after each window.
@@ -50,11 +67,32 @@ pub struct Windowing {
 
 impl Pipeline {
     /// Loads a checkpoint folder (`config.json` and `model.safetensors`) onto a
-    /// device.
+    /// device. On the CPU the weights are packed for it as they are read.
     ///
     /// # Errors
     /// Names the file, and the field or the tensors at fault.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        match device {
+            Device::Cpu => Self::load_packed(folder, Precision::F32),
+            _ => Self::load_model(folder, device),
+        }
+    }
+
+    /// As [`Self::load`] on the CPU, multiplying in a given precision.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and where the CPU lacks what bf16 needs.
+    pub fn load_packed(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, Error> {
+        let plan = checkpoint::load_plan(folder, precision)?;
+        Self::build(Engine::Plan(plan), &Device::Cpu)
+    }
+
+    /// As [`Self::load`], without packing: the model on Candle, which can record
+    /// named intermediates.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_model(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         Self::new(checkpoint::load(folder, device)?, device)
     }
 
@@ -63,7 +101,12 @@ impl Pipeline {
     /// # Errors
     /// When the model's config asks for a preprocessing that does not exist.
     pub fn new(model: Mtcae, device: &Device) -> Result<Self, Error> {
-        let (preprocessing, encoder) = (&model.config().preprocessing, &model.config().encoder);
+        Self::build(Engine::Model(model), device)
+    }
+
+    fn build(engine: Engine, device: &Device) -> Result<Self, Error> {
+        let config = engine.config();
+        let (preprocessing, encoder) = (&config.preprocessing, &config.encoder);
         let side = encoder.image_size as u32;
         let clip = ClipOptions {
             frames: encoder.frames,
@@ -77,7 +120,7 @@ impl Pipeline {
             std: preprocessing.std,
         };
         Ok(Self {
-            model: Arc::new(model),
+            engine: Arc::new(engine),
             device: device.clone(),
             clip,
             normalization,
@@ -102,9 +145,17 @@ impl Pipeline {
         Ok(self)
     }
 
-    /// The model.
-    pub fn model(&self) -> &Mtcae {
-        &self.model
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        self.engine.config()
+    }
+
+    /// The model on Candle, where [`Self::load_model`] or [`Self::new`] put it.
+    pub fn model(&self) -> Option<&Mtcae> {
+        match &*self.engine {
+            Engine::Model(model) => Some(model),
+            Engine::Plan(_) => None,
+        }
     }
 
     /// How a clip is made of a video for this model.
@@ -134,7 +185,8 @@ impl Pipeline {
         self.predict_traced(clip, &mut Pass::inference())
     }
 
-    /// As [`Self::predict_clip`], recording named intermediates in `pass`.
+    /// As [`Self::predict_clip`], recording named intermediates in `pass`. Packed
+    /// weights keep none but the tubes: load the model by [`Self::load_model`].
     ///
     /// # Errors
     /// As [`Self::predict_clip`].
@@ -159,7 +211,11 @@ impl Pipeline {
     /// # Errors
     /// When the clips have another shape or type than the model takes.
     pub fn predict_tensor(&self, clips: &Tensor) -> Result<Outputs, Error> {
-        Ok(self.install(|| self.model.forward(clips))?)
+        self.install(|| {
+            let tubes = self.config().encoder.cut(clips);
+            let tubes = tubes.map_err(mtcae_model::Error::from)?;
+            self.forward(&tubes, &mut Pass::inference())
+        })
     }
 
     /// Normalised tubes (B, N, C·t·h·w) of clips, as the encoder takes them.
@@ -167,7 +223,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Self::predict_clip`].
     pub fn tubes(&self, clips: &[Clip]) -> Result<Tensor, Error> {
-        let encoder = &self.model.config().encoder;
+        let encoder = &self.config().encoder;
         let shape = TubeShape {
             tubelet: encoder.tubelet,
             patch: encoder.patch,
@@ -201,8 +257,8 @@ impl Pipeline {
         self.install(|| {
             let tubes = self.tubes(clips)?;
             pass.record(|| "tubes".to_owned(), &tubes);
-            let outputs = self.model.run(&tubes, pass)?;
-            let config = self.model.config();
+            let outputs = self.forward(&tubes, pass)?;
+            let config = self.config();
             let probabilities = outputs.probabilities()?.to_vec2()?;
             let boxes: Option<Vec<Vec<Vec<f32>>>> =
                 outputs.boxes.map(|t| t.to_vec3()).transpose()?;
@@ -228,6 +284,14 @@ impl Pipeline {
                 .zip(raws)
                 .map(|(clip, raw)| Prediction::new(clip, raw, &config.classes, trained_on))
                 .collect())
+        })
+    }
+
+    /// Head outputs of tubes (B, N, C·t·h·w).
+    fn forward(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
+        Ok(match &*self.engine {
+            Engine::Plan(plan) => plan.forward_tubes(tubes)?,
+            Engine::Model(model) => model.run(tubes, pass)?,
         })
     }
 

@@ -128,7 +128,11 @@ fn coordinates_are_pixels_of_the_source_crop_included() {
     let mut clip = noise(3);
     let plain = pipeline.predict_clip(&clip).expect("predicted");
     let tubes = pipeline.tubes(std::slice::from_ref(&clip)).expect("tubes");
-    let raw = pipeline.model().forward_tubes(&tubes).expect("a forward");
+    let raw = pipeline
+        .model()
+        .expect("on Candle")
+        .forward_tubes(&tubes)
+        .expect("a forward");
     let fractions = raw.boxes.expect("a task").to_vec3::<f32>().expect("values");
     let b = plain.frames[5].face_box.expect("a task");
     for ((got, fraction), size) in [b.x1, b.y1, b.x2, b.y2]

@@ -1,5 +1,6 @@
 //! Sizes of the encoder.
 
+use mtcae_nn::candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -106,6 +107,22 @@ impl Config {
     /// Values of one tube: C·t·p·p; 1536 for the presets.
     pub fn tube_len(&self) -> usize {
         self.channels * self.tubelet * self.patch * self.patch
+    }
+
+    /// Cuts clips (B, T, C, H, W) of this config's size into tubes (B, N, C·t·p·p).
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the clips are of another size.
+    pub fn cut(&self, clips: &Tensor) -> Result<Tensor, Error> {
+        let want = [self.frames, self.channels, self.image_size, self.image_size];
+        if clips.rank() != 5 || clips.dims()[1..] != want {
+            return Err(Error::Input {
+                what: "clips",
+                found: clips.dims().to_vec(),
+                want: format!("(B, {}, {}, {}, {})", want[0], want[1], want[2], want[3]),
+            });
+        }
+        Ok(mtcae_nn::tubes(clips, self.tubelet, self.patch)?)
     }
 
     /// Floating-point operations of one forward of one clip: two for each

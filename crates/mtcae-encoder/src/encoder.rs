@@ -12,6 +12,10 @@ use mtcae_nn::{
 
 use crate::{Config, Error, Position};
 
+mod plan;
+
+pub use plan::InferencePlan;
+
 /// x + attn(norm1(x)), then x + mlp(norm2(x)).
 #[derive(Clone, Debug)]
 struct Block {
@@ -46,20 +50,21 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     config: Config,
+    parts: Parts,
+    blocks: Vec<Block>,
+}
+
+/// What stands before and after the blocks.
+#[derive(Clone, Debug)]
+struct Parts {
     patch_embed: TubeEmbedding,
     /// (N, D)
     positions: Tensor,
-    blocks: Vec<Block>,
     norm: Option<LayerNorm>,
 }
 
-impl Encoder {
-    /// Asks `vb` for the tensors of [`Config::tensors`].
-    ///
-    /// # Errors
-    /// When the configuration is not valid or `vb` refuses a tensor.
-    pub fn new(config: &Config, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
-        config.validate().map_err(candle_core::Error::wrap)?;
+impl Parts {
+    fn new(config: &Config, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
         let (tokens, width) = (config.tokens(), config.width);
         let patch_embed = TubeEmbedding::new(
             config.channels,
@@ -78,21 +83,34 @@ impl Encoder {
                 vb.get_with_hints((tokens, width), "pos_embed", init)?
             }
         };
-        // torch.linspace(0, drop_path, depth) of the original.
-        let step = config.drop_path / (config.depth - 1).max(1) as f64;
-        let blocks = (0..config.depth)
-            .map(|i| Block::new(config, step * i as f64, vb.pp("blocks").pp(i)))
-            .collect::<candle_core::Result<_>>()?;
         let norm = match config.final_norm {
             true => Some(LayerNorm::new(width, config.eps, vb.pp("norm"))?),
             false => None,
         };
         Ok(Self {
-            config: config.clone(),
             patch_embed,
             positions,
-            blocks,
             norm,
+        })
+    }
+}
+
+impl Encoder {
+    /// Asks `vb` for the tensors of [`Config::tensors`].
+    ///
+    /// # Errors
+    /// When the configuration is not valid or `vb` refuses a tensor.
+    pub fn new(config: &Config, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+        config.validate().map_err(candle_core::Error::wrap)?;
+        // torch.linspace(0, drop_path, depth) of the original.
+        let step = config.drop_path / (config.depth - 1).max(1) as f64;
+        let blocks = (0..config.depth)
+            .map(|i| Block::new(config, step * i as f64, vb.pp("blocks").pp(i)))
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Self {
+            config: config.clone(),
+            parts: Parts::new(config, &vb)?,
+            blocks,
         })
     }
 
@@ -141,16 +159,7 @@ impl Encoder {
     /// # Errors
     /// [`Error::Input`] when the clips are of another size.
     pub fn tubes(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        let c = &self.config;
-        let want = [c.frames, c.channels, c.image_size, c.image_size];
-        if clips.rank() != 5 || clips.dims()[1..] != want {
-            return Err(Error::Input {
-                what: "clips",
-                found: clips.dims().to_vec(),
-                want: format!("(B, {}, {}, {}, {})", want[0], want[1], want[2], want[3]),
-            });
-        }
-        Ok(self.patch_embed.tubes(clips)?)
+        self.config.cut(clips)
     }
 
     /// The first half of [`Encoder::run`]: tubes (B, N, C·t·p·p) → tokens with
@@ -167,9 +176,9 @@ impl Encoder {
                 want: format!("(B, {}, {})", want[0], want[1]),
             });
         }
-        let x = self.patch_embed.forward(tubes)?;
+        let x = self.parts.patch_embed.forward(tubes)?;
         pass.record(|| "patch_embed".to_owned(), &x);
-        let x = x.broadcast_add(&self.positions)?;
+        let x = x.broadcast_add(&self.parts.positions)?;
         pass.record(|| "embeddings".to_owned(), &x);
         Ok(x)
     }
@@ -185,7 +194,7 @@ impl Encoder {
             x = block.forward(&x, pass)?;
             pass.record(|| format!("encoder.blocks.{i}"), &x);
         }
-        if let Some(norm) = &self.norm {
+        if let Some(norm) = &self.parts.norm {
             x = norm.forward(&x)?;
         }
         pass.record(|| "F".to_owned(), &x);

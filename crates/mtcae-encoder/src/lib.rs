@@ -16,6 +16,7 @@
 //!
 //! - [`Config`]: the sizes, as presets and from Hugging Face's `config.json`.
 //! - [`Encoder`]: the model, for inference and in training.
+//! - [`InferencePlan`]: the same for inference on the CPU, with packed weights.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
 //! - [`open_named`]: the same by `hub:ORG/NAME`.
 
@@ -36,7 +37,7 @@ use std::path::Path;
 
 pub use checkpoint::{Checkpoint, Overrides, open, open_with};
 pub use config::{Config, Position};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, InferencePlan};
 pub use error::{Error, HubFault};
 #[cfg(feature = "hub")]
 pub use hub::Hub;

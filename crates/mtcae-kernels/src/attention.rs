@@ -9,12 +9,16 @@
 //! of 128 rows: a block's logits (128×M) stay in the second-level cache. The N×M
 //! matrix never exists in the forward; the backward keeps that of one head.
 
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
 use rayon::prelude::*;
 
+use crate::format::{Format, Kind};
 use crate::isa::{Isa, dispatch};
 use crate::math::{exp, max, sum};
 use crate::matrix::{MatMut, MatRef};
-use crate::product::{Start, pack, packed_len, product_packed, product_with};
+use crate::product::{Finish, Start, pack, packed_len, product_packed, product_with};
 use crate::scratch;
 
 /// Query rows in a block.
@@ -141,6 +145,32 @@ pub fn forward_with(
     }
 }
 
+/// [`forward`] of inference, multiplying in a given format. Sums, logits and
+/// weights before they are multiplied are `f32`.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_in(
+    format: Format,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    scale: f32,
+    out: &mut [f32],
+) {
+    match format.0 {
+        Kind::Plain(isa) => forward_with(isa, dims, q, k, v, scale, out),
+        #[cfg(target_arch = "x86_64")]
+        kind => {
+            check(dims, q, k, v);
+            let needed = dims.batch * dims.queries * dims.width();
+            assert_eq!(out.len(), needed, "attention: output length");
+            tiles::forward(kind, dims, q, k, v, scale, out);
+        }
+    }
+}
+
 /// A block of one head's queries, against its packed keys and values.
 #[expect(clippy::too_many_arguments)]
 fn forward_block(
@@ -156,14 +186,14 @@ fn forward_block(
     let (rows, head_dim) = (q.rows, q.cols);
     scratch::with(rows * keys, |logits| {
         let into = MatMut::new(logits, rows, keys, keys);
-        product_packed(isa, q, k, scale, Start::Zero, into, false);
+        product_packed(isa, q, k, scale, Start::Zero, Finish::None, into, false);
         let mut norms = [0.0; BLOCK];
         let totals = &mut norms[..rows];
         let cells = &mut *logits;
         dispatch!(isa, exponentiate(cells: &mut [f32], keys: usize, totals: &mut [f32]));
         let weights = MatRef::new(logits, rows, keys, keys);
         let into = MatMut::new(out, rows, head_dim, width);
-        product_packed(isa, weights, v, 1.0, Start::Zero, into, false);
+        product_packed(isa, weights, v, 1.0, Start::Zero, Finish::None, into, false);
         for (row, total) in out.chunks_mut(width).zip(totals) {
             row[..head_dim].iter_mut().for_each(|o| *o /= *total);
         }
@@ -305,14 +335,14 @@ fn backward_head(
                     let q = q.part(i * BLOCK, rows, 0, head_dim);
                     let grad = grad.part(i * BLOCK, rows, 0, head_dim);
                     let into = MatMut::new(p, rows, keys, keys);
-                    product_packed(isa, q, k_t, scale, Start::Zero, into, false);
+                    product_packed(isa, q, k_t, scale, Start::Zero, Finish::None, into, false);
                     let into = MatMut::new(ds, rows, keys, keys);
-                    product_packed(isa, grad, v_t, 1.0, Start::Zero, into, false);
+                    product_packed(isa, grad, v_t, 1.0, Start::Zero, Finish::None, into, false);
                     let dp = &mut *ds;
                     dispatch!(isa, softmax_backward(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32));
                     let ds = MatRef::new(ds, rows, keys, keys);
                     let into = MatMut::new(dq, rows, head_dim, width);
-                    product_packed(isa, ds, k, 1.0, Start::Zero, into, false);
+                    product_packed(isa, ds, k, 1.0, Start::Zero, Finish::None, into, false);
                 });
         });
         let (p, ds) = (
@@ -419,6 +449,7 @@ pub mod reference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Precision;
     use crate::testing::{compare, numeric_gradient, randn, widen};
 
     fn dims(batch: usize, heads: usize, queries: usize, keys: usize, head_dim: usize) -> Dims {
@@ -440,6 +471,8 @@ mod tests {
             dims(2, 3, 65, 37, 7),
             dims(1, 2, 130, 131, 16),
             dims(3, 3, 5, 300, 11),
+            // Several blocks of keys on tiles, the last of them odd.
+            dims(1, 2, 37, 1130, 176),
         ] {
             let (width, scale) = (d.width(), 3.0 / (d.head_dim as f32).sqrt());
             let q = randn(d.batch * d.queries * (width + 3), 1);
@@ -475,6 +508,31 @@ mod tests {
                 );
                 // Rounding of dot products of up to 300 terms in f32.
                 compare(&out, &want, 3e-6, &format!("{} {d:?}", isa.name()));
+            }
+            for format in Format::available() {
+                let mut out = vec![f32::NAN; d.batch * d.queries * width];
+                forward_in(
+                    format,
+                    d,
+                    Rows {
+                        data: &q,
+                        stride: width + 3,
+                    },
+                    Rows {
+                        data: &kv,
+                        stride: 2 * width,
+                    },
+                    Rows::columns(&kv, 2 * width, width),
+                    scale,
+                    &mut out,
+                );
+                // bf16 rounds logits of up to ten at 2⁻⁹ of their terms.
+                let tolerance = match format.precision() {
+                    Precision::F32 => 3e-6,
+                    Precision::Bf16 => 3e-2,
+                };
+                let what = format!("{} {d:?}", format.name());
+                compare(&out, &want, tolerance, &what);
             }
         }
     }

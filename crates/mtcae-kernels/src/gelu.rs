@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use crate::isa::{Isa, dispatch};
-use crate::math::{erf, exp};
+use crate::lanes::{Lanes, vectorise};
+use crate::math::{ERF_ONE, ERF_P, ERF_Q, erf, exp};
 
 /// Elements that one task works on: large enough to hide the cost of a task,
 /// small enough to stay in the second-level cache.
@@ -29,7 +30,10 @@ pub fn forward_with(isa: Isa, x: &[f32], out: &mut [f32]) {
     );
     x.par_chunks(GRAIN)
         .zip(out.par_chunks_mut(GRAIN))
-        .for_each(|(x, out)| dispatch!(isa, forward_chunk(x: &[f32], out: &mut [f32])));
+        .for_each(|(x, out)| {
+            out.copy_from_slice(x);
+            vectorise!(isa, in_place(out: &mut [f32]));
+        });
 }
 
 /// dx = grad · (Φ(x) + x·φ(x)), element by element.
@@ -72,11 +76,45 @@ pub fn backward_in_place(x: &[f32], grad: &mut [f32]) {
         .for_each(|(x, grad)| dispatch!(isa, backward_chunk_in_place(x: &[f32], grad: &mut [f32])));
 }
 
+/// x = gelu(x), element by element.
 #[inline(always)]
-fn forward_chunk<const FMA: bool>(x: &[f32], out: &mut [f32]) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out = 0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+pub(crate) fn in_place<L: Lanes>(simd: L, x: &mut [f32]) {
+    let (whole, rest) = x.as_chunks_mut::<16>();
+    for x in whole {
+        simd.store(gelu(simd, simd.load(x)), x);
     }
+    if !rest.is_empty() {
+        let mut last = [0.0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        simd.store(gelu(simd, simd.load(&last)), &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// gelu(x) of sixteen numbers: [`erf`], with a reciprocal in place of its
+/// division.
+#[inline(always)]
+pub(crate) fn gelu<L: Lanes>(simd: L, x: L::F) -> L::F {
+    let (one, limit) = (simd.splat(1.0), simd.splat(ERF_ONE));
+    let (minus_one, minus_limit) = (simd.splat(-1.0), simd.splat(-ERF_ONE));
+    let t = simd.mul(x, simd.splat(std::f32::consts::FRAC_1_SQRT_2));
+    // Without the clamp a large x would give ∞/∞.
+    let z = simd.max(minus_limit, simd.min(limit, t));
+    let square = simd.mul(z, z);
+    let (mut p, mut q) = (simd.splat(ERF_P[5]), simd.splat(ERF_Q[5]));
+    let mut i = 5;
+    while i > 0 {
+        i -= 1;
+        p = simd.mul_add(p, square, simd.splat(ERF_P[i]));
+        q = simd.mul_add(q, square, simd.splat(ERF_Q[i]));
+    }
+    let y = simd.mul(simd.mul(z, p), simd.reciprocal(q));
+    let y = simd.max(minus_one, simd.min(one, y));
+    // Exactly ±1 in the tails: 1 + erf is multiplied by x, however large.
+    let y = simd.if_below(limit, t, one, y);
+    let y = simd.if_below(t, minus_limit, minus_one, y);
+    let half = simd.mul(x, simd.splat(0.5));
+    simd.mul_add(half, y, half)
 }
 
 #[inline(always)]

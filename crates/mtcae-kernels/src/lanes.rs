@@ -27,8 +27,14 @@ pub(crate) trait Lanes: Copy {
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The larger of each pair.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller of each pair.
+    /// The smaller of each pair. Where one is NaN, `max` and `min` give `b`.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a·b.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// 1/x for normal numbers, within 1.2e-7 of it relative to it.
+    fn reciprocal(self, x: Self::F) -> Self::F;
+    /// `yes` where a < b, `no` elsewhere, NaNs included.
+    fn if_below(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
 
     /// The transposed square.
     #[inline(always)]
@@ -89,6 +95,28 @@ impl Lanes for Portable {
             a[i] = if a[i] < b[i] { a[i] } else { b[i] };
         }
         a
+    }
+
+    #[inline(always)]
+    fn mul(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] *= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn reciprocal(self, mut x: Self::F) -> Self::F {
+        x.iter_mut().for_each(|x| *x = 1.0 / *x);
+        x
+    }
+
+    #[inline(always)]
+    fn if_below(self, a: Self::F, b: Self::F, yes: Self::F, mut no: Self::F) -> Self::F {
+        for i in 0..16 {
+            no[i] = if a[i] < b[i] { yes[i] } else { no[i] };
+        }
+        no
     }
 }
 
@@ -156,6 +184,29 @@ mod x86 {
         fn min(self, a: __m512, b: __m512) -> __m512 {
             // SAFETY: the token proves AVX-512F.
             unsafe { _mm512_min_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+
+        /// An estimate of 14 bits, and one step of Newton's.
+        #[inline(always)]
+        fn reciprocal(self, x: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe {
+                let r = _mm512_rcp14_ps(x);
+                let error = _mm512_fnmadd_ps(x, r, _mm512_set1_ps(1.0));
+                _mm512_fmadd_ps(r, error, r)
+            }
+        }
+
+        #[inline(always)]
+        fn if_below(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), yes) }
         }
 
         #[inline(always)]
@@ -280,6 +331,32 @@ mod x86 {
         fn min(self, a: Self::F, b: Self::F) -> Self::F {
             // SAFETY: the token proves AVX.
             unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn reciprocal(self, x: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe {
+                let one = _mm256_set1_ps(1.0);
+                [_mm256_div_ps(one, x[0]), _mm256_div_ps(one, x[1])]
+            }
+        }
+
+        #[inline(always)]
+        fn if_below(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe {
+                [
+                    _mm256_blendv_ps(no[0], yes[0], _mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0])),
+                    _mm256_blendv_ps(no[1], yes[1], _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])),
+                ]
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use crate::format::OperandMut;
 use crate::isa::{Isa, dispatch};
 use crate::math::{mul_add, sum};
 
@@ -35,6 +36,32 @@ pub fn forward_with(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, 
         .for_each(|(x, out)| {
             dispatch!(isa, forward_rows(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
         });
+}
+
+/// LayerNorm of x (rows, D) as the left operand of a product, in one pass. Rows
+/// of x begin `stride` elements apart.
+///
+/// # Panics
+/// When x is too short, or γ, β and the operand's rows differ in length.
+pub fn forward_into(
+    x: &[f32],
+    stride: usize,
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    mut out: OperandMut<'_>,
+) {
+    let d = gamma.len();
+    check(&[], d);
+    assert!(
+        beta.len() == d && out.cols == d && stride >= d,
+        "layer_norm: gamma, beta and the operand differ in length"
+    );
+    let isa = out.format.isa();
+    out.fill_rows(|r, out| {
+        let row = &x[r * stride..r * stride + d];
+        dispatch!(isa, forward_rows(row: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
+    });
 }
 
 /// The gradients of LayerNorm: dx (rows, D), and dγ and dβ (D) summed over rows.

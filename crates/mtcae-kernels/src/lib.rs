@@ -27,17 +27,22 @@
 pub mod adamw;
 pub mod area;
 pub mod attention;
+pub mod buffer;
 pub mod conv;
+pub mod format;
 pub mod gelu;
 pub mod isa;
 mod lanes;
 pub mod layer_norm;
+pub mod linear;
 pub mod math;
 pub mod matrix;
 pub mod pool;
 pub mod product;
 pub mod rows;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 #[cfg(test)]
 mod testing;

@@ -55,41 +55,46 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
 /// An odd rational function of degree 11 over 10 on |x| ≤ 3.925, beyond which
 /// erf is ±1 to within 3e-8. The fit error is 1.7e-8; the rest is rounding.
 #[inline(always)]
+pub fn erf<const FMA: bool>(x: f32) -> f32 {
+    let z = x * x;
+    let (mut p, mut q) = (ERF_P[5], ERF_Q[5]);
+    let mut i = 5;
+    while i > 0 {
+        i -= 1;
+        p = mul_add::<FMA>(p, z, ERF_P[i]);
+        q = mul_add::<FMA>(q, z, ERF_Q[i]);
+    }
+    let y = x * p / q;
+    // Exactly ±1 in the tails: GELU multiplies 1 + erf by x, however large.
+    let y = if y > 1.0 || x > ERF_ONE { 1.0 } else { y };
+    if y < -1.0 || x < -ERF_ONE { -1.0 } else { y }
+}
+
+/// erf(x) = x·P(x²)/Q(x²) for |x| up to [`ERF_ONE`].
 #[expect(
     clippy::approx_constant,
     clippy::excessive_precision,
     reason = "fitted coefficients, as the script prints them"
 )]
-pub fn erf<const FMA: bool>(x: f32) -> f32 {
-    const P: [f32; 6] = [
-        1.128_379,
-        0.192_973_66,
-        0.053_084_49,
-        0.003_876_374_1,
-        2.874_931_4e-4,
-        2.030_858_2e-6,
-    ];
-    const Q: [f32; 6] = [
-        1.0,
-        0.504_350_07,
-        0.115_167_91,
-        0.015_188_447,
-        0.001_189_761_4,
-        3.803_138_7e-5,
-    ];
-    let z = x * x;
-    let (mut p, mut q) = (P[5], Q[5]);
-    let mut i = 5;
-    while i > 0 {
-        i -= 1;
-        p = mul_add::<FMA>(p, z, P[i]);
-        q = mul_add::<FMA>(q, z, Q[i]);
-    }
-    let y = x * p / q;
-    // Exactly ±1 in the tails: GELU multiplies 1 + erf by x, however large.
-    let y = if y > 1.0 || x > 3.925 { 1.0 } else { y };
-    if y < -1.0 || x < -3.925 { -1.0 } else { y }
-}
+pub(crate) const ERF_P: [f32; 6] = [
+    1.128_379,
+    0.192_973_66,
+    0.053_084_49,
+    0.003_876_374_1,
+    2.874_931_4e-4,
+    2.030_858_2e-6,
+];
+/// The denominator that belongs to [`ERF_P`].
+pub(crate) const ERF_Q: [f32; 6] = [
+    1.0,
+    0.504_350_07,
+    0.115_167_91,
+    0.015_188_447,
+    0.001_189_761_4,
+    3.803_138_7e-5,
+];
+/// Beyond this, erf is 1 in `f32`.
+pub(crate) const ERF_ONE: f32 = 3.925;
 
 /// Largest value of a slice; −∞ when it is empty. NaNs are passed over.
 #[inline(always)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use mtcae_nn::weights::{Mapped, load_strict, save as save_tensors, write_atomically};
 
-use crate::{Config, Error, Mtcae};
+use crate::{Config, Error, InferencePlan, Mtcae, Precision};
 
 /// The config's file name.
 pub const CONFIG: &str = "config.json";
@@ -56,6 +56,23 @@ pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Mtcae, Error> {
         Mtcae::new(&config, vb).map_err(candle_core::Error::wrap)
     })?;
     Ok(model)
+}
+
+/// Loads the model of a checkpoint folder for inference on the CPU. Tensors are
+/// packed as they are read, so that the weights are held once.
+///
+/// # Errors
+/// As [`load`], and [`Error::Precision`] where the CPU lacks what the precision
+/// needs.
+pub fn load_plan(folder: impl AsRef<Path>, precision: Precision) -> Result<InferencePlan, Error> {
+    let folder = folder.as_ref();
+    let config = load_config(folder)?;
+    mtcae_nn::plan::format(precision)?;
+    let weights = Mapped::open(folder.join(WEIGHTS))?;
+    let plan = load_strict(&weights, &Device::Cpu, |vb| {
+        InferencePlan::new(&config, precision, vb).map_err(candle_core::Error::wrap)
+    })?;
+    Ok(plan)
 }
 
 /// Writes a checkpoint folder, which is created if need be. Each file is written

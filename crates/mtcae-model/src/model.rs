@@ -91,24 +91,8 @@ impl Mtcae {
     /// When F has another shape or type than the decoder takes.
     pub fn decode(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
         let outputs = self.decoder.run(f, pass)?;
-        let (batch, frames) = (f.dim(0)?, self.config.encoder.frames);
-        let head = |task| outputs.head(task);
-        let Some(logits) = head(EXPRESSION) else {
-            // `validate` has made sure of this task.
-            return Err(Error::Config {
-                field: "decoder.tasks",
-                reason: format!("{EXPRESSION} is missing"),
-            });
-        };
-        Ok(Outputs {
-            boxes: head(FACE_BOX)
-                .map(|t| t.reshape((batch, frames, 4)))
-                .transpose()?,
-            landmarks: head(LANDMARKS)
-                .map(|t| t.reshape((batch, frames, 5, 2)))
-                .transpose()?,
-            logits: logits.clone(),
-        })
+        let frames = self.config.encoder.frames;
+        Outputs::new(frames, f.dim(0)?, |task| outputs.head(task))
     }
 
     /// Tubes (B, N, C·t·h·w) from normalised clips (B, T, C, H, W).
@@ -121,6 +105,30 @@ impl Mtcae {
 }
 
 impl Outputs {
+    /// Head outputs (`batch`, outputs) by the name of their task, in their shapes.
+    pub(crate) fn new<'a>(
+        frames: usize,
+        batch: usize,
+        head: impl Fn(&str) -> Option<&'a Tensor>,
+    ) -> Result<Self, Error> {
+        let Some(logits) = head(EXPRESSION) else {
+            // `validate` has made sure of this task.
+            return Err(Error::Config {
+                field: "decoder.tasks",
+                reason: format!("{EXPRESSION} is missing"),
+            });
+        };
+        Ok(Self {
+            boxes: head(FACE_BOX)
+                .map(|t| t.reshape((batch, frames, 4)))
+                .transpose()?,
+            landmarks: head(LANDMARKS)
+                .map(|t| t.reshape((batch, frames, 5, 2)))
+                .transpose()?,
+            logits: logits.clone(),
+        })
+    }
+
     /// Class probabilities (B, C): softmax of the logits.
     ///
     /// # Errors

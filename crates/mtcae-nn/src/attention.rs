@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
 use crate::linear::{Linear, linear, linear_no_bias};
+use crate::plan::{self, Format, Packed};
 use crate::{DropPath, LayerNorm, Pass, ops};
 
 /// Self attention over one packed projection (VideoMAE's block).
@@ -34,13 +35,30 @@ impl SelfAttention {
             heads,
         })
     }
+
+    /// This layer for inference on the CPU, packed for `format`.
+    ///
+    /// # Errors
+    /// When its tensors cannot be read.
+    pub fn plan(&self, format: Format) -> Result<plan::SelfAttention> {
+        Ok(plan::SelfAttention {
+            format,
+            qkv: plan::pack_tensors(format, &[(self.qkv.weight(), Some(&self.bias()?))])?,
+            proj: plan::pack(format, &[&self.proj])?,
+            heads: self.heads,
+        })
+    }
+
+    /// The bias (3D) of the packed projection.
+    fn bias(&self) -> Result<Tensor> {
+        Tensor::cat(&[&self.q_bias, &self.v_bias.zeros_like()?, &self.v_bias], 0)
+    }
 }
 
 impl Module for SelfAttention {
     /// (B, N, D) → (B, N, D).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let bias = Tensor::cat(&[&self.q_bias, &self.v_bias.zeros_like()?, &self.v_bias], 0)?;
-        let qkv = ops::linear(x, self.qkv.weight(), Some(&bias))?;
+        let qkv = ops::linear(x, self.qkv.weight(), Some(&self.bias()?))?;
         self.proj.forward(&ops::self_attention(&qkv, self.heads)?)
     }
 }
@@ -71,10 +89,43 @@ impl CrossAttention {
         })
     }
 
+    /// This layer for inference on the CPU, packed for `format`; its keys and
+    /// values are projected by [`CrossAttention::plan_keys_and_values`].
+    ///
+    /// # Errors
+    /// When its tensors cannot be read.
+    pub fn plan(&self, format: Format) -> Result<plan::CrossAttention> {
+        Ok(plan::CrossAttention {
+            format,
+            q: plan::pack(format, &[&self.q])?,
+            proj: plan::pack(format, &[&self.proj])?,
+            heads: self.heads,
+        })
+    }
+
+    /// The projections of keys and values of several layers as one: k and v (H·d
+    /// each) of the first, then those of the next.
+    ///
+    /// # Errors
+    /// When their widths differ or tensors cannot be read.
+    pub fn plan_keys_and_values(format: Format, layers: &[&Self]) -> Result<Packed> {
+        let biases: Vec<Tensor> = layers.iter().map(|l| l.bias()).collect::<Result<_>>()?;
+        let tensors: Vec<_> = layers
+            .iter()
+            .zip(&biases)
+            .map(|(layer, bias)| (layer.kv.weight(), Some(bias)))
+            .collect();
+        plan::pack_tensors(format, &tensors)
+    }
+
+    /// The bias (2·H·d) of the packed keys and values.
+    fn bias(&self) -> Result<Tensor> {
+        Tensor::cat(&[&self.v_bias.zeros_like()?, &self.v_bias], 0)
+    }
+
     /// Queries of `y` (B, N, w) over keys and values of `x` (B, M, w) → (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let bias = Tensor::cat(&[&self.v_bias.zeros_like()?, &self.v_bias], 0)?;
-        let kv = ops::linear(x, self.kv.weight(), Some(&bias))?;
+        let kv = ops::linear(x, self.kv.weight(), Some(&self.bias()?))?;
         self.proj
             .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
     }

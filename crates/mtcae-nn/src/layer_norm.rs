@@ -3,7 +3,7 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::ops;
+use crate::{ops, plan};
 
 /// y = (x − μ)/√(σ² + ε)·γ + β over the last dimension.
 #[derive(Clone, Debug)]
@@ -20,6 +20,18 @@ impl LayerNorm {
             gamma: vb.get_with_hints(width, "weight", Init::Const(1.0))?,
             beta: vb.get_with_hints(width, "bias", Init::Const(0.0))?,
             eps,
+        })
+    }
+
+    /// This layer for inference on the CPU.
+    ///
+    /// # Errors
+    /// When its tensors cannot be read.
+    pub fn plan(&self) -> Result<plan::Norm> {
+        Ok(plan::Norm {
+            gamma: plan::values(&self.gamma)?,
+            beta: plan::values(&self.beta)?,
+            eps: self.eps as f32,
         })
     }
 

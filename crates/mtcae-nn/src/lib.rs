@@ -7,6 +7,8 @@
 //!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
+//! - [`plan`]: the same layers for inference on the CPU, packed once and without
+//!   allocations.
 //! - [`optim`]: AdamW with parameter groups and a state that can be saved.
 //! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
 //!   loading that reports every missing, unexpected and wrongly shaped tensor.
@@ -23,6 +25,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 mod pass;
+pub mod plan;
 mod position;
 mod tube;
 pub mod weights;
@@ -37,7 +40,7 @@ pub use mlp::Mlp;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;
-pub use tube::TubeEmbedding;
+pub use tube::{TubeEmbedding, tubes};
 
 /// Weights are drawn from a normal distribution of this standard deviation,
 /// truncated at two of them; biases start at 0 (VideoMAE's initialisation).

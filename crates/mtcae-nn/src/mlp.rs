@@ -3,6 +3,7 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::plan::{self, Format};
 use crate::{DropPath, LayerNorm, Linear, Pass, linear, ops};
 
 /// fc2(gelu(fc1(x))) with GELU in its erf form.
@@ -18,6 +19,18 @@ impl Mlp {
         Ok(Self {
             fc1: linear(width, hidden, vb.pp("fc1"))?,
             fc2: linear(hidden, width, vb.pp("fc2"))?,
+        })
+    }
+
+    /// This layer for inference on the CPU, packed for `format`.
+    ///
+    /// # Errors
+    /// When its tensors cannot be read.
+    pub fn plan(&self, format: Format) -> Result<plan::Mlp> {
+        Ok(plan::Mlp {
+            format,
+            fc1: plan::pack(format, &[&self.fc1])?,
+            fc2: plan::pack(format, &[&self.fc2])?,
         })
     }
 

@@ -32,20 +32,32 @@ impl TubeEmbedding {
         })
     }
 
+    /// The projection of a tube.
+    pub fn projection(&self) -> &Linear {
+        &self.proj
+    }
+
     /// Clips (B, T, C, H, W) → tubes (B, N, C·t·h·w), tokens in the order
     /// (T/t, H/h, W/w) and the elements of a tube in the order (C, t, h, w).
     pub fn tubes(&self, clips: &Tensor) -> Result<Tensor> {
-        let (b, frames, c, h, w) = clips.dims5()?;
-        let (t, p) = (self.tubelet, self.patch);
-        if frames % t != 0 || h % p != 0 || w % p != 0 {
-            candle_core::bail!("clips of {frames}×{h}×{w} cannot be cut into tubes of {t}×{p}×{p}");
-        }
-        let (nt, nh, nw) = (frames / t, h / p, w / p);
-        clips
-            .reshape(&[b, nt, t, c, nh, p, nw, p][..])?
-            .permute(&[0, 1, 4, 6, 3, 2, 5, 7][..])?
-            .reshape((b, nt * nh * nw, c * t * p * p))
+        tubes(clips, self.tubelet, self.patch)
     }
+}
+
+/// Clips (B, T, C, H, W) → tubes (B, N, C·t·p·p) of t = `tubelet` frames and p =
+/// `patch` pixels each way: tokens in the order (T/t, H/p, W/p), the elements of a
+/// tube in the order (C, t, p, p).
+pub fn tubes(clips: &Tensor, tubelet: usize, patch: usize) -> Result<Tensor> {
+    let (b, frames, c, h, w) = clips.dims5()?;
+    let (t, p) = (tubelet, patch);
+    if frames % t != 0 || h % p != 0 || w % p != 0 {
+        candle_core::bail!("clips of {frames}×{h}×{w} cannot be cut into tubes of {t}×{p}×{p}");
+    }
+    let (nt, nh, nw) = (frames / t, h / p, w / p);
+    clips
+        .reshape(&[b, nt, t, c, nh, p, nw, p][..])?
+        .permute(&[0, 1, 4, 6, 3, 2, 5, 7][..])?
+        .reshape((b, nt * nh * nw, c * t * p * p))
 }
 
 impl Module for TubeEmbedding {

@@ -18,8 +18,9 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{Job, Kernel, Rectangle, Tile, block_on};
-use crate::lanes::transpose;
+use crate::lanes::{Avx512, transpose};
 use crate::matrix::MatRef;
+use crate::tiles::{lines, pair, split};
 
 /// 16×16 `f32` or 16×32 bf16.
 const TILE: usize = 256;
@@ -79,6 +80,27 @@ static SQUARES: Configuration = Configuration {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
+/// Gives the calling thread eight tiles of sixteen lines of 64 bytes.
+///
+/// # Safety
+/// The CPU must have AMX, and the process the permission to use it.
+#[inline(always)]
+pub(crate) unsafe fn configure() {
+    // SAFETY: the configuration is a valid one of palette 1. Code of the compiler
+    // never touches tiles.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &SQUARES, options(nostack, readonly)) }
+}
+
+/// Undoes [`configure`].
+///
+/// # Safety
+/// As for [`configure`].
+#[inline(always)]
+pub(crate) unsafe fn release() {
+    // SAFETY: as above.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) }
+}
+
 impl Kernel for Amx {
     const ROWS: usize = 32;
     const COLS: usize = 32;
@@ -90,15 +112,14 @@ impl Kernel for Amx {
 
     #[inline(always)]
     fn begin(self) {
-        // SAFETY: the token proves AMX, and the configuration is a valid one of
-        // palette 1. Code of the compiler never touches tiles.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &SQUARES, options(nostack, readonly)) }
+        // SAFETY: the token proves AMX.
+        unsafe { configure() }
     }
 
     #[inline(always)]
     fn end(self) {
         // SAFETY: as for `begin`.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) }
+        unsafe { release() }
     }
 
     #[inline(always)]
@@ -111,6 +132,12 @@ impl Kernel for Amx {
     fn pack_right(self, columns: MatRef<'_>, out: &mut [f32]) {
         // SAFETY: as above.
         unsafe { pack::<true>(columns, out) }
+    }
+
+    #[inline(always)]
+    fn gelu(self, row: &mut [f32]) {
+        // SAFETY: the token proves the features that were probed with AMX.
+        crate::gelu::in_place(unsafe { Avx512::new() }, row);
     }
 
     #[inline(always)]
@@ -246,66 +273,4 @@ fn pack<const PAIRS: bool>(rows: MatRef<'_>, out: &mut [f32]) {
             }
         }
     }
-}
-
-/// Sixteen rows from `row` on, of each sixteen elements from `col` on, of a
-/// matrix whose columns lie side by side; zeros outside of it.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn lines(m: MatRef<'_>, row: usize, col: usize) -> [__m512; 16] {
-    let mut lines = [_mm512_setzero_ps(); 16];
-    if row >= m.rows || col >= m.cols {
-        return lines;
-    }
-    let data = &m.data[row * m.row_stride + col..];
-    let (rows, cols) = ((m.rows - row).min(16), (m.cols - col).min(16));
-    if rows == 16 && cols == 16 {
-        let data = &data[..15 * m.row_stride + 16];
-        for (i, line) in lines.iter_mut().enumerate() {
-            // SAFETY: the slice holds sixteen elements from each of these places.
-            *line = unsafe { _mm512_loadu_ps(data.as_ptr().add(i * m.row_stride)) };
-        }
-    } else {
-        let data = &data[..(rows - 1) * m.row_stride + cols];
-        let mask = ((1u32 << cols) - 1) as u16;
-        for (i, line) in lines.iter_mut().enumerate().take(rows) {
-            // SAFETY: the slice holds `cols` elements from each of these places,
-            // and the mask reads no more.
-            *line = unsafe { _mm512_maskz_loadu_ps(mask, data.as_ptr().add(i * m.row_stride)) };
-        }
-    }
-    lines
-}
-
-/// h, m and l of sixteen numbers, as `f32` whose lower halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn split(x: __m512) -> [__m512; 3] {
-    let h = upper(x);
-    let rest = _mm512_sub_ps(x, h);
-    // Adding half a unit to the bits rounds the magnitude to nearest.
-    let half = _mm512_set1_epi32(0x8000);
-    let m = upper(_mm512_castsi512_ps(_mm512_add_epi32(
-        _mm512_castps_si512(rest),
-        half,
-    )));
-    // l has a lower half only where the rest is subnormal; there it counts as zero,
-    // and left as it is it would fall upon its neighbour in `pair`.
-    [h, m, upper(_mm512_sub_ps(rest, m))]
-}
-
-/// The upper halves of sixteen numbers.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn upper(x: __m512) -> __m512 {
-    let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), mask))
-}
-
-/// `low`'s upper halves below `high`'s, whose lower halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn pair(low: __m512, high: __m512) -> __m512 {
-    let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
-    _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(high)))
 }

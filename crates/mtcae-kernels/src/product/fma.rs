@@ -36,6 +36,11 @@ macro_rules! kernels {
             }
 
             #[inline(always)]
+            fn gelu(self, row: &mut [f32]) {
+                crate::gelu::in_place(self.0, row);
+            }
+
+            #[inline(always)]
             fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile) {
                 tile::<L, $rows, $vectors>(self.0, left, right, steps, out);
             }

@@ -20,6 +20,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::isa::{Isa, Level};
 use crate::lanes::{Lanes, vectorise};
 use crate::matrix::{MatMut, MatRef};
@@ -54,6 +55,8 @@ pub(crate) trait Kernel: Copy {
     fn pack_left(self, rows: MatRef<'_>, out: &mut [f32]);
     /// Packs at most `COLS` columns, given as the rows of the transposed view.
     fn pack_right(self, columns: MatRef<'_>, out: &mut [f32]);
+    /// Puts GELU in the place of each element.
+    fn gelu(self, row: &mut [f32]);
     /// `ROWS`×`COLS` sums over `steps` steps, row by row into `out`.
     fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile);
 }
@@ -71,6 +74,17 @@ pub enum Start<'a> {
     Result,
     /// A bias (n) for every row.
     Bias(&'a [f32]),
+    /// What the result holds, and a bias (n) for every row.
+    Residual(&'a [f32]),
+}
+
+/// What is done with an element once all of its terms are added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// Nothing.
+    None,
+    /// It becomes its GELU.
+    Gelu,
 }
 
 impl Start<'_> {
@@ -79,6 +93,7 @@ impl Start<'_> {
     fn from(self, col: usize, cols: usize) -> Self {
         match self {
             Start::Bias(bias) => Start::Bias(&bias[col..col + cols]),
+            Start::Residual(bias) => Start::Residual(&bias[col..col + cols]),
             other => other,
         }
     }
@@ -107,7 +122,7 @@ pub fn product_with(
         out.rows == m && out.cols == n,
         "product: the result is {m}×{n}"
     );
-    if let Start::Bias(bias) = start {
+    if let Start::Bias(bias) | Start::Residual(bias) = start {
         assert_eq!(bias.len(), n, "product: the bias has {n} elements");
     }
     if m == 0 || n == 0 {
@@ -116,10 +131,8 @@ pub fn product_with(
     let MatMut {
         data, row_stride, ..
     } = out;
-    // At least one slice, so that an empty inner dimension gives the start.
-    let slices = k.div_ceil(DEPTH).max(1);
-    let slice = k.div_ceil(slices).next_multiple_of(Sizes::of(isa).step);
-    for i in 0..slices {
+    let (count, slice) = slices(isa, k);
+    for i in 0..count {
         let first = (i * slice).min(k);
         let depth = slice.min(k - first);
         let rhs = rhs.part(first, depth, 0, n);
@@ -131,10 +144,70 @@ pub fn product_with(
                 packed,
                 alpha,
                 if i == 0 { start } else { Start::Result },
+                Finish::None,
                 MatMut::new(data, m, n, row_stride),
                 true,
             );
         });
+    }
+}
+
+/// The slices of the inner dimension that [`pack_slices`] packs: how many, and
+/// the terms of each but the last.
+fn slices(isa: Isa, k: usize) -> (usize, usize) {
+    // At least one slice, so that an empty inner dimension gives the start.
+    let slices = k.div_ceil(DEPTH).max(1);
+    (
+        slices,
+        k.div_ceil(slices).next_multiple_of(Sizes::of(isa).step),
+    )
+}
+
+/// Packs a whole right operand (k, n), a slice of the inner dimension after the
+/// other.
+pub(crate) fn pack_slices(isa: Isa, rhs: MatRef<'_>) -> Buffer {
+    let (k, n) = (rhs.rows, rhs.cols);
+    let (count, slice) = slices(isa, k);
+    let depth = |i: usize| slice.min(k.saturating_sub(i * slice));
+    let lengths = (0..count).map(|i| packed_len(isa, depth(i), n));
+    let mut packed = Buffer::zeroed(lengths.sum());
+    let mut rest = &mut packed[..];
+    for i in 0..count {
+        let (now, later) = rest.split_at_mut(packed_len(isa, depth(i), n));
+        pack(isa, rhs.part((i * slice).min(k), depth(i), 0, n), now, true);
+        rest = later;
+    }
+    packed
+}
+
+/// out (m, n) = start + lhs (m, k)·rhs, then `finish`, with a right operand of
+/// [`pack_slices`], over rayon's current pool.
+pub(crate) fn product_slices(
+    isa: Isa,
+    lhs: MatRef<'_>,
+    packed: &[f32],
+    start: Start<'_>,
+    finish: Finish,
+    out: MatMut<'_>,
+) {
+    let (m, k, n) = (lhs.rows, lhs.cols, out.cols);
+    let (count, slice) = slices(isa, k);
+    let mut rest = packed;
+    for i in 0..count {
+        let first = (i * slice).min(k);
+        let depth = slice.min(k - first);
+        let (now, later) = rest.split_at(packed_len(isa, depth, n));
+        rest = later;
+        product_packed(
+            isa,
+            lhs.part(0, m, first, depth),
+            now,
+            1.0,
+            if i == 0 { start } else { Start::Result },
+            if i + 1 == count { finish } else { Finish::None },
+            MatMut::new(out.data, m, n, out.row_stride),
+            true,
+        );
     }
 }
 
@@ -164,12 +237,14 @@ pub(crate) fn pack(isa: Isa, rhs: MatRef<'_>, packed: &mut [f32], threads: bool)
 
 /// As [`product_with`], with a right operand that [`pack`] has packed for the
 /// same instruction set; over rayon's current pool with `threads`.
+#[expect(clippy::too_many_arguments)]
 pub(crate) fn product_packed(
     isa: Isa,
     lhs: MatRef<'_>,
     packed: &[f32],
     alpha: f32,
     start: Start<'_>,
+    finish: Finish,
     out: MatMut<'_>,
     threads: bool,
 ) {
@@ -189,6 +264,7 @@ pub(crate) fn product_packed(
         steps: k.div_ceil(sizes.step),
         alpha,
         start,
+        finish,
     };
     // The last row ends where its elements do.
     let data = &mut out.data[..(m - 1) * stride + n];
@@ -211,7 +287,7 @@ pub(crate) fn product_packed(
 }
 
 /// A rectangle of a result that one task alone writes.
-struct Rectangle<'a> {
+pub(crate) struct Rectangle<'a> {
     data: *mut f32,
     stride: usize,
     rows: usize,
@@ -225,7 +301,7 @@ unsafe impl Send for Rectangle<'_> {}
 unsafe impl Sync for Rectangle<'_> {}
 
 impl<'a> Rectangle<'a> {
-    fn new(data: &'a mut [f32], stride: usize, rows: usize, cols: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [f32], stride: usize, rows: usize, cols: usize) -> Self {
         assert!(rows > 0 && cols <= stride && data.len() >= (rows - 1) * stride + cols);
         Self {
             data: data.as_mut_ptr(),
@@ -240,7 +316,7 @@ impl<'a> Rectangle<'a> {
     ///
     /// # Safety
     /// No two parts in use at a time may overlap.
-    unsafe fn part(&self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
+    pub(crate) unsafe fn part(&self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
         assert!(row + rows <= self.rows && col + cols <= self.cols);
         Self {
             // SAFETY: within the rectangle, as just asserted.
@@ -253,7 +329,7 @@ impl<'a> Rectangle<'a> {
 
     /// `cols` elements of a row from `col` on.
     #[inline(always)]
-    fn row(&mut self, row: usize, col: usize, cols: usize) -> &mut [f32] {
+    pub(crate) fn row(&mut self, row: usize, col: usize, cols: usize) -> &mut [f32] {
         assert!(row < self.rows && col + cols <= self.cols);
         // SAFETY: within the rectangle, which is borrowed mutably meanwhile.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + col), cols) }
@@ -309,6 +385,7 @@ struct Job<'a> {
     steps: usize,
     alpha: f32,
     start: Start<'a>,
+    finish: Finish,
 }
 
 fn pack_right(isa: Isa, columns: MatRef<'_>, out: &mut [f32]) {
@@ -410,8 +487,13 @@ fn block_on<K: Kernel>(
                 let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT];
                 kernel.tile(a, b, end - done, &mut tile);
                 let start = start.from(column, cols);
-                for (r, sums) in tile.0.chunks_exact(K::COLS).enumerate().take(m - row) {
-                    write(sums, job.alpha, start, out.row(row + r, column, cols));
+                let rows = K::ROWS.min(m - row);
+                for (r, sums) in tile.0.chunks_exact(K::COLS).enumerate().take(rows) {
+                    let out = out.row(row + r, column, cols);
+                    write(sums, job.alpha, start, out);
+                    if run + 1 == runs && job.finish == Finish::Gelu {
+                        kernel.gelu(out);
+                    }
                 }
             }
         }
@@ -437,6 +519,11 @@ fn write(sums: &[f32], alpha: f32, start: Start<'_>, out: &mut [f32]) {
         Start::Bias(bias) => {
             for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
                 *out = bias + alpha * sum;
+            }
+        }
+        Start::Residual(bias) => {
+            for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
+                *out += bias + alpha * sum;
             }
         }
     }

@@ -59,7 +59,7 @@ fn dims(
 }
 
 /// 1/√d (Vaswani et al., 2017).
-pub(super) fn scale(dims: Dims) -> f32 {
+pub(crate) fn scale(dims: Dims) -> f32 {
     (1.0 / (dims.head_dim as f64).sqrt()) as f32
 }
 

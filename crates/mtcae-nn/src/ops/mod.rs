@@ -17,6 +17,7 @@ mod residual_attention;
 
 use candle_core::{CpuStorage, Layout, Result};
 
+pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
 pub(crate) use fused::on_cpu;
 pub use gelu::gelu;

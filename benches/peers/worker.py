@@ -1,0 +1,83 @@
+"""One engine in a process of its own. It builds the model, writes the heads' outputs for the given input, says `ready`,
+and then answers each line on standard input by the wall seconds and processor seconds of one forward."""
+
+import os
+import sys
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+engine, part, size, folder, threads, output = sys.argv[1:]
+threads = int(threads)
+os.environ["OMP_NUM_THREADS"] = str(threads)
+import numpy as np
+
+
+def torch_model(precision, compiled):
+    import torch
+    from safetensors.torch import load_file
+
+    import model as peer
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    model = peer.Mtcae(size).eval()
+    model.load_state_dict(load_file(f"{folder}/model.safetensors"))
+    model = model.decoder if part == "decoder" else model
+    x = torch.from_numpy(inputs.copy())
+    if precision == "bf16":
+        model, x = model.bfloat16(), x.bfloat16()
+    if compiled:
+        model = torch.compile(model)
+
+    def run():
+        with torch.inference_mode():
+            return [y.float().numpy() for y in model(x)]
+
+    return run
+
+
+def onnxruntime_model():
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(f"{folder}/{part}.onnx", options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": inputs})
+
+
+def openvino_model(precision):
+    import openvino as ov
+
+    core = ov.Core()
+    hints = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints).create_infer_request()
+    return lambda: [np.array(y) for y in request.infer({0: inputs}).values()]
+
+
+def processor():
+    t = os.times()
+    return t.user + t.system
+
+
+inputs = np.fromfile(f"{folder}/{part}.f32", dtype=np.float32).reshape(1, 1568, -1)
+name, precision = engine.rsplit("-", 1)
+run = {
+    "torch": lambda: torch_model(precision, False),
+    "torch-compiled": lambda: torch_model(precision, True),
+    "onnxruntime": onnxruntime_model,
+    "openvino": lambda: openvino_model(precision),
+}[name]()
+np.concatenate([y.ravel() for y in run()]).astype(np.float32).tofile(output)
+run()
+import resource
+
+print("ready", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+for _ in sys.stdin:
+    wall, cpu = time.perf_counter(), processor()
+    run()
+    print(time.perf_counter() - wall, processor() - cpu, flush=True)

@@ -1,0 +1,307 @@
+//! How the products of inference take their operands: chosen once, packed for
+//! once, read by every layer.
+
+use rayon::prelude::*;
+
+use crate::isa::{Isa, Level};
+use crate::matrix::MatRef;
+use crate::scratch;
+#[cfg(target_arch = "x86_64")]
+use crate::tiles;
+
+/// What numbers a product multiplies. Sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// bf16: 8 bits of significand, half the memory.
+    Bf16,
+}
+
+/// How operands lie in memory, and which instructions multiply them.
+///
+/// Values come from [`Format::new`] and [`Format::available`] alone, so holding
+/// one is the proof that its instructions can be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format(pub(crate) Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Rows of `f32`, as [`product`](crate::product) packs and multiplies them.
+    Plain(Isa),
+    /// AMX on `f32` as three bf16.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Split,
+    /// AMX on bf16.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Rounded,
+    /// AVX512-BF16.
+    #[cfg(target_arch = "x86_64")]
+    Dots,
+}
+
+/// Calls `$f(engine, args…)` compiled for the engine of a [`Kind`] that has one;
+/// `$plain` is the answer for the others.
+///
+/// `$f` must be `#[inline(always)]`, so that its body takes on the features of
+/// the wrapper that it is inlined into.
+macro_rules! with_engine {
+    ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?), $plain:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+        fn dots($($arg: $ty),*) {
+            // SAFETY: a `Kind` of this name exists only where these were found.
+            $f(unsafe { $crate::tiles::dots::Dots::new() }, $($arg),*)
+        }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
+        fn rounded($($arg: $ty),*) {
+            // SAFETY: as above, and AMX was found.
+            $f(unsafe { $crate::tiles::amx::Rounded::new() }, $($arg),*)
+        }
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn split($($arg: $ty),*) {
+            // SAFETY: as above, without AVX512-BF16.
+            $f(unsafe { $crate::tiles::amx::Split::new() }, $($arg),*)
+        }
+        match $kind {
+            // SAFETY: a `Kind` of this name exists only where the probe found
+            // every feature that the function enables.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::format::Kind::Split => unsafe { split($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::format::Kind::Rounded => unsafe { rounded($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::format::Kind::Dots => unsafe { dots($($arg),*) },
+            $crate::format::Kind::Plain(_) => $plain,
+        }
+    }};
+}
+pub(crate) use with_engine;
+
+impl Format {
+    /// The fastest format of a precision, or nothing where the CPU has none:
+    /// bf16 takes AMX or AVX512-BF16.
+    pub fn new(precision: Precision) -> Option<Self> {
+        Self::available()
+            .into_iter()
+            .find(|format| format.precision() == precision)
+    }
+
+    /// All formats that this CPU has a code path for, best first.
+    pub fn available() -> Vec<Self> {
+        let mut found = Vec::new();
+        for isa in Isa::available() {
+            match isa.level() {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Level::Amx => {
+                    found.push(Self(Kind::Split));
+                    if dot_products() {
+                        found.push(Self(Kind::Rounded));
+                    }
+                }
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => {
+                    found.push(Self(Kind::Plain(isa)));
+                    if dot_products() {
+                        found.push(Self(Kind::Dots));
+                    }
+                }
+                _ => found.push(Self(Kind::Plain(isa))),
+            }
+        }
+        found
+    }
+
+    /// The precision of its products.
+    pub fn precision(self) -> Precision {
+        match self.0 {
+            Kind::Plain(_) => Precision::F32,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Split => Precision::F32,
+            #[cfg(target_arch = "x86_64")]
+            _ => Precision::Bf16,
+        }
+    }
+
+    /// The name as people write it: `amx`, `amx-bf16`, `avx512-bf16`, or that of
+    /// the instruction set.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Plain(isa) => isa.name(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Split => "amx",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Rounded => "amx-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Dots => "avx512-bf16",
+        }
+    }
+
+    /// What everything but products runs on.
+    pub(crate) fn isa(self) -> Isa {
+        match self.0 {
+            Kind::Plain(isa) => isa,
+            #[cfg(target_arch = "x86_64")]
+            _ => Isa::best(),
+        }
+    }
+
+    /// `f32` that an operand of `rows` rows of `cols` takes.
+    pub fn operand_len(self, rows: usize, cols: usize) -> usize {
+        match self.step() {
+            None => rows * cols,
+            #[cfg(target_arch = "x86_64")]
+            Some(step) => rows.div_ceil(tiles::SIDE) * cols.div_ceil(tiles::SIDE) * step,
+            #[cfg(not(target_arch = "x86_64"))]
+            Some(_) => 0,
+        }
+    }
+
+    /// `f32` that a step of a panel takes, where operands are panels.
+    pub(crate) fn step(self) -> Option<usize> {
+        match self.0 {
+            Kind::Plain(_) => None,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Split => Some(<tiles::amx::Split as tiles::Engine>::STEP),
+            #[cfg(target_arch = "x86_64")]
+            _ => Some(<tiles::dots::Dots as tiles::Engine>::STEP),
+        }
+    }
+}
+
+/// Whether the CPU has AVX512-BF16 and what packing for it needs.
+#[cfg(target_arch = "x86_64")]
+fn dot_products() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
+}
+
+/// The left operand of a product: `rows` rows of `cols` numbers in the form that
+/// a [`Format`] multiplies.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    pub(crate) format: Format,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) data: &'a [f32],
+}
+
+/// A left operand that is being written.
+pub struct OperandMut<'a> {
+    pub(crate) format: Format,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) data: &'a mut [f32],
+}
+
+impl<'a> OperandMut<'a> {
+    /// An operand in the first [`Format::operand_len`] elements of `data`.
+    ///
+    /// # Panics
+    /// When `data` is shorter.
+    pub fn new(format: Format, rows: usize, cols: usize, data: &'a mut [f32]) -> Self {
+        let len = format.operand_len(rows, cols);
+        assert!(
+            data.len() >= len,
+            "operand: {rows}×{cols} needs {len} elements, not {}",
+            data.len()
+        );
+        Self {
+            format,
+            rows,
+            cols,
+            data: &mut data[..len],
+        }
+    }
+
+    /// A shorter loan of the same operand.
+    pub fn reborrow(&mut self) -> OperandMut<'_> {
+        OperandMut {
+            format: self.format,
+            rows: self.rows,
+            cols: self.cols,
+            data: self.data,
+        }
+    }
+
+    /// For reading.
+    pub fn finish(self) -> Operand<'a> {
+        Operand {
+            format: self.format,
+            rows: self.rows,
+            cols: self.cols,
+            data: self.data,
+        }
+    }
+
+    /// Takes over a matrix of the same size whose rows are contiguous.
+    ///
+    /// # Panics
+    /// When its size is another.
+    pub fn pack(&mut self, x: MatRef<'_>) {
+        assert!(
+            (x.rows, x.cols, x.col_stride) == (self.rows, self.cols, 1),
+            "operand: a matrix of another size"
+        );
+        self.fill_rows(|row, out| {
+            out.copy_from_slice(&x.data[row * x.row_stride..][..x.cols]);
+        });
+    }
+
+    /// Writes every row: `fill` is called once for each, with its number, over
+    /// rayon's current pool.
+    pub fn fill_rows(&mut self, fill: impl Fn(usize, &mut [f32]) + Sync) {
+        let (rows, cols, kind) = (self.rows, self.cols, self.format.0);
+        if rows == 0 || cols == 0 {
+            return;
+        }
+        // As many rows a task as a panel has.
+        const ROWS: usize = 32;
+        let panel = self.format.operand_len(ROWS, cols);
+        let panels = self.data.par_chunks_mut(panel).enumerate();
+        panels.for_each(|(i, panel)| {
+            let count = ROWS.min(rows - i * ROWS);
+            if let Kind::Plain(_) = kind {
+                for (r, out) in panel.chunks_exact_mut(cols).enumerate() {
+                    fill(i * ROWS + r, out);
+                }
+                return;
+            }
+            scratch::with(cols, |terms| {
+                for r in 0..count {
+                    fill(i * ROWS + r, terms);
+                    put_row(kind, terms, r, panel);
+                }
+            });
+        });
+    }
+}
+
+/// Writes row `row` of a panel.
+#[cfg(target_arch = "x86_64")]
+fn put_row(kind: Kind, terms: &[f32], row: usize, panel: &mut [f32]) {
+    use tiles::pack_row;
+    with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]), ());
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn put_row(_: Kind, _: &[f32], _: usize, _: &mut [f32]) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_a_format_for_f32() {
+        let format = Format::new(Precision::F32).expect("f32");
+        assert_eq!(format.precision(), Precision::F32);
+        assert_eq!(format, Format::available()[0]);
+        if let Some(format) = Format::new(Precision::Bf16) {
+            assert_eq!(format.precision(), Precision::Bf16);
+        }
+    }
+}

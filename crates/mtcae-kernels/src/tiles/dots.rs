@@ -1,0 +1,110 @@
+//! The engine on AVX512-BF16: bf16 dot products without tile registers.
+
+use std::arch::x86_64::*;
+
+use super::amx::{round_pairs, round_row};
+use super::{Engine, SQUARE, SUMS, put};
+
+/// Rows whose sums stay in registers: with two registers a row, half of them.
+const ROWS: usize = 8;
+
+/// Numbers rounded to bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Dots(());
+
+impl Dots {
+    /// The engine.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512 F, BW, DQ, VL and BF16.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Engine for Dots {
+    const PARTS: usize = 1;
+
+    #[inline(always)]
+    fn begin(self) {}
+
+    #[inline(always)]
+    fn end(self) {}
+
+    #[inline(always)]
+    fn pair(i: usize) -> (usize, usize) {
+        (2 * i, 2 * i + 1)
+    }
+
+    #[inline(always)]
+    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]) {
+        // SAFETY: the engine proves AVX512-BF16.
+        put(
+            unsafe { round_row(first, second) },
+            row / 16,
+            row % 16,
+            step,
+        );
+    }
+
+    #[inline(always)]
+    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]) {
+        // SAFETY: the engine proves AVX512-BF16.
+        put(unsafe { round_pairs(low, high) }, half, i, step);
+    }
+
+    #[inline(always)]
+    fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]) {
+        let (left, right) = (&left[..steps * Self::STEP], &right[..steps * Self::STEP]);
+        let (sums, _) = sums[..SUMS].as_chunks_mut::<16>();
+        // SAFETY: the engine proves AVX512-BF16.
+        unsafe { dots(left, right, fresh, sums) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn dots(left: &[f32], right: &[f32], fresh: bool, sums: &mut [[f32; 16]]) {
+    let line = |x: &[f32]| {
+        // SAFETY: callers pass sixteen `f32`; any bits are sixteen pairs of bf16.
+        unsafe { std::mem::transmute::<__m512, __m512bh>(_mm512_loadu_ps(x.as_ptr())) }
+    };
+    for (block, sums) in sums.chunks_exact_mut(2 * ROWS).enumerate() {
+        let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
+        if !fresh {
+            for (acc, sums) in acc.iter_mut().zip(sums.chunks_exact(2)) {
+                for h in 0..2 {
+                    // SAFETY: sixteen `f32`.
+                    acc[h] = unsafe { _mm512_loadu_ps(sums[h].as_ptr()) };
+                }
+            }
+        }
+        let steps = left
+            .chunks_exact(2 * SQUARE)
+            .zip(right.chunks_exact(2 * SQUARE));
+        for (left, right) in steps {
+            let rows = &left[block * ROWS * 16..(block + 1) * ROWS * 16];
+            for i in 0..16 {
+                let columns = [
+                    line(&right[i * 16..i * 16 + 16]),
+                    line(&right[SQUARE + i * 16..SQUARE + i * 16 + 16]),
+                ];
+                for r in 0..ROWS {
+                    let both = _mm512_set1_ps(rows[r * 16 + i]);
+                    // SAFETY: both are 64 bytes of plain numbers.
+                    let both = unsafe { std::mem::transmute::<__m512, __m512bh>(both) };
+                    for h in 0..2 {
+                        acc[r][h] = _mm512_dpbf16_ps(acc[r][h], both, columns[h]);
+                    }
+                }
+            }
+        }
+        for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(2)) {
+            for h in 0..2 {
+                // SAFETY: sixteen `f32`, borrowed mutably.
+                unsafe { _mm512_storeu_ps(sums[h].as_mut_ptr(), acc[h]) };
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The inference plan of the whole model: equal to the Candle path, and without
+//! large allocations once its memory is there.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{Device, Tensor};
+use mtcae_model::decoder::Structure;
+use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::{Config, InferencePlan, Mtcae, Precision};
+use mtcae_nn::ParamStore;
+use mtcae_testing::deviation;
+
+/// What counts as large, in bytes: less than a row of tokens of the test's model.
+const LARGE: usize = 16 * 1024;
+
+static LARGE_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// The system's allocator, counting large allocations.
+struct Counting;
+
+impl Counting {
+    fn count(size: usize) {
+        if size >= LARGE {
+            LARGE_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::count(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::count(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, data: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::count(size);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(data, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(data, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn config(structure: Structure) -> Config {
+    let encoder = EncoderConfig {
+        image_size: 64,
+        width: 96,
+        depth: 3,
+        heads: 3,
+        hidden: 384,
+        ..EncoderConfig::small()
+    };
+    Config::new(encoder, structure, vec!["calm".into(), "angry".into()])
+}
+
+fn tubes(config: &Config, clips: usize) -> Tensor {
+    let (n, len) = (config.encoder.tokens(), config.encoder.tube_len());
+    let values: Vec<f32> = (0..clips * n * len)
+        .map(|i| ((i * 7919) % 1013) as f32 / 300.0 - 1.6)
+        .collect();
+    Tensor::from_vec(values, (clips, n, len), &Device::Cpu).expect("tubes")
+}
+
+/// One test, because others would allocate beside it.
+#[test]
+fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() {
+    other_shapes_are_refused();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.expect("a pool");
+    for structure in Structure::ALL {
+        let config = config(structure);
+        let store = ParamStore::new(3);
+        let vb = store.builder(&Device::Cpu);
+        let model = Mtcae::new(&config, vb.clone()).expect("built");
+        let tubes = tubes(&config, 2);
+        let want = model.forward_tubes(&tubes).expect("a forward");
+        for precision in [Precision::F32, Precision::Bf16] {
+            let plan = match InferencePlan::new(&config, precision, vb.clone()) {
+                Ok(plan) => plan,
+                Err(error) if precision == Precision::Bf16 => {
+                    assert!(error.to_string().contains("AVX512-BF16"), "{error}");
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            // 1e-5 as for parity with PyTorch; bf16 rounds at 2⁻⁹.
+            let bound = match precision {
+                Precision::F32 => 1e-5,
+                Precision::Bf16 => 2e-2,
+            };
+            for plan in [plan, model.plan(precision).expect("a plan")] {
+                let got = plan.forward_tubes(&tubes).expect("a forward");
+                for (what, got, want) in [
+                    ("logits", Some(&got.logits), Some(&want.logits)),
+                    ("boxes", got.boxes.as_ref(), want.boxes.as_ref()),
+                    ("landmarks", got.landmarks.as_ref(), want.landmarks.as_ref()),
+                ] {
+                    assert_eq!(got.is_some(), want.is_some(), "{structure}: {what}");
+                    if let (Some(got), Some(want)) = (got, want) {
+                        let error = deviation(got, want);
+                        assert!(
+                            error <= bound,
+                            "{structure} {precision:?} {what}: {error:e}"
+                        );
+                    }
+                }
+                // On one thread, because which of several has had the largest
+                // task, and so has the memory for it, is up to chance.
+                let large = pool.install(|| {
+                    plan.forward_tubes(&tubes).expect("a forward");
+                    let before = LARGE_ALLOCATIONS.load(Ordering::Relaxed);
+                    plan.forward_tubes(&tubes).expect("a forward");
+                    LARGE_ALLOCATIONS.load(Ordering::Relaxed) - before
+                });
+                assert_eq!(large, 0, "{structure} {precision:?}: large allocations");
+            }
+        }
+    }
+}
+
+fn other_shapes_are_refused() {
+    let config = config(Structure::Cascade);
+    let plan = InferencePlan::new(
+        &config,
+        Precision::F32,
+        ParamStore::new(1).builder(&Device::Cpu),
+    )
+    .expect("a plan");
+    let tubes = Tensor::zeros((1, 3, 1536), candle_core::DType::F32, &Device::Cpu).expect("tubes");
+    let error = plan.forward_tubes(&tubes).expect_err("refused").to_string();
+    assert!(error.contains("tubes (B, 128, 1536)"), "{error}");
+}
