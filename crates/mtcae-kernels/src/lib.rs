@@ -22,12 +22,15 @@
 //! and how it is split never depends on the number of threads, so that results
 //! are equal to the bit whatever the pool's size.
 //!
+//! [`cuda`] holds the same for NVIDIA GPUs.
+//!
 //! Instruction sets are chosen once per process by [`isa::Isa::best`].
 
 pub mod adamw;
 pub mod area;
 pub mod attention;
 pub mod conv;
+pub mod cuda;
 pub mod gelu;
 pub mod isa;
 mod lanes;
