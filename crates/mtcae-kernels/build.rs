@@ -76,7 +76,9 @@ mod ptx {
                 });
             }
         });
-        let mut table = String::from(
+        let (major, minor) = release(&nvcc);
+        let mut table = format!("pub(super) const RELEASE: (u32, u32) = ({major}, {minor});\n\n");
+        table.push_str(
             "pub(super) fn ptx(module: &str) -> Option<&'static str> {\n    Some(match module {\n",
         );
         for (name, ..) in &modules {
@@ -101,6 +103,19 @@ mod ptx {
             .map(|home| Path::new(&home).join("bin/nvcc"))
             .find(|nvcc| nvcc.exists())
             .unwrap_or_else(|| "nvcc".into())
+    }
+
+    /// The CUDA that nvcc is of: `release 13.0` of what it says about itself.
+    fn release(nvcc: &Path) -> (u32, u32) {
+        let said = Command::new(nvcc).arg("--version").output();
+        let said = said.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        let numbers = said.as_deref().ok().and_then(|text| {
+            let (_, rest) = text.split_once("release ")?;
+            let (major, rest) = rest.split_once('.')?;
+            let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        numbers.unwrap_or_else(|| panic!("{} --version names no release", nvcc.display()))
     }
 
     fn compile(nvcc: &Path, to: &Path, source: &str, definitions: &[String]) {

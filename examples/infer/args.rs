@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use mtcae_dfer::Precision;
 
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
@@ -53,6 +54,14 @@ pub struct Args {
     /// Where to compute: cpu or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
     pub device: String,
+
+    /// What to compute in: f32, tf32 or bf16; the CPU computes in f32.
+    #[arg(long, default_value = "f32", value_name = "f32|tf32|bf16")]
+    pub precision: Precision,
+
+    /// Windows that go through the model at once.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
 
     /// Threads for decoding and computing [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
         Some(name) => checkpoint(name, args.quiet)?,
         None => fixtures().join("checkpoint"),
     };
-    let mut pipeline = Pipeline::load(&folder, &device)?;
+    let mut pipeline = Pipeline::load_in(&folder, &device, args.precision)?;
     if let Some(threads) = args.threads {
         pipeline = pipeline.with_threads(threads.into())?;
     }
@@ -120,7 +120,7 @@ fn predict(
         let windowing = Windowing {
             length,
             stride,
-            batch: 1,
+            batch: args.batch.into(),
         };
         let timeline = pipeline.predict_windows(path, &windowing, |progress| {
             bar.set_position(progress.seconds as u64);

@@ -32,6 +32,19 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A GPU's memory is not enough for a batch.
+    #[error("a batch of {batch} clips: {source}; {}", match fits { 0 => "not even one clip fits".to_owned(), n => format!("a batch of {n} would fit") })]
+    OutOfMemory {
+        /// Clips of the batch.
+        batch: usize,
+        /// Clips that would fit, by what was free.
+        fits: usize,
+        /// What the GPU said: what was asked for and what was free.
+        source: Box<Error>,
+    },
+    /// The device does not compute in the precision that was asked for.
+    #[error("precision: {0}")]
+    Precision(String),
     /// The caller's progress callback asked to stop.
     #[error("cancelled after {done} windows")]
     Cancelled {

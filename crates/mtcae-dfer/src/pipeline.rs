@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use mtcae_model::{Mtcae, Outputs, checkpoint};
-use mtcae_nn::Pass;
+use mtcae_nn::{Pass, Precision, device, ops};
 use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
 
 use crate::prediction::Raw;
@@ -19,6 +19,7 @@ pub struct Pipeline {
     device: Device,
     clip: ClipOptions,
     normalization: Normalization,
+    precision: Precision,
     /// The pool of `with_threads`; otherwise rayon's current one is used.
     pool: Option<Arc<rayon::ThreadPool>>,
 }
@@ -58,6 +59,23 @@ impl Pipeline {
         Self::new(checkpoint::load(folder, device)?, device)
     }
 
+    /// As [`Self::load`], computing in a precision; other than `f32` on GPUs alone.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and when the device does not compute in it.
+    pub fn load_in(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        precision.prepare(device).map_err(Error::Precision)?;
+        let model = checkpoint::load_as(folder, device, precision.dtype())?;
+        Ok(Self {
+            precision,
+            ..Self::new(model, device)?
+        })
+    }
+
     /// A pipeline around a model that was built or loaded before.
     ///
     /// # Errors
@@ -81,6 +99,7 @@ impl Pipeline {
             device: device.clone(),
             clip,
             normalization,
+            precision: Precision::F32,
             pool: None,
         })
     }
@@ -179,8 +198,7 @@ impl Pipeline {
             encoder.image_size,
             encoder.channels,
         ];
-        let mut data = vec![0.0; clips.len() * n * width];
-        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
+        for clip in clips {
             if clip.frames.shape() != expected {
                 let size = |s: &[usize]| format!("{}×{}×{}", s[0], s[1], s[2]);
                 return Err(Error::Clip {
@@ -188,6 +206,12 @@ impl Pipeline {
                     found: size(clip.frames.shape()),
                 });
             }
+        }
+        if self.device.is_cuda() {
+            return self.tubes_on_gpu(clips, expected, shape);
+        }
+        let mut data = vec![0.0; clips.len() * n * width];
+        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
             tubes_into(clip.frames.view(), &self.normalization, shape, out)?;
         }
         Ok(Tensor::from_vec(
@@ -197,7 +221,48 @@ impl Pipeline {
         )?)
     }
 
+    /// The clips cross the bus in 8 bits and become tubes there.
+    fn tubes_on_gpu(
+        &self,
+        clips: &[Clip],
+        [frames, height, width, channels]: [usize; 4],
+        shape: TubeShape,
+    ) -> Result<Tensor, Error> {
+        let mut pixels = Vec::with_capacity(clips.len() * frames * height * width * channels);
+        for clip in clips {
+            pixels.extend(clip.frames.iter().copied());
+        }
+        let size = (clips.len(), frames, height, width, channels);
+        let pixels = Tensor::from_vec(pixels, size, &self.device)?;
+        let table = self.normalization.table().concat();
+        let table = Tensor::from_vec(table, (3, 256), &self.device)?;
+        let dtype = self.precision.dtype();
+        Ok(ops::tubes(
+            &pixels,
+            &table,
+            shape.tubelet,
+            shape.patch,
+            dtype,
+        )?)
+    }
+
     fn run(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
+        self.run_batch(clips, pass).map_err(|error| {
+            let free = device::memory(&self.device).filter(|_| device::is_out_of_memory(&error));
+            let Some((free, _)) = free else {
+                return error;
+            };
+            let element = self.precision.dtype().size_in_bytes();
+            let clip = self.model.config().activation_bytes(element).max(1);
+            Error::OutOfMemory {
+                batch: clips.len(),
+                fits: (free / clip).min(clips.len().saturating_sub(1)),
+                source: Box::new(error),
+            }
+        })
+    }
+
+    fn run_batch(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
         self.install(|| {
             let tubes = self.tubes(clips)?;
             pass.record(|| "tubes".to_owned(), &tubes);

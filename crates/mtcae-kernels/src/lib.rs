@@ -12,6 +12,7 @@
 //! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
 //! | [`gelu`] | GELU in its erf form, and its backward |
 //! | [`adamw`] | AdamW in place, moving averages, sums of squares |
+//! | [`cross_entropy`] | cross-entropy of logits with distributions, and its backward |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`rows`] | residual sums, column sums |
@@ -30,6 +31,7 @@ pub mod adamw;
 pub mod area;
 pub mod attention;
 pub mod conv;
+pub mod cross_entropy;
 pub mod cuda;
 pub mod gelu;
 pub mod isa;

@@ -8,6 +8,7 @@
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
 //! - [`optim`]: AdamW with parameter groups and a state that can be saved.
+//! - [`device`]: devices by name, and why one cannot be used.
 //! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
 //!   loading that reports every missing, unexpected and wrongly shaped tensor.
 //!
@@ -15,6 +16,9 @@
 //! channels.
 
 mod attention;
+#[cfg(all(feature = "cuda", feature = "checks"))]
+pub mod checks;
+pub mod device;
 mod drop_path;
 mod layer_norm;
 mod linear;
@@ -24,6 +28,8 @@ pub mod optim;
 pub mod params;
 mod pass;
 mod position;
+mod precision;
+mod recompute;
 mod tube;
 pub mod weights;
 
@@ -37,6 +43,7 @@ pub use mlp::Mlp;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;
+pub use precision::Precision;
 pub use tube::TubeEmbedding;
 
 /// Weights are drawn from a normal distribution of this standard deviation,

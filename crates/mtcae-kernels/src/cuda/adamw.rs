@@ -77,7 +77,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Blocks of a launch, and numbers that [`sums_of_squares`] gives.
+    /// Blocks of a launch, and numbers that [`Self::sums_of_squares`] gives.
     pub fn blocks(&self) -> usize {
         self.blocks
     }

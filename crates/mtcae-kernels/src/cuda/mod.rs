@@ -84,7 +84,7 @@ pub enum Argument {
 /// A kernel with its arguments, ready to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
-    /// The module of `cuda/` that the kernel is in; see [`ptx`](fn@ptx).
+    /// The module of `cuda/` that the kernel is in.
     pub module: String,
     /// The kernel's name.
     pub function: String,
@@ -115,6 +115,10 @@ impl std::error::Error for Unsupported {}
 pub fn ptx(module: &str) -> Option<&'static str> {
     ptx::ptx(module)
 }
+
+/// The CUDA that the PTX was made with: a driver of an older one refuses it.
+#[cfg(feature = "cuda")]
+pub const RELEASE: (u32, u32) = ptx::RELEASE;
 
 /// The oldest compute capability that has what the kernels use.
 pub const OLDEST: (u32, u32) = (8, 0);

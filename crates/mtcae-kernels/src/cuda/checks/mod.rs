@@ -227,8 +227,8 @@ fn decode(element: Element, bytes: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Standard normal numbers: SplitMix64 (Steele et al., 2014) and Box–Muller.
-fn normals(n: usize, seed: u64) -> Vec<f64> {
+/// Standard normal numbers that depend on the seed alone: SplitMix64 (Steele et al., 2014) and Box–Muller.
+pub fn normals(n: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut uniform = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
