@@ -188,7 +188,7 @@ impl Encoder {
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             let block = block.clone();
-            x = pass.block(&x, &x, move |x, _, pass| block.forward(x, pass))?;
+            x = pass.block(&x, &x.detach(), move |x, _, pass| block.forward(x, pass))?;
             pass.record(|| format!("encoder.blocks.{i}"), &x);
         }
         if let Some(norm) = &self.norm {
