@@ -52,7 +52,7 @@ pub fn check(gpu: &Device) -> Result<bool, Fault> {
         for (name, want) in &want.first_gradients {
             let error = deviation(&got.first_gradients[name], want)?;
             if error > worst.0 {
-                worst = (error, name);
+                worst = (error, name.as_str());
             }
         }
         let repeats = got.losses == again.losses;

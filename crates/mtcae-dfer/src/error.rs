@@ -55,3 +55,23 @@ pub enum Error {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_says_which_batch_would_fit() {
+        let text = |fits| {
+            let source = Error::Precision("out of GPU memory".to_owned());
+            Error::OutOfMemory {
+                batch: 32,
+                fits,
+                source: Box::new(source),
+            }
+            .to_string()
+        };
+        assert!(text(12).contains("batch of 32") && text(12).ends_with("a batch of 12 would fit"));
+        assert!(text(0).ends_with("not even one clip fits"), "{}", text(0));
+    }
+}
