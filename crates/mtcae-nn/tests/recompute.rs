@@ -2,7 +2,7 @@
 //! keep their activations.
 
 use mtcae_nn::candle_core::backprop::GradStore;
-use mtcae_nn::candle_core::{Device, Result, Tensor, Var};
+use mtcae_nn::candle_core::{DType, Device, Result, Tensor, Var};
 use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, ParamStore, Pass};
 
 const WIDTH: usize = 20;
@@ -101,11 +101,7 @@ fn gradients_and_draws_are_the_same() -> Result<()> {
 fn a_constant_input_loses_no_gradient() -> Result<()> {
     let params = ParamStore::new(4);
     let blocks = blocks(&params)?;
-    let y = Tensor::ones(
-        (2, 3, WIDTH),
-        mtcae_nn::candle_core::DType::F32,
-        &Device::Cpu,
-    )?;
+    let y = Tensor::ones((2, 3, WIDTH), DType::F32, &Device::Cpu)?;
     let (_, grads) = gradients(&blocks, &y, &y, Pass::training(6).recomputing())?;
     for (name, var) in params.vars() {
         assert!(grads.get(&var).is_some(), "{name} has no gradient");
