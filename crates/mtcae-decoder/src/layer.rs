@@ -1,6 +1,6 @@
 //! One layer of a decoder.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Pass, VarBuilder};
 
 use crate::Config;
