@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc deny downstream package bench test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package bench test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -27,6 +27,12 @@ lint:           ## formatting and clippy, warnings denied
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
+check-cuda:     ## all that can be proved of the CUDA path without a GPU or a toolkit
+	scripts/check_cuda.sh
+
+gpu-check:      ## pack the program that checks and measures on a GPU
+	scripts/gpu_check.sh build
+
 deny:           ## licences, sources and duplicates of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny check licenses bans sources
@@ -35,7 +41,7 @@ downstream:     ## a crate outside the workspace that uses mtcae-decoder alone
 	scripts/downstream.sh
 
 package:        ## pack every publishable crate as it would be published, and build it
-	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --allow-dirty
+	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --exclude mtcae-gpu --allow-dirty
 
 bench:          ## criterion benchmarks
 	$(CARGO) bench

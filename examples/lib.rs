@@ -37,14 +37,7 @@ pub type Fault = Box<dyn Error>;
 /// When the name is none of these, or there is no such device. There is no
 /// fallback to another.
 pub fn device(name: &str) -> Result<Device, String> {
-    if name == "cpu" {
-        return Ok(Device::Cpu);
-    }
-    let ordinal = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-    let Some(ordinal) = ordinal else {
-        return Err(format!("device {name:?} is neither `cpu` nor `cuda:N`"));
-    };
-    Device::new_cuda(ordinal).map_err(|e| format!("device {name}: {}", one_line(&e)))
+    mtcae_dfer::device::open(name).map_err(|e| one_line(&e))
 }
 
 /// A folder, or the local copy of a `hub:ORG/NAME[@REVISION]`, fetched if need be.

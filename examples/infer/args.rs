@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use mtcae_dfer::Precision;
 
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
@@ -54,15 +55,19 @@ pub struct Args {
     #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
     pub device: String,
 
-    /// What products multiply: bf16 takes half the memory and a fraction of the
-    /// time, on CPUs with AMX or AVX512-BF16.
+    /// What to compute in: f32; bf16 (half the memory, a fraction of the time) on
+    /// GPUs and on CPUs with AMX or AVX512-BF16; tf32 on GPUs.
     #[arg(
         long,
         default_value = "f32",
-        value_name = "f32|bf16",
+        value_name = "f32|tf32|bf16",
         conflicts_with = "trace"
     )]
     pub precision: Precision,
+
+    /// Windows that go through the model at once.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
 
     /// Threads for decoding and computing [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -89,22 +94,6 @@ impl Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Crop {
     Face,
-}
-
-/// What products multiply.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    F32,
-    Bf16,
-}
-
-impl From<Precision> for mtcae_dfer::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 /// Whom the model looks at.

@@ -17,11 +17,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mtcae_dfer::{Device, Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
 use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, one_line};
 use mtcae_nn::Pass;
 
-use args::{Args, Format, People, Precision};
+use args::{Args, Format, People};
 use faces::Finder;
 use mtcae_examples::inputs::{Input, expand};
 
@@ -63,12 +63,10 @@ fn run(args: &Args) -> Result<bool, Fault> {
         Some(name) => checkpoint(name, args.quiet)?,
         None => fixtures().join("checkpoint"),
     };
-    let mut pipeline = match (&device, args.precision) {
+    let mut pipeline = match args.trace {
         // Packed weights keep no intermediates.
-        _ if args.trace.is_some() => Pipeline::load_model(&folder, &device)?,
-        (Device::Cpu, precision) => Pipeline::load_packed(&folder, precision.into())?,
-        (_, Precision::F32) => Pipeline::load_model(&folder, &device)?,
-        (_, Precision::Bf16) => return Err("--precision bf16 needs --device cpu".into()),
+        Some(_) => Pipeline::load_model(&folder, &device)?,
+        None => Pipeline::load_in(&folder, &device, args.precision)?,
     };
     if let Some(threads) = args.threads {
         pipeline = pipeline.with_threads(threads.into())?;
@@ -124,7 +122,7 @@ fn predict(
         let windowing = Windowing {
             length,
             stride,
-            batch: 1,
+            batch: args.batch.into(),
         };
         let timeline = pipeline.predict_windows(path, &windowing, |progress| {
             bar.set_position(progress.seconds as u64);

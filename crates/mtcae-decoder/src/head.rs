@@ -1,6 +1,6 @@
 //! Task heads.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use mtcae_nn::{LayerNorm, Linear, VarBuilder, linear};
 
 use crate::Config;
@@ -37,11 +37,17 @@ impl Head {
 }
 
 impl Module for Head {
-    /// (B, N, w) → (B, outputs).
+    /// (B, N, w) → (B, outputs), in `f32` from the mean over tokens on.
     fn forward(&self, y: &Tensor) -> Result<Tensor> {
         let y = match &self.norm {
             Some(norm) => norm.forward(y)?,
             None => y.clone(),
+        };
+        // A mean over a thousand tokens would lose most of bf16's eight bits. Nothing is
+        // done where y is wide already.
+        let y = match y.dtype() {
+            DType::BF16 | DType::F16 => y.to_dtype(DType::F32)?,
+            _ => y,
         };
         self.fc.forward(&y.mean(1)?)
     }

@@ -1,6 +1,6 @@
 //! One layer of a decoder.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Pass, VarBuilder};
 
 use crate::Config;
@@ -34,9 +34,29 @@ impl VitLayer {
 
     /// Y (B, N, w) and X (B, M, w) → Y (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        if y.device().is_cuda() {
+            let attended = self.attn.forward(&self.norm1.forward(y)?, x)?;
+            return self.mlp.after(y, &attended, pass);
+        }
         let drop_path = &self.mlp.drop_path;
         let y = self.attn.residual(y, x, &self.norm1, drop_path, pass)?;
         self.mlp.forward(&y, pass)
+    }
+
+    /// As [`Self::forward`], over keys and values (B, M, 2·H·d) that were computed before.
+    pub fn attend(&self, y: &Tensor, kv: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let attended = self.attn.attend(&self.norm1.forward(y)?, kv)?;
+        self.mlp.after(y, &attended, pass)
+    }
+
+    /// The keys and values of each layer over `x` (B, M, w) in one product; nothing where
+    /// a gradient is asked for.
+    pub fn keys_and_values(layers: &[Self], x: &Tensor) -> Result<Option<Vec<Tensor>>> {
+        if x.track_op() || layers.iter().any(|l| l.attn.trains_keys()) {
+            return Ok(None);
+        }
+        let layers: Vec<_> = layers.iter().map(|l| &l.attn).collect();
+        CrossAttention::keys_and_values(&layers, x).map(Some)
     }
 }
 
@@ -61,6 +81,13 @@ impl MlpLayer {
     /// Norm and MLP.
     pub(crate) fn parts(&self) -> (&LayerNorm, &Mlp) {
         (&self.norm2, &self.mlp)
+    }
+
+    /// Y + branch, and then this layer: Y (B, N, w) and a branch like it → (B, N, w).
+    fn after(&self, y: &Tensor, branch: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let branch = self.drop_path.forward(branch, pass)?;
+        let (y, normed) = self.norm2.residual(y, &branch)?;
+        &y + self.drop_path.forward(&self.mlp.forward(&normed)?, pass)?
     }
 
     /// (B, N, w) → (B, N, w).

@@ -52,9 +52,21 @@ impl VitDecoder {
             None => dense.clone(),
         };
         pass.record(|| format!("X{t}"), &x);
+        // Many small products leave a GPU idle; a CPU gains nothing by a larger one.
+        let kv = match x.device().is_cuda() {
+            true => VitLayer::keys_and_values(&self.layers, &x)?,
+            false => None,
+        };
         let mut y = y.unwrap_or(&dense).clone();
         for l in 0..self.depth {
-            y = self.layers[l % self.layers.len()].forward(&y, &x, pass)?;
+            let place = l % self.layers.len();
+            if let Some(kv) = &kv {
+                y = self.layers[place].attend(&y, &kv[place], pass)?;
+                pass.record(|| format!("Y{t}.layers.{l}"), &y);
+                continue;
+            }
+            let layer = self.layers[place].clone();
+            y = pass.block(&y, &x, move |y, x, pass| layer.forward(y, x, pass))?;
             pass.record(|| format!("Y{t}.layers.{l}"), &y);
         }
         pass.record(|| format!("Y{t}"), &y);

@@ -32,6 +32,19 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// A GPU's memory is not enough for a batch.
+    #[error("a batch of {batch} clips: {source}; {}", match fits { 0 => "not even one clip fits".to_owned(), n => format!("a batch of {n} would fit") })]
+    OutOfMemory {
+        /// Clips of the batch.
+        batch: usize,
+        /// Clips that would fit, by what was free.
+        fits: usize,
+        /// What the GPU said: what was asked for and what was free.
+        source: Box<Error>,
+    },
+    /// The device does not compute in the precision that was asked for.
+    #[error("precision: {0}")]
+    Precision(String),
     /// The caller's progress callback asked to stop.
     #[error("cancelled after {done} windows")]
     Cancelled {
@@ -41,4 +54,24 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_says_which_batch_would_fit() {
+        let text = |fits| {
+            let source = Error::Precision("out of GPU memory".to_owned());
+            Error::OutOfMemory {
+                batch: 32,
+                fits,
+                source: Box::new(source),
+            }
+            .to_string()
+        };
+        assert!(text(12).contains("batch of 32") && text(12).ends_with("a batch of 12 would fit"));
+        assert!(text(0).ends_with("not even one clip fits"), "{}", text(0));
+    }
 }

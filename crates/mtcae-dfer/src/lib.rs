@@ -18,6 +18,7 @@ println!("{} ({:.0}%)", prediction.expression, 100.0 * prediction.confidence);
 )]
 //! # Features
 //! - `ffmpeg` (default): video files. Without it, clips and tensors.
+//! - `cuda`: NVIDIA GPUs, by devices that [`device::open`] gives.
 //! - `hub` (default): encoders from the Hugging Face hub, asked for by name.
 //!
 //! No network is used unless a hub name is given, and nothing about a video
@@ -32,7 +33,7 @@ mod timeline;
 pub use candle_core::{Device, Tensor};
 pub use error::Error;
 pub use mtcae_model as model;
-pub use mtcae_model::Precision;
+pub use mtcae_nn::{Precision, device};
 pub use mtcae_video as video;
 pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]

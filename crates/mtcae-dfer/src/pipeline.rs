@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use mtcae_model::{Config, InferencePlan, Mtcae, Outputs, Precision, checkpoint};
-use mtcae_nn::Pass;
+use mtcae_model::{Config, InferencePlan, Mtcae, Outputs, checkpoint};
+use mtcae_nn::{Pass, Precision, device, ops};
 use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
 
 use crate::prediction::Raw;
@@ -19,6 +19,7 @@ pub struct Pipeline {
     device: Device,
     clip: ClipOptions,
     normalization: Normalization,
+    precision: Precision,
     /// The pool of `with_threads`; otherwise rayon's current one is used.
     pool: Option<Arc<rayon::ThreadPool>>,
 }
@@ -72,19 +73,29 @@ impl Pipeline {
     /// # Errors
     /// Names the file, and the field or the tensors at fault.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        match device {
-            Device::Cpu => Self::load_packed(folder, Precision::F32),
-            _ => Self::load_model(folder, device),
-        }
+        Self::load_in(folder, device, Precision::F32)
     }
 
-    /// As [`Self::load`] on the CPU, multiplying in a given precision.
+    /// As [`Self::load`], computing in a precision.
     ///
     /// # Errors
-    /// As [`Self::load`], and where the CPU lacks what bf16 needs.
-    pub fn load_packed(folder: impl AsRef<Path>, precision: Precision) -> Result<Self, Error> {
-        let plan = checkpoint::load_plan(folder, precision)?;
-        Self::build(Engine::Plan(plan), &Device::Cpu)
+    /// As [`Self::load`], and when the device does not compute in it.
+    pub fn load_in(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        if device.is_cpu() {
+            let precision = precision.on_cpu().map_err(Error::Precision)?;
+            let plan = checkpoint::load_plan(folder, precision)?;
+            return Self::build(Engine::Plan(plan), device);
+        }
+        precision.prepare(device).map_err(Error::Precision)?;
+        let model = checkpoint::load_as(folder, device, precision.dtype())?;
+        Ok(Self {
+            precision,
+            ..Self::new(model, device)?
+        })
     }
 
     /// As [`Self::load`], without packing: the model on Candle, which can record
@@ -124,6 +135,7 @@ impl Pipeline {
             device: device.clone(),
             clip,
             normalization,
+            precision: Precision::F32,
             pool: None,
         })
     }
@@ -235,8 +247,7 @@ impl Pipeline {
             encoder.image_size,
             encoder.channels,
         ];
-        let mut data = vec![0.0; clips.len() * n * width];
-        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
+        for clip in clips {
             if clip.frames.shape() != expected {
                 let size = |s: &[usize]| format!("{}×{}×{}", s[0], s[1], s[2]);
                 return Err(Error::Clip {
@@ -244,6 +255,12 @@ impl Pipeline {
                     found: size(clip.frames.shape()),
                 });
             }
+        }
+        if self.device.is_cuda() {
+            return self.tubes_on_gpu(clips, expected, shape);
+        }
+        let mut data = vec![0.0; clips.len() * n * width];
+        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
             tubes_into(clip.frames.view(), &self.normalization, shape, out)?;
         }
         Ok(Tensor::from_vec(
@@ -253,7 +270,48 @@ impl Pipeline {
         )?)
     }
 
+    /// The clips cross the bus in 8 bits and become tubes there.
+    fn tubes_on_gpu(
+        &self,
+        clips: &[Clip],
+        [frames, height, width, channels]: [usize; 4],
+        shape: TubeShape,
+    ) -> Result<Tensor, Error> {
+        let mut pixels = Vec::with_capacity(clips.len() * frames * height * width * channels);
+        for clip in clips {
+            pixels.extend(clip.frames.iter().copied());
+        }
+        let size = (clips.len(), frames, height, width, channels);
+        let pixels = Tensor::from_vec(pixels, size, &self.device)?;
+        let table = self.normalization.table().concat();
+        let table = Tensor::from_vec(table, (3, 256), &self.device)?;
+        let dtype = self.precision.dtype();
+        Ok(ops::tubes(
+            &pixels,
+            &table,
+            shape.tubelet,
+            shape.patch,
+            dtype,
+        )?)
+    }
+
     fn run(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
+        self.run_batch(clips, pass).map_err(|error| {
+            let free = device::memory(&self.device).filter(|_| device::is_out_of_memory(&error));
+            let Some((free, _)) = free else {
+                return error;
+            };
+            let element = self.precision.dtype().size_in_bytes();
+            let clip = self.config().activation_bytes(element).max(1);
+            Error::OutOfMemory {
+                batch: clips.len(),
+                fits: (free / clip).min(clips.len().saturating_sub(1)),
+                source: Box::new(error),
+            }
+        })
+    }
+
+    fn run_batch(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
         self.install(|| {
             let tubes = self.tubes(clips)?;
             pass.record(|| "tubes".to_owned(), &tubes);

@@ -41,7 +41,12 @@ impl Block {
     /// (B, N, D) → (B, N, D).
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
         let attended = self.attn.forward(&self.norm1.forward(x)?)?;
-        let x = (x + self.drop_path.forward(&attended, pass)?)?;
+        let attended = self.drop_path.forward(&attended, pass)?;
+        if x.device().is_cuda() {
+            let (x, normed) = self.norm2.residual(x, &attended)?;
+            return &x + self.drop_path.forward(&self.mlp.forward(&normed)?, pass)?;
+        }
+        let x = (x + attended)?;
         self.mlp.residual(&x, &self.norm2, &self.drop_path, pass)
     }
 }
@@ -178,7 +183,7 @@ impl Encoder {
         }
         let x = self.parts.patch_embed.forward(tubes)?;
         pass.record(|| "patch_embed".to_owned(), &x);
-        let x = x.broadcast_add(&self.parts.positions)?;
+        let x = x.broadcast_add(&self.parts.positions.to_dtype(x.dtype())?)?;
         pass.record(|| "embeddings".to_owned(), &x);
         Ok(x)
     }
@@ -191,7 +196,8 @@ impl Encoder {
     pub fn encode(&self, tokens: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, pass)?;
+            let block = block.clone();
+            x = pass.block(&x, &x.detach(), move |x, _, pass| block.forward(x, pass))?;
             pass.record(|| format!("encoder.blocks.{i}"), &x);
         }
         if let Some(norm) = &self.parts.norm {

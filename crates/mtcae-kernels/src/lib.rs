@@ -12,6 +12,7 @@
 //! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
 //! | [`gelu`] | GELU in its erf form, and its backward |
 //! | [`adamw`] | AdamW in place, moving averages, sums of squares |
+//! | [`cross_entropy`] | cross-entropy of logits with distributions, and its backward |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`rows`] | residual sums, column sums |
@@ -22,6 +23,8 @@
 //! and how it is split never depends on the number of threads, so that results
 //! are equal to the bit whatever the pool's size.
 //!
+//! [`cuda`] holds the same for NVIDIA GPUs.
+//!
 //! Instruction sets are chosen once per process by [`isa::Isa::best`].
 
 pub mod adamw;
@@ -29,6 +32,8 @@ pub mod area;
 pub mod attention;
 pub mod buffer;
 pub mod conv;
+pub mod cross_entropy;
+pub mod cuda;
 pub mod format;
 pub mod gelu;
 pub mod isa;

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use mtcae_nn::weights::{Mapped, load_strict, save as save_tensors, write_atomically};
+use candle_core::{DType, Device, Tensor};
+use mtcae_nn::weights::{
+    Mapped, load_strict, load_strict_as, save as save_tensors, write_atomically,
+};
 
 use crate::{Config, Error, InferencePlan, Mtcae, Precision};
 
@@ -49,10 +51,19 @@ pub fn read_config(path: impl AsRef<Path>) -> Result<Config, Error> {
 /// # Errors
 /// Names the file, and the field or every tensor at fault.
 pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Mtcae, Error> {
+    load_as(folder, device, DType::F32)
+}
+
+/// As [`load`], with weights rounded to a type; those of norms stay `f32`. For
+/// inference on a GPU in bf16, which then need not round them for every clip.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(folder: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
     let folder = folder.as_ref();
     let config = load_config(folder)?;
     let weights = Mapped::open(folder.join(WEIGHTS))?;
-    let model = load_strict(&weights, device, |vb| {
+    let model = load_strict_as(&weights, device, dtype, |vb| {
         Mtcae::new(&config, vb).map_err(candle_core::Error::wrap)
     })?;
     Ok(model)

@@ -90,6 +90,16 @@ impl Config {
         }
     }
 
+    /// Bytes of activations that one clip of inference takes at its peak, with
+    /// `element` bytes a number: in the encoder's MLP, or in its attention.
+    pub fn activation_bytes(&self, element: usize) -> usize {
+        let (width, hidden) = (self.encoder.width, self.encoder.hidden);
+        // x, its norm, the hidden layer before and after GELU, the result; or x, its
+        // norm, q, k and v, what attention gives, its projection.
+        let widest = (3 * width + 2 * hidden).max(7 * width);
+        self.encoder.tokens() * widest.max(self.encoder.tube_len()) * element
+    }
+
     /// Checks every field and that the parts fit together.
     ///
     /// # Errors

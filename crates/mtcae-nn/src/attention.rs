@@ -126,8 +126,40 @@ impl CrossAttention {
     /// Queries of `y` (B, N, w) over keys and values of `x` (B, M, w) → (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
         let kv = ops::linear(x, self.kv.weight(), Some(&self.bias()?))?;
+        self.attend(y, &kv)
+    }
+
+    /// Queries of `y` (B, N, w) over keys and values `kv` (B, M, 2·H·d) → (B, N, w).
+    pub fn attend(&self, y: &Tensor, kv: &Tensor) -> Result<Tensor> {
         self.proj
-            .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
+            .forward(&ops::cross_attention(&self.q.forward(y)?, kv, self.heads)?)
+    }
+
+    /// The keys and values (B, M, 2·H·d) of each layer over the same `x` (B, M, w), as
+    /// columns of one product. For inference: as a gradient the columns would each be
+    /// as wide as all of them.
+    pub fn keys_and_values(layers: &[&Self], x: &Tensor) -> Result<Vec<Tensor>> {
+        let weights: Vec<&Tensor> = layers.iter().map(|l| l.kv.weight()).collect();
+        let mut biases = Vec::with_capacity(2 * layers.len());
+        for layer in layers {
+            biases.extend([layer.v_bias.zeros_like()?, layer.v_bias.clone()]);
+        }
+        let weight = Tensor::cat(&weights, 0)?;
+        let all = ops::linear(x, &weight, Some(&Tensor::cat(&biases, 0)?))?;
+        let mut from = 0;
+        weights
+            .iter()
+            .map(|weight| {
+                let width = weight.dim(0)?;
+                from += width;
+                all.narrow(2, from - width, width)
+            })
+            .collect()
+    }
+
+    /// Whether a gradient of the keys' and values' parameters is asked for.
+    pub fn trains_keys(&self) -> bool {
+        self.kv.weight().track_op() || self.v_bias.track_op()
     }
 
     /// y + drop(attention(norm(y), x)) for y (B, N, w) and x (B, M, w): a block's

@@ -1,6 +1,6 @@
 //! LayerNorm with a backward and two-pass statistics.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::{ops, plan};
@@ -14,11 +14,11 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// `weight` (γ) and `bias` (β), both (D), below `vb`.
+    /// `weight` (γ) and `bias` (β), both (D), below `vb`; `f32` whatever its type.
     pub fn new(width: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            gamma: vb.get_with_hints(width, "weight", Init::Const(1.0))?,
-            beta: vb.get_with_hints(width, "bias", Init::Const(0.0))?,
+            gamma: vb.get_with_hints_dtype(width, "weight", Init::Const(1.0), DType::F32)?,
+            beta: vb.get_with_hints_dtype(width, "bias", Init::Const(0.0), DType::F32)?,
             eps,
         })
     }
@@ -33,6 +33,20 @@ impl LayerNorm {
             beta: plan::values(&self.beta)?,
             eps: self.eps as f32,
         })
+    }
+
+    /// x + branch and its norm, for x and branch (…, D). On a GPU, where no gradient is
+    /// asked for, both come of one pass.
+    pub fn residual(&self, x: &Tensor, branch: &Tensor) -> Result<(Tensor, Tensor)> {
+        let tracks = [x, branch, &self.gamma, &self.beta]
+            .iter()
+            .any(|t| t.track_op());
+        if x.device().is_cuda() && !tracks {
+            return ops::residual_layer_norm(x, branch, &self.gamma, &self.beta, self.eps);
+        }
+        let sum = (x + branch)?;
+        let normed = self.forward(&sum)?;
+        Ok((sum, normed))
     }
 
     /// γ, β and ε.

@@ -10,6 +10,7 @@
 //! - [`plan`]: the same layers for inference on the CPU, packed once and without
 //!   allocations.
 //! - [`optim`]: AdamW with parameter groups and a state that can be saved.
+//! - [`device`]: devices by name, and why one cannot be used.
 //! - [`params`]: trainable parameters drawn from a seed; [`weights`]: strict
 //!   loading that reports every missing, unexpected and wrongly shaped tensor.
 //!
@@ -17,6 +18,9 @@
 //! channels.
 
 mod attention;
+#[cfg(all(feature = "cuda", feature = "checks"))]
+pub mod checks;
+pub mod device;
 mod drop_path;
 mod layer_norm;
 mod linear;
@@ -27,6 +31,8 @@ pub mod params;
 mod pass;
 pub mod plan;
 mod position;
+mod precision;
+mod recompute;
 mod tube;
 pub mod weights;
 
@@ -40,6 +46,7 @@ pub use mlp::Mlp;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;
+pub use precision::Precision;
 pub use tube::{TubeEmbedding, tubes};
 
 /// Weights are drawn from a normal distribution of this standard deviation,

@@ -58,6 +58,14 @@ impl Mlp {
 impl Module for Mlp {
     /// (…, D) → (…, D).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
+        match self.fc1.bias() {
+            // One pass over the hidden layer adds the bias and bends it.
+            Some(bias) if x.device().is_cuda() => {
+                let hidden = ops::linear(x, self.fc1.weight(), None)?;
+                let bias = bias.to_dtype(x.dtype())?;
+                self.fc2.forward(&ops::bias_gelu(&hidden, &bias)?)
+            }
+            _ => self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?),
+        }
     }
 }

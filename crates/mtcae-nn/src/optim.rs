@@ -7,6 +7,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use mtcae_kernels::adamw;
 
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
 use crate::ops::{slice, slice_mut};
 
 /// What AdamW is set to beside its learning rate; PyTorch's defaults.
@@ -91,6 +93,11 @@ impl Gradients {
     /// # Errors
     /// When a tensor operation fails.
     pub fn norm(&self) -> Result<f64> {
+        #[cfg(feature = "cuda")]
+        if self.0.iter().all(|(_, g)| on_gpu(g)) {
+            let tensors: Vec<&Tensor> = self.0.iter().map(|(_, g)| g).collect();
+            return Ok(cuda::sums_of_squares(&tensors)?.sqrt());
+        }
         let mut sum = 0.0;
         for (_, gradient) in &self.0 {
             sum += sum_of_squares(gradient)?;
@@ -112,6 +119,10 @@ impl Gradients {
 /// When a tensor operation fails.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     let x = x.contiguous()?;
+    #[cfg(feature = "cuda")]
+    if on_gpu(&x) {
+        return cuda::sums_of_squares(&[&x]);
+    }
     if x.device().is_cpu() && x.dtype() == DType::F32 {
         let (storage, layout) = x.storage_and_layout();
         if let candle_core::Storage::Cpu(storage) = &*storage {
@@ -131,7 +142,17 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
 /// # Errors
 /// When the tensors differ in size or are not contiguous `f32`.
 pub fn blend(a: &Tensor, x: &Tensor, keep: f64, add: f64) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if on_gpu(a) {
+        return cuda::blend(a, &x.contiguous()?, keep as f32, add as f32);
+    }
     a.inplace_op2(&x.contiguous()?, &Blend(keep as f32, add as f32))
+}
+
+/// Whether a tensor is `f32` on a GPU, where one launch serves all parameters.
+#[cfg(feature = "cuda")]
+fn on_gpu(x: &Tensor) -> bool {
+    x.device().is_cuda() && x.dtype() == DType::F32
 }
 
 /// AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), as PyTorch computes it.
@@ -219,6 +240,25 @@ impl AdamW {
         };
         let power = self.steps as f64;
         let (corrected1, corrected2) = (1.0 - beta1.powf(power), 1.0 - beta2.powf(power));
+        #[cfg(feature = "cuda")]
+        if self.parameters.iter().all(|p| on_gpu(&p.state)) {
+            let moved: Vec<_> = self
+                .parameters
+                .iter()
+                .zip(&gradients.0)
+                .map(|(parameter, (_, gradient))| {
+                    let lr = lr * parameter.group.lr_scale;
+                    cuda::Moved {
+                        parameter: parameter.var.as_tensor(),
+                        gradient,
+                        state: &parameter.state,
+                        keep: (1.0 - lr * parameter.group.weight_decay) as f32,
+                        rate: (lr / corrected1) as f32,
+                    }
+                })
+                .collect();
+            return cuda::adamw_step(&moved, &moments, corrected2.sqrt() as f32, eps as f32);
+        }
         for (parameter, (_, gradient)) in self.parameters.iter().zip(&gradients.0) {
             let lr = lr * parameter.group.lr_scale;
             let step = adamw::Step {

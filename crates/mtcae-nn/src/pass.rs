@@ -1,8 +1,13 @@
 //! What one forward pass carries besides tensors.
 
-use candle_core::Tensor;
+use std::sync::{Arc, PoisonError};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+
+use crate::recompute::{self, Store};
 
 /// The mode of one forward pass: inference or training, and whether named
 /// intermediates are recorded.
@@ -10,6 +15,7 @@ use rand_chacha::rand_core::SeedableRng;
 pub struct Pass {
     rng: Option<ChaCha8Rng>,
     trace: Option<Vec<(String, Tensor)>>,
+    recompute: Option<Store>,
 }
 
 impl Pass {
@@ -23,7 +29,7 @@ impl Pass {
     pub fn training(seed: u64) -> Self {
         Self {
             rng: Some(ChaCha8Rng::seed_from_u64(seed)),
-            trace: None,
+            ..Self::default()
         }
     }
 
@@ -31,6 +37,49 @@ impl Pass {
     pub fn traced(mut self) -> Self {
         self.trace = Some(Vec::new());
         self
+    }
+
+    /// Keeps of each block its input alone and computes the rest again on the way
+    /// back: the memory of one block in place of all, for a third more work.
+    /// [`Self::into_gradients`] then belongs to every backward.
+    pub fn recomputing(mut self) -> Self {
+        self.recompute = Some(Arc::default());
+        self
+    }
+
+    /// After a backward: the gradients of the parameters inside of blocks that were
+    /// computed again; empty where none were. They add to what the backward gave.
+    pub fn into_gradients(self) -> GradStore {
+        let store = self.recompute.unwrap_or_default();
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *store)
+    }
+
+    /// A block: `segment` of y and x, which is computed again on the way back where
+    /// the pass recomputes. What a model's block refers to, `segment` holds itself.
+    ///
+    /// # Errors
+    /// Those of `segment`.
+    pub fn block(
+        &mut self,
+        y: &Tensor,
+        x: &Tensor,
+        segment: impl Fn(&Tensor, &Tensor, &mut Self) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Result<Tensor> {
+        recompute::run(y, x, self, segment)
+    }
+
+    /// Where gradients of blocks go, if they are computed again.
+    pub(crate) fn recomputes(&self) -> Option<Store> {
+        self.recompute.clone()
+    }
+
+    /// The same pass from here on, for a block that is computed again.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            rng: self.rng.clone(),
+            ..Self::default()
+        }
     }
 
     /// Whether this pass trains.

@@ -120,6 +120,19 @@ pub fn load_strict<M>(
     device: &Device,
     build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
 ) -> Result<M, Error> {
+    load_strict_as(source, device, DType::F32, build)
+}
+
+/// As [`load_strict`], with the tensors rounded to a type; those of norms stay `f32`.
+///
+/// # Errors
+/// As [`load_strict`].
+pub fn load_strict_as<M>(
+    source: &dyn Source,
+    device: &Device,
+    dtype: DType,
+    build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<M>,
+) -> Result<M, Error> {
     let state = Arc::new(Mutex::new(State::default()));
     let backend = Strict {
         source,
@@ -127,7 +140,7 @@ pub fn load_strict<M>(
     };
     let model = build(VarBuilder::from_backend(
         Box::new(backend),
-        DType::F32,
+        dtype,
         device.clone(),
     ));
     let mut state = std::mem::take(&mut *state.lock().unwrap_or_else(PoisonError::into_inner));

@@ -169,3 +169,20 @@ fn shapes_that_do_not_chain_are_errors() -> Result<()> {
     assert!(linear.forward(&narrow).is_err());
     Ok(())
 }
+
+/// Keys and values of several layers in one product are those of each alone.
+#[test]
+fn one_product_gives_the_keys_and_values_of_all_layers() -> Result<()> {
+    let params = ParamStore::new(8);
+    let layers = (0..3)
+        .map(|i| CrossAttention::new(WIDTH, 2, 5, params.builder(&Device::Cpu).pp(i)))
+        .collect::<Result<Vec<_>>>()?;
+    perturb(&params)?;
+    let (y, x) = (tensor(&[2, 3, WIDTH], 1)?, tensor(&[2, 4, WIDTH], 2)?);
+    let all: Vec<&CrossAttention> = layers.iter().collect();
+    let kv = CrossAttention::keys_and_values(&all, &x)?;
+    for (layer, kv) in layers.iter().zip(&kv) {
+        close(&layer.attend(&y, kv)?, &layer.forward(&y, &x)?, "attended")?;
+    }
+    Ok(())
+}

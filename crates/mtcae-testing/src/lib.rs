@@ -83,6 +83,20 @@ impl Fixture {
     }
 }
 
+/// The devices that tests run on: the CPU and, where MTCAE_TEST_DEVICE says `cuda:N` and
+/// the build has CUDA, that GPU.
+pub fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    if let Ok(name) = std::env::var("MTCAE_TEST_DEVICE") {
+        let ordinal = name
+            .strip_prefix("cuda:")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_else(|| panic!("MTCAE_TEST_DEVICE={name:?} is no cuda:N"));
+        devices.push(Device::new_cuda(ordinal).unwrap_or_else(|e| panic!("{name}: {e}")));
+    }
+    devices
+}
+
 /// max|Δ| / max|reference|: the measure of every parity test. Infinite when the
 /// shapes differ or a value is not a number.
 pub fn deviation(got: &Tensor, reference: &Tensor) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use mtcae_objective::{Class, Targets};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -21,6 +21,16 @@ pub enum Input {
     Tubes(Tensor),
     /// Features of the encoder (B, N, D).
     Features(Tensor),
+}
+
+impl Input {
+    /// The same in the type that the model is to compute in.
+    pub(crate) fn in_type(&self, dtype: DType) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Tubes(tubes) => Self::Tubes(tubes.to_dtype(dtype)?),
+            Self::Features(features) => Self::Features(features.to_dtype(dtype)?),
+        })
+    }
 }
 
 /// Clips that go through the model at once.

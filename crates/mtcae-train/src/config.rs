@@ -1,5 +1,6 @@
 //! Everything that a training run can be told.
 
+use mtcae_nn::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -22,6 +23,30 @@ impl std::fmt::Display for Recipe {
             Self::Paper => "paper",
             Self::Videomae => "videomae",
         })
+    }
+}
+
+/// The type of activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// Exact.
+    #[default]
+    F32,
+    /// Matrix products of 11 bits.
+    Tf32,
+    /// 8 bits, over parameters of `f32`.
+    Bf16,
+}
+
+impl Compute {
+    /// What `mtcae-nn` calls it.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Tf32 => Precision::Tf32,
+            Self::Bf16 => Precision::Bf16,
+        }
     }
 }
 
@@ -120,6 +145,10 @@ pub struct TrainConfig {
     pub epochs: usize,
     pub batch: usize,
     pub accumulate: usize,
+    #[serde(default)]
+    pub precision: Compute,
+    #[serde(default)]
+    pub checkpointing: bool,
     pub lr: f64,
     pub scale_lr: bool,
     pub weight_decay: f64,
@@ -187,6 +216,14 @@ pub const FIELDS: &[Field] = &[
     field(
         "accumulate",
         "Batches whose gradients are averaged for one step",
+    ),
+    field(
+        "precision",
+        "Type of activations: `f32`, `tf32` or `bf16` (GPUs); parameters stay f32",
+    ),
+    field(
+        "checkpointing",
+        "Keep each block's input alone and compute the rest again on the way back",
     ),
     field("lr", "Peak learning rate of AdamW"),
     field("scale_lr", "Multiply `lr` by batch × accumulate / 256"),

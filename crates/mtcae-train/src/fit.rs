@@ -107,6 +107,14 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(run: &'a Run<'a>) -> Result<Self, Error> {
         let (config, data) = (run.config, run.data);
+        config
+            .precision
+            .precision()
+            .prepare(run.device)
+            .map_err(|reason| Error::Config {
+                field: "precision",
+                reason,
+            })?;
         let started = run.start.build(config, run.device)?;
         let model = started.model.config();
         if model.classes != data.classes {
@@ -353,8 +361,12 @@ impl<'a> Trainer<'a> {
             if config.gradients && number == 0 {
                 at.sums.gradients = Some(self.task_norms(&batch, seed)?);
             }
-            let outputs =
-                predict::run(&self.started.model, &batch.input, &mut Pass::training(seed))?;
+            let mut pass = Pass::training(seed);
+            if config.checkpointing {
+                pass = pass.recomputing();
+            }
+            let input = batch.input.in_type(config.precision.precision().dtype())?;
+            let outputs = predict::run(&self.started.model, &input, &mut pass)?;
             let losses = self.losses(&outputs, &batch)?;
             let part = Sums::of(&batch, &outputs, &losses)?;
             for (what, value) in [
@@ -367,6 +379,7 @@ impl<'a> Trainer<'a> {
             }
             means.add(&part);
             let mut store = losses.total.backward()?;
+            store.extend(pass.into_gradients())?;
             let taken = Gradients::take(&self.started.trained, &mut store)?;
             match &mut gradients {
                 Some(sum) => sum.add(&taken)?,

@@ -41,7 +41,9 @@ mod view;
 pub use ablation::{Ablation, ablate};
 pub use batch::{Batch, Input, Source};
 pub use cache::FeatureCache;
-pub use config::{ClassWeights, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+pub use config::{
+    ClassWeights, Compute, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit,
+};
 pub use cross_validation::{CrossValidation, FoldResult, PREDICTIONS, cross_validate};
 pub use data::{Dataset, FaceLabel, Item, Split};
 pub use error::Error;

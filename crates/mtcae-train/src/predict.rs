@@ -88,7 +88,8 @@ pub fn predict(
     let mut loss = 0.0;
     for batch in loaded {
         let batch = batch?.to_device(device)?;
-        let outputs = run(model, &batch.input, &mut Pass::inference())?;
+        let input = batch.input.in_type(config.precision.precision().dtype())?;
+        let outputs = run(model, &input, &mut Pass::inference())?;
         if let Some(objective) = objective {
             let losses = objective.forward(
                 outputs.boxes.as_ref(),

@@ -1,6 +1,6 @@
 //! Defaults by the name of a recipe.
 
-use crate::{ClassWeights, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+use crate::{ClassWeights, Compute, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
 
 impl TrainConfig {
     /// The defaults of a recipe.
@@ -10,6 +10,8 @@ impl TrainConfig {
             epochs: 50,
             batch: 8,
             accumulate: 1,
+            precision: Compute::F32,
+            checkpointing: false,
             lr: 1e-3,
             scale_lr: false,
             weight_decay: 1e-3,

@@ -3,6 +3,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use mtcae_kernels::attention::{Dims, Rows, backward, forward};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::slice;
 
 /// softmax(Q·Kᵀ/√d)·V per head, from packed rows: (B, N, 3·H·d) → (B, N, H·d).
@@ -10,7 +12,7 @@ use super::slice;
 pub fn self_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, tokens, packed) = qkv.dims3()?;
     let dims = dims("self_attention", batch, heads, tokens, tokens, packed, 3)?;
-    qkv.contiguous()?.apply_op1(SelfAttention { dims })
+    qkv.contiguous()?.apply_op1(SelfAttention::new(dims))
 }
 
 /// softmax(Q·Kᵀ/√d)·V per head: queries (B, N, H·d), packed keys and values
@@ -27,8 +29,13 @@ pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Tensor> 
         );
     }
     let dims = dims("cross_attention", batch, heads, queries, keys, packed, 2)?;
+    #[cfg(feature = "cuda")]
+    if kv.device().is_cuda() && cuda::is_rows(kv.layout()) {
+        // Keys and values may be columns of a wider product.
+        return q.contiguous()?.apply_op2(kv, CrossAttention::new(dims));
+    }
     q.contiguous()?
-        .apply_op2(&kv.contiguous()?, CrossAttention { dims })
+        .apply_op2(&kv.contiguous()?, CrossAttention::new(dims))
 }
 
 /// Sizes from `packed` channels that hold `parts` of H·d.
@@ -70,6 +77,18 @@ pub(super) fn part(data: &[f32], dims: Dims, parts: usize, index: usize) -> Rows
 
 struct SelfAttention {
     dims: Dims,
+    #[cfg(feature = "cuda")]
+    log_sums: cuda::LogSums,
+}
+
+impl SelfAttention {
+    fn new(dims: Dims) -> Self {
+        Self {
+            dims,
+            #[cfg(feature = "cuda")]
+            log_sums: cuda::LogSums::default(),
+        }
+    }
 }
 
 impl CustomOp1 for SelfAttention {
@@ -88,7 +107,21 @@ impl CustomOp1 for SelfAttention {
         ))
     }
 
-    fn bwd(&self, qkv: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        qkv: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        cuda::self_forward(self.dims, qkv, layout, &self.log_sums)
+    }
+
+    fn bwd(&self, qkv: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if qkv.device().is_cuda() {
+            let grad = grad.contiguous()?;
+            return cuda::self_backward(self.dims, qkv, _out, &grad, &self.log_sums).map(Some);
+        }
         let op = SelfAttentionBackward { dims: self.dims };
         qkv.apply_op2_no_bwd(&grad.contiguous()?, &op).map(Some)
     }
@@ -130,6 +163,18 @@ impl CustomOp2 for SelfAttentionBackward {
 
 struct CrossAttention {
     dims: Dims,
+    #[cfg(feature = "cuda")]
+    log_sums: cuda::LogSums,
+}
+
+impl CrossAttention {
+    fn new(dims: Dims) -> Self {
+        Self {
+            dims,
+            #[cfg(feature = "cuda")]
+            log_sums: cuda::LogSums::default(),
+        }
+    }
 }
 
 impl CustomOp2 for CrossAttention {
@@ -161,13 +206,30 @@ impl CustomOp2 for CrossAttention {
         Ok((CpuStorage::F32(out), lq.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        q: &candle_core::CudaStorage,
+        lq: &Layout,
+        kv: &candle_core::CudaStorage,
+        lkv: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        cuda::cross_forward(self.dims, (q, lq), (kv, lkv), &self.log_sums)
+    }
+
     fn bwd(
         &self,
         q: &Tensor,
         kv: &Tensor,
-        _: &Tensor,
+        _out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if q.device().is_cuda() {
+            let grad = grad.contiguous()?;
+            let (dq, dkv) = cuda::cross_backward(self.dims, q, kv, _out, &grad, &self.log_sums)?;
+            return Ok((Some(dq), Some(dkv)));
+        }
         let op = CrossAttentionBackward { dims: self.dims };
         let packed = q.apply_op3_no_bwd(kv, &grad.contiguous()?, &op)?;
         let (n, m) = (q.elem_count(), kv.elem_count());

@@ -3,9 +3,12 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use mtcae_kernels::layer_norm;
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::slice;
 
-/// LayerNorm of x (…, D) with γ and β (D) → (…, D).
+/// LayerNorm of x (…, D) with γ and β (D) → (…, D). On a GPU γ and β are `f32`
+/// whatever the type of x.
 pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<Tensor> {
     let width = x.dims().last().copied().unwrap_or(0);
     if width == 0 || gamma.dims() != [width] || beta.dims() != [width] {
@@ -19,6 +22,29 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result
     let op = LayerNorm { eps: eps as f32 };
     x.contiguous()?
         .apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+}
+
+/// x + branch, and its LayerNorm, for x and branch (…, D). No gradient passes: for
+/// inference. On a GPU both come of one pass.
+pub fn residual_layer_norm(
+    x: &Tensor,
+    branch: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && x.dims() == branch.dims() && x.dtype() == branch.dtype() {
+        let (x, branch) = (x.contiguous()?.detach(), branch.contiguous()?.detach());
+        let width = x.dims().last().copied().unwrap_or(0);
+        if gamma.dims() == [width] && beta.dims() == [width] && x.elem_count() > 0 {
+            let both = cuda::residual_layer_norm(&x, &branch, gamma, beta, eps as f32)?;
+            return Ok((both.get(0)?, both.get(1)?));
+        }
+    }
+    let sum = (x + branch)?;
+    let normed = layer_norm(&sum, gamma, beta, eps)?;
+    Ok((sum, normed))
 }
 
 struct LayerNorm {
@@ -49,6 +75,19 @@ impl CustomOp3 for LayerNorm {
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        gamma: &candle_core::CudaStorage,
+        lg: &Layout,
+        beta: &candle_core::CudaStorage,
+        lb: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        cuda::layer_norm_forward((x, lx), (gamma, lg), (beta, lb), self.eps)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -57,6 +96,12 @@ impl CustomOp3 for LayerNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let grads = cuda::layer_norm_backward(x, gamma, &grad.contiguous()?, self.eps)?;
+            let [dx, dgamma, dbeta] = grads.map(Some);
+            return Ok((dx, dgamma, dbeta));
+        }
         let op = LayerNormBackward { eps: self.eps };
         let packed = x.apply_op3_no_bwd(gamma, &grad.contiguous()?, &op)?;
         let (n, d) = (x.elem_count(), gamma.elem_count());

@@ -20,7 +20,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
     let operands: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
     if !on_cpu(&operands) || x.elem_count() == 0 {
-        let linear = candle_nn::Linear::new(weight.clone(), bias.cloned());
+        // The type of the activations decides: `f32` parameters serve bf16 as well.
+        let of = |t: &Tensor| t.to_dtype(x.dtype());
+        let linear = candle_nn::Linear::new(of(weight)?, bias.map(of).transpose()?);
         return candle_nn::Module::forward(&linear, x);
     }
     let mut shape = x.dims().to_vec();

@@ -5,26 +5,34 @@
 //! their own; where one gives several gradients, they come packed in one flat
 //! tensor, because a Candle operation has exactly one output.
 //!
-//! On the CPU all operations take `f32`; other types are an error.
+//! On the CPU all operations take `f32`; other types are an error. On a GPU they take
+//! `f32`, `bf16` and `f16`; sums and statistics are `f32` throughout.
 
 mod attention;
+mod cross_entropy;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod mlp;
 mod residual_attention;
+mod tubes;
 
 use candle_core::{CpuStorage, Layout, Result};
 
 pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
+pub use cross_entropy::cross_entropy;
 pub(crate) use fused::on_cpu;
+pub(crate) use gelu::bias_gelu;
 pub use gelu::gelu;
-pub use layer_norm::layer_norm;
+pub use layer_norm::{layer_norm, residual_layer_norm};
 pub use linear::linear;
 pub(crate) use mlp::residual_mlp;
 pub(crate) use residual_attention::residual_cross_attention;
+pub use tubes::tubes;
 
 /// The elements of a contiguous operand.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

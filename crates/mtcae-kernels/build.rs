@@ -1,0 +1,187 @@
+//! Feature `cuda`: makes PTX of `cuda/*.cu` with nvcc. Feature `cuda-emulation`:
+//! compiles the same files for the CPU. Without either this does nothing, so that a
+//! default build never looks for CUDA.
+
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+#[path = "src/cuda/modules.rs"]
+mod modules;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+    {
+        println!("cargo::rerun-if-changed=cuda");
+        println!("cargo::rerun-if-changed=src/cuda/modules.rs");
+    }
+    #[cfg(feature = "cuda")]
+    ptx::build();
+    #[cfg(feature = "cuda-emulation")]
+    emulation::build();
+}
+
+/// Each module as (name, source, definitions).
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+fn all_modules() -> Vec<(String, &'static str, Vec<String>)> {
+    use modules::{ATTENTION, ELEMENTS, HEADS, SOURCES};
+    let mut all: Vec<_> = SOURCES
+        .iter()
+        .map(|name| ((*name).to_owned(), *name, Vec::new()))
+        .collect();
+    for (suffix, ty) in ELEMENTS {
+        for head in HEADS {
+            all.push((
+                format!("{ATTENTION}_{suffix}_{head}"),
+                ATTENTION,
+                vec![
+                    format!("TYPE={ty}"),
+                    format!("SUFFIX={suffix}"),
+                    format!("HEAD={head}"),
+                ],
+            ));
+        }
+    }
+    all
+}
+
+#[cfg(feature = "cuda")]
+mod ptx {
+    use std::fmt::Write;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::sync::Mutex;
+
+    /// The oldest GPUs that have what the kernels use (bf16 products, cp.async).
+    /// The driver compiles the PTX for what is there.
+    const ARCHITECTURE: &str = "compute_80";
+
+    pub fn build() {
+        for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH"] {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
+        let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+        let nvcc = nvcc();
+        let modules = super::all_modules();
+        let queue = Mutex::new(modules.iter());
+        let jobs = std::env::var("NUM_JOBS").map_or(1, |n| n.parse().unwrap_or(1));
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().expect("no thread has panicked").next();
+                        let Some((name, source, definitions)) = next else {
+                            break;
+                        };
+                        compile(&nvcc, &out.join(format!("{name}.ptx")), source, definitions);
+                    }
+                });
+            }
+        });
+        let (major, minor) = release(&nvcc);
+        let mut table = format!("pub(super) const RELEASE: (u32, u32) = ({major}, {minor});\n\n");
+        table.push_str(
+            "pub(super) fn ptx(module: &str) -> Option<&'static str> {\n    Some(match module {\n",
+        );
+        for (name, ..) in &modules {
+            writeln!(
+                table,
+                "        {name:?} => include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx\")),"
+            )
+            .expect("a string takes all");
+        }
+        table.push_str("        _ => return None,\n    })\n}\n");
+        std::fs::write(out.join("ptx.rs"), table).expect("OUT_DIR can be written");
+    }
+
+    /// `$NVCC`, that of `$CUDA_HOME` or `$CUDA_PATH`, or the one on the path.
+    fn nvcc() -> PathBuf {
+        if let Some(nvcc) = std::env::var_os("NVCC") {
+            return nvcc.into();
+        }
+        ["CUDA_HOME", "CUDA_PATH"]
+            .iter()
+            .filter_map(std::env::var_os)
+            .map(|home| Path::new(&home).join("bin/nvcc"))
+            .find(|nvcc| nvcc.exists())
+            .unwrap_or_else(|| "nvcc".into())
+    }
+
+    /// The CUDA that nvcc is of: `release 13.0` of what it says about itself.
+    fn release(nvcc: &Path) -> (u32, u32) {
+        let said = Command::new(nvcc).arg("--version").output();
+        let said = said.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        let numbers = said.as_deref().ok().and_then(|text| {
+            let (_, rest) = text.split_once("release ")?;
+            let (major, rest) = rest.split_once('.')?;
+            let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        numbers.unwrap_or_else(|| panic!("{} --version names no release", nvcc.display()))
+    }
+
+    fn compile(nvcc: &Path, to: &Path, source: &str, definitions: &[String]) {
+        let mut command = Command::new(nvcc);
+        command
+            .args([
+                "--ptx",
+                "-O3",
+                "-std=c++17",
+                "-arch",
+                ARCHITECTURE,
+                "-Icuda",
+            ])
+            .args(definitions.iter().map(|d| format!("-D{d}")))
+            .arg("-o")
+            .arg(to)
+            .arg(format!("cuda/{source}.cu"));
+        match command.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => panic!("{command:?} ended with {status}"),
+            Err(error) => panic!(
+                "feature `cuda` needs CUDA's compiler: {}: {error}. Install the CUDA toolkit, or run \
+                 scripts/cuda_toolkit.sh and set CUDA_HOME to the folder that it names",
+                nvcc.display()
+            ),
+        }
+    }
+}
+
+#[cfg(feature = "cuda-emulation")]
+mod emulation {
+    pub fn build() {
+        let mut objects = Vec::new();
+        for (name, source, definitions) in super::all_modules() {
+            let mut build = compiler();
+            for definition in &definitions {
+                let (name, value) = definition.split_once('=').unwrap_or((definition, ""));
+                build.define(name, value);
+            }
+            let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+            // An object is named by its source; these differ by definitions alone.
+            build.out_dir(format!("{out}/{name}"));
+            objects.extend(
+                build
+                    .file(format!("cuda/{source}.cu"))
+                    .compile_intermediates(),
+            );
+        }
+        compiler()
+            .file("cuda/host/emulator.cpp")
+            .objects(objects)
+            // Nothing refers to the kernels by name: they enlist themselves.
+            .link_lib_modifier("+whole-archive")
+            .compile("mtcae_cuda_emulation");
+    }
+
+    fn compiler() -> cc::Build {
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .std("c++17")
+            .opt_level(2)
+            .include("cuda")
+            .define("MTCAE_ON_HOST", None)
+            .flag("-xc++")
+            .flag_if_supported("-Wno-unknown-pragmas");
+        build
+    }
+}

@@ -1,0 +1,37 @@
+// Sums over rows, in an order that does not depend on timing.
+//
+// Mirrors src/rows.rs; launched by src/cuda/rows.rs.
+#include "common.cuh"
+
+namespace {
+
+// The sums of the columns of each slab of rows: x (rows, width) → (slabs, width), in
+// f32. A block works on 32 columns of one slab; its warps take turns at the rows.
+template <typename T> DEVICE void column_sums(float *sums, const T *x, uint32_t rows, uint32_t width, uint32_t slab) {
+    constexpr int WARPS = 8;
+    __shared__ float partial[WARPS][WARP];
+    const uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const uint32_t column = blockIdx.x * WARP + lane;
+    const uint32_t first = blockIdx.y * slab, end = first + slab < rows ? first + slab : rows;
+    float sum = 0;
+    if (column < width) {
+        for (uint32_t row = first + warp; row < end; row += WARPS) sum += widen(x[size_t(row) * width + column]);
+    }
+    partial[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && column < width) {
+        float total = 0;
+        for (int i = 0; i < WARPS; i++) total += partial[i][lane];
+        sums[size_t(blockIdx.y) * width + column] = total;
+    }
+}
+
+} // namespace
+
+#define ROWS(suffix, T)                                                                                                \
+    KERNEL column_sums_##suffix(float *sums, const T *x, uint32_t rows, uint32_t width, uint32_t slab) {               \
+        column_sums<T>(sums, x, rows, width, slab);                                                                    \
+    }                                                                                                                  \
+    REGISTER(column_sums_##suffix)
+
+FOR_EACH_TYPE(ROWS)

@@ -1,0 +1,382 @@
+//! Attention on a GPU (`cuda/attention.cu`).
+
+use super::modules::{ATTENTION, HEADS};
+use super::{Argument, Element, Launch, Unsupported, WARP, count, rows_of_grid};
+use crate::attention::Dims;
+use Argument::{Address, F32, U32};
+
+/// Q, K and V where the projections left them: head h of token t starts
+/// t·stride + h·d elements after the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operands {
+    /// The type of all operands and results.
+    pub element: Element,
+    /// Address of the queries' first head.
+    pub q: u64,
+    /// Elements from one query token to the next.
+    pub q_stride: usize,
+    /// Address of the keys' first head.
+    pub k: u64,
+    /// Address of the values' first head.
+    pub v: u64,
+    /// Elements from one key token to the next, and from one value token.
+    pub kv_stride: usize,
+}
+
+/// A gradient that is written: its address, and the elements from token to token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gradient {
+    /// Address of the first token's first head.
+    pub address: u64,
+    /// Elements from one token to the next.
+    pub stride: usize,
+}
+
+/// The head dimension that a kernel is compiled for: the smallest that holds `head_dim`.
+///
+/// # Errors
+/// When a head has more than 256 channels.
+pub fn padded_head(head_dim: usize) -> Result<usize, Unsupported> {
+    HEADS
+        .into_iter()
+        .find(|&head| head >= head_dim)
+        .ok_or_else(|| {
+            let largest = HEADS[HEADS.len() - 1];
+            Unsupported(format!(
+                "attention: a head of {head_dim} channels; the CUDA kernels take up to {largest}"
+            ))
+        })
+}
+
+/// The tile sizes of a kernel; `cuda/attention.cu` computes the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tiles {
+    /// Bytes of a tile's row.
+    row: usize,
+    /// The forward: queries of a block, keys of a step.
+    forward: (usize, usize),
+    /// dQ: queries of a block, keys of a step.
+    query: (usize, usize),
+    /// dK and dV: keys of a block, queries of a step.
+    key: (usize, usize),
+    /// Blocks that share the channels of dK and dV.
+    parts: usize,
+}
+
+impl Tiles {
+    fn of(element: Element, head: usize) -> Self {
+        let bytes = head * element.size();
+        let channels = match element.size() {
+            4 => head.min(96),
+            _ if head > 176 => 128,
+            _ => head,
+        };
+        let step = match bytes {
+            0..=352 => 64,
+            353..=704 => 32,
+            _ => 16,
+        };
+        Self {
+            row: (head + 8) * element.size(),
+            forward: (64, step),
+            query: (
+                if bytes > 512 { 32 } else { 64 },
+                if bytes > 352 { 16 } else { 32 },
+            ),
+            key: (step, 16),
+            parts: head.div_ceil(channels),
+        }
+    }
+
+    /// Shared memory of the three kernels: forward, dQ, dK and dV.
+    fn shared(&self) -> [usize; 3] {
+        [
+            (self.forward.0 + 2 * self.forward.1) * self.row,
+            2 * (self.query.0 + self.query.1) * self.row,
+            2 * (self.key.0 + self.key.1) * self.row,
+        ]
+    }
+}
+
+/// Whether rows can be copied 16 bytes at a time.
+fn aligned(element: Element, head_dim: usize, strides: &[usize], addresses: &[u64]) -> bool {
+    let chunk = 16 / element.size();
+    head_dim.is_multiple_of(chunk)
+        && strides.iter().all(|s| s.is_multiple_of(chunk))
+        && addresses.iter().all(|a| a.is_multiple_of(16))
+}
+
+struct Kernel<'a> {
+    name: &'a str,
+    element: Element,
+    head: usize,
+    dims: Dims,
+    blocks: usize,
+    warps: usize,
+    shared: usize,
+}
+
+impl Kernel<'_> {
+    fn launch(self, arguments: Vec<Argument>) -> Result<Launch, Unsupported> {
+        let variant = format!("{}_{}", self.element.suffix(), self.head);
+        Ok(Launch {
+            module: format!("{ATTENTION}_{variant}"),
+            function: format!("{}_{variant}", self.name),
+            grid: [
+                count("attention: tokens", self.blocks)?,
+                rows_of_grid("attention: heads", self.dims.heads)?,
+                rows_of_grid("attention: problems of the batch", self.dims.batch)?,
+            ],
+            block: self.warps as u32 * WARP,
+            shared: self.shared as u32,
+            arguments,
+        })
+    }
+}
+
+fn size(n: usize) -> Result<Argument, Unsupported> {
+    Ok(U32(count("attention: size", n)?))
+}
+
+/// out (B, N, H·d), and `log_sums` (B, H, N) of `f32`, log₂ of each row's sum of
+/// exponentials, which the backward takes.
+///
+/// # Errors
+/// When a head has more than 256 channels or there is more of something than one
+/// launch takes.
+pub fn forward(
+    dims: Dims,
+    of: Operands,
+    scale: f32,
+    out: u64,
+    log_sums: u64,
+) -> Result<Launch, Unsupported> {
+    let head = padded_head(dims.head_dim)?;
+    let tiles = Tiles::of(of.element, head);
+    let aligned = aligned(
+        of.element,
+        dims.head_dim,
+        &[of.q_stride, of.kv_stride],
+        &[of.q, of.k, of.v],
+    );
+    Kernel {
+        name: "attention",
+        element: of.element,
+        head,
+        dims,
+        blocks: dims.queries.div_ceil(tiles.forward.0),
+        warps: tiles.forward.0 / 16,
+        shared: tiles.shared()[0],
+    }
+    .launch(vec![
+        Address(out),
+        Address(log_sums),
+        Address(of.q),
+        Address(of.k),
+        Address(of.v),
+        size(dims.heads)?,
+        size(dims.queries)?,
+        size(dims.keys)?,
+        size(dims.head_dim)?,
+        size(of.q_stride)?,
+        size(of.kv_stride)?,
+        F32(scale),
+        U32(aligned.into()),
+    ])
+}
+
+/// What the backward takes besides the operands: `out` and `grad` (B, N, H·d),
+/// `log_sums` of the forward, and `delta`, (B, H, N) `f32`s of scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// What the forward gave.
+    pub out: u64,
+    /// The gradient of `out`.
+    pub grad: u64,
+    /// What the forward left for the backward.
+    pub log_sums: u64,
+    /// Scratch.
+    pub delta: u64,
+}
+
+/// The launches that give dQ, dK and dV, in their order.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    dims: Dims,
+    of: Operands,
+    scale: f32,
+    saved: Saved,
+    dq: Gradient,
+    dk: Gradient,
+    dv: Gradient,
+) -> Result<[Launch; 3], Unsupported> {
+    if dk.stride != dv.stride {
+        return Err(Unsupported(format!(
+            "attention: dK of stride {} and dV of stride {} differ",
+            dk.stride, dv.stride
+        )));
+    }
+    let head = padded_head(dims.head_dim)?;
+    let tiles = Tiles::of(of.element, head);
+    let aligned = aligned(
+        of.element,
+        dims.head_dim,
+        &[of.q_stride, of.kv_stride],
+        &[of.q, of.k, of.v, saved.grad],
+    );
+    let kernel = |name, blocks, warps, shared| Kernel {
+        name,
+        element: of.element,
+        head,
+        dims,
+        blocks,
+        warps,
+        shared,
+    };
+    let inputs = [of.q, of.k, of.v, saved.grad, saved.log_sums, saved.delta].map(Address);
+    let sizes = [
+        size(dims.heads)?,
+        size(dims.queries)?,
+        size(dims.keys)?,
+        size(dims.head_dim)?,
+        size(of.q_stride)?,
+        size(of.kv_stride)?,
+    ];
+    let last = [F32(scale), U32(aligned.into())];
+    let delta = kernel("attention_delta", dims.queries.div_ceil(4), 4, 0).launch(vec![
+        Address(saved.delta),
+        Address(saved.out),
+        Address(saved.grad),
+        sizes[0],
+        sizes[1],
+        sizes[3],
+    ])?;
+    let mut arguments = vec![Address(dk.address), Address(dv.address)];
+    arguments.extend(
+        inputs
+            .iter()
+            .chain(&sizes)
+            .chain(&[size(dk.stride)?])
+            .chain(&last),
+    );
+    let blocks = dims.keys.div_ceil(tiles.key.0) * tiles.parts;
+    let kv = kernel(
+        "attention_backward_kv",
+        blocks,
+        tiles.key.0 / 16,
+        tiles.shared()[2],
+    )
+    .launch(arguments)?;
+    let mut arguments = vec![Address(dq.address)];
+    arguments.extend(
+        inputs
+            .iter()
+            .chain(&sizes)
+            .chain(&[size(dq.stride)?])
+            .chain(&last),
+    );
+    let blocks = dims.queries.div_ceil(tiles.query.0);
+    let q = kernel(
+        "attention_backward_q",
+        blocks,
+        tiles.query.0 / 16,
+        tiles.shared()[1],
+    )
+    .launch(arguments)?;
+    Ok([delta, kv, q])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SHARED_LIMIT;
+    use super::*;
+
+    fn dims(head_dim: usize) -> Dims {
+        Dims {
+            batch: 2,
+            heads: 3,
+            queries: 1568,
+            keys: 1568,
+            head_dim,
+        }
+    }
+
+    fn operands(element: Element, stride: usize) -> Operands {
+        Operands {
+            element,
+            q: 256,
+            q_stride: stride,
+            k: 512,
+            v: 1024,
+            kv_stride: stride,
+        }
+    }
+
+    /// Static shared memory of the dK, dV kernel: sums and deltas of one step.
+    const STATIC: usize = 2 * 16 * 4;
+
+    #[test]
+    fn every_kernel_fits_every_gpu() {
+        for element in Element::ALL {
+            for head in HEADS {
+                let shared = Tiles::of(element, head).shared();
+                let most = shared.into_iter().max().unwrap_or(0) + STATIC;
+                assert!(
+                    most <= SHARED_LIMIT as usize,
+                    "{element:?} {head}: {shared:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn heads_are_padded_to_the_next_size_and_refused_beyond_the_last() {
+        for (head_dim, want) in [
+            (1, 32),
+            (64, 64),
+            (65, 80),
+            (80, 80),
+            (170, 176),
+            (177, 256),
+            (256, 256),
+        ] {
+            assert_eq!(padded_head(head_dim), Ok(want), "{head_dim}");
+        }
+        let error = padded_head(257).expect_err("too wide");
+        assert!(error.to_string().contains("257 channels"), "{error}");
+    }
+
+    #[test]
+    fn the_models_own_shapes_get_their_own_kernels() {
+        let launch =
+            forward(dims(64), operands(Element::Bf16, 3 * 192), 0.125, 0, 0).expect("supported");
+        assert_eq!(launch.function, "attention_bf16_64");
+        assert_eq!((launch.grid, launch.block), ([25, 3, 2], 128));
+        assert_eq!(launch.arguments.last(), Some(&U32(1)));
+        let launch =
+            forward(dims(176), operands(Element::F32, 2 * 528), 0.075, 0, 0).expect("supported");
+        assert_eq!(
+            (launch.function.as_str(), launch.shared),
+            ("attention_f32_176", 128 * 184 * 4)
+        );
+    }
+
+    #[test]
+    fn only_whole_chunks_of_sixteen_bytes_are_copied_as_such() {
+        let of = |element, head_dim, stride| {
+            let launch =
+                forward(dims(head_dim), operands(element, stride), 1.0, 0, 0).expect("supported");
+            launch.arguments.last().copied()
+        };
+        assert_eq!(of(Element::Bf16, 64, 192), Some(U32(1)));
+        assert_eq!(of(Element::Bf16, 65, 195), Some(U32(0)));
+        assert_eq!(of(Element::Bf16, 64, 196), Some(U32(0)));
+        assert_eq!(of(Element::F32, 4, 12), Some(U32(1)));
+        let mut shifted = operands(Element::F32, 192);
+        shifted.v += 4;
+        let launch = forward(dims(64), shifted, 1.0, 0, 0).expect("supported");
+        assert_eq!(launch.arguments.last(), Some(&U32(0)));
+    }
+}

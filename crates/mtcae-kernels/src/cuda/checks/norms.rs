@@ -1,0 +1,197 @@
+use super::super::{gelu as kernels, layer_norm as norm, rows};
+use super::{Machine, On, Scale, normals};
+use crate::cuda::Element;
+use crate::layer_norm::reference;
+
+/// ε of the model's norms.
+const EPS: f32 = 1e-6;
+
+/// Rows and widths: on both sides of a warp and of a pack of four; the model's.
+fn shapes(scale: Scale) -> Vec<(usize, usize)> {
+    let mut shapes = vec![(1, 1), (5, 37), (67, 64), (3, 516)];
+    if scale == Scale::Model {
+        shapes.extend([(1568, 1024), (3136, 512)]);
+    }
+    shapes
+}
+
+/// LayerNorm, with a residual and without, and its backward. Means are five times the
+/// deviation, where E[x²] − μ² would lose digits.
+pub(super) fn layer_norm<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
+    for (rows, width) in shapes(on.scale) {
+        let (element, n) = (on.element, rows * width);
+        let x = on.operand(&normals(n, 1).iter().map(|v| v + 5.0).collect::<Vec<_>>())?;
+        let branch = on.operand(&normals(n, 2))?;
+        let gamma = on.operand_of(Element::F32, &normals(width, 3))?;
+        let beta = on.operand_of(Element::F32, &normals(width, 4))?;
+        let grad = on.operand(&normals(n, 5))?;
+        let (x_at, branch_at, grad_at) = (on.at(&x), on.at(&branch), on.at(&grad));
+        let (gamma_at, beta_at) = (on.at(&gamma), on.at(&beta));
+
+        let what = format!("layer_norm {rows}×{width}");
+        let got = on.results(&what, &[(element, n)], |out| {
+            Ok(vec![norm::forward(
+                element, out[0], x_at, gamma_at, beta_at, rows, width, EPS,
+            )?])
+        })?;
+        let want = reference::forward(&x.values, &gamma.values, &beta.values, EPS.into());
+        on.compare(&what, &got[0], &want, [2e-6, 4e-3, 5e-4]);
+
+        let what = format!("residual_layer_norm {rows}×{width}");
+        let got = on.results(&what, &[(element, 2 * n)], |out| {
+            Ok(vec![norm::residual(
+                element, out[0], x_at, branch_at, gamma_at, beta_at, rows, width, EPS,
+            )?])
+        })?;
+        let sum: Vec<f64> = x
+            .values
+            .iter()
+            .zip(&branch.values)
+            .map(|(a, b)| a + b)
+            .collect();
+        let (sums, normed) = got[0].split_at(n);
+        on.compare(&format!("{what}: sum"), sums, &sum, [1e-6, 4e-3, 5e-4]);
+        // Of the sum as it was written: that is what the kernel normalises.
+        let want = reference::forward(sums, &gamma.values, &beta.values, EPS.into());
+        on.compare(&what, normed, &want, [2e-6, 4e-3, 5e-4]);
+
+        let what = format!("layer_norm_backward {rows}×{width}");
+        let scratch = norm::scratch(rows);
+        let sizes = [
+            (element, n),
+            (Element::F32, scratch.statistics),
+            (Element::F32, scratch.slabs * 2 * width),
+            (Element::F32, rows::parts(scratch.slabs, 2 * width)),
+            (Element::F32, 2 * width),
+        ];
+        let got = on.results(&what, &sizes, |out| {
+            let [partial, sums] = rows::column_sums(
+                Element::F32,
+                out[4],
+                out[3],
+                out[2],
+                scratch.slabs,
+                2 * width,
+            )?;
+            Ok(vec![
+                norm::backward_input(
+                    element, out[0], out[1], x_at, gamma_at, grad_at, rows, width, EPS,
+                )?,
+                norm::backward_parameters(element, out[2], out[1], x_at, grad_at, rows, width)?,
+                partial,
+                sums,
+            ])
+        })?;
+        let (dx, parameters) = backward(&x.values, &gamma.values, &grad.values);
+        // A row of one element has no deviation: its gradient is 0 but for rounding.
+        if width > 1 {
+            on.compare(&format!("{what}: dx"), &got[0], &dx, [5e-6, 4e-3, 5e-4]);
+        }
+        on.compare(&format!("{what}: dγ, dβ"), &got[4], &parameters, [1e-5; 3]);
+    }
+    Ok(())
+}
+
+/// dx, and dγ with dβ behind it.
+fn backward(x: &[f64], gamma: &[f64], grad: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let width = gamma.len();
+    let n = width as f64;
+    let (mut dx, mut parameters) = (Vec::with_capacity(x.len()), vec![0.0; 2 * width]);
+    for (x, grad) in x.chunks_exact(width).zip(grad.chunks_exact(width)) {
+        let mean = x.iter().sum::<f64>() / n;
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+        let rstd = 1.0 / (variance + f64::from(EPS)).sqrt();
+        let hat: Vec<f64> = x.iter().map(|v| (v - mean) * rstd).collect();
+        let d: Vec<f64> = grad.iter().zip(gamma).map(|(g, s)| g * s).collect();
+        let sum = d.iter().sum::<f64>() / n;
+        let along = d.iter().zip(&hat).map(|(d, h)| d * h).sum::<f64>() / n;
+        dx.extend(
+            d.iter()
+                .zip(&hat)
+                .map(|(d, h)| rstd * (d - sum - h * along)),
+        );
+        for i in 0..width {
+            parameters[i] += grad[i] * hat[i];
+            parameters[width + i] += grad[i];
+        }
+    }
+    (dx, parameters)
+}
+
+/// GELU with and without a bias, and its backward.
+pub(super) fn gelu<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
+    for (rows, width) in shapes(on.scale) {
+        let (element, n) = (on.element, rows * width);
+        let x = on.operand(&normals(n, 6).iter().map(|v| 2.0 * v).collect::<Vec<_>>())?;
+        let bias = on.operand(&normals(width, 7))?;
+        let grad = on.operand(&normals(n, 8))?;
+        let (x_at, bias_at, grad_at) = (on.at(&x), on.at(&bias), on.at(&grad));
+        for with_bias in [true, false] {
+            let at = with_bias.then_some(bias_at);
+            let sum = |i: usize| {
+                x.values[i]
+                    + if with_bias {
+                        bias.values[i % width]
+                    } else {
+                        0.0
+                    }
+            };
+            let name = if with_bias { "bias_gelu" } else { "gelu" };
+            let what = format!("{name} {rows}×{width}");
+            let got = on.results(&what, &[(element, n)], |out| {
+                Ok(vec![kernels::forward(
+                    element, out[0], x_at, at, rows, width,
+                )?])
+            })?;
+            let want: Vec<f64> = (0..n).map(|i| sum(i) * cdf(sum(i))).collect();
+            on.compare(&what, &got[0], &want, [1e-6, 4e-3, 5e-4]);
+            let what = format!("{name}_backward {rows}×{width}");
+            let got = on.results(&what, &[(element, n)], |out| {
+                Ok(vec![kernels::backward(
+                    element, out[0], x_at, at, grad_at, rows, width,
+                )?])
+            })?;
+            let density = |v: f64| (-0.5 * v * v).exp() / std::f64::consts::TAU.sqrt();
+            let want: Vec<f64> = (0..n)
+                .map(|i| grad.values[i] * (cdf(sum(i)) + sum(i) * density(sum(i))))
+                .collect();
+            on.compare(&what, &got[0], &want, [1e-6, 4e-3, 5e-4]);
+        }
+    }
+    Ok(())
+}
+
+/// Φ(x) in f64: ½ + φ(x)·(x + x³/3 + x⁵/(3·5) + …) (Abramowitz and Stegun 26.2.11).
+fn cdf(x: f64) -> f64 {
+    if x.abs() > 8.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let (mut term, mut sum) = (x, x);
+    for i in 1..200 {
+        term *= x * x / f64::from(2 * i + 1);
+        sum += term;
+    }
+    0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+}
+
+/// Column sums.
+pub(super) fn column_sums<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
+    for (rows, width) in shapes(on.scale) {
+        let element = on.element;
+        let x = on.operand(&normals(rows * width, 9))?;
+        let x_at = on.at(&x);
+        let what = format!("column_sums {rows}×{width}");
+        let sizes = [
+            (Element::F32, width),
+            (Element::F32, rows::parts(rows, width)),
+        ];
+        let got = on.results(&what, &sizes, |out| {
+            Ok(rows::column_sums(element, out[0], out[1], x_at, rows, width)?.to_vec())
+        })?;
+        let want: Vec<f64> = (0..width)
+            .map(|i| (0..rows).map(|r| x.values[r * width + i]).sum())
+            .collect();
+        on.compare(&what, &got[0], &want, [2e-6; 3]);
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! LayerNorm on a GPU (`cuda/layer_norm.cu`); γ and β are `f32`.
+
+use super::{Argument, Element, Launch, Unsupported, WARP, by_four, count, pack_suffix, slabs};
+use Argument::{Address, F32, U32};
+
+/// Rows of a block, one warp each.
+const ROWS: usize = 4;
+
+fn launch(
+    name: &str,
+    element: Element,
+    four: bool,
+    rows: usize,
+    arguments: Vec<Argument>,
+) -> Result<Launch, Unsupported> {
+    Ok(Launch {
+        module: "layer_norm".to_owned(),
+        function: format!("{name}_{}{}", element.suffix(), pack_suffix(four)),
+        grid: [count("layer_norm: rows", rows.div_ceil(ROWS))?, 1, 1],
+        block: ROWS as u32 * WARP,
+        shared: 0,
+        arguments,
+    })
+}
+
+/// y (rows, width) = LayerNorm of x (rows, width).
+///
+/// # Errors
+/// When a size is more than a kernel can count.
+#[allow(clippy::too_many_arguments)]
+pub fn forward(
+    element: Element,
+    y: u64,
+    x: u64,
+    gamma: u64,
+    beta: u64,
+    rows: usize,
+    width: usize,
+    eps: f32,
+) -> Result<Launch, Unsupported> {
+    let size = element.size();
+    let four = by_four(width, &[(y, size), (x, size), (gamma, 4), (beta, 4)]);
+    let arguments = vec![
+        Address(y),
+        Address(x),
+        Address(gamma),
+        Address(beta),
+        U32(count("layer_norm: rows", rows)?),
+        U32(count("layer_norm: width", width)?),
+        F32(eps),
+    ];
+    launch("layer_norm", element, four, rows, arguments)
+}
+
+/// out (2, rows, width): x + branch, and its LayerNorm.
+///
+/// # Errors
+/// As [`forward`].
+#[allow(clippy::too_many_arguments)]
+pub fn residual(
+    element: Element,
+    out: u64,
+    x: u64,
+    branch: u64,
+    gamma: u64,
+    beta: u64,
+    rows: usize,
+    width: usize,
+    eps: f32,
+) -> Result<Launch, Unsupported> {
+    let size = element.size();
+    let four = by_four(
+        width,
+        &[
+            (out, size),
+            (x, size),
+            (branch, size),
+            (gamma, 4),
+            (beta, 4),
+        ],
+    );
+    let arguments = vec![
+        Address(out),
+        Address(x),
+        Address(branch),
+        Address(gamma),
+        Address(beta),
+        U32(count("layer_norm: rows", rows)?),
+        U32(count("layer_norm: width", width)?),
+        F32(eps),
+    ];
+    launch("residual_layer_norm", element, four, rows, arguments)
+}
+
+/// What the backward needs besides its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// `f32`s of μ and 1/√(σ² + ε) of each row.
+    pub statistics: usize,
+    /// Slabs that the rows are summed in: (slabs, 2, width) `f32`s, the parts of dγ
+    /// and dβ, of which the column sums are the gradients.
+    pub slabs: usize,
+}
+
+/// The scratch of a backward over `rows` rows.
+pub fn scratch(rows: usize) -> Scratch {
+    Scratch {
+        statistics: 2 * rows,
+        slabs: slabs(rows).1,
+    }
+}
+
+/// dx (rows, width), and the statistics that [`backward_parameters`] takes.
+///
+/// # Errors
+/// As [`forward`].
+#[allow(clippy::too_many_arguments)]
+pub fn backward_input(
+    element: Element,
+    dx: u64,
+    statistics: u64,
+    x: u64,
+    gamma: u64,
+    grad: u64,
+    rows: usize,
+    width: usize,
+    eps: f32,
+) -> Result<Launch, Unsupported> {
+    let size = element.size();
+    let four = by_four(width, &[(dx, size), (x, size), (gamma, 4), (grad, size)]);
+    let arguments = vec![
+        Address(dx),
+        Address(statistics),
+        Address(x),
+        Address(gamma),
+        Address(grad),
+        U32(count("layer_norm: rows", rows)?),
+        U32(count("layer_norm: width", width)?),
+        F32(eps),
+    ];
+    launch("layer_norm_backward_input", element, four, rows, arguments)
+}
+
+/// The parts (slabs, 2, width) of dγ and dβ.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_parameters(
+    element: Element,
+    parts: u64,
+    statistics: u64,
+    x: u64,
+    grad: u64,
+    rows: usize,
+    width: usize,
+) -> Result<Launch, Unsupported> {
+    let (slab, slabs) = slabs(rows);
+    Ok(Launch {
+        module: "layer_norm".to_owned(),
+        function: format!("layer_norm_backward_parameters_{}", element.suffix()),
+        grid: [
+            count("layer_norm: width", width.div_ceil(WARP as usize))?,
+            slabs as u32,
+            1,
+        ],
+        block: 8 * WARP,
+        shared: 0,
+        arguments: vec![
+            Address(parts),
+            Address(statistics),
+            Address(x),
+            Address(grad),
+            U32(count("layer_norm: rows", rows)?),
+            U32(count("layer_norm: width", width)?),
+            U32(count("layer_norm: rows", slab)?),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_four_elements_divide_are_read_four_at_a_time() {
+        let of = |width, x| forward(Element::Bf16, 0, x, 0, 0, 10, width, 1e-6).expect("small");
+        assert_eq!(of(1024, 8).function, "layer_norm_bf16_x4");
+        assert_eq!(of(1023, 8).function, "layer_norm_bf16");
+        assert_eq!(of(1024, 2).function, "layer_norm_bf16");
+        assert_eq!((of(1024, 0).grid, of(1024, 0).block), ([3, 1, 1], 128));
+    }
+}

@@ -1,0 +1,201 @@
+//! The kernels of `cuda/` for NVIDIA GPUs: which one computes what, and how it is
+//! launched.
+//!
+//! Everything here is a pure function from sizes, types and addresses to a
+//! [`Launch`]: which kernel for which shape and type is decided, and tested, without
+//! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; `Emulator` (feature
+//! `cuda-emulation`) runs them on the CPU.
+//!
+//! | module | kernel |
+//! |---|---|
+//! | [`tubes`] | 8-bit clips to normalised tubes |
+//! | [`layer_norm`] | LayerNorm, residual + LayerNorm, backward |
+//! | [`gelu`] | bias + GELU, backward |
+//! | [`attention`] | attention of any head dimension up to 256, backward |
+//! | [`adamw`] | AdamW, moving averages, sums of squares over all parameters at once |
+//! | [`cross_entropy`] | cross-entropy, backward |
+//! | [`rows`] | column sums |
+//!
+//! Addresses are those of the machine that the launch runs on. Operands are
+//! contiguous, row-major and of type [`Element`] unless said otherwise.
+
+pub mod adamw;
+pub mod attention;
+#[cfg(feature = "checks")]
+pub mod checks;
+pub mod cross_entropy;
+#[cfg(feature = "cuda-emulation")]
+mod emulator;
+pub mod gelu;
+pub mod layer_norm;
+mod modules;
+#[cfg(feature = "cuda")]
+mod ptx;
+pub mod rows;
+pub mod tubes;
+
+#[cfg(feature = "cuda-emulation")]
+pub use emulator::Emulator;
+
+/// The type of a kernel's operands. Sums and statistics are `f32` throughout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// 32 bits. Products are computed in 3xTF32, which is as exact as `f32`.
+    F32,
+    /// Brain float: 8 bits of significand.
+    Bf16,
+    /// IEEE half: 11 bits of significand.
+    F16,
+}
+
+impl Element {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// The end of its kernels' names.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
+
+/// One argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Argument {
+    /// An address on the machine that runs the kernel; 0 for none.
+    Address(u64),
+    /// A whole number.
+    U32(u32),
+    /// A real number.
+    F32(f32),
+}
+
+/// A kernel with its arguments, ready to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// The module of `cuda/` that the kernel is in.
+    pub module: String,
+    /// The kernel's name.
+    pub function: String,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: u32,
+    /// What the kernel is given, in its order.
+    pub arguments: Vec<Argument>,
+}
+
+/// No kernel takes operands like these; says which, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported(String);
+
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
+/// The PTX of a [`Launch::module`], for compute capability 8.0 and up.
+#[cfg(feature = "cuda")]
+pub fn ptx(module: &str) -> Option<&'static str> {
+    ptx::ptx(module)
+}
+
+/// The CUDA that the PTX was made with: a driver of an older one refuses it.
+#[cfg(feature = "cuda")]
+pub const RELEASE: (u32, u32) = ptx::RELEASE;
+
+/// The oldest compute capability that has what the kernels use.
+pub const OLDEST: (u32, u32) = (8, 0);
+
+/// Shared memory that a block can have on every GPU from [`OLDEST`] on.
+pub const SHARED_LIMIT: u32 = 99 * 1024;
+
+const WARP: u32 = 32;
+
+/// A size as the kernels take it.
+fn count(what: &str, n: usize) -> Result<u32, Unsupported> {
+    u32::try_from(n)
+        .map_err(|_| Unsupported(format!("{what}: {n} is more than a kernel can count")))
+}
+
+/// The second or third extent of a grid.
+fn rows_of_grid(what: &str, n: usize) -> Result<u32, Unsupported> {
+    match n {
+        0..=65_535 => Ok(n as u32),
+        _ => Err(Unsupported(format!(
+            "{what}: {n} is more than the 65535 that one launch takes"
+        ))),
+    }
+}
+
+/// Whether rows of `width` elements can be read four at a time: `addresses` are
+/// those of operands with as many bytes an element as stand beside them.
+fn by_four(width: usize, addresses: &[(u64, usize)]) -> bool {
+    width.is_multiple_of(4)
+        && addresses
+            .iter()
+            .all(|&(address, size)| address.is_multiple_of(4 * size as u64))
+}
+
+/// `_x4` for kernels that read four elements at a time.
+fn pack_suffix(four: bool) -> &'static str {
+    if four { "_x4" } else { "" }
+}
+
+/// How many rows a slab has, and how many slabs there are, for sums over rows in two
+/// steps: enough slabs to fill a GPU, few enough for the second step to be small. It
+/// depends on the rows alone, so that results repeat.
+fn slabs(rows: usize) -> (usize, usize) {
+    let slab = rows.div_ceil(64).max(32);
+    (slab, rows.div_ceil(slab).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_need_a_width_and_addresses_that_four_elements_divide() {
+        assert!(by_four(512, &[(256, 4), (264, 2)]));
+        assert!(!by_four(510, &[(256, 4)]));
+        assert!(!by_four(512, &[(260, 4)]));
+        assert!(!by_four(512, &[(256, 4), (260, 2)]));
+    }
+
+    #[test]
+    fn slabs_cover_all_rows_and_stay_few() {
+        for rows in [0, 1, 31, 32, 33, 1568, 12_544, 1_000_003] {
+            let (slab, slabs) = slabs(rows);
+            assert!(
+                slab * slabs >= rows && slabs <= 64,
+                "{rows}: {slabs} × {slab}"
+            );
+            assert!(
+                rows == 0 || slab * (slabs - 1) < rows,
+                "{rows}: an empty slab"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_a_launch_are_refused_by_name() {
+        let error = rows_of_grid("gelu: rows", 65_536).expect_err("too many");
+        assert!(error.to_string().contains("gelu: rows"), "{error}");
+    }
+}

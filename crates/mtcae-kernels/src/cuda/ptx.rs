@@ -1,0 +1,3 @@
+//! The PTX that the build script made.
+
+include!(concat!(env!("OUT_DIR"), "/ptx.rs"));

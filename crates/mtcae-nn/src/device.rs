@@ -1,0 +1,349 @@
+//! Devices by name, and what is wrong with one that cannot be used.
+
+use candle_core::Device;
+
+/// Why a device cannot be used. There is no fallback to another.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The name is none.
+    #[error("device {name:?} is neither `cpu` nor `cuda:N`")]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
+    /// The build has no CUDA.
+    #[error("device {name}: this build has no CUDA; build with `--features cuda`")]
+    NotBuilt {
+        /// What was asked for.
+        name: String,
+    },
+    /// The driver does not start.
+    #[error("device {name}: the NVIDIA driver does not start: {reason}")]
+    Driver {
+        /// What was asked for.
+        name: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// The driver is older than the CUDA of the build.
+    #[error(
+        "device {name}: the driver is of CUDA {}.{}, this build of CUDA {}.{}; a newer driver, or a build with an older CUDA, is needed",
+        driver.0, driver.1, build.0, build.1
+    )]
+    OldDriver {
+        /// What was asked for.
+        name: String,
+        /// CUDA that the driver is of.
+        driver: (u32, u32),
+        /// CUDA that the kernels were compiled with.
+        build: (u32, u32),
+    },
+    /// There is no such GPU.
+    #[error("device {name}: {}", there_is(devices))]
+    Missing {
+        /// What was asked for.
+        name: String,
+        /// The GPUs that there are, in order.
+        devices: Vec<String>,
+    },
+    /// The GPU is of a generation that lacks what the kernels use.
+    #[error(
+        "device {name}: {gpu} has compute capability {}.{}; the kernels need {}.{} or newer (Ampere and later)",
+        found.0, found.1, needed.0, needed.1
+    )]
+    Generation {
+        /// What was asked for.
+        name: String,
+        /// The GPU's name.
+        gpu: String,
+        /// What it has.
+        found: (u32, u32),
+        /// The oldest that would do.
+        needed: (u32, u32),
+    },
+    /// Candle cannot open it.
+    #[error("device {name}: {source}")]
+    Candle {
+        /// What was asked for.
+        name: String,
+        /// The cause.
+        source: candle_core::Error,
+    },
+}
+
+fn there_is(devices: &[String]) -> String {
+    match devices {
+        [] => "there is no NVIDIA GPU".to_owned(),
+        _ => {
+            let list: Vec<String> = devices
+                .iter()
+                .enumerate()
+                .map(|(i, gpu)| format!("cuda:{i} ({gpu})"))
+                .collect();
+            format!("there is no such GPU; there is {}", list.join(", "))
+        }
+    }
+}
+
+/// The number of a `cuda:N`; nothing for `cpu`.
+fn parse(name: &str) -> Result<Option<usize>, DeviceError> {
+    if name == "cpu" {
+        return Ok(None);
+    }
+    let ordinal = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+    ordinal.map(Some).ok_or_else(|| DeviceError::Name {
+        name: name.to_owned(),
+    })
+}
+
+/// Opens `cpu` or `cuda:N`.
+///
+/// # Errors
+/// Says why the device cannot be used and, where there is one, what could be.
+pub fn open(name: &str) -> Result<Device, DeviceError> {
+    match parse(name)? {
+        None => Ok(Device::Cpu),
+        Some(ordinal) => gpu::open(name, ordinal),
+    }
+}
+
+/// Free and total bytes of a GPU's memory; nothing for the CPU.
+pub fn memory(device: &Device) -> Option<(usize, usize)> {
+    gpu::memory(device)
+}
+
+/// Lets matrix products of `f32` on GPUs round their operands to TF32 (11 bits of
+/// significand), for the whole process. Off at first. Attention does not change.
+pub fn set_tf32(on: bool) {
+    candle_core::cuda::set_gemm_reduced_precision_f32(on);
+}
+
+/// Waits until all work of a device is done; at once for the CPU.
+///
+/// # Errors
+/// When something that ran before has failed.
+pub fn synchronize(device: &Device) -> candle_core::Result<()> {
+    device.synchronize()
+}
+
+/// Whether a driver of one CUDA runs kernels of another.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn runs(driver: (u32, u32), build: (u32, u32)) -> bool {
+    driver >= build
+}
+
+/// 13.0 of 13000.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn release(version: i32) -> (u32, u32) {
+    let version = version.max(0) as u32;
+    (version / 1000, version % 1000 / 10)
+}
+
+/// The words of an allocation that failed.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn too_little(asked: usize, free: usize, total: usize) -> String {
+    let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+    format!(
+        "out of GPU memory: {:.2} GiB asked for, {:.2} of {:.2} GiB free; a smaller batch, bf16 or checkpointing takes less",
+        gib(asked),
+        gib(free),
+        gib(total)
+    )
+}
+
+#[cfg(not(feature = "cuda"))]
+mod gpu {
+    use super::{Device, DeviceError};
+
+    pub(super) fn open(name: &str, _: usize) -> Result<Device, DeviceError> {
+        Err(DeviceError::NotBuilt {
+            name: name.to_owned(),
+        })
+    }
+
+    pub(super) fn memory(_: &Device) -> Option<(usize, usize)> {
+        None
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod gpu {
+    use candle_core::CudaDevice;
+    use candle_core::cuda_backend::CudaError;
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
+    use mtcae_kernels::cuda::{OLDEST, RELEASE};
+
+    use super::{Device, DeviceError, release, runs, too_little};
+
+    pub(super) fn open(name: &str, ordinal: usize) -> Result<Device, DeviceError> {
+        let owned = || name.to_owned();
+        let driver_fault = |error: DriverError| DeviceError::Driver {
+            name: owned(),
+            reason: said(error),
+        };
+        if let Err(error) = result::init() {
+            return Err(match error.0 {
+                sys::CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::Missing {
+                    name: owned(),
+                    devices: Vec::new(),
+                },
+                _ => driver_fault(error),
+            });
+        }
+        let mut version = 0;
+        // SAFETY: the driver writes one number to the address given.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(driver_fault)?;
+        let driver = release(version);
+        if !runs(driver, RELEASE) {
+            return Err(DeviceError::OldDriver {
+                name: owned(),
+                driver,
+                build: RELEASE,
+            });
+        }
+        let count = CudaContext::device_count().map_err(driver_fault)?.max(0) as usize;
+        if ordinal >= count {
+            let devices = (0..count)
+                .map(|i| {
+                    let device = result::device::get(i as i32)?;
+                    result::device::get_name(device)
+                })
+                .collect::<Result<_, _>>()
+                .map_err(driver_fault)?;
+            return Err(DeviceError::Missing {
+                name: owned(),
+                devices,
+            });
+        }
+        let context = CudaContext::new(ordinal).map_err(driver_fault)?;
+        let (major, minor) = context.compute_capability().map_err(driver_fault)?;
+        let found = (major.max(0) as u32, minor.max(0) as u32);
+        if found < OLDEST {
+            return Err(DeviceError::Generation {
+                name: owned(),
+                gpu: context.name().map_err(driver_fault)?,
+                found,
+                needed: OLDEST,
+            });
+        }
+        Device::new_cuda(ordinal).map_err(|source| DeviceError::Candle {
+            name: owned(),
+            source,
+        })
+    }
+
+    fn said(error: DriverError) -> String {
+        match (error.error_name(), error.error_string()) {
+            (Ok(name), Ok(text)) => {
+                format!("{} ({})", text.to_string_lossy(), name.to_string_lossy())
+            }
+            _ => format!("error {}", error.0 as u32),
+        }
+    }
+
+    pub(super) fn memory(device: &Device) -> Option<(usize, usize)> {
+        match device {
+            Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok(),
+            _ => None,
+        }
+    }
+
+    /// An allocation's error with what was asked and what was free in it.
+    pub(crate) fn out_of_memory(
+        error: candle_core::Error,
+        device: &CudaDevice,
+        asked: usize,
+    ) -> candle_core::Error {
+        if !is_out_of_memory(&error) {
+            return error;
+        }
+        let (free, total) = device
+            .cuda_stream()
+            .context()
+            .mem_get_info()
+            .unwrap_or_default();
+        candle_core::Error::Msg(too_little(asked, free, total))
+    }
+
+    fn is_out_of_memory(error: &candle_core::Error) -> bool {
+        match error {
+            candle_core::Error::WithBacktrace { inner, .. } => is_out_of_memory(inner),
+            candle_core::Error::Cuda(inner) => matches!(
+                inner.downcast_ref(),
+                Some(CudaError::Cuda(DriverError(
+                    sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+                )))
+            ),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::out_of_memory;
+
+/// Whether an error says that a GPU's memory was not enough.
+pub fn is_out_of_memory(error: &dyn std::error::Error) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if text.contains("out of GPU memory") || text.contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_none_are_refused() {
+        for name in ["gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            let error = open(name).expect_err("no such name").to_string();
+            assert!(error.contains(name) && error.contains("cuda:N"), "{error}");
+        }
+        assert!(open("cpu").is_ok_and(|d| d.is_cpu()));
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_cuda_says_so() {
+        let error = open("cuda:0").expect_err("no CUDA").to_string();
+        assert!(error.contains("--features cuda"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_what_is_there_and_what_would_do() {
+        let missing = |devices| {
+            DeviceError::Missing {
+                name: "cuda:7".to_owned(),
+                devices,
+            }
+            .to_string()
+        };
+        assert_eq!(
+            missing(vec!["NVIDIA H200".to_owned()]),
+            "device cuda:7: there is no such GPU; there is cuda:0 (NVIDIA H200)"
+        );
+        assert_eq!(missing(Vec::new()), "device cuda:7: there is no NVIDIA GPU");
+        let text = too_little(3 << 30, 1 << 29, 8 << 30);
+        assert!(
+            text.contains("3.00 GiB asked for, 0.50 of 8.00 GiB free"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_driver_runs_kernels_of_its_own_cuda_and_of_older_ones() {
+        assert_eq!(release(13_000), (13, 0));
+        assert_eq!(release(12_080), (12, 8));
+        assert!(runs((13, 0), (13, 0)) && runs((13, 1), (13, 0)) && runs((13, 0), (12, 9)));
+        assert!(!runs((12, 9), (13, 0)));
+    }
+}

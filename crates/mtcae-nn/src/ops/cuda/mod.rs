@@ -1,0 +1,158 @@
+//! The operations' halves for NVIDIA GPUs: operands to addresses, and the launches of
+//! `mtcae_kernels::cuda` to the device.
+//!
+//! All work of a Candle device goes through its one stream, in order: no launch needs
+//! to wait for another. Backwards are plain functions of tensors, which may give any
+//! number of gradients, each of its own type.
+
+mod attention;
+mod cross_entropy;
+mod gelu;
+mod layer_norm;
+mod optimiser;
+mod tubes;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg, sys};
+use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
+use half::{bf16, f16};
+use mtcae_kernels::cuda::{Argument, Element, Launch, Unsupported, ptx};
+
+pub(super) use attention::{
+    LogSums, cross_backward, cross_forward, is_rows, self_backward, self_forward,
+};
+pub(super) use cross_entropy::{
+    backward as cross_entropy_backward, forward as cross_entropy_forward,
+};
+pub(super) use gelu::{backward as gelu_backward, forward as gelu_forward};
+pub(super) use layer_norm::{
+    backward as layer_norm_backward, forward as layer_norm_forward, residual as residual_layer_norm,
+};
+pub(crate) use optimiser::{Moved, adamw_step, blend, sums_of_squares};
+pub(super) use tubes::cut as cut_tubes;
+
+/// What the kernels call a type.
+fn element(op: &str, dtype: DType) -> Result<Element> {
+    match dtype {
+        DType::F32 => Ok(Element::F32),
+        DType::BF16 => Ok(Element::Bf16),
+        DType::F16 => Ok(Element::F16),
+        other => candle_core::bail!("{op}: the CUDA kernels take f32, bf16 and f16, not {other:?}"),
+    }
+}
+
+/// The address of the element at `offset` of a storage.
+fn address_at(op: &str, storage: &CudaStorage, offset: usize) -> Result<u64> {
+    let stream = storage.device().cuda_stream();
+    let base = match &storage.slice {
+        CudaStorageSlice::U8(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::F32(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::BF16(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::F16(s) => s.device_ptr(&stream).0,
+        _ => candle_core::bail!("{op}: the CUDA kernels take no {:?}", storage.dtype()),
+    };
+    Ok(base + (offset * storage.dtype().size_in_bytes()) as u64)
+}
+
+/// The address of a contiguous operand of a type.
+fn address(op: &str, storage: &CudaStorage, layout: &Layout, dtype: DType) -> Result<u64> {
+    if storage.dtype() != dtype {
+        candle_core::bail!(
+            "{op}: an operand is {:?} where {dtype:?} belongs",
+            storage.dtype()
+        );
+    }
+    match layout.contiguous_offsets() {
+        Some((start, _)) => address_at(op, storage, start),
+        None => candle_core::bail!(
+            "{op}: operand of shape {:?} is not contiguous",
+            layout.shape()
+        ),
+    }
+}
+
+/// As [`address`], of a tensor. The address holds as long as the tensor.
+fn address_of(op: &str, tensor: &Tensor, dtype: DType) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(storage) => address(op, storage, layout, dtype),
+        _ => candle_core::bail!("{op}: an operand is not on the GPU"),
+    }
+}
+
+/// The device of a tensor.
+fn device_of(op: &str, tensor: &Tensor) -> Result<CudaDevice> {
+    match tensor.device() {
+        candle_core::Device::Cuda(device) => Ok(device.clone()),
+        _ => candle_core::bail!("{op}: an operand is not on the GPU"),
+    }
+}
+
+/// Memory for `n` elements, not written yet.
+fn empty(device: &CudaDevice, dtype: DType, n: usize) -> Result<CudaStorage> {
+    // SAFETY: whoever asks for it has a kernel write every element before any is read.
+    let slice = unsafe {
+        match dtype {
+            DType::F32 => device.alloc::<f32>(n).map(CudaStorageSlice::F32),
+            DType::BF16 => device.alloc::<bf16>(n).map(CudaStorageSlice::BF16),
+            DType::F16 => device.alloc::<f16>(n).map(CudaStorageSlice::F16),
+            other => candle_core::bail!("the CUDA kernels give no {other:?}"),
+        }
+    };
+    let slice =
+        slice.map_err(|e| crate::device::out_of_memory(e, device, n * dtype.size_in_bytes()))?;
+    Ok(CudaStorage {
+        slice,
+        device: device.clone(),
+    })
+}
+
+/// A tensor of memory that a kernel has written.
+fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}
+
+fn unsupported(error: Unsupported) -> candle_core::Error {
+    candle_core::Error::wrap(error)
+}
+
+/// Puts a launch on the device's stream.
+///
+/// # Safety
+/// Every address of the launch must be that of memory of this device as large as the
+/// kernel's operand, which is not given back before the launch is on the stream.
+pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
+    let Some(ptx) = ptx(&launch.module) else {
+        candle_core::bail!("there is no CUDA module {}", launch.module);
+    };
+    let module = format!("mtcae_{}", launch.module);
+    let function = device
+        .get_or_load_custom_func(&launch.function, &module, ptx)?
+        .into_cuda_function();
+    // What a block gets without asking.
+    if launch.shared > 48 * 1024 {
+        let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(most, launch.shared as i32).w()?;
+    }
+    let stream = device.cuda_stream();
+    let mut builder = stream.launch_builder(&function);
+    for argument in &launch.arguments {
+        match argument {
+            Argument::Address(address) => builder.arg(address),
+            Argument::U32(number) => builder.arg(number),
+            Argument::F32(number) => builder.arg(number),
+        };
+    }
+    let [x, y, z] = launch.grid;
+    let config = LaunchConfig {
+        grid_dim: (x, y, z),
+        block_dim: (launch.block, 1, 1),
+        shared_mem_bytes: launch.shared,
+    };
+    // SAFETY: `mtcae_kernels::cuda` gives a kernel the arguments that it takes; that
+    // their addresses hold is the caller's promise.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+use candle_core::{DType, Result, Tensor};
+use mtcae_kernels::cuda::tubes::{Clips, cut as launch};
+
+use super::{address_of, device_of, element, empty, run, tensor, unsupported};
+
+const NAME: &str = "tubes";
+
+/// frames (B, T, H, W, 3) of 8 bits → tubes (B, N, 3·t·p²) of `dtype`.
+pub(in crate::ops) fn cut(
+    frames: &Tensor,
+    table: &Tensor,
+    tubelet: usize,
+    patch: usize,
+    dtype: DType,
+) -> Result<Tensor> {
+    let (batch, count, height, width, _) = frames.dims5()?;
+    let device = device_of(NAME, frames)?;
+    let (n, length) = (frames.elem_count(), 3 * tubelet * patch * patch);
+    if length == 0 || !n.is_multiple_of(batch.max(1) * length) {
+        candle_core::bail!(
+            "{NAME}: clips {:?} are no whole number of {tubelet}×{patch}×{patch}",
+            frames.dims()
+        );
+    }
+    let out = tensor(
+        empty(&device, dtype, n)?,
+        (batch, n / batch.max(1) / length, length),
+    );
+    let clips = Clips {
+        frames: batch * count,
+        height,
+        width,
+        tubelet,
+        patch,
+    };
+    let launch = launch(
+        element(NAME, dtype)?,
+        address_of(NAME, &out, dtype)?,
+        address_of(NAME, frames, DType::U8)?,
+        address_of(NAME, table, DType::F32)?,
+        clips,
+    )
+    .map_err(unsupported)?;
+    // SAFETY: frames and result hold n elements; `tubes` has checked that the table
+    // holds 3×256.
+    unsafe { run(&device, &launch) }?;
+    Ok(out)
+}

@@ -1,0 +1,100 @@
+//! The type that a model computes in.
+
+use candle_core::{DType, Device};
+
+use crate::plan;
+
+/// The type that a model computes in. Parameters under training stay `f32` and are
+/// rounded where they are used; sums, statistics of norms and losses are `f32` always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 24 bits of significand.
+    #[default]
+    F32,
+    /// `f32` whose matrix products round their operands to 11 bits; on GPUs.
+    Tf32,
+    /// 8 bits of significand, the range of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
+    /// Its name on command lines and in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The type of activations. A model computes in the type of its input.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 | Self::Tf32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// What packed weights on the CPU multiply for it.
+    ///
+    /// # Errors
+    /// For `tf32`, which is GPUs' alone.
+    pub fn on_cpu(self) -> Result<plan::Precision, String> {
+        match self {
+            Self::F32 => Ok(plan::Precision::F32),
+            Self::Bf16 => Ok(plan::Precision::Bf16),
+            Self::Tf32 => Err("tf32 needs a GPU; the CPU computes in f32 or bf16".to_owned()),
+        }
+    }
+
+    /// Prepares a device for it: allows TF32 or forbids it, for the whole process.
+    ///
+    /// # Errors
+    /// When the device does not compute in it: Candle's operations on the CPU take
+    /// `f32` alone.
+    pub fn prepare(self, device: &Device) -> Result<(), String> {
+        if device.is_cpu() && self != Self::F32 {
+            return Err(format!(
+                "{} needs a GPU here; without packed weights the CPU computes in f32",
+                self.name()
+            ));
+        }
+        crate::device::set_tf32(self == Self::Tf32);
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == name)
+            .ok_or_else(|| format!("{name:?} is none of f32, tf32, bf16"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_computes_in_f32_alone() {
+        for precision in Precision::ALL {
+            assert_eq!(precision.name().parse(), Ok(precision));
+            let prepared = precision.prepare(&Device::Cpu);
+            assert_eq!(prepared.is_ok(), precision == Precision::F32, "{precision}");
+        }
+        assert!("fp8".parse::<Precision>().is_err());
+    }
+}

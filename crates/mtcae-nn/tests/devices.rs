@@ -1,0 +1,204 @@
+//! The operations and their gradients on every device under test (the CPU, and the GPU
+//! that MTCAE_TEST_DEVICE names) against the same in Candle's plain operations and f64.
+
+use mtcae_nn::candle_core::{D, DType, Device, Result, Tensor, Var};
+use mtcae_nn::ops;
+use mtcae_testing::{assert_close, devices};
+
+/// Numbers in [−1, 1) that differ by `seed`.
+fn numbers(shape: &[usize], seed: u32) -> Result<Tensor> {
+    let n: usize = shape.iter().product();
+    let data: Vec<f64> = (0..n as u32)
+        .map(|i| {
+            let bits = (i + seed * 7919).wrapping_mul(2_654_435_761);
+            f64::from(bits >> 8) / f64::from(1 << 23) - 1.0
+        })
+        .collect();
+    Tensor::from_vec(data, shape, &Device::Cpu)
+}
+
+/// Compares values and all gradients of an operation with those of its definition, on
+/// inputs of these shapes, times `size`.
+fn compare(
+    what: &str,
+    shapes: &[&[usize]],
+    size: f64,
+    operation: impl Fn(&[Tensor]) -> Result<Tensor>,
+    definition: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<()> {
+    let run = |device: &Device, dtype, f: &dyn Fn(&[Tensor]) -> Result<Tensor>| {
+        let vars = (1..)
+            .zip(shapes)
+            .map(|(seed, shape)| {
+                let values = (numbers(shape, seed)? * size)?.to_dtype(DType::F32)?;
+                Var::from_tensor(&values.to_device(device)?.to_dtype(dtype)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        let out = f(&inputs)?;
+        let weights = numbers(out.dims(), 99)?.to_dtype(DType::F32)?;
+        let weights = weights.to_device(device)?.to_dtype(dtype)?;
+        let grads = (&out * weights)?.sum_all()?.backward()?;
+        let mut results = vec![out];
+        for var in &vars {
+            results.push(grads.get(var).expect("every input has a gradient").clone());
+        }
+        results
+            .iter()
+            .map(|t| t.to_device(&Device::Cpu))
+            .collect::<Result<Vec<_>>>()
+    };
+    let want = run(&Device::Cpu, DType::F64, &definition)?;
+    for device in devices() {
+        let got = run(&device, DType::F32, &operation)?;
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            // Sums of some hundred terms in f32, in another order.
+            assert_close(&format!("{what}, {device:?}, {i}"), got, want, 1e-5);
+        }
+    }
+    Ok(())
+}
+
+/// softmax(q·kᵀ/√d)·v per head for q (B, N, H·d) and k, v (B, M, H·d).
+fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let split = |t: &Tensor| -> Result<Tensor> {
+        let (b, n, w) = t.dims3()?;
+        t.reshape((b, n, heads, w / heads))?
+            .transpose(1, 2)?
+            .contiguous()
+    };
+    let (q, k, v) = (split(q)?, split(k)?, split(v)?);
+    let scale = 1.0 / (q.dim(3)? as f64).sqrt();
+    let logits = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * scale)?;
+    let p = candle_nn::ops::softmax(&logits, D::Minus1)?;
+    p.matmul(&v)?.transpose(1, 2)?.flatten_from(2)
+}
+
+#[test]
+fn attention_over_packed_rows() -> Result<()> {
+    for (heads, head_dim) in [(3, 7), (2, 64)] {
+        let width = heads * head_dim;
+        compare(
+            "self attention",
+            &[&[2, 67, 3 * width]],
+            3.0,
+            |x| ops::self_attention(&x[0], heads),
+            |x| {
+                let part = |i| x[0].narrow(2, i * width, width);
+                attention(&part(0)?, &part(1)?, &part(2)?, heads)
+            },
+        )?;
+    }
+    for (heads, head_dim) in [(1, 176), (3, 20)] {
+        let width = heads * head_dim;
+        compare(
+            "cross attention",
+            &[&[2, 35, width], &[2, 50, 2 * width]],
+            3.0,
+            |x| ops::cross_attention(&x[0], &x[1], heads),
+            |x| {
+                let part = |i| x[1].narrow(2, i * width, width);
+                attention(&x[0], &part(0)?, &part(1)?, heads)
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn layer_norm_and_gelu() -> Result<()> {
+    for width in [37, 64] {
+        let norm = |x: &[Tensor]| {
+            let centred = x[0].broadcast_sub(&x[0].mean_keepdim(D::Minus1)?)?;
+            let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+            let hat = centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?;
+            hat.broadcast_mul(&x[1])?.broadcast_add(&x[2])
+        };
+        compare(
+            "layer norm",
+            &[&[3, 5, width], &[width], &[width]],
+            1.0,
+            |x| ops::layer_norm(&x[0], &x[1], &x[2], 1e-6),
+            norm,
+        )?;
+        compare(
+            "gelu",
+            &[&[4, width]],
+            4.0,
+            |x| ops::gelu(&x[0]),
+            |x| x[0].gelu_erf(),
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn cross_entropy_of_logits() -> Result<()> {
+    for device in devices() {
+        let q = numbers(&[5, 7], 50)?.abs()?;
+        let targets = q.to_dtype(DType::F32)?.to_device(&device)?;
+        // One device at a time: the targets are on it.
+        let logits = Var::from_tensor(
+            &(numbers(&[5, 7], 1)? * 30.0)?
+                .to_dtype(DType::F32)?
+                .to_device(&device)?,
+        )?;
+        let exact = Var::from_tensor(&logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)?;
+        let log_softmax = candle_nn::ops::log_softmax(exact.as_tensor(), D::Minus1)?;
+        let want = (log_softmax * &q)?.sum(1)?.neg()?;
+        let got = ops::cross_entropy(logits.as_tensor(), &targets)?;
+        let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
+        assert_close("losses", &cpu(&got)?, &want, 1e-6);
+        let (got, want) = (got.sum_all()?.backward()?, want.sum_all()?.backward()?);
+        let got = got.get(&logits).expect("a gradient");
+        assert_close(
+            "dlogits",
+            &cpu(got)?,
+            want.get(&exact).expect("a gradient"),
+            1e-5,
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn tubes_are_those_of_the_embedding() -> Result<()> {
+    for device in devices() {
+        let (b, t, h, w) = (2, 4, 6, 9);
+        let levels: Vec<u8> = (0..b * t * h * w * 3)
+            .map(|i| (i * 37 % 251) as u8)
+            .collect();
+        let clips = Tensor::from_vec(levels, (b, t, h, w, 3), &device)?;
+        let table: Vec<f32> = (0..768).map(|i| i as f32 / 7.0).collect();
+        let table = Tensor::from_vec(table, (3, 256), &device)?;
+        let got = ops::tubes(&clips, &table, 2, 3, DType::F32)?;
+        // Channel c's level l becomes (256c + l)/7.
+        let clips = clips.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let offset = Tensor::new(&[0f32, 256.0, 512.0], &Device::Cpu)?;
+        let planes = (clips.broadcast_add(&offset)? / 7.0)?.permute((0, 1, 4, 2, 3))?;
+        let want = planes
+            .contiguous()?
+            .reshape(&[b, 2, 2, 3, 2, 3, 3, 3][..])?
+            .permute(&[0, 1, 4, 6, 3, 2, 5, 7][..])?
+            .reshape((b, 12, 54))?;
+        assert_close("tubes", &got.to_device(&Device::Cpu)?, &want, 1e-6);
+        assert!(ops::tubes(&got, &table, 2, 3, DType::F32).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_residual_and_its_norm_come_together() -> Result<()> {
+    for device in devices() {
+        let on = |t: Tensor| t.to_dtype(DType::F32)?.to_device(&device);
+        let (x, branch) = (on(numbers(&[2, 3, 20], 1)?)?, on(numbers(&[2, 3, 20], 2)?)?);
+        let (gamma, beta) = (on(numbers(&[20], 3)?)?, on(numbers(&[20], 4)?)?);
+        let (sum, normed) = ops::residual_layer_norm(&x, &branch, &gamma, &beta, 1e-6)?;
+        let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
+        let want = (&x + &branch)?;
+        assert_close("sum", &cpu(&sum)?, &cpu(&want)?, 1e-6);
+        let want = ops::layer_norm(&want, &gamma, &beta, 1e-6)?;
+        assert_close("norm", &cpu(&normed)?, &cpu(&want)?, 1e-6);
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Checks and measures MTCAE-DFER on an NVIDIA GPU, in one program without FFmpeg, so
+//! that it can be built where there is no GPU and carried to where there is one
+//! (`scripts/gpu_check.sh`).
+
+mod bench;
+mod kernels;
+mod model;
+mod training;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use mtcae_model::Config;
+use mtcae_model::decoder::Structure;
+use mtcae_model::encoder::Config as EncoderConfig;
+
+type Fault = Box<dyn Error>;
+
+/// Checks and measures MTCAE-DFER on an NVIDIA GPU.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Where to compute: cuda:N.
+    #[arg(long, default_value = "cuda:0", global = true)]
+    device: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Every kernel against its definition in f64, twice, to the bit.
+    Kernels {
+        /// Small problems alone: for compute-sanitizer, under which all is slow.
+        #[arg(long)]
+        small: bool,
+    },
+    /// Draws a model and a clip, and compares the GPU with the CPU at every named
+    /// intermediate; leaves weights, clip and results for PyTorch.
+    Model {
+        /// Folder for the checkpoint and `trace.safetensors`.
+        out: PathBuf,
+        #[arg(long, value_enum, default_value = "large")]
+        size: Size,
+    },
+    /// Compares every gradient and some steps of AdamW with the CPU's.
+    Training,
+    /// Times inference and training steps; a table in Markdown.
+    Bench {
+        #[arg(long, value_enum, default_value = "large")]
+        size: Size,
+        /// Seconds for each row.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// Clips at once.
+        #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
+        batch: Vec<usize>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Size {
+    Small,
+    Base,
+    Large,
+    Huge,
+}
+
+impl Size {
+    /// The paper's cascade over an encoder of this size.
+    fn config(self) -> Config {
+        let encoder = match self {
+            Self::Small => EncoderConfig::small(),
+            Self::Base => EncoderConfig::base(),
+            Self::Large => EncoderConfig::large(),
+            Self::Huge => EncoderConfig::huge(),
+        };
+        let classes = (0..7).map(|c| format!("class {c}")).collect();
+        Config::new(encoder, Structure::Cascade, classes)
+    }
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            println!("FAILED");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all comparisons hold.
+fn run(args: &Args) -> Result<bool, Fault> {
+    let device = mtcae_nn::device::open(&args.device)?;
+    match &args.command {
+        Command::Kernels { small } => kernels::check(&device, *small),
+        Command::Model { out, size } => model::check(&device, &size.config(), out),
+        Command::Training => training::check(&device),
+        Command::Bench {
+            size,
+            seconds,
+            batch,
+        } => bench::table(&device, &size.config(), batch, *seconds).map(|()| true),
+    }
+}

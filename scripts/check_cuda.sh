@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# What can be proved of the CUDA path without a GPU and without an installed toolkit:
+#
+# 1. every kernel compiles to PTX for compute capability 8.0 (all variants, as they are
+#    shipped) and 9.0a (every source, with the models' own heads); those of the models
+#    become machine code that spills no registers;
+# 2. the whole path passes clippy, with Candle's kernels left out;
+# 3. every kernel, run on the CPU, equals its definition.
+#
+#   scripts/check_cuda.sh [ptx|lint|emulation]...      default: all of them
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+target=${CARGO_TARGET_DIR:-target}
+steps=("$@")
+[[ $# -gt 0 ]] || steps=(ptx lint emulation)
+jobs=${JOBS:-$(nproc)}
+
+# Every module as "source suffix type head", the last three for attention alone, with
+# the given types and heads of attention.
+modules() {
+    local types=$1 heads=$2 source element head
+    for source in layer_norm gelu rows tubes adamw cross_entropy; do
+        echo "$source - - -"
+    done
+    for element in $types; do
+        for head in $heads; do
+            echo "attention ${element/:/ } $head"
+        done
+    done
+}
+
+compile() {
+    local nvcc=$1 architecture=$2 out=$3 source=$4 suffix=$5 type=$6 head=$7 definitions=() name=$4
+    if [[ $head != - ]]; then
+        definitions=(-DTYPE="$type" -DSUFFIX="$suffix" -DHEAD="$head")
+        name+=_${suffix}_$head
+    fi
+    "$nvcc" --ptx -O3 -std=c++17 -arch "$architecture" "${definitions[@]}" \
+        -o "$out/$name.$architecture.ptx" "crates/mtcae-kernels/cuda/$source.cu"
+}
+export -f compile
+
+for step in "${steps[@]}"; do
+    echo "== check-cuda: $step (${SECONDS}s)"
+    case $step in
+        ptx)
+            home=$(scripts/cuda_toolkit.sh "$target/cuda-toolkit")
+            out=$target/cuda-check/ptx
+            rm -rf "$out" && mkdir -p "$out"
+            compile_all() {
+                xargs -P "$jobs" -L 1 bash -c 'compile "$@"' _ "$home/bin/nvcc" "$1" "$out"
+            }
+            modules 'f32:float bf16:bf16 f16:f16' '32 64 80 128 176 256' | compile_all compute_80
+            modules 'f32:float bf16:bf16' '64 176' | compile_all compute_90a
+            # The heads of the encoder (64) and of the decoder (176) in the types they run in.
+            for name in attention_{f32,bf16}_{64,176}; do
+                said=$("$home/bin/ptxas" -v -arch sm_80 -o "$out/$name.cubin" "$out/$name.compute_80.ptx" 2>&1)
+                if grep -E '[1-9][0-9]* bytes spill' <<<"$said"; then
+                    echo "check-cuda: $name spills registers" >&2
+                    exit 1
+                fi
+            done
+            echo "$(ls "$out"/*.ptx | wc -l) PTX files, $(du -sh "$out" | cut -f1)"
+            ;;
+        lint)
+            # A target directory of its own: build scripts keep what nvcc made, whichever nvcc it was.
+            env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
+                CARGO_TARGET_DIR="$target/cuda-check" \
+                cargo clippy --workspace --features mtcae-examples/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
+                --all-targets -- -D warnings
+            ;;
+        emulation)
+            cargo test --release -p mtcae-kernels --features cuda-emulation,checks --test cuda
+            ;;
+        *)
+            echo "check_cuda: $step is none of ptx, lint, emulation" >&2
+            exit 2
+            ;;
+    esac
+done

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Stand-ins for the libraries of NVIDIA's driver and toolkit, so that a CUDA program links where they are not.
+
+    scripts/cuda_stubs.py CUDARC_FOLDER OUT_FOLDER
+
+The names of their functions are those that cudarc's bindings declare; every function returns an error ("no device" for
+the driver), so that the program also starts and says that there is no GPU. Never put OUT_FOLDER on the library path of
+a machine that has one.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Module of cudarc, library, its name at run time in CUDA 13, the error that every function returns.
+LIBRARIES = [
+    ("driver", "cuda", "libcuda.so.1", 100),
+    ("nvrtc", "nvrtc", "libnvrtc.so.13", 11),
+    ("curand", "curand", "libcurand.so.10", 101),
+    ("cublas", "cublas", "libcublas.so.13", 1),
+    ("cublaslt", "cublasLt", "libcublasLt.so.13", 1),
+]
+
+
+def main() -> None:
+    cudarc, out = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    for module, library, runtime_name, error in LIBRARIES:
+        bindings = (cudarc / "src" / module / "sys" / "mod.rs").read_text(encoding="utf-8")
+        names = sorted(set(re.findall(r"\bfn ((?:cu|nvrtc)\w+)\s*\(", bindings)))
+        source = "".join(f"int {name}(void) {{ return {error}; }}\n" for name in names)
+        command = ["cc", "-shared", "-fPIC", "-w", "-x", "c", "-", f"-Wl,-soname,{runtime_name}"]
+        subprocess.run([*command, "-o", out / runtime_name], input=source.encode(), check=True)
+        link = out / f"lib{library}.so"
+        link.unlink(missing_ok=True)
+        link.symlink_to(runtime_name)
+
+
+if __name__ == "__main__":
+    main()
