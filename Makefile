@@ -41,7 +41,7 @@ downstream:     ## a crate outside the workspace that uses mtcae-decoder alone
 	scripts/downstream.sh
 
 package:        ## pack every publishable crate as it would be published, and build it
-	$(CARGO) package --workspace --exclude mtcae-testing --exclude mtcae-examples --exclude mtcae-benches --exclude mtcae-gpu --allow-dirty
+	scripts/package.sh
 
 bench:          ## criterion benchmarks
 	$(CARGO) bench
