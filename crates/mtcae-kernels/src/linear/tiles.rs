@@ -139,6 +139,15 @@ struct Job<'a> {
     sink: &'a Sink<'a>,
 }
 
+impl<'a> Job<'a> {
+    /// Some steps of a panel of weights.
+    #[inline(always)]
+    fn stored(&self, panel: usize, steps: Range<usize>) -> &'a [f32] {
+        let first = panel * self.steps;
+        &self.right[(first + steps.start) * self.right_step..(first + steps.end) * self.right_step]
+    }
+}
+
 /// Where sums go.
 enum Sink<'a> {
     Store(Rectangle<'a>),
@@ -186,7 +195,7 @@ fn task<E: Engine>(
     cols: Range<usize>,
     buffer: &mut [f32],
 ) {
-    let (left_panel, right_panel) = (job.steps * E::STEP, job.steps * job.right_step);
+    let left_panel = job.steps * E::STEP;
     let runs = job.runs;
     let tiles = if runs > 1 { rows.len() * cols.len() } else { 1 };
     let (sums, packed) = buffer.split_at_mut(tiles * SUMS);
@@ -195,8 +204,12 @@ fn task<E: Engine>(
         let (first, end) = (job.steps * run / runs, job.steps * (run + 1) / runs);
         let steps = end - first;
         for (j, col) in cols.clone().enumerate() {
-            let stored = &job.right[col * right_panel..(col + 1) * right_panel];
-            let stored = &stored[first * job.right_step..end * job.right_step];
+            let stored = job.stored(col, first..end);
+            let next = match col + 1 < cols.end {
+                true => job.stored(col + 1, first..end),
+                false => &[],
+            };
+            let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
             let right = if E::PARTS > 1 {
                 let terms = MatRef::new(stored, steps * SIDE, COLS, COLS);
                 let packed = &mut packed[..steps * E::STEP];
@@ -206,6 +219,7 @@ fn task<E: Engine>(
                 stored
             };
             for (i, row) in rows.clone().enumerate() {
+                fetch(engine, ahead.next().unwrap_or_default());
                 let left = &job.left[row * left_panel..(row + 1) * left_panel];
                 let left = &left[first * E::STEP..end * E::STEP];
                 let tile = if runs > 1 { j * rows.len() + i } else { 0 };
@@ -218,6 +232,16 @@ fn task<E: Engine>(
         }
     }
     engine.end();
+}
+
+/// Asks for `data` in the second-level cache: weights come from memory, and would
+/// be waited for when their turn comes.
+#[inline(always)]
+fn fetch<E: Engine>(_: E, data: &[f32]) {
+    for line in data.chunks(16) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
 }
 
 /// Adds the bias to the sums of two panels and passes them on.

@@ -13,7 +13,7 @@
 //! terms are added follows from the shapes alone: never from the threads.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(crate) mod amx;
+mod amx;
 mod fma;
 
 use std::marker::PhantomData;

@@ -2,8 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::amx::{round_pairs, round_row};
-use super::{Engine, SQUARE, SUMS, put};
+use super::{Engine, SQUARE, SUMS};
 
 /// Rows whose sums stay in registers: with two registers a row, half of them.
 const ROWS: usize = 8;
@@ -31,28 +30,6 @@ impl Engine for Dots {
 
     #[inline(always)]
     fn end(self) {}
-
-    #[inline(always)]
-    fn pair(i: usize) -> (usize, usize) {
-        (2 * i, 2 * i + 1)
-    }
-
-    #[inline(always)]
-    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]) {
-        // SAFETY: the engine proves AVX512-BF16.
-        put(
-            unsafe { round_row(first, second) },
-            row / 16,
-            row % 16,
-            step,
-        );
-    }
-
-    #[inline(always)]
-    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]) {
-        // SAFETY: the engine proves AVX512-BF16.
-        put(unsafe { round_pairs(low, high) }, half, i, step);
-    }
 
     #[inline(always)]
     fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]) {

@@ -11,6 +11,7 @@
 //! Terms beyond the inner dimension are zeros on both sides; rows and columns
 //! beyond the operand are computed and left out of what is written.
 
+#[cfg(target_os = "linux")]
 pub(crate) mod amx;
 pub(crate) mod dots;
 
@@ -27,7 +28,8 @@ pub(crate) const SQUARE: usize = 256;
 pub(crate) const SUMS: usize = SIDE * SIDE;
 
 /// How steps are laid out and multiplied. Holding one proves that the CPU has
-/// AVX-512 F, BW, DQ, VL and whatever else [`multiply`](Engine::multiply) needs.
+/// AVX-512 F, BW, DQ, VL and whatever else its methods need; those that are given
+/// here round to bf16, which takes AVX512-BF16.
 ///
 /// The methods are to be inlined into functions that enable those features.
 pub(crate) trait Engine: Copy + Send + Sync {
@@ -40,26 +42,48 @@ pub(crate) trait Engine: Copy + Send + Sync {
     /// Undoes [`Engine::begin`].
     fn end(self);
     /// The two terms that pair `i` of a step holds.
-    fn pair(i: usize) -> (usize, usize);
+    #[inline(always)]
+    fn pair(i: usize) -> (usize, usize) {
+        (2 * i, 2 * i + 1)
+    }
     /// Line `row` of a left step: its first and its last sixteen terms.
-    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]);
+    #[inline(always)]
+    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]) {
+        // SAFETY: an engine that rounds proves AVX512-BF16.
+        let line = unsafe { round_row(first, second) };
+        put(line, row / 16, row % 16, step);
+    }
     /// Pair `i` of sixteen columns, the first (`half` 0) or last (1) of a right
     /// step.
-    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]);
+    #[inline(always)]
+    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]) {
+        // SAFETY: as above.
+        let line = unsafe { round_pairs(low, high) };
+        put(line, half, i, step);
+    }
     /// The product of `steps` steps, 32×32 row by row: added to `sums`, or in
     /// their place when they are `fresh`.
     fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]);
 }
 
-/// Packs at most 32 rows (·, k), each of them contiguous, as a left panel.
+/// Packs at most 32 rows (·, k) as a left panel, where rows or columns are
+/// contiguous.
 #[inline(always)]
 pub(crate) fn pack_rows<E: Engine>(engine: E, rows: MatRef<'_>, out: &mut [f32]) {
-    debug_assert_eq!(rows.col_stride, 1);
+    debug_assert!(rows.row_stride == 1 || rows.col_stride == 1);
     for (step, out) in out.chunks_exact_mut(E::STEP).enumerate() {
         for half in 0..2 {
             let (row, k) = (half * 16, step * SIDE);
             // SAFETY: an engine proves AVX-512.
-            let (first, second) = unsafe { (lines(rows, row, k), lines(rows, row, k + 16)) };
+            let (first, second) = unsafe {
+                if rows.col_stride == 1 {
+                    (lines(rows, row, k), lines(rows, row, k + 16))
+                } else {
+                    let terms = rows.t();
+                    let (first, second) = (lines(terms, k, row), lines(terms, k + 16, row));
+                    (transpose(first), transpose(second))
+                }
+            };
             for i in 0..16 {
                 engine.put_left(first[i], second[i], row + i, out);
             }
@@ -169,37 +193,26 @@ pub(crate) fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as u16
 }
 
-/// h, m and l of sixteen numbers, as `f32` whose lower halves are zero.
+/// 32 terms of a row as bf16, in order.
 #[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn split(x: __m512) -> [__m512; 3] {
-    let h = upper(x);
-    let rest = _mm512_sub_ps(x, h);
-    // Adding half a unit to the bits rounds the magnitude to nearest.
-    let half = _mm512_set1_epi32(0x8000);
-    let m = upper(_mm512_castsi512_ps(_mm512_add_epi32(
-        _mm512_castps_si512(rest),
-        half,
-    )));
-    // l has a lower half only where the rest is subnormal; there it counts as zero,
-    // and left as it is it would fall upon its neighbour in `pair`.
-    [h, m, upper(_mm512_sub_ps(rest, m))]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round_row(first: __m512, second: __m512) -> __m512 {
+    let both = _mm512_cvtne2ps_pbh(second, first);
+    // SAFETY: both are 64 bytes of plain numbers.
+    unsafe { std::mem::transmute::<__m512bh, __m512>(both) }
 }
 
-/// The upper halves of sixteen numbers.
+/// Sixteen pairs of terms as bf16.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn upper(x: __m512) -> __m512 {
-    let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), mask))
-}
-
-/// `low`'s upper halves below `high`'s, whose lower halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn pair(low: __m512, high: __m512) -> __m512 {
-    let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
-    _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(high)))
+#[target_feature(enable = "avx512f,avx512vl,avx512bf16")]
+fn round_pairs(low: __m512, high: __m512) -> __m512 {
+    let round = |x: __m512| {
+        // SAFETY: both are 32 bytes of plain numbers.
+        let x = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
+        _mm512_cvtepu16_epi32(x)
+    };
+    let high = _mm512_slli_epi32::<16>(round(high));
+    _mm512_castsi512_ps(_mm512_or_si512(round(low), high))
 }
 
 /// Writes line `i` of a tile.
