@@ -1,105 +1,97 @@
-//! Steps of training the paper's cascade on cached features of ViT-L
-//! (B, 1568, 1024): seconds a step, clips a second and the process's peak memory.
+//! Steps of training on demand, for comparisons in turns with PyTorch
+//! (`benches/peers/training.py`): each line on standard input asks for one step,
+//! forward, backward and AdamW, and is answered by its wall seconds, its processor
+//! seconds and its loss.
 //!
-//! `cargo run --release -p mtcae-benches --example train_step -- [BATCH] [STEPS]`
+//! `train_step features BATCH`: the paper's cascade on cached features of ViT-L
+//! (B, 1568, 1024). `train_step small|base|large BATCH`: the whole model, all of it
+//! trained, on tubes (B, 1568, 1536).
+
+#![allow(clippy::print_stdout)]
 
 use std::time::Instant;
 
 use mtcae_benches::{peak_memory, processor_time, tensor};
-use mtcae_decoder::candle_core::{DType, Device, Result, Tensor, Var};
+use mtcae_decoder::candle_core::{DType, Device, Tensor};
+use mtcae_decoder::nn::optim::{AdamW, AdamWConfig, Gradients, Group};
 use mtcae_decoder::nn::{ParamStore, Pass};
-use mtcae_decoder::{Config, MultiTaskDecoder, Task};
+use mtcae_decoder::{Config, MultiTaskDecoder, Structure, Task};
+use mtcae_encoder::Config as EncoderConfig;
+use mtcae_model::Mtcae;
 
 const TOKENS: usize = 1568;
-const FEATURES: usize = 1024;
+const CLASSES: usize = 7;
 
-/// AdamW without frills, so that a step costs what a step costs.
-struct AdamW {
-    vars: Vec<(Var, Vec<f32>, Vec<f32>)>,
-    step: i32,
-}
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+/// Outputs of the three heads.
+type Forward = Box<dyn Fn(&mut Pass) -> Result<Vec<Tensor>, Fault> + Send + Sync>;
 
-impl AdamW {
-    fn new(params: &ParamStore) -> Self {
-        let vars = params.vars().into_iter().map(|(_, var)| {
-            let n = var.elem_count();
-            (var, vec![0.0; n], vec![0.0; n])
-        });
-        Self {
-            vars: vars.collect(),
-            step: 0,
-        }
-    }
-
-    fn step(&mut self, loss: &Tensor) -> Result<()> {
-        let mut grads = loss.backward()?;
-        self.step += 1;
-        let (rate, decay, b1, b2) = (1e-3f32, 1e-3f32, 0.9f32, 0.999f32);
-        let (c1, c2) = (1.0 - b1.powi(self.step), 1.0 - b2.powi(self.step));
-        for (var, m, v) in &mut self.vars {
-            let Some(grad) = grads.remove(var) else {
-                mtcae_decoder::candle_core::bail!("a parameter has no gradient");
-            };
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
-            let mut w = var.flatten_all()?.to_vec1::<f32>()?;
-            for (((w, g), m), v) in w.iter_mut().zip(grad).zip(m).zip(v) {
-                *m = b1 * *m + (1.0 - b1) * g;
-                *v = b2 * *v + (1.0 - b2) * g * g;
-                *w -= rate * (*m / c1 / ((*v / c2).sqrt() + 1e-8) + decay * *w);
-            }
-            var.set(&Tensor::from_vec(w, var.shape(), &Device::Cpu)?)?;
-        }
-        Ok(())
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a program whose output is figures")]
-fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
-    let batch = args.next().transpose()?.unwrap_or(4);
-    let steps = args.next().transpose()?.unwrap_or(3);
-
-    let tasks = vec![
-        Task::new("face_box", 64),
-        Task::new("landmarks", 160),
-        Task::new("expression", 7),
-    ];
+fn main() -> Result<(), Fault> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [what, batch] = args.as_slice() else {
+        return Err("train_step features|small|base|large BATCH".into());
+    };
+    let batch: usize = batch.parse()?;
     let params = ParamStore::new(0);
-    let decoder = MultiTaskDecoder::new(
-        &Config::cascade(FEATURES, tasks),
-        params.builder(&Device::Cpu),
-    )?;
-    let mut optimiser = AdamW::new(&params);
-    let f = tensor(&[batch, TOKENS, FEATURES])?;
+    let forward = forward(what, batch, &params)?;
+    let vars = params.vars();
+    let group = Group {
+        lr_scale: 1.0,
+        weight_decay: 1e-3,
+    };
+    let mut optimiser = AdamW::new(&vars, AdamWConfig::default(), |_, _| group)?;
     let (boxes, points) = (tensor(&[batch, 64])?, tensor(&[batch, 160])?);
     let classes = Tensor::zeros(batch, DType::U32, &Device::Cpu)?;
-
-    let mut times = Vec::new();
-    for i in 0..=steps {
-        let (start, cpu) = (Instant::now(), processor_time());
-        let heads = decoder.run(&f, &mut Pass::training(i as u64))?.heads;
+    let mut seed = 0;
+    let mut step = || -> Result<f32, Fault> {
+        seed += 1;
+        let heads = forward(&mut Pass::training(seed))?;
         let loss = ((candle_nn::loss::mse(&heads[0], &boxes)? * 0.5)?
             + (candle_nn::loss::mse(&heads[1], &points)? * 0.5)?)?;
         let loss = (loss + (candle_nn::loss::cross_entropy(&heads[2], &classes)? * 1.5)?)?;
         drop(heads);
-        let forward = start.elapsed().as_secs_f64();
-        optimiser.step(&loss)?;
-        let total = start.elapsed().as_secs_f64();
-        let cpu = processor_time() - cpu;
-        println!(
-            "step {i}: loss {:.6}, forward {forward:.2} s, all {total:.2} s, {cpu:.2} s of CPU time",
-            loss.to_scalar::<f32>()?
-        );
-        if i > 0 {
-            times.push(total); // the first one warms up
-        }
+        let gradients = Gradients::take(&vars, &mut loss.backward()?)?;
+        optimiser.step(&gradients, 1e-3, 1.0)?;
+        Ok(loss.to_scalar()?)
+    };
+    // As `mtcae-train` does: on a thread of the pool.
+    let mut step = || rayon::scope(|_| step());
+    step()?;
+    println!("ready {}", peak_memory());
+    for line in std::io::stdin().lines() {
+        line?;
+        let (wall, processor) = (Instant::now(), processor_time());
+        let loss = step()?;
+        let wall = wall.elapsed().as_secs_f64();
+        println!("{wall} {} {loss}", processor_time() - processor);
     }
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
-    println!(
-        "batch {batch}: {median:.2} s a step, {:.3} clips/s, peak memory {:.2} GB",
-        batch as f64 / median,
-        peak_memory() as f64 / 1e9,
-    );
     Ok(())
+}
+
+fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fault> {
+    let vb = params.builder(&Device::Cpu);
+    let encoder = match what {
+        "features" => {
+            let tasks = vec![
+                Task::new("face_box", 64),
+                Task::new("landmarks", 160),
+                Task::new("expression", CLASSES),
+            ];
+            let decoder = MultiTaskDecoder::new(&Config::cascade(1024, tasks), vb)?;
+            let f = tensor(&[batch, TOKENS, 1024])?;
+            return Ok(Box::new(move |pass| Ok(decoder.run(&f, pass)?.heads)));
+        }
+        "small" => EncoderConfig::small(),
+        "base" => EncoderConfig::base(),
+        "large" => EncoderConfig::large(),
+        other => return Err(format!("{other} is none of features, small, base, large").into()),
+    };
+    let classes = (0..CLASSES).map(|i| format!("class {i}")).collect();
+    let config = mtcae_model::Config::new(encoder, Structure::Cascade, classes);
+    let model = Mtcae::new(&config, vb)?;
+    let tubes = tensor(&[batch, TOKENS, 1536])?;
+    Ok(Box::new(move |pass| {
+        let f = model.encoder().run(&tubes, pass)?;
+        Ok(model.decoder().run(&f, pass)?.heads)
+    }))
 }

@@ -4,7 +4,7 @@ use candle_core::Result as CandleResult;
 use mtcae_nn::plan::{
     Arena, CrossAttention, Format, Mlp, Norm, Packed, Workspace, pack, project, project_normed,
 };
-use mtcae_nn::{CrossAttention as CandleAttention, LayerNorm, Linear, VarBuilder};
+use mtcae_nn::{CrossAttention as CandleAttention, LayerNorm, Linear, VarBuilder, on_pool};
 
 use crate::multi_task::{Decoders, input_norm};
 use crate::{
@@ -178,10 +178,10 @@ impl InferencePlan {
         &self,
         f: &[f32],
         arena: &mut Arena,
-        mut each: impl FnMut(&[f32], Vec<f32>),
+        each: impl FnMut(&[f32], Vec<f32>) + Send,
     ) -> Result<(), Error> {
         let c = &self.config;
-        let (d, w) = (c.features, c.width);
+        let d = c.features;
         let tokens = f.len() / d;
         if tokens == 0 || tokens * d != f.len() {
             return Err(Error::Features {
@@ -189,6 +189,19 @@ impl InferencePlan {
                 found: vec![f.len()],
             });
         }
+        on_pool(|| self.compute(f, tokens, arena, each));
+        Ok(())
+    }
+
+    fn compute(
+        &self,
+        f: &[f32],
+        tokens: usize,
+        arena: &mut Arena,
+        mut each: impl FnMut(&[f32], Vec<f32>),
+    ) {
+        let c = &self.config;
+        let (d, w) = (c.features, c.width);
         let kv_width = |s: &Stage| s.context.as_ref().map_or(0, |c| c.kv.outputs());
         let kv_width = self.stages.iter().map(kv_width).max().unwrap_or(0);
         let dense_width = self.dense.as_ref().map_or(0, Packed::outputs);
@@ -273,7 +286,6 @@ impl InferencePlan {
                 each(y, head.forward(y, w));
             }
         }
-        Ok(())
     }
 }
 

@@ -46,6 +46,7 @@ pub mod pool;
 pub mod product;
 pub mod rows;
 mod scratch;
+pub mod threads;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 

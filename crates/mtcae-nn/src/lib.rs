@@ -43,6 +43,7 @@ pub use drop_path::DropPath;
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, linear, linear_no_bias};
 pub use mlp::Mlp;
+pub use mtcae_kernels::threads::on_pool;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;

@@ -21,7 +21,7 @@ use candle_core::{Device, Tensor};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use mtcae_model::Mtcae;
-use mtcae_nn::Pass;
+use mtcae_nn::{Pass, on_pool};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -308,7 +308,7 @@ impl FeatureCache {
             let View { tubes, faces } = view?;
             let width = tubes.len() / self.header.tokens;
             let tubes = Tensor::from_vec(tubes, (1, self.header.tokens, width), device)?;
-            let features = model.encoder().run(&tubes, &mut Pass::inference())?;
+            let features = on_pool(|| model.encoder().run(&tubes, &mut Pass::inference()))?;
             let features: Vec<f32> = features.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();
             if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {

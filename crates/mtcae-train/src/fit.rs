@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::Outputs;
-use mtcae_nn::Pass;
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients};
+use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{Losses, Objective};
 use sha2::{Digest, Sha256};
 
@@ -355,32 +355,10 @@ impl<'a> Trainer<'a> {
             let Some(batch) = loaded.next() else {
                 break;
             };
-            let batch = batch?.to_device(self.run.device)?;
+            let batch = batch?;
             clips.extend(batch.items.iter().copied());
-            let seed = random::seed("pass", &[config.seed, at.epoch as u64, number as u64]);
-            if config.gradients && number == 0 {
-                at.sums.gradients = Some(self.task_norms(&batch, seed)?);
-            }
-            let mut pass = Pass::training(seed);
-            if config.checkpointing {
-                pass = pass.recomputing();
-            }
-            let input = batch.input.in_type(config.precision.precision().dtype())?;
-            let outputs = predict::run(&self.started.model, &input, &mut pass)?;
-            let losses = self.losses(&outputs, &batch)?;
-            let part = Sums::of(&batch, &outputs, &losses)?;
-            for (what, value) in [
-                ("the loss of the boxes", part.boxes),
-                ("the loss of the landmarks", part.landmarks),
-                ("the loss of the expression", part.expression),
-                ("the loss", part.loss),
-            ] {
-                self.finite(what, value / part.clips, at, &clips)?;
-            }
+            let (part, taken) = on_pool(|| self.gradients(at, batch, number, &clips))?;
             means.add(&part);
-            let mut store = losses.total.backward()?;
-            store.extend(pass.into_gradients())?;
-            let taken = Gradients::take(&self.started.trained, &mut store)?;
             match &mut gradients {
                 Some(sum) => sum.add(&taken)?,
                 None => gradients = Some(taken),
@@ -393,7 +371,7 @@ impl<'a> Trainer<'a> {
             });
         };
         let mean = 1.0 / numbers.len() as f64;
-        let norm = gradients.norm()? * mean;
+        let norm = on_pool(|| gradients.norm())? * mean;
         self.finite("the gradient's norm", norm, at, &clips)?;
         let clip = match config.clip_norm > 0.0 && norm > config.clip_norm {
             // As torch.nn.utils.clip_grad_norm_.
@@ -401,12 +379,51 @@ impl<'a> Trainer<'a> {
             false => 1.0,
         };
         let lr = config.lr_at(at.step, self.steps_an_epoch);
-        self.optimiser.step(&gradients, lr, mean * clip)?;
-        if let Some(average) = &self.average {
-            average.update(&self.started.trained)?;
-        }
+        on_pool(|| {
+            self.optimiser.step(&gradients, lr, mean * clip)?;
+            match &self.average {
+                Some(average) => average.update(&self.started.trained),
+                None => Ok(()),
+            }
+        })?;
         at.sums.add(&means);
         Ok(means.step(at.step, at.epoch, lr, norm))
+    }
+
+    /// Forward and backward of a batch: its losses and the gradients of their mean.
+    fn gradients(
+        &self,
+        at: &mut Position,
+        batch: Batch,
+        number: usize,
+        clips: &[usize],
+    ) -> Result<(Sums, Gradients), Error> {
+        let config = self.run.config;
+        let batch = batch.to_device(self.run.device)?;
+        let seed = random::seed("pass", &[config.seed, at.epoch as u64, number as u64]);
+        if config.gradients && number == 0 {
+            at.sums.gradients = Some(self.task_norms(&batch, seed)?);
+        }
+        let mut pass = Pass::training(seed);
+        if config.checkpointing {
+            pass = pass.recomputing();
+        }
+        let input = batch.input.in_type(config.precision.precision().dtype())?;
+        let outputs = predict::run(&self.started.model, &input, &mut pass)?;
+        let losses = self.losses(&outputs, &batch)?;
+        let part = Sums::of(&batch, &outputs, &losses)?;
+        for (what, value) in [
+            ("the loss of the boxes", part.boxes),
+            ("the loss of the landmarks", part.landmarks),
+            ("the loss of the expression", part.expression),
+            ("the loss", part.loss),
+        ] {
+            self.finite(what, value / part.clips, at, clips)?;
+        }
+        let mut store = losses.total.backward()?;
+        store.extend(pass.into_gradients())?;
+        let taken = Gradients::take(&self.started.trained, &mut store)?;
+        Ok((part, taken))
     }
 
     fn losses(&self, outputs: &Outputs, batch: &Batch) -> Result<Losses, Error> {

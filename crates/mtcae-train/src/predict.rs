@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use mtcae_model::{Mtcae, Outputs};
-use mtcae_nn::Pass;
+use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Interval, Objective, Summary, TopLabels, box_iou,
     landmark_nme,
@@ -89,7 +89,7 @@ pub fn predict(
     for batch in loaded {
         let batch = batch?.to_device(device)?;
         let input = batch.input.in_type(config.precision.precision().dtype())?;
-        let outputs = run(model, &input, &mut Pass::inference())?;
+        let outputs = on_pool(|| run(model, &input, &mut Pass::inference()))?;
         if let Some(objective) = objective {
             let losses = objective.forward(
                 outputs.boxes.as_ref(),

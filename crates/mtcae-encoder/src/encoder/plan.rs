@@ -2,7 +2,7 @@
 
 use mtcae_nn::candle_core::Result;
 use mtcae_nn::plan::{Arena, Format, Mlp, Norm, Packed, SelfAttention, Workspace, pack, project};
-use mtcae_nn::{VarBuilder, candle_core};
+use mtcae_nn::{VarBuilder, candle_core, on_pool};
 
 use super::{Block, Encoder, Parts};
 use crate::Config;
@@ -106,6 +106,13 @@ impl InferencePlan {
                 want: format!("{} × {} numbers", tokens, c.tube_len()),
             });
         }
+        on_pool(|| self.compute(tubes, arena, features));
+        Ok(())
+    }
+
+    fn compute(&self, tubes: &[f32], arena: &mut Arena, features: &mut [f32]) {
+        let c = &self.config;
+        let (tokens, width) = (c.tokens(), c.width);
         let [operand, wide] =
             Workspace::lengths(self.format, tokens, width, width, 3 * width, c.hidden);
         let operand = operand.max(self.format.operand_len(tokens, c.tube_len()));
@@ -130,6 +137,5 @@ impl InferencePlan {
             Some(norm) => norm.forward(y, features),
             None => features.copy_from_slice(y),
         }
-        Ok(())
     }
 }

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Seconds of a training step on this machine's CPU (forward, the three tasks' loss, backward, AdamW; float32), ours
+beside PyTorch eager, in turns within one run.
+
+    cargo build --release -p mtcae-benches --example train_step
+    python benches/peers/training.py features 4 --program target/release/examples/train_step
+    python benches/peers/training.py base 1 --program target/release/examples/train_step
+
+`features`: the cascade alone on features as ViT-L makes them; otherwise the whole model with an encoder of that size.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+
+
+def serve(what: str, batch: int, threads: int) -> None:
+    """PyTorch's side of the bargain."""
+    import resource
+    import time
+
+    import torch
+    from torch.nn import functional as F
+
+    import model as peer
+
+    torch.set_num_threads(threads)
+    model = peer.Decoder(1024) if what == "features" else peer.Mtcae(what)
+    x = torch.randn(batch, peer.TOKENS, 1024 if what == "features" else peer.TUBE)
+    boxes, points, classes = torch.randn(batch, 64), torch.randn(batch, 160), torch.zeros(batch, dtype=torch.long)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=True)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        b, p, y = model(x)
+        loss = 0.5 * F.mse_loss(b, boxes) + 0.5 * F.mse_loss(p, points) + 1.5 * F.cross_entropy(y, classes)
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    step()
+    print("ready", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    for _ in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        loss = step()
+        print(time.perf_counter() - wall, time.process_time() - processor, loss, flush=True)
+
+
+class Side:
+    def __init__(self, name: str, command: list[str], threads: int):
+        self.name, self.wall, self.processor = name, [], []
+        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        answer = self.process.stdout.readline().split()
+        if answer[:1] != ["ready"]:
+            raise RuntimeError(f"{name} did not start: exit code {self.process.wait()}")
+        self.memory = float(answer[1])
+
+    def step(self) -> None:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        wall, processor, _ = self.process.stdout.readline().split()
+        self.wall.append(float(wall))
+        self.processor.append(float(processor))
+        print(f"{self.name}: {wall} s, {processor} s of processor time", file=sys.stderr, flush=True)
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("what", choices=["features", "small", "base", "large"])
+    parser.add_argument("batch", type=int)
+    parser.add_argument("--program", default="target/release/examples/train_step")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.what, args.batch, args.threads)
+        return
+    case = [args.what, str(args.batch)]
+    python = [sys.executable, os.path.abspath(__file__), *case, "--threads", str(args.threads), "--serve"]
+    ours, torch = Side("ours", [args.program, *case], args.threads), Side("torch", python, args.threads)
+    for _ in range(args.rounds):
+        ours.step()
+        torch.step()
+    print(f"{args.what}, batch {args.batch}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
+    print(f"{'':8}{'seconds':>22}{'processor':>22}{'peak MB':>10}")
+    for side in (ours, torch):
+        print(f"{side.name:8}{spread(side.wall):>22}{spread(side.processor):>22}{side.memory / 1e6:10.0f}")
+    print(f"torch/ours, wall {spread([t / o for t, o in zip(torch.wall, ours.wall)])},", end=" ")
+    print(f"processor {spread([t / o for t, o in zip(torch.processor, ours.processor)])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+//! Where kernels compute.
+
+/// Runs `compute` on a thread of rayon's current pool, where each of its kernels may
+/// share its work out at once. From outside, every one of them would be handed over
+/// and waited for: hundreds of times in a forward pass, which takes small models
+/// longer than the work itself.
+pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| compute())
+}
