@@ -229,6 +229,11 @@ fn add_projected(format: Format, x: &[f32], layer: &Packed, room: &mut [f32], y:
     linear(operand.finish(), layer, Target::Add(y));
 }
 
+/// Attention of queries to keys and values, by the logits' usual scale 1/√d.
+fn attend(format: Format, dims: Dims, [q, k, v]: [Rows<'_>; 3], out: &mut [f32]) {
+    forward_in(format, dims, q, k, v, crate::ops::scale(dims), out);
+}
+
 /// Self attention over one packed projection.
 #[derive(Debug)]
 pub struct SelfAttention {
@@ -253,16 +258,8 @@ impl SelfAttention {
             keys: tokens,
             head_dim: width / self.heads,
         };
-        let [q, k, v] = [0, 1, 2].map(|i| Rows::columns(qkv, 3 * width, i * width));
-        forward_in(
-            self.format,
-            dims,
-            q,
-            k,
-            v,
-            crate::ops::scale(dims),
-            attended,
-        );
+        let qkv = [0, 1, 2].map(|i| Rows::columns(qkv, 3 * width, i * width));
+        attend(self.format, dims, qkv, attended);
         add_projected(self.format, attended, &self.proj, room.operand, y);
     }
 }
@@ -305,21 +302,10 @@ impl CrossAttention {
             keys: kv.len() / stride,
             head_dim: inner / self.heads,
         };
-        let q = Rows {
-            data: q,
-            stride: inner,
-        };
+        let q = Rows::columns(q, inner, 0);
         let k = Rows::columns(kv, stride, from);
         let v = Rows::columns(kv, stride, from + inner);
-        forward_in(
-            self.format,
-            dims,
-            q,
-            k,
-            v,
-            crate::ops::scale(dims),
-            attended,
-        );
+        attend(self.format, dims, [q, k, v], attended);
         add_projected(self.format, attended, &self.proj, room.operand, y);
     }
 }

@@ -1,0 +1,209 @@
+use super::*;
+use crate::format::Precision;
+use crate::testing::{compare, numeric_gradient, randn, widen};
+
+fn dims(batch: usize, heads: usize, queries: usize, keys: usize, head_dim: usize) -> Dims {
+    Dims {
+        batch,
+        heads,
+        queries,
+        keys,
+        head_dim,
+    }
+}
+
+/// Odd sizes on both sides of a block, logits of standard deviation 3, and
+/// operands inside packed rows (q alone with padding, k and v side by side).
+#[test]
+fn forward_equals_the_reference() {
+    for d in [
+        dims(1, 1, 1, 1, 1),
+        dims(2, 3, 65, 37, 7),
+        dims(1, 2, 130, 131, 16),
+        dims(3, 3, 5, 300, 11),
+        // Several blocks of keys on tiles, the last of them odd.
+        dims(1, 2, 37, 1130, 176),
+    ] {
+        let (width, scale) = (d.width(), 3.0 / (d.head_dim as f32).sqrt());
+        let q = randn(d.batch * d.queries * (width + 3), 1);
+        let kv = randn(d.batch * d.keys * 2 * width, 2);
+        let gather = |data: &[f32], stride: usize, from: usize| -> Vec<f64> {
+            data.chunks(stride)
+                .flat_map(|row| widen(&row[from..from + width]))
+                .collect()
+        };
+        let want = reference::forward(
+            d,
+            &gather(&q, width + 3, 0),
+            &gather(&kv, 2 * width, 0),
+            &gather(&kv, 2 * width, width),
+            scale.into(),
+        );
+        for isa in Isa::available() {
+            let mut out = vec![f32::NAN; d.batch * d.queries * width];
+            forward_with(
+                isa,
+                d,
+                Rows::columns(&q, width + 3, 0),
+                Rows::columns(&kv, 2 * width, 0),
+                Rows::columns(&kv, 2 * width, width),
+                scale,
+                &mut out,
+            );
+            // Rounding of dot products of up to 300 terms in f32.
+            compare(&out, &want, 3e-6, &format!("{} {d:?}", isa.name()));
+        }
+        for format in Format::available() {
+            let mut out = vec![f32::NAN; d.batch * d.queries * width];
+            forward_in(
+                format,
+                d,
+                Rows::columns(&q, width + 3, 0),
+                Rows::columns(&kv, 2 * width, 0),
+                Rows::columns(&kv, 2 * width, width),
+                scale,
+                &mut out,
+            );
+            // bf16 rounds logits of up to ten at 2⁻⁹ of their terms.
+            let tolerance = match format.precision() {
+                Precision::F32 => 3e-6,
+                Precision::Bf16 => 3e-2,
+            };
+            let what = format!("{} {d:?}", format.name());
+            compare(&out, &want, tolerance, &what);
+        }
+    }
+}
+
+#[test]
+fn backward_equals_numeric_gradients() {
+    for d in [
+        dims(1, 1, 1, 1, 1),
+        dims(2, 2, 5, 4, 3),
+        dims(1, 3, 7, 9, 5),
+    ] {
+        let (width, scale) = (d.width(), 2.0 / (d.head_dim as f32).sqrt());
+        let (q, kv) = (
+            randn(d.batch * d.queries * width, 1),
+            randn(d.batch * d.keys * 2 * width, 2),
+        );
+        let grad = randn(q.len(), 3);
+        let (q64, kv64, grad64) = (widen(&q), widen(&kv), widen(&grad));
+        let loss = |q: &[f64], kv: &[f64]| -> f64 {
+            let half = |from: usize| -> Vec<f64> {
+                kv.chunks(2 * width)
+                    .flat_map(|row| row[from..from + width].to_vec())
+                    .collect()
+            };
+            let out = reference::forward(d, q, &half(0), &half(width), scale.into());
+            out.iter().zip(&grad64).map(|(o, g)| o * g).sum()
+        };
+        let want_q = numeric_gradient(&q64, |q| loss(q, &kv64));
+        let want_kv = numeric_gradient(&kv64, |kv| loss(&q64, kv));
+        for isa in Isa::available() {
+            let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
+            backward_with(
+                isa,
+                d,
+                Rows::columns(&q, width, 0),
+                Rows::columns(&kv, 2 * width, 0),
+                Rows::columns(&kv, 2 * width, width),
+                &grad,
+                scale,
+                &mut dq,
+                &mut dkv,
+            );
+            if d.keys > 1 {
+                compare(&dq, &want_q, 1e-5, &format!("dq {} {d:?}", isa.name()));
+            }
+            compare(&dkv, &want_kv, 1e-5, &format!("dkv {} {d:?}", isa.name()));
+        }
+    }
+}
+
+/// Many blocks and parts give what one query at a time gives.
+#[test]
+fn backward_over_many_blocks_equals_backward_row_by_row() {
+    let d = dims(2, 2, 700, 33, 5);
+    let width = d.width();
+    let (q, kv, grad) = (
+        randn(d.batch * d.queries * width, 1),
+        randn(d.batch * d.keys * 2 * width, 2),
+        randn(d.batch * d.queries * width, 3),
+    );
+    let run = |d: Dims, q: &[f32], kv: &[f32], grad: &[f32]| {
+        let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
+        let rows = |from| Rows::columns(kv, 2 * width, from);
+        backward(
+            d,
+            Rows {
+                data: q,
+                stride: width,
+            },
+            rows(0),
+            rows(width),
+            grad,
+            0.7,
+            &mut dq,
+            &mut dkv,
+        );
+        (dq, dkv)
+    };
+    let (dq, dkv) = run(d, &q, &kv, &grad);
+    let (mut want_q, mut want_kv) = (Vec::new(), vec![0.0; dkv.len()]);
+    for n in 0..d.batch * d.queries {
+        let (row, b) = (n * width..(n + 1) * width, n / d.queries);
+        let part = b * d.keys * 2 * width..(b + 1) * d.keys * 2 * width;
+        let (dq, dkv) = run(
+            dims(1, 2, 1, 33, 5),
+            &q[row.clone()],
+            &kv[part.clone()],
+            &grad[row],
+        );
+        want_q.extend(widen(&dq));
+        want_kv[part]
+            .iter_mut()
+            .zip(&dkv)
+            .for_each(|(a, &b)| *a += f64::from(b));
+    }
+    compare(&dq, &want_q, 1e-6, "dq");
+    compare(&dkv, &want_kv, 1e-5, "dkv");
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let d = dims(1, 2, 300, 70, 8);
+    let (q, kv, grad) = (randn(300 * 16, 1), randn(70 * 32, 2), randn(300 * 16, 3));
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("a pool");
+        pool.install(|| {
+            let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
+            let rows = |from| Rows::columns(&kv, 32, from);
+            backward(
+                d,
+                Rows::columns(&q, 16, 0),
+                rows(0),
+                rows(16),
+                &grad,
+                0.5,
+                &mut dq,
+                &mut dkv,
+            );
+            (dq, dkv)
+        })
+    };
+    assert!(run(1) == run(3));
+}
+
+#[test]
+fn large_logits_do_not_overflow() {
+    let d = dims(1, 1, 2, 3, 1);
+    let mut out = [0.0; 2];
+    let (q, k, v) = ([1e4, -1e4], [1e4, 0.0, -1e4], [1.0, 2.0, 3.0]);
+    let rows = |data| Rows { data, stride: 1 };
+    forward(d, rows(&q), rows(&k), rows(&v), 1.0, &mut out);
+    assert_eq!(out, [1.0, 3.0]);
+}
