@@ -1,5 +1,5 @@
-//! What the example programs share: devices by name, checkpoints by name,
-//! progress bars, and how an error is said.
+//! What the example programs share: devices by name, checkpoints by name, the
+//! pool, progress bars, and how an error is said.
 
 /// The README's examples, compiled as tests.
 #[cfg(doctest)]
@@ -8,6 +8,7 @@ struct Readme;
 
 pub mod inputs;
 pub mod settings;
+pub mod threads;
 pub mod training;
 
 use std::error::Error;

@@ -202,18 +202,3 @@ pub fn in_words(s: &Summary) -> String {
     }
     text
 }
-
-/// Computes on this many threads in all of the process.
-///
-/// # Errors
-/// When `threads` is 0 or the system refuses to start them.
-pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
-    match threads {
-        None => Ok(()),
-        Some(0) => Err("--threads must be at least 1".to_owned()),
-        Some(n) => rayon::ThreadPoolBuilder::new()
-            .num_threads(n)
-            .build_global()
-            .map_err(|e| format!("--threads {n}: {e}")),
-    }
-}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build needs and this machine lacks: FFmpeg's development
 # files, libclang with its headers (for the bindings to FFmpeg), pkg-config and a
-# C compiler. Says what it does; does nothing when all is there.
+# C compiler. With `guards`, valgrind as well, which `make guards` counts
+# instructions with. Says what it does; does nothing when all is there.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -25,6 +26,13 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v cc >/dev/null || missing+=(cc)
 have_ffmpeg || missing+=(ffmpeg)
 have_libclang && have_clang_headers || missing+=(libclang)
+if [[ "${1:-}" == guards ]] && ! command -v valgrind >/dev/null; then
+    if [[ "$(uname -sm)" == "Linux x86_64" ]]; then
+        missing+=(valgrind)
+    else
+        say "no valgrind: instructions are counted on Linux on x86-64 alone, and skipped here"
+    fi
+fi
 
 if ! command -v cargo >/dev/null; then
     fail "cargo is not installed; get Rust 1.89 or newer with rustup (https://rustup.rs)"
@@ -49,6 +57,7 @@ if command -v apt-get >/dev/null; then
             cc) packages+=(build-essential) ;;
             ffmpeg) packages+=(libavcodec-dev libavformat-dev libavutil-dev libswscale-dev) ;;
             libclang) packages+=(libclang-dev) ;;
+            valgrind) packages+=(valgrind) ;;
         esac
     done
     say "apt-get install ${packages[*]}"
@@ -61,6 +70,7 @@ elif command -v dnf >/dev/null; then
             cc) packages+=(gcc) ;;
             ffmpeg) packages+=(ffmpeg-free-devel) ;;
             libclang) packages+=(clang-devel) ;;
+            valgrind) packages+=(valgrind) ;;
         esac
     done
     say "dnf install ${packages[*]}"

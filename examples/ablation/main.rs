@@ -9,7 +9,8 @@ use std::sync::Arc;
 use clap::Parser;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_examples::settings::program;
-use mtcae_examples::training::{Screen, announce, limit_threads};
+use mtcae_examples::threads::limit_threads;
+use mtcae_examples::training::{Screen, announce};
 use mtcae_examples::{Fault, device};
 use mtcae_train::{Ablation, Dataset, TrainConfig, ablate};
 

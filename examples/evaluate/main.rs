@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use mtcae_examples::training::{Screen, in_words, limit_threads};
+use mtcae_examples::threads::limit_threads;
+use mtcae_examples::training::{Screen, in_words};
 use mtcae_examples::{Fault, device, one_line};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::objective::Bootstrap;

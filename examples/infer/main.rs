@@ -24,6 +24,7 @@ use mtcae_nn::Pass;
 use args::{Args, Format, People};
 use faces::Finder;
 use mtcae_examples::inputs::{Input, expand};
+use mtcae_examples::threads::limit_threads;
 
 /// What the model says of one file.
 pub enum Answer {
@@ -57,20 +58,18 @@ fn main() -> ExitCode {
 
 /// Whether everything worked.
 fn run(args: &Args) -> Result<bool, Fault> {
+    limit_threads(args.threads.map(usize::from))?;
     let device = device(&args.device)?;
     let demo = args.checkpoint.is_none();
     let folder = match &args.checkpoint {
         Some(name) => checkpoint(name, args.quiet)?,
         None => fixtures().join("checkpoint"),
     };
-    let mut pipeline = match args.trace {
+    let pipeline = match args.trace {
         // Packed weights keep no intermediates.
         Some(_) => Pipeline::load_model(&folder, &device)?,
         None => Pipeline::load_in(&folder, &device, args.precision)?,
     };
-    if let Some(threads) = args.threads {
-        pipeline = pipeline.with_threads(threads.into())?;
-    }
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     }

@@ -42,6 +42,10 @@ pub struct Args {
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
+    /// Threads for decoding and finding faces, shared by the jobs [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
     /// A contact sheet of each clip's labelled frames, into this folder.
     #[arg(long, value_name = "DIR")]
     pub preview: Option<PathBuf>,

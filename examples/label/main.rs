@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtcae_examples::inputs::expand;
+use mtcae_examples::threads::limit_threads;
 use mtcae_examples::{Bars, Fault, one_line};
 use mtcae_labels::dataset::{
     Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 
 /// Whether every clip could be labelled.
 fn run(args: &Args) -> Result<bool, Fault> {
+    limit_threads(args.threads.map(usize::from))?;
     let mut all_well = true;
     let samples = samples(args, &mut all_well)?;
     let detector = Detector::new(DetectorConfig {
@@ -57,7 +59,9 @@ fn run(args: &Args) -> Result<bool, Fault> {
         },
         ..LabelSettings::default()
     };
-    let labeller = Labeller::new(detector, settings)?;
+    // Files are decoded side by side: each decoder gets its share of the threads.
+    let threads = rayon::current_num_threads() / usize::from(args.jobs);
+    let labeller = Labeller::new(detector, settings)?.with_decoder_threads(threads.max(1));
     let mut writer = if args.resume {
         LabelWriter::resume(&args.out, &samples, &labeller.run_settings())?
     } else {

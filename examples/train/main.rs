@@ -10,7 +10,8 @@ use std::sync::Arc;
 use clap::Parser;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_examples::settings::{program, to_toml};
-use mtcae_examples::training::{Screen, announce, in_words, limit_threads};
+use mtcae_examples::threads::limit_threads;
+use mtcae_examples::training::{Screen, announce, in_words};
 use mtcae_examples::{Fault, device};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::{

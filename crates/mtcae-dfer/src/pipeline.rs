@@ -20,7 +20,8 @@ pub struct Pipeline {
     clip: ClipOptions,
     normalization: Normalization,
     precision: Precision,
-    /// The pool of `with_threads`; otherwise rayon's current one is used.
+    /// The pool of `with_threads`; otherwise rayon's current one is used. Files are
+    /// read on it too: FFmpeg takes as many threads as it has.
     pool: Option<Arc<rayon::ThreadPool>>,
 }
 
@@ -140,7 +141,12 @@ impl Pipeline {
         })
     }
 
-    /// Computes on a pool of its own with this many threads.
+    /// Reads files and computes on a pool of its own with this many threads. The
+    /// threads that FFmpeg decodes on, as many, rest while the model computes.
+    ///
+    /// With [`Self::load_model`] and [`Self::new`], Candle's elementwise operations
+    /// on large tensors leave the pool: Candle spreads them over threads of its own,
+    /// whose number only the environment variable `CANDLE_NUM_THREADS` sets.
     ///
     /// # Errors
     /// When `threads` is 0 or the system refuses to start them.
@@ -366,7 +372,7 @@ impl Pipeline {
 mod files {
     use std::ops::ControlFlow;
 
-    use mtcae_video::{OpenOptions, Video, WindowClip, WindowOptions};
+    use mtcae_video::{Video, WindowClip, WindowOptions};
 
     use super::{Clip, Error, Path, Pipeline, Prediction, Progress, Windowing};
     use crate::Timeline;
@@ -396,8 +402,11 @@ mod files {
         /// # Errors
         /// One line that names the file and its fault.
         pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<Clip>, Error> {
-            let mut video = self.open(path.as_ref())?;
-            Ok(video.clips(&self.clip)?)
+            let path = path.as_ref();
+            self.install(|| {
+                let mut video = self.open(path)?;
+                Ok(video.clips(&self.clip)?)
+            })
         }
 
         /// Slides a window over a video. Memory does not grow with its length, but
@@ -428,13 +437,16 @@ mod files {
                 stride: windowing.stride,
                 clip: self.clip.clone(),
             };
-            let mut windows = video.windows(&options)?.peekable();
+            let mut windows = self.install(|| video.windows(&options))?;
             let mut predictions: Vec<Prediction> = Vec::new();
-            while windows.peek().is_some() {
-                let batch: Vec<WindowClip> = windows
-                    .by_ref()
-                    .take(windowing.batch)
-                    .collect::<Result<_, _>>()?;
+            loop {
+                let batch: Vec<WindowClip> = self.install(|| {
+                    let next = windows.by_ref().take(windowing.batch);
+                    next.collect::<Result<_, _>>()
+                })?;
+                if batch.is_empty() {
+                    break;
+                }
                 let bounds: Vec<(f64, f64)> = batch.iter().map(|w| (w.start, w.end)).collect();
                 let clips: Vec<Clip> = batch.into_iter().map(|w| w.clip).collect();
                 for (mut prediction, (start, end)) in
@@ -463,18 +475,9 @@ mod files {
             ))
         }
 
+        /// On the pool, so that the decoder has as many threads.
         fn open(&self, path: &Path) -> Result<Video, Error> {
-            let threads = self
-                .pool
-                .as_ref()
-                .map_or(0, |pool| pool.current_num_threads());
-            Ok(Video::open_with(
-                path,
-                &OpenOptions {
-                    threads,
-                    ..OpenOptions::default()
-                },
-            )?)
+            Ok(self.install(|| Video::open(path))?)
         }
     }
 }

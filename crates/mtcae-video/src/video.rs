@@ -93,10 +93,14 @@ impl Video {
         let input =
             Input::open(file, options.max_pixels).map_err(|fault| open_error(&path, fault))?;
         let info = inspect(&path, &input, options)?;
+        let mut options = options.clone();
+        if options.threads == 0 {
+            options.threads = rayon::current_num_threads();
+        }
         Ok(Self {
             path,
             input,
-            options: options.clone(),
+            options,
             info,
             scan: None,
             started: false,
@@ -170,10 +174,7 @@ impl Video {
 
     /// Threads as asked for, 0 resolved.
     pub(crate) fn threads(&self) -> usize {
-        match self.options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            n => n,
-        }
+        self.options.threads
     }
 
     pub(crate) fn decoder(&self) -> Result<Decoder> {

@@ -24,7 +24,7 @@ pub struct WriterOptions {
     /// Constant rate factor, 0 (best) to 51: x264's scale, translated for the
     /// other encoders.
     pub crf: u8,
-    /// Encoder threads; 0 for as many as there are cores.
+    /// Encoder threads; 0 for as many as rayon's current pool has.
     pub threads: usize,
     /// `libx264`, `libopenh264` or `mpeg4` to insist on one; by default the
     /// first of these that works.
@@ -123,7 +123,7 @@ impl ClipWriter {
             padded: Vec::new(),
         };
         let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => rayon::current_num_threads(),
             n => n,
         };
         let output = Output::create(

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mtcae_video::{Clip, ClipOptions, Geometry};
 #[cfg(feature = "ffmpeg")]
-use mtcae_video::{Sampling, Video, WindowOptions};
+use mtcae_video::{OpenOptions, Sampling, Video, WindowOptions};
 
 use super::record::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
@@ -65,6 +65,8 @@ pub struct FrameFaces {
 pub struct Labeller {
     detector: Detector,
     settings: LabelSettings,
+    #[cfg(feature = "ffmpeg")]
+    open: OpenOptions,
 }
 
 /// Full-size frames worked on together: what bounds the memory.
@@ -85,7 +87,22 @@ impl Labeller {
                 reason: "every 0th frame is none".to_owned(),
             });
         }
-        Ok(Self { detector, settings })
+        Ok(Self {
+            detector,
+            settings,
+            #[cfg(feature = "ffmpeg")]
+            open: OpenOptions::default(),
+        })
+    }
+
+    /// Decodes each file on this many threads, where several are labelled at once;
+    /// 0, as before, for as many as rayon's current pool has. Labels are the same
+    /// for any number.
+    #[cfg(feature = "ffmpeg")]
+    #[must_use]
+    pub fn with_decoder_threads(mut self, threads: usize) -> Self {
+        self.open.threads = threads;
+        self
     }
 
     /// The detector.
@@ -216,7 +233,7 @@ impl Labeller {
 
     #[cfg(feature = "ffmpeg")]
     fn label_video(&self, sample: &Sample) -> Result<LabelledClip, Error> {
-        let mut video = Video::open(&sample.path)?;
+        let mut video = Video::open_with(&sample.path, &self.open)?;
         match (self.settings.pick, self.settings.at) {
             (Pick::Clip, DetectAt::Model) => {
                 self.label_clip(sample, &video.clip(&self.settings.clip)?)
