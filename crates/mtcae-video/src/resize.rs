@@ -5,7 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(any(feature = "ffmpeg", test))]
+use fast_image_resize::images::TypedCroppedImage;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
+#[cfg(any(feature = "ffmpeg", test))]
+use fast_image_resize::pixels::U8;
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
@@ -150,6 +154,17 @@ impl From<Resize> for String {
 #[derive(Debug, Default)]
 pub struct FrameResizer {
     resizer: Resizer,
+    #[cfg(any(feature = "ffmpeg", test))]
+    planes: [Vec<u8>; 3],
+}
+
+/// The filter, over all of the picture or over a part.
+fn options(crop: Option<Rect>) -> ResizeOptions {
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    match crop {
+        Some(r) => options.crop(r.x, r.y, r.width, r.height),
+        None => options,
+    }
 }
 
 impl FrameResizer {
@@ -170,14 +185,49 @@ impl FrameResizer {
             TypedImageRef::<U8x3>::from_buffer(width, height, source).map_err(|e| text(&e))?;
         let mut target =
             TypedImage::<U8x3>::from_buffer(size.0, size.1, out).map_err(|e| text(&e))?;
-        let mut options =
-            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        if let Some(r) = crop {
-            options = options.crop(r.x, r.y, r.width, r.height);
-        }
         self.resizer
-            .resize_typed(&image, &mut target, &options)
+            .resize_typed(&image, &mut target, &options(crop))
             .map_err(|e| text(&e))
+    }
+
+    /// As [`FrameResizer::resize`], to the same levels, from `planes` of red,
+    /// green and blue in rows of `stride` bytes.
+    #[cfg(any(feature = "ffmpeg", test))]
+    pub(crate) fn resize_planes(
+        &mut self,
+        (planes, stride): ([&[u8]; 3], usize),
+        (width, height): (u32, u32),
+        crop: Option<Rect>,
+        size: (u32, u32),
+        out: &mut [u8],
+    ) -> Result<(), String> {
+        let text = |e: &dyn fmt::Display| format!("{width}x{height} to {}x{}: {e}", size.0, size.1);
+        let row = u32::try_from(stride).map_err(|e| text(&e))?;
+        let pixels = size.0 as usize * size.1 as usize;
+        for (plane, small) in planes.into_iter().zip(&mut self.planes) {
+            small.resize(pixels, 0);
+            let padded =
+                TypedImageRef::<U8>::from_buffer(row, height, plane).map_err(|e| text(&e))?;
+            let image =
+                TypedCroppedImage::from_ref(&padded, 0, 0, width, height).map_err(|e| text(&e))?;
+            let mut target =
+                TypedImage::<U8>::from_buffer(size.0, size.1, small).map_err(|e| text(&e))?;
+            self.resizer
+                .resize_typed(&image, &mut target, &options(crop))
+                .map_err(|e| text(&e))?;
+        }
+        let [red, green, blue] = &self.planes;
+        interleave([red, green, blue], out);
+        Ok(())
+    }
+}
+
+/// Three planes' pixels to RGB.
+#[cfg(any(feature = "ffmpeg", test))]
+pub(crate) fn interleave([red, green, blue]: [&[u8]; 3], out: &mut [u8]) {
+    let pixels = out.chunks_exact_mut(3);
+    for (((pixel, r), g), b) in pixels.zip(red).zip(green).zip(blue) {
+        pixel.copy_from_slice(&[*r, *g, *b]);
     }
 }
 
@@ -364,6 +414,45 @@ mod tests {
                 let mut b = vec![0; a.len()];
                 orient(&small, stored, o, &mut b);
                 assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1), "{o:?}");
+            }
+        }
+    }
+    /// Planes with padded rows give the levels of packed rows, enlarged,
+    /// reduced and cropped.
+    #[test]
+    fn planes_resize_as_packed_rows_do() {
+        let (w, h, stride) = (101usize, 67usize, 128usize);
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let planes: [Vec<u8>; 3] =
+            std::array::from_fn(|_| (0..stride * h).map(|_| noise()).collect());
+        let mut packed = vec![0; w * h * 3];
+        for (y, row) in packed.chunks_exact_mut(w * 3).enumerate() {
+            interleave(
+                planes.each_ref().map(|p| &p[y * stride..y * stride + w]),
+                row,
+            );
+        }
+        let crop = Rect {
+            x: 10.25,
+            y: 3.5,
+            width: 60.5,
+            height: 50.0,
+        };
+        let mut r = FrameResizer::default();
+        for size in [(24, 18), (224, 224), (101, 67), (7, 200)] {
+            for crop in [None, Some(crop)] {
+                let mut want = vec![0; (size.0 * size.1 * 3) as usize];
+                let mut got = want.clone();
+                let source = (w as u32, h as u32);
+                r.resize(&packed, source, crop, size, &mut want).unwrap();
+                let views = planes.each_ref().map(Vec::as_slice);
+                r.resize_planes((views, stride), source, crop, size, &mut got)
+                    .unwrap();
+                assert!(got == want, "{size:?} {crop:?}");
             }
         }
     }

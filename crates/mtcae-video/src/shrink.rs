@@ -6,7 +6,7 @@ use ndarray::Array3;
 use rayon::prelude::*;
 
 use crate::clip::Warning;
-use crate::ffi::convert::Converter;
+use crate::ffi::convert::{Converter, Picture};
 use crate::ffi::decoder::Frame;
 use crate::geometry::{Geometry, Orientation};
 use crate::resize::{FrameResizer, Resize, orient, to_coded};
@@ -16,7 +16,6 @@ use crate::video::VideoInfo;
 struct Tools {
     converter: Converter,
     resizer: FrameResizer,
-    rgb: Vec<u8>,
     small: Vec<u8>,
 }
 
@@ -30,7 +29,6 @@ fn with_tools<R>(work: impl FnOnce(&mut Tools) -> R) -> R {
     let mut tools = TOOLS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Tools {
         converter: Converter::new(),
         resizer: FrameResizer::default(),
-        rgb: Vec::new(),
         small: Vec::new(),
     });
     let result = work(&mut tools);
@@ -81,26 +79,26 @@ pub fn shrink(
     let bytes = size.0 as usize * size.1 as usize * 3;
     let mut out = vec![0; bytes];
     with_tools(|tools| {
-        tools
+        let picture = tools
             .converter
-            .rgb(frame, &mut tools.rgb)
+            .picture(frame)
             .map_err(ShrinkFault::Convert)?;
         let crop = source.crop.map(|r| to_coded(r, &source));
         let coded = (source.coded_width, source.coded_height);
+        let resizer = &mut tools.resizer;
+        let mut resize = |out: &mut [u8]| match picture {
+            Picture::Packed(rgb) => resizer.resize(rgb, coded, crop, stored, out),
+            Picture::Planes { planes, stride } => {
+                resizer.resize_planes((planes, stride), coded, crop, stored, out)
+            }
+        };
         if source.orientation == Orientation::default() {
-            tools
-                .resizer
-                .resize(&tools.rgb, coded, crop, stored, &mut out)
-                .map_err(ShrinkFault::Resize)
-        } else {
-            tools.small.resize(bytes, 0);
-            tools
-                .resizer
-                .resize(&tools.rgb, coded, crop, stored, &mut tools.small)
-                .map_err(ShrinkFault::Resize)?;
-            orient(&tools.small, stored, source.orientation, &mut out);
-            Ok(())
+            return resize(&mut out).map_err(ShrinkFault::Resize);
         }
+        tools.small.resize(bytes, 0);
+        resize(&mut tools.small).map_err(ShrinkFault::Resize)?;
+        orient(&tools.small, stored, source.orientation, &mut out);
+        Ok(())
     })?;
     let array = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
         .map_err(|e| ShrinkFault::Resize(e.to_string()))?;

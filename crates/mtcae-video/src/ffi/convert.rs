@@ -8,6 +8,7 @@ use libc::c_int;
 
 use super::decoder::Frame;
 use crate::clip::Warning;
+use crate::resize::interleave;
 
 /// The flags that make swscale take its exact path: chroma interpolated to
 /// full size, no dithered or table-based shortcut. Bicubic (FFmpeg's own
@@ -25,6 +26,9 @@ const MATRIX_UNSPECIFIED: i32 = 2;
 const MATRIX_RESERVED: i32 = 3;
 const RANGE_FULL: i32 = 2;
 
+/// From this many pixels a side on, planes have the levels of packed RGB.
+const SMALLEST_PLANAR: c_int = 16;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Source {
     width: c_int,
@@ -35,10 +39,26 @@ struct Source {
     siting: i32,
 }
 
-/// Converts frames of any format; keeps the last set-up. One per thread.
+/// A converted frame: RGB levels, in one of two layouts.
+pub enum Picture<'a> {
+    /// Rows of RGB without padding.
+    Packed(&'a [u8]),
+    /// Red, green and blue apart, in rows of `stride` bytes.
+    Planes {
+        /// Each of `height · stride` bytes.
+        planes: [&'a [u8]; 3],
+        /// At least the frame's width.
+        stride: usize,
+    },
+}
+
+/// Converts frames of any format; keeps the last set-up and the last frame's
+/// pixels. One per thread.
 pub struct Converter {
     context: *mut ffi::SwsContext,
     source: Option<Source>,
+    planar: bool,
+    pixels: Vec<u8>,
 }
 
 // SAFETY: the context is owned by this object alone.
@@ -182,34 +202,57 @@ impl Converter {
         Self {
             context: ptr::null_mut(),
             source: None,
+            planar: false,
+            pixels: Vec::new(),
         }
+    }
+
+    /// The frame's pixels, in the layout that swscale reaches sooner.
+    pub fn picture(&mut self, frame: &Frame) -> Result<Picture<'_>, String> {
+        let source = source_of(frame);
+        self.prepare(source, true)?;
+        self.scale(frame, source)
     }
 
     /// Writes the frame as RGB rows without padding (`width·height·3` bytes)
     /// into `out`, resized as needed.
     pub fn rgb(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), String> {
-        let source = source_of(frame);
-        self.prepare(source)?;
-        let row = source.width as usize * 3;
+        let width = frame.width() as usize;
+        out.clear();
+        match self.picture(frame)? {
+            Picture::Packed(rgb) => out.extend_from_slice(rgb),
+            Picture::Planes { planes, stride } => {
+                out.resize(width * frame.height() as usize * 3, 0);
+                let [red, green, blue] = planes.map(|p| p.chunks_exact(stride));
+                let rows = out.chunks_exact_mut(width * 3);
+                for (((row, r), g), b) in rows.zip(red).zip(green).zip(blue) {
+                    interleave([&r[..width], &g[..width], &b[..width]], row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs swscale as [`Converter::prepare`] set it up.
+    fn scale(&mut self, frame: &Frame, source: Source) -> Result<Picture<'_>, String> {
+        let (width, height) = (source.width as usize, source.height as usize);
+        let row = if self.planar { width } else { width * 3 };
         // SIMD paths write whole vectors: rows are padded, and so is the end.
         let stride = row.next_multiple_of(64);
-        let height = source.height as usize;
-        out.resize(stride * height + 64, 0);
+        let plane = stride * height;
+        let count = if self.planar { 3 } else { 1 };
+        self.pixels.resize(plane * count + 64, 0);
+        let step = c_int::try_from(stride).map_err(|_| "rows too long".to_string())?;
+        let mut planes = [ptr::null_mut(); 4];
+        let mut strides = [0; 4];
+        for (i, part) in self.pixels.chunks_exact_mut(plane).take(count).enumerate() {
+            planes[i] = part.as_mut_ptr();
+            strides[i] = step;
+        }
         let f = frame.get();
-        let planes = [
-            out.as_mut_ptr(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-        ];
-        let strides = [
-            c_int::try_from(stride).map_err(|_| "rows too long".to_string())?,
-            0,
-            0,
-            0,
-        ];
         // SAFETY: the context was made for this size and format; the frame's
-        // planes are valid for it; `out` holds `height` rows of `stride`.
+        // planes are valid for it; each plane of `pixels` holds `height` rows
+        // of `stride`, and what follows the last belongs to it too.
         let lines = unsafe {
             ffi::sws_scale(
                 self.context,
@@ -227,21 +270,34 @@ impl Converter {
                 format_name(source.format)
             ));
         }
+        if self.planar {
+            let part = |i: usize| &self.pixels[i * plane..(i + 1) * plane];
+            // FFmpeg's order is green, blue, red.
+            let planes = [part(2), part(0), part(1)];
+            return Ok(Picture::Planes { planes, stride });
+        }
         if stride != row {
             for y in 1..height {
-                out.copy_within(y * stride..y * stride + row, y * row);
+                self.pixels
+                    .copy_within(y * stride..y * stride + row, y * row);
             }
         }
-        out.truncate(row * height);
-        Ok(())
+        Ok(Picture::Packed(&self.pixels[..row * height]))
     }
 
-    fn prepare(&mut self, source: Source) -> Result<(), String> {
+    /// Sets swscale up for `source`; with `planes`, for planes apart where that
+    /// is sooner and the same.
+    fn prepare(&mut self, source: Source, planes: bool) -> Result<(), String> {
         if self.source == Some(source) && !self.context.is_null() {
             return Ok(());
         }
         self.source = None;
         let facts = describe(source.format).ok_or("unknown pixel format")?;
+        // From YUV, swscale has SIMD for planes and none for packed RGB with
+        // chroma at full size: an eighth of the time for equal levels. Of
+        // pictures of a few lines it makes packed RGB by shorter filters that
+        // round otherwise.
+        self.planar = planes && facts.yuv && source.width.min(source.height) >= SMALLEST_PLANAR;
         let format = format_of(source.format).ok_or("unknown pixel format")?;
         let name = facts.name;
         if source.width <= 0 || source.height <= 0 {
@@ -259,14 +315,18 @@ impl Converter {
                 return Err("out of memory".into());
             }
             let (h_pos, v_pos) = chroma_position(source.siting, facts.sub);
-            let rgb = ffi::AVPixelFormat::AV_PIX_FMT_RGB24 as i64;
+            let target = if self.planar {
+                ffi::AVPixelFormat::AV_PIX_FMT_GBRP
+            } else {
+                ffi::AVPixelFormat::AV_PIX_FMT_RGB24
+            };
             for (key, value) in [
                 (c"srcw", i64::from(source.width)),
                 (c"srch", i64::from(source.height)),
                 (c"src_format", i64::from(source.format)),
                 (c"dstw", i64::from(source.width)),
                 (c"dsth", i64::from(source.height)),
-                (c"dst_format", rgb),
+                (c"dst_format", target as i64),
                 (c"sws_flags", FLAGS),
                 (c"src_h_chr_pos", h_pos),
                 (c"src_v_chr_pos", v_pos),
@@ -313,5 +373,92 @@ impl Drop for Converter {
     fn drop(&mut self) {
         // SAFETY: null or ours; freed once.
         unsafe { ffi::sws_freeContext(self.context) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of noise, its planes allocated by FFmpeg.
+    fn noise(format: c_int, width: c_int, height: c_int, siting: i32, range: i32) -> Frame {
+        let frame = Frame::new().unwrap();
+        let raw = frame.as_ptr();
+        let mut state = 1u32;
+        // SAFETY: the frame is ours alone; its buffers are made by FFmpeg and
+        // written within their sizes; the two enums take values of FFmpeg's.
+        unsafe {
+            (*raw).format = format;
+            (*raw).width = width;
+            (*raw).height = height;
+            (&raw mut (*raw).chroma_location)
+                .cast::<i32>()
+                .write(siting);
+            (&raw mut (*raw).color_range).cast::<i32>().write(range);
+            (&raw mut (*raw).colorspace)
+                .cast::<i32>()
+                .write(MATRIX_BT709);
+            assert_eq!(ffi::av_frame_get_buffer(raw, 0), 0);
+            let depth = (*ffi::av_pix_fmt_desc_get(format_of(format).unwrap())).comp[0].depth;
+            for buffer in (*raw).buf.into_iter().filter(|b| !b.is_null()) {
+                let bytes = std::slice::from_raw_parts_mut((*buffer).data, (*buffer).size as _);
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    // Deep samples are little-endian: the high byte stays in range.
+                    let top = depth > 8 && i % 2 == 1;
+                    *byte = (state >> 24) as u8
+                        & if top {
+                            ((1 << (depth - 8)) - 1) as u8
+                        } else {
+                            255
+                        };
+                }
+            }
+        }
+        frame
+    }
+
+    /// Planes have the levels of swscale's packed RGB, in every layout, range
+    /// and siting, at sizes with and without padding.
+    #[test]
+    fn planes_have_the_levels_of_packed_rgb() {
+        let names = [
+            c"yuv420p",
+            c"yuvj420p",
+            c"yuv422p",
+            c"yuv444p",
+            c"yuv411p",
+            c"yuv410p",
+            c"yuv440p",
+            c"nv12",
+            c"nv21",
+            c"yuyv422",
+            c"uyvy422",
+            c"yuva420p",
+            c"yuva444p",
+            c"yuv420p10le",
+            c"yuv422p10le",
+            c"yuv444p12le",
+            c"p010le",
+        ];
+        let (mut planar, mut packed) = (Converter::new(), Converter::new());
+        for name in names {
+            // SAFETY: a static string.
+            let format = unsafe { ffi::av_get_pix_fmt(name.as_ptr()) } as c_int;
+            for (width, height) in [(16, 16), (17, 19), (64, 18), (100, 57), (130, 64)] {
+                for (siting, range) in [(0, 1), (1, 1), (2, 2), (3, 2)] {
+                    let frame = noise(format, width, height, siting, range);
+                    let source = source_of(&frame);
+                    packed.prepare(source, false).unwrap();
+                    let Picture::Packed(want) = packed.scale(&frame, source).unwrap() else {
+                        panic!("asked for packed RGB");
+                    };
+                    let mut got = Vec::new();
+                    planar.rgb(&frame, &mut got).unwrap();
+                    assert!(planar.planar, "{name:?}");
+                    assert!(got == want, "{name:?} {width}x{height} {siting} {range}");
+                }
+            }
+        }
     }
 }
