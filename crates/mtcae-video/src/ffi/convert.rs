@@ -297,7 +297,11 @@ impl Converter {
         // chroma at full size: an eighth of the time for equal levels. Of
         // pictures of a few lines it makes packed RGB by shorter filters that
         // round otherwise.
-        self.planar = planes && facts.yuv && source.width.min(source.height) >= SMALLEST_PLANAR;
+        let chroma = (source.width >> facts.sub.0).min(source.height >> facts.sub.1);
+        self.planar = planes
+            && facts.yuv
+            && source.width.min(source.height) >= SMALLEST_PLANAR
+            && chroma >= SMALLEST_PLANAR / 2;
         let format = format_of(source.format).ok_or("unknown pixel format")?;
         let name = facts.name;
         if source.width <= 0 || source.height <= 0 {
@@ -455,7 +459,7 @@ mod tests {
                     };
                     let mut got = Vec::new();
                     planar.rgb(&frame, &mut got).unwrap();
-                    assert!(planar.planar, "{name:?}");
+                    assert!(planar.planar || height < 32, "{name:?}");
                     assert!(got == want, "{name:?} {width}x{height} {siting} {range}");
                 }
             }
