@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtcae_examples::inputs::expand;
-use mtcae_examples::{Bars, Fault, one_line};
+use mtcae_examples::{Bars, Fault, device, one_line};
 use mtcae_labels::dataset::{
     Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
 };
@@ -44,7 +44,8 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let detector = Detector::new(DetectorConfig {
         min_face: args.min_face,
         ..DetectorConfig::default()
-    })?;
+    })?
+    .to_device(&device(&args.device)?)?;
     let settings = LabelSettings {
         at: if args.at_source() {
             DetectAt::Source
