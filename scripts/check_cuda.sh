@@ -19,7 +19,7 @@ jobs=${JOBS:-$(nproc)}
 # the given types and heads of attention.
 modules() {
     local types=$1 heads=$2 source element head
-    for source in layer_norm gelu rows tubes adamw cross_entropy; do
+    for source in layer_norm gelu rows tubes adamw cross_entropy conv pool area; do
         echo "$source - - -"
     done
     for element in $types; do

@@ -34,6 +34,8 @@ print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["pa
     rm -rf "$pack" && mkdir -p "$pack"
     cp "$target/release/mtcae-gpu" scripts/gpu_check.sh scripts/gpu_pytorch.py fixtures/rebuild_from_checkpoint.py "$pack"
     git rev-parse HEAD >"$pack/commit" 2>/dev/null || true
+    # FFmpeg's libraries do not travel with a program.
+    if readelf -d "$pack/mtcae-gpu" | grep -E 'NEEDED.*lib(av|sw)'; then fail "the program needs FFmpeg"; fi
     # Without a GPU it must start, and say so.
     local said
     said=$(LD_LIBRARY_PATH=$home/lib/stubs:$home/lib "$pack/mtcae-gpu" training 2>&1) && fail "the program ran without a GPU"
@@ -63,9 +65,14 @@ libraries() {
 run() {
     local out=$1 program=$here/mtcae-gpu failed=0
     [[ -x $program ]] || fail "there is no $program; run this in the folder that \`build\` packed"
-    command -v nvidia-smi >/dev/null || fail "there is no NVIDIA driver here"
+    command -v nvidia-smi >/dev/null ||
+        fail "there is no NVIDIA driver here (no nvidia-smi); a GPU of compute capability 8.0 or newer with driver 580 or newer is needed"
     LD_LIBRARY_PATH=$(libraries)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export LD_LIBRARY_PATH
+    local missing
+    missing=$(ldd "$program" | sed -n 's/^[[:space:]]*\(.*\) => not found/\1/p' | xargs)
+    [[ -z $missing ]] ||
+        fail "not to be found: $missing; the driver (580 or newer) brings libcuda.so.1, PyTorch's cu13 wheels or a toolkit the others"
     mkdir -p "$out"
     local report=$out/report.md
     # section TITLE COMMAND...: its output into the report; a failure is said and counted.

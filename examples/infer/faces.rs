@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mtcae_dfer::video::{Clip, ClipOptions, Geometry, Rect, Resize};
-use mtcae_dfer::{Detection, Pipeline, Prediction};
+use mtcae_dfer::{Detection, Device, Pipeline, Prediction};
 use mtcae_labels::labels::{LabelSettings, Labeller};
 use mtcae_labels::mtcnn::Face;
 use mtcae_labels::tracks::{Track, TrackConfig, link, subject};
@@ -14,7 +14,7 @@ use crate::Fault;
 /// A face crop is the square around all boxes of a track, this much larger.
 const MARGIN: f64 = 1.3;
 
-/// Finds and follows faces.
+/// Finds and follows faces, on the model's device.
 pub struct Finder {
     labeller: Labeller,
 }
@@ -28,8 +28,8 @@ struct Found {
 }
 
 impl Finder {
-    pub fn new() -> Result<Self, Fault> {
-        let detector = Detector::new(DetectorConfig::default())?;
+    pub fn new(device: &Device) -> Result<Self, Fault> {
+        let detector = Detector::new(DetectorConfig::default())?.to_device(device)?;
         Ok(Self {
             labeller: Labeller::new(detector, LabelSettings::default())?,
         })

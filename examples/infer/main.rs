@@ -74,7 +74,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
 
-    let finder = Finder::new()?;
+    let finder = Finder::new(&device)?;
 
     let mut all_well = true;
     let mut complain = |message: &str| {

@@ -46,6 +46,11 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
+    /// Where faces are looked for: cpu or cuda:N. Clips are decoded on the CPU, those of
+    /// other jobs while the GPU is at work.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+
     /// A contact sheet of each clip's labelled frames, into this folder.
     #[arg(long, value_name = "DIR")]
     pub preview: Option<PathBuf>,

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mtcae_examples::inputs::expand;
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::{Bars, Fault, one_line};
+use mtcae_examples::{Bars, Fault, device, one_line};
 use mtcae_labels::dataset::{
     Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
 };
@@ -46,7 +46,8 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let detector = Detector::new(DetectorConfig {
         min_face: args.min_face,
         ..DetectorConfig::default()
-    })?;
+    })?
+    .to_device(&device(&args.device)?)?;
     let settings = LabelSettings {
         at: if args.at_source() {
             DetectAt::Source

@@ -65,6 +65,21 @@ impl<'a> Picture<'a> {
     }
 }
 
+/// A rectangle of one of several pictures, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crop {
+    /// Which picture.
+    pub picture: usize,
+    /// Its first column.
+    pub x: usize,
+    /// Its first row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
 /// The window of output `i` when `from` pixels become `to`.
 fn window(i: usize, from: usize, to: usize) -> Range<usize> {
     i * from / to..((i + 1) * from).div_ceil(to)

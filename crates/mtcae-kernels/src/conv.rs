@@ -28,6 +28,30 @@ pub struct Shape {
     pub outputs: usize,
 }
 
+impl Shape {
+    /// Products that make one output.
+    pub fn taps(self) -> usize {
+        self.height * self.width * self.inputs
+    }
+
+    /// Floats from one output pixel to the next: the outputs rounded up to a
+    /// multiple of sixteen.
+    pub fn output_stride(self) -> usize {
+        self.outputs.next_multiple_of(16)
+    }
+
+    /// (images, h', w', output_stride) of `images` planes of `height` × `width`, which
+    /// are no smaller than the kernel.
+    pub fn output(self, images: usize, height: usize, width: usize) -> [usize; 4] {
+        [
+            images,
+            height - self.height + 1,
+            width - self.width + 1,
+            self.output_stride(),
+        ]
+    }
+}
+
 /// A convolution's parameters, packed for one instruction set.
 pub struct Conv {
     isa: Isa,
@@ -69,7 +93,7 @@ impl Conv {
             input_stride,
             outputs,
         } = shape;
-        let taps = height * width * inputs;
+        let taps = shape.taps();
         assert!(taps > 0 && outputs > 0, "conv: an empty dimension");
         assert!(
             input_stride >= inputs,
@@ -117,10 +141,45 @@ impl Conv {
         self.shape
     }
 
-    /// Floats from one output pixel to the next: the outputs rounded up to a
-    /// multiple of sixteen. The channels above are 0.
+    /// [`Shape::output_stride`]. The channels above the outputs are 0.
     pub fn output_stride(&self) -> usize {
         self.bias.len() * 16
+    }
+
+    /// The parameters as GPUs take them, (taps + 2, output_stride): the weights of all
+    /// channels by (ky, kx, input), then the bias, then PReLU's slopes.
+    pub fn columns(&self) -> Vec<f32> {
+        let (stride, block) = (self.output_stride(), self.vectors * 16);
+        let taps = self.shape.taps();
+        let mut columns = vec![0.0; (taps + 2) * stride];
+        for (i, lanes) in self.weights.iter().enumerate() {
+            let (row, vector) = (i / self.vectors, i % self.vectors);
+            let at = row % taps * stride + row / taps * block + vector * 16;
+            columns[at..at + 16].copy_from_slice(lanes);
+        }
+        let (bias, slope) = columns[taps * stride..].split_at_mut(stride);
+        bias.copy_from_slice(self.bias.as_flattened());
+        slope.copy_from_slice(self.slope.as_flattened());
+        columns
+    }
+
+    /// The convolution whose [`columns`](Self::columns) these are.
+    ///
+    /// # Panics
+    /// When the length disagrees with `shape` or a dimension is 0.
+    pub fn from_columns(shape: Shape, columns: &[f32]) -> Self {
+        let (stride, taps) = (shape.output_stride(), shape.taps());
+        assert_eq!(columns.len(), (taps + 2) * stride, "conv: columns");
+        let kernel = shape.height * shape.width;
+        let weight: Vec<f32> = (0..shape.outputs * taps)
+            .map(|i| {
+                let (o, input, k) = (i / taps, i % taps / kernel, i % kernel);
+                columns[(k * shape.inputs + input) * stride + o]
+            })
+            .collect();
+        let (bias, slope) = columns[taps * stride..].split_at(stride);
+        let n = shape.outputs;
+        Self::new(shape, &weight, &bias[..n], Some(&slope[..n]))
     }
 
     /// One output row of `out.len() / output_stride()` pixels from `height`
@@ -416,6 +475,8 @@ mod tests {
                 );
                 for isa in Isa::available() {
                     let conv = Conv::with(isa, shape, &weight, &bias, slope);
+                    let columns = conv.columns();
+                    assert_eq!(Conv::from_columns(shape, &columns).columns(), columns);
                     let stride = conv.output_stride();
                     let pixels = (h - shape.height + 1) * (w - shape.width + 1);
                     let mut out = vec![f32::NAN; pixels * stride];

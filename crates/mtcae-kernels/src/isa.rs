@@ -76,6 +76,12 @@ impl Isa {
         !matches!(self.name(), "avx2+fma" | "portable")
     }
 
+    /// Whether multiply-adds have one rounding.
+    #[cfg(feature = "checks")]
+    pub(crate) fn is_fused(self) -> bool {
+        self.0 != Level::Portable || PORTABLE_FMA
+    }
+
     pub(crate) fn level(self) -> Level {
         self.0
     }

@@ -23,6 +23,9 @@ pub enum Error {
     /// MTCNN's weights cannot be loaded.
     #[error("MTCNN weights: {0}")]
     Weights(#[from] mtcae_nn::weights::Error),
+    /// The device that computes has failed.
+    #[error("face detection: {0}")]
+    Device(#[from] candle_core::Error),
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -44,6 +44,7 @@ println!("{} clips without a face", summary.without_face.len());
 //! # Features
 //! - `embedded-weights` (default): MTCNN's weights inside the library.
 //! - `ffmpeg` (default): video and image files, through mtcae-video.
+//! - `cuda`: the detector's networks on NVIDIA GPUs ([`Detector::to_device`]).
 
 pub mod dataset;
 mod error;

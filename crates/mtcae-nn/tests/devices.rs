@@ -1,6 +1,8 @@
 //! The operations and their gradients on every device under test (the CPU, and the GPU
 //! that MTCAE_TEST_DEVICE names) against the same in Candle's plain operations and f64.
 
+use mtcae_kernels::area::Crop;
+use mtcae_kernels::conv::{Conv, Shape};
 use mtcae_nn::candle_core::{D, DType, Device, Result, Tensor, Var};
 use mtcae_nn::ops;
 use mtcae_testing::{assert_close, devices};
@@ -199,6 +201,69 @@ fn a_residual_and_its_norm_come_together() -> Result<()> {
         assert_close("sum", &cpu(&sum)?, &cpu(&want)?, 1e-6);
         let want = ops::layer_norm(&want, &gamma, &beta, 1e-6)?;
         assert_close("norm", &cpu(&normed)?, &cpu(&want)?, 1e-6);
+    }
+    Ok(())
+}
+
+#[test]
+fn convolutions_of_planes() -> Result<()> {
+    let shape = Shape {
+        height: 3,
+        width: 2,
+        inputs: 5,
+        input_stride: 16,
+        outputs: 20,
+    };
+    let list = |t: &Tensor| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+    let (x, weight) = (numbers(&[2, 6, 7, 16], 1)?, numbers(&[20, 5, 3, 2], 2)?);
+    let (bias, slope) = (numbers(&[20], 3)?, numbers(&[20], 4)?);
+    let planes = x.narrow(3, 0, 5)?.permute((0, 3, 1, 2))?.contiguous()?;
+    let sums = planes.conv2d(&weight, 0, 1, 1, 1)?;
+    let sums = sums.broadcast_add(&bias.reshape((1, 20, 1, 1))?)?;
+    let want = (sums.relu()?
+        + sums
+            .minimum(0f64)?
+            .broadcast_mul(&slope.reshape((1, 20, 1, 1))?)?)?;
+    let conv = Conv::new(shape, &list(&weight)?, &list(&bias)?, Some(&list(&slope)?));
+    for device in devices() {
+        let parameters = Tensor::from_vec(conv.columns(), (shape.taps() + 2, 32), &device)?;
+        let x = x.to_dtype(DType::F32)?.to_device(&device)?;
+        let got = ops::conv_prelu(&x, &parameters, shape)?.to_device(&Device::Cpu)?;
+        assert_eq!(got.dims(), [2, 4, 6, 32]);
+        let got = got.permute((0, 3, 1, 2))?;
+        assert_close("conv", &got.narrow(1, 0, 20)?, &want, 1e-6);
+        assert_eq!(list(&got.narrow(1, 20, 12)?)?, [0.0; 2 * 12 * 24]);
+        // Two rows are too few for three.
+        assert!(ops::conv_prelu(&x.narrow(1, 0, 2)?, &parameters, shape).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn pictures_and_planes_that_do_not_fit_are_refused() -> Result<()> {
+    let crop = |x, width| Crop {
+        picture: 1,
+        x,
+        y: 0,
+        width,
+        height: 4,
+    };
+    for device in devices() {
+        let pictures = Tensor::zeros((2, 4, 6, 3), DType::U8, &device)?;
+        let out = ops::area_resample(&pictures, &[crop(2, 4), crop(0, 6)], (5, 3))?;
+        assert_eq!(out.dims(), [2, 3, 5, 3]);
+        assert_eq!(out.flatten_all()?.to_vec1::<f32>()?, [-127.5 / 128.0; 90]);
+        for bad in [crop(3, 4), crop(6, 0), crop(usize::MAX, 2)] {
+            assert!(
+                ops::area_resample(&pictures, &[bad], (5, 3)).is_err(),
+                "{bad:?}"
+            );
+        }
+        assert!(ops::area_resample(&pictures, &[], (5, 3)).is_err());
+        let planes = numbers(&[1, 3, 5, 16], 1)?.to_dtype(DType::F32)?;
+        let planes = planes.to_device(&device)?;
+        assert_eq!(ops::max_pool(&planes, 2)?.dims(), [1, 2, 3, 16]);
+        assert!(ops::max_pool(&planes.narrow(3, 0, 8)?, 2).is_err());
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The cross-entropy of the expression.
 
 use mtcae_nn::candle_core::{D, DType, Tensor};
+use mtcae_nn::ops;
 
 use crate::masked_mse::widened;
 use crate::{Class, Error};
@@ -81,15 +82,11 @@ pub fn cross_entropy(
         target = target.broadcast_mul(w)?;
     }
 
-    // The maximum only shifts: log-softmax does not depend on it, so that no
-    // gradient passes through it.
-    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
-    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    let sum = shifted
-        .broadcast_sub(&log_sum)?
-        .mul(&target)?
-        .sum_all()?
-        .neg()?;
+    let sum = if device.is_cuda() && dtype == DType::F32 {
+        ops::cross_entropy(&logits, &target)?.sum_all()?
+    } else {
+        plain(&logits, &target)?
+    };
     Ok(match total {
         None => (sum / clips as f64)?,
         Some(total) => {
@@ -98,6 +95,20 @@ pub fn cross_entropy(
             sum.mul(&none.affine(-1.0, 1.0)?)?.div(&(total + none)?)?
         }
     })
+}
+
+/// The sum over the clips of −Σ_c q_c · log p_c in plain operations, which take any type:
+/// what [`ops::cross_entropy`] computes in one pass.
+fn plain(logits: &Tensor, target: &Tensor) -> Result<Tensor, Error> {
+    // The maximum only shifts: log-softmax does not depend on it, so that no
+    // gradient passes through it.
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    Ok(shifted
+        .broadcast_sub(&log_sum)?
+        .mul(target)?
+        .sum_all()?
+        .neg()?)
 }
 
 /// (B) → (B, C) of 0 and 1. Classes are checked here because a comparison would
@@ -119,4 +130,32 @@ fn one_hot(index: &Tensor, classes: usize) -> Result<Tensor, Error> {
     }
     let all = Tensor::arange(0u32, classes as u32, index.device())?.unsqueeze(0)?;
     Ok(index.unsqueeze(1)?.broadcast_eq(&all)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use mtcae_nn::candle_core::{Device, Var};
+    use mtcae_testing::deviation;
+
+    use super::*;
+
+    /// With targets that are smoothed and weighted, so that they do not sum to 1.
+    #[test]
+    fn one_pass_and_plain_operations_agree() -> Result<(), Error> {
+        let numbers = |seed: u32| -> Vec<f32> {
+            let bits = (seed..seed + 35).map(|i| i.wrapping_mul(2_654_435_761) >> 8);
+            bits.map(|b| b as f32 / (1 << 23) as f32).collect()
+        };
+        let target = Tensor::from_vec(numbers(7), (5, 7), &Device::Cpu)?;
+        let logits = (Tensor::from_vec(numbers(99), (5, 7), &Device::Cpu)? * 30.0)?;
+        let logits = Var::from_tensor(&logits)?;
+        let one = ops::cross_entropy(&logits, &target)?.sum_all()?;
+        let plain = plain(&logits, &target)?;
+        assert!(deviation(&one, &plain) < 1e-6, "{one}, {plain}");
+        let gradient = |of: &Tensor| -> Result<Tensor, Error> {
+            Ok(of.backward()?.get(&logits).expect("a gradient").clone())
+        };
+        assert!(deviation(&gradient(&one)?, &gradient(&plain)?) < 1e-6);
+        Ok(())
+    }
 }

@@ -15,20 +15,26 @@
 //! | [`adamw`] | AdamW, moving averages, sums of squares over all parameters at once |
 //! | [`cross_entropy`] | cross-entropy, backward |
 //! | [`rows`] | column sums |
+//! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
+//! | [`pool`] | max pooling in ceil mode |
+//! | [`area`] | area resampling of 8-bit pictures |
 //!
 //! Addresses are those of the machine that the launch runs on. Operands are
 //! contiguous, row-major and of type [`Element`] unless said otherwise.
 
 pub mod adamw;
+pub mod area;
 pub mod attention;
 #[cfg(feature = "checks")]
 pub mod checks;
+pub mod conv;
 pub mod cross_entropy;
 #[cfg(feature = "cuda-emulation")]
 mod emulator;
 pub mod gelu;
 pub mod layer_norm;
 mod modules;
+pub mod pool;
 #[cfg(feature = "cuda")]
 mod ptx;
 pub mod rows;

@@ -2,13 +2,16 @@
 
 /// Sources that are one module each.
 #[allow(dead_code)]
-pub(crate) const SOURCES: [&str; 6] = [
+pub(crate) const SOURCES: [&str; 9] = [
     "layer_norm",
     "gelu",
     "rows",
     "tubes",
     "adamw",
     "cross_entropy",
+    "conv",
+    "pool",
+    "area",
 ];
 
 /// The source that becomes a module for each of [`ELEMENTS`] and [`HEADS`].

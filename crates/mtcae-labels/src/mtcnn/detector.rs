@@ -3,14 +3,16 @@
 use std::ops::Range;
 use std::path::Path;
 
-use mtcae_kernels::area::{Picture, Resampler};
+use candle_core::{Device, Tensor};
+use mtcae_kernels::area::{Crop, Picture, Resampler};
 use mtcae_nn::weights::{Mapped, Source};
 use ndarray::{ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
 use super::boxes::{Rect, descending, pixels, regress, square, suppress, suppress_by_smaller};
 use super::networks::{Networks, probability};
-use super::refine::{self, Outputs, Refiner};
+use super::refine::{self, Outputs};
+use super::tensors::Tensors;
 use super::{DetectorConfig, Face, Keep, pnet};
 use crate::Error;
 
@@ -19,8 +21,10 @@ const FRAMES: usize = 16;
 /// Crops of R-Net and O-Net that one task works on.
 const RNET_CROPS: usize = 12;
 const ONET_CROPS: usize = 4;
-/// Candidates of all frames whose results are held at a time.
+/// Candidates of all frames whose results are held at a time, and those whose planes
+/// a GPU holds.
 const CANDIDATES: usize = 4096;
+const CANDIDATES_ON_DEVICE: usize = 1024;
 /// Output rows and columns of P-Net that one task works on: tall tiles share more
 /// of their rows, short ones share a small level among more threads.
 const TILE: (usize, usize) = (64, 256);
@@ -35,7 +39,7 @@ static WEIGHTS: &[u8] = include_bytes!("../../weights/mtcnn.safetensors");
 /// The embedded weights.
 #[cfg(any(feature = "embedded-weights", test))]
 pub(super) fn embedded() -> Result<mtcae_nn::weights::InMemory, Error> {
-    let tensors = candle_core::safetensors::load_buffer(WEIGHTS, &candle_core::Device::Cpu)
+    let tensors = candle_core::safetensors::load_buffer(WEIGHTS, &Device::Cpu)
         .map_err(mtcae_nn::weights::Error::from)?;
     Ok(mtcae_nn::weights::InMemory::new(
         "the embedded MTCNN weights",
@@ -54,7 +58,23 @@ pub(super) fn embedded() -> Result<mtcae_nn::weights::InMemory, Error> {
 /// A frame smaller than the smallest face has none; facenet-pytorch fails there.
 pub struct Detector {
     networks: Networks,
+    /// The networks on a GPU, where that computes them.
+    tensors: Option<Tensors>,
     config: DetectorConfig,
+}
+
+/// Frames of one size.
+struct Frames<'a> {
+    pictures: Vec<Picture<'a>>,
+    /// Where a GPU computes: the networks, and the frames there.
+    on_device: Option<(&'a Tensors, Tensor)>,
+}
+
+/// R-Net or O-Net.
+#[derive(Clone, Copy)]
+enum Stage {
+    Refine,
+    Output,
 }
 
 /// A level of the image pyramid.
@@ -98,8 +118,23 @@ impl Detector {
         config.check()?;
         Ok(Self {
             networks: Networks::load(source)?,
+            tensors: None,
             config,
         })
+    }
+
+    /// The detector with its networks on a device. Candidates are sorted out on the CPU
+    /// all the same. A GPU sums in the order of a CPU with fused multiply-adds, so that
+    /// the same faces come out.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn to_device(self, device: &Device) -> Result<Self, Error> {
+        let tensors = match device {
+            Device::Cpu => None,
+            _ => Some(Tensors::new(&self.networks, device)?),
+        };
+        Ok(Self { tensors, ..self })
     }
 
     /// The settings.
@@ -110,7 +145,8 @@ impl Detector {
     /// The faces of one frame (H, W, 3) in RGB, or (H, W, 1) in grey, upright.
     ///
     /// # Errors
-    /// [`Error::Frame`] for another number of channels.
+    /// [`Error::Frame`] for another number of channels, [`Error::Device`] when the
+    /// device fails.
     pub fn detect(&self, frame: ArrayView3<'_, u8>) -> Result<Vec<Face>, Error> {
         let faces = self.detect_batch(frame.insert_axis(Axis(0)))?;
         Ok(faces.into_iter().next().unwrap_or_default())
@@ -119,7 +155,7 @@ impl Detector {
     /// The faces of each of the frames (T, H, W, 3) in RGB, or (T, H, W, 1).
     ///
     /// # Errors
-    /// [`Error::Frame`] for another number of channels.
+    /// As [`detect`](Self::detect).
     pub fn detect_batch(&self, frames: ArrayView4<'_, u8>) -> Result<Vec<Vec<Face>>, Error> {
         let (_, height, width, channels) = frames.dim();
         if channels != 3 && channels != 1 {
@@ -137,31 +173,38 @@ impl Detector {
                 Some(data) => std::borrow::Cow::Borrowed(data),
                 None => rgb.unwrap_or(group).iter().copied().collect(),
             };
-            let pictures: Vec<Picture<'_>> = data
-                .chunks_exact(height * width * 3)
-                .map(|frame| Picture::new(frame, width, height))
-                .collect();
-            found.extend(self.detect_group(&pictures));
+            let on_device = match &self.tensors {
+                Some(tensors) => Some((tensors, tensors.upload(&data, [count, height, width])?)),
+                None => None,
+            };
+            let frames = Frames {
+                pictures: data
+                    .chunks_exact(height * width * 3)
+                    .map(|frame| Picture::new(frame, width, height))
+                    .collect(),
+                on_device,
+            };
+            found.extend(self.detect_group(&frames)?);
         }
         Ok(found)
     }
 
-    /// The faces of a few pictures of one size.
-    fn detect_group(&self, pictures: &[Picture<'_>]) -> Vec<Vec<Face>> {
+    /// The faces of a few frames.
+    fn detect_group(&self, frames: &Frames<'_>) -> Result<Vec<Vec<Face>>, Error> {
+        let pictures = &frames.pictures;
         let (width, height) = (pictures[0].width(), pictures[0].height());
         let [_, second, third] = self.config.thresholds;
 
-        let proposed = self.propose(pictures, &self.levels(width, height));
+        let proposed = self.propose(frames, &self.levels(width, height))?;
 
-        let rnet = &self.networks.rnet;
         let mut refined = vec![Vec::new(); pictures.len()];
-        self.refine(rnet, RNET_CROPS, pictures, &proposed, |c, out| {
+        self.refine(Stage::Refine, frames, &proposed, |c, out| {
             let score = probability([out[0], out[1]]);
             if score > second {
                 let offsets = [out[2], out[3], out[4], out[5]];
                 refined[c.frame].push((c.bbox, score, offsets));
             }
-        });
+        })?;
         let mut candidates = Vec::new();
         for (frame, found) in refined.iter().enumerate() {
             let boxes: Vec<(Rect, f32)> = found.iter().map(|&(b, s, _)| (b, s)).collect();
@@ -171,9 +214,8 @@ impl Detector {
             }));
         }
 
-        let onet = &self.networks.onet;
         let mut faces = vec![Vec::new(); pictures.len()];
-        self.refine(onet, ONET_CROPS, pictures, &candidates, |c, out| {
+        self.refine(Stage::Output, frames, &candidates, |c, out| {
             let score = probability([out[0], out[1]]);
             if score > third {
                 let b = c.bbox;
@@ -186,8 +228,8 @@ impl Detector {
                     }),
                 });
             }
-        });
-        faces
+        })?;
+        Ok(faces
             .into_iter()
             .map(|faces| {
                 let boxes: Vec<(Rect, f32)> = faces.iter().map(|f| (f.bbox, f.score)).collect();
@@ -195,7 +237,7 @@ impl Detector {
                 let faces = picked.into_iter().map(|i| faces[i]).collect();
                 self.keep(faces, width, height)
             })
-            .collect()
+            .collect())
     }
 
     /// Sizes of the pyramid's levels, the largest first.
@@ -215,9 +257,39 @@ impl Detector {
         levels
     }
 
-    /// P-Net over all levels of all pictures: squares that may hold a face,
-    /// picture by picture.
-    fn propose(&self, pictures: &[Picture<'_>], levels: &[Level]) -> Vec<Candidate> {
+    /// P-Net over all levels of all frames: squares that may hold a face, frame by frame.
+    fn propose(&self, frames: &Frames<'_>, levels: &[Level]) -> Result<Vec<Candidate>, Error> {
+        let count = frames.pictures.len();
+        let mut by_level = match &frames.on_device {
+            Some((tensors, frames)) => self.windows_on_device(tensors, frames, levels)?,
+            None => self.windows(&frames.pictures, levels),
+        };
+        // Within a level, then within a picture.
+        by_level.par_iter_mut().for_each(|found| {
+            found.sort_by_key(|p| (p.y, p.x));
+            let boxes: Vec<(Rect, f32)> = found.iter().map(|p| (p.bbox, p.score)).collect();
+            *found = suppress(&boxes, 0.5)
+                .into_iter()
+                .map(|i| found[i])
+                .collect();
+        });
+        let of_frame = |frame: usize| {
+            let found = by_level[frame * levels.len()..(frame + 1) * levels.len()].concat();
+            let boxes: Vec<(Rect, f32)> = found.iter().map(|p| (p.bbox, p.score)).collect();
+            suppress(&boxes, 0.7)
+                .into_iter()
+                .map(move |i| Candidate {
+                    frame,
+                    bbox: square(regress(found[i].bbox, found[i].offsets, 0.0)),
+                })
+                .collect::<Vec<_>>()
+        };
+        let candidates: Vec<Vec<Candidate>> = (0..count).into_par_iter().map(of_frame).collect();
+        Ok(candidates.concat())
+    }
+
+    /// The windows that P-Net takes for faces, at [frame · levels + level], tile by tile.
+    fn windows(&self, pictures: &[Picture<'_>], levels: &[Level]) -> Vec<Vec<Proposal>> {
         let mut tiles = Vec::new();
         for (l, level) in levels.iter().enumerate() {
             let (height, width) = (pnet::output(level.height), pnet::output(level.width));
@@ -250,29 +322,25 @@ impl Detector {
         for ((l, frame, ..), found) in tiles.iter().zip(found) {
             by_level[frame * levels.len() + l].extend(found);
         }
-        // Within a level, then within a picture.
-        by_level.par_iter_mut().for_each(|found| {
-            found.sort_by_key(|p| (p.y, p.x));
-            let boxes: Vec<(Rect, f32)> = found.iter().map(|p| (p.bbox, p.score)).collect();
-            *found = suppress(&boxes, 0.5)
-                .into_iter()
-                .map(|i| found[i])
-                .collect();
-        });
-        let of_frame = |frame: usize| {
-            let found = by_level[frame * levels.len()..(frame + 1) * levels.len()].concat();
-            let boxes: Vec<(Rect, f32)> = found.iter().map(|p| (p.bbox, p.score)).collect();
-            suppress(&boxes, 0.7)
-                .into_iter()
-                .map(move |i| Candidate {
-                    frame,
-                    bbox: square(regress(found[i].bbox, found[i].offsets, 0.0)),
-                })
-                .collect::<Vec<_>>()
-        };
-        let frames: Vec<Vec<Candidate>> =
-            (0..pictures.len()).into_par_iter().map(of_frame).collect();
-        frames.concat()
+        by_level
+    }
+
+    /// As [`windows`](Self::windows), level by level on a device.
+    fn windows_on_device(
+        &self,
+        tensors: &Tensors,
+        frames: &Tensor,
+        levels: &[Level],
+    ) -> Result<Vec<Vec<Proposal>>, Error> {
+        let mut by_level: Vec<Vec<Proposal>> = Vec::new();
+        by_level.resize_with(frames.dims()[0] * levels.len(), Vec::new);
+        for (l, level) in levels.iter().enumerate() {
+            let judge = self.judge(level);
+            tensors.propose(frames, (level.width, level.height), |frame, y, x, v| {
+                by_level[frame * levels.len() + l].extend(judge(y, x, v));
+            })?;
+        }
+        Ok(by_level)
     }
 
     /// P-Net over a tile of a level.
@@ -283,89 +351,117 @@ impl Detector {
         (rows, columns): (Range<usize>, Range<usize>),
         scratch: &mut pnet::Scratch,
     ) -> Vec<Proposal> {
-        let threshold = self.config.thresholds[0];
-        let scale = level.scale as f32;
         let mut resampler = Resampler::new(
             (picture.width(), picture.height()),
             (level.width, level.height),
             pnet::input_columns(&columns, level.width),
         );
-        // No score whose logits differ by less can reach the threshold.
-        let margin = (threshold / (1.0 - threshold)).ln() - 1e-3;
+        let judge = self.judge(level);
         let mut found = Vec::new();
         self.networks.pnet.tile(
             (level.height, level.width),
             (rows, columns),
             scratch,
             |y, row| resampler.row(picture, y, row),
-            |y, x, v| {
-                if v[1] - v[0] < margin {
-                    return;
-                }
-                let score = probability([v[0], v[1]]);
-                if score >= threshold {
-                    let corner = |i: usize, offset: f32| ((2 * i) as f32 + offset) / scale;
-                    found.push(Proposal {
-                        y,
-                        x,
-                        bbox: [
-                            corner(x, 1.0).floor(),
-                            corner(y, 1.0).floor(),
-                            corner(x, 12.0).floor(),
-                            corner(y, 12.0).floor(),
-                        ],
-                        score,
-                        offsets: [v[2], v[3], v[4], v[5]],
-                    });
-                }
-            },
+            |y, x, v| found.extend(judge(y, x, v)),
         );
         found
     }
 
-    /// Runs a network over the crops of all candidates, in chunks; `sink` gets
-    /// the outputs in the candidates' order. Candidates outside of their picture
-    /// are left out.
+    /// What makes a proposal of an output of P-Net, where it is sure enough.
+    fn judge(&self, level: &Level) -> impl Fn(usize, usize, [f32; 6]) -> Option<Proposal> + use<> {
+        let threshold = self.config.thresholds[0];
+        let scale = level.scale as f32;
+        // No score whose logits differ by less can reach the threshold.
+        let margin = (threshold / (1.0 - threshold)).ln() - 1e-3;
+        move |y, x, v| {
+            if v[1] - v[0] < margin {
+                return None;
+            }
+            let score = probability([v[0], v[1]]);
+            let corner = |i: usize, offset: f32| (((2 * i) as f32 + offset) / scale).floor();
+            (score >= threshold).then(|| Proposal {
+                y,
+                x,
+                bbox: [
+                    corner(x, 1.0),
+                    corner(y, 1.0),
+                    corner(x, 12.0),
+                    corner(y, 12.0),
+                ],
+                score,
+                offsets: [v[2], v[3], v[4], v[5]],
+            })
+        }
+    }
+
+    /// Runs a network over the crops of all candidates, in chunks; `sink` gets the
+    /// outputs in the candidates' order. Candidates outside of their frame are left out.
     fn refine(
         &self,
-        network: &Refiner,
-        crops: usize,
-        pictures: &[Picture<'_>],
+        stage: Stage,
+        frames: &Frames<'_>,
         candidates: &[Candidate],
         mut sink: impl FnMut(&Candidate, &Outputs),
-    ) {
-        let side = network.side();
-        for batch in candidates.chunks(CANDIDATES) {
-            let inside: Vec<(Candidate, Picture<'_>)> = batch
+    ) -> Result<(), Error> {
+        let size = match frames.on_device {
+            Some(_) => CANDIDATES_ON_DEVICE,
+            None => CANDIDATES,
+        };
+        for batch in candidates.chunks(size) {
+            let (inside, crops): (Vec<Candidate>, Vec<Crop>) = batch
                 .iter()
                 .filter_map(|&c| {
-                    let picture = pictures[c.frame];
+                    let picture = frames.pictures[c.frame];
                     let (x, y) = pixels(c.bbox, picture.width(), picture.height())?;
-                    Some((c, picture.crop(x, y)))
+                    let crop = Crop {
+                        picture: c.frame,
+                        x: x.start,
+                        y: y.start,
+                        width: x.len(),
+                        height: y.len(),
+                    };
+                    Some((c, crop))
                 })
-                .collect();
-            let outputs: Vec<Vec<Outputs>> = inside
-                .par_chunks(crops)
-                .with_max_len(1)
-                .map_init(refine::Scratch::default, |scratch, chunk| {
-                    scratch.pixels.resize(chunk.len() * side * side * 3, 0.0);
-                    for ((_, crop), out) in chunk
-                        .iter()
-                        .zip(scratch.pixels.chunks_exact_mut(side * side * 3))
-                    {
-                        let from = (crop.width(), crop.height());
-                        let mut resampler = Resampler::new(from, (side, side), 0..side);
-                        for (y, row) in out.chunks_exact_mut(side * 3).enumerate() {
-                            resampler.row(*crop, y, row);
-                        }
-                    }
-                    network.run(scratch)
-                })
-                .collect();
-            for ((candidate, _), out) in inside.iter().zip(outputs.iter().flatten()) {
+                .unzip();
+            let outputs = match &frames.on_device {
+                Some((tensors, frames)) => match stage {
+                    Stage::Refine => tensors.rnet.run(frames, &crops)?,
+                    Stage::Output => tensors.onet.run(frames, &crops)?,
+                },
+                None => self.outputs(stage, &frames.pictures, &crops),
+            };
+            for (candidate, out) in inside.iter().zip(&outputs) {
                 sink(candidate, out);
             }
         }
+        Ok(())
+    }
+
+    /// A network's outputs for crops of pictures.
+    fn outputs(&self, stage: Stage, pictures: &[Picture<'_>], crops: &[Crop]) -> Vec<Outputs> {
+        let (network, at_once) = match stage {
+            Stage::Refine => (&self.networks.rnet, RNET_CROPS),
+            Stage::Output => (&self.networks.onet, ONET_CROPS),
+        };
+        let side = network.side();
+        let outputs: Vec<Vec<Outputs>> = crops
+            .par_chunks(at_once)
+            .with_max_len(1)
+            .map_init(refine::Scratch::default, |scratch, chunk| {
+                scratch.pixels.resize(chunk.len() * side * side * 3, 0.0);
+                let places = scratch.pixels.chunks_exact_mut(side * side * 3);
+                for (c, out) in chunk.iter().zip(places) {
+                    let crop = pictures[c.picture].crop(c.x..c.x + c.width, c.y..c.y + c.height);
+                    let mut resampler = Resampler::new((c.width, c.height), (side, side), 0..side);
+                    for (y, row) in out.chunks_exact_mut(side * 3).enumerate() {
+                        resampler.row(crop, y, row);
+                    }
+                }
+                network.run(scratch)
+            })
+            .collect();
+        outputs.concat()
     }
 
     /// Orders a picture's faces and drops those not asked for.
@@ -400,4 +496,57 @@ struct Proposal {
 fn cut(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     let count = n.div_ceil(size);
     (0..count).map(move |i| n * i / count..n * (i + 1) / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use mtcae_testing::devices;
+
+    use super::*;
+
+    /// A picture of the fixtures, (height, width, 3).
+    fn picture(name: &str) -> ndarray::Array3<u8> {
+        let path = mtcae_testing::fixtures().join(format!("mtcnn/{name}.png"));
+        let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let mut data = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut data).unwrap();
+        data.truncate(info.buffer_size());
+        let shape = (info.height as usize, info.width as usize, 3);
+        ndarray::Array3::from_shape_vec(shape, data).unwrap()
+    }
+
+    /// The two ways through the networks add in one order, on every device that fuses
+    /// multiply-adds.
+    #[test]
+    fn tensors_find_the_same_faces_to_the_bit() {
+        let five = picture("five");
+        let (height, width, _) = five.dim();
+        let mut frames = ndarray::Array4::<u8>::zeros((3, height, width, 3));
+        for (i, mut frame) in frames.axis_iter_mut(Axis(0)).enumerate() {
+            frame.assign(&five);
+            frame.slice_mut(ndarray::s![.., ..i * 90, ..]).fill(90);
+        }
+        let detector =
+            Detector::from_source(&embedded().unwrap(), DetectorConfig::default()).unwrap();
+        let want = detector.detect_batch(frames.view()).unwrap();
+        assert!(want[0].len() == 5 && want[2].len() < 5);
+        for device in devices() {
+            let tensors = Tensors::new(&detector.networks, &device).unwrap();
+            let detector = Detector {
+                tensors: Some(tensors),
+                ..Detector::from_source(&embedded().unwrap(), DetectorConfig::default()).unwrap()
+            };
+            assert_eq!(
+                detector.detect_batch(frames.view()).unwrap(),
+                want,
+                "{device:?}"
+            );
+            // No face, no candidate, no level.
+            for (h, w) in [(60, 80), (5, 9)] {
+                let empty = ndarray::Array3::zeros((h, w, 3));
+                assert!(detector.detect(empty.view()).unwrap().is_empty());
+            }
+        }
+    }
 }

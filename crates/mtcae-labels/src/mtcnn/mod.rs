@@ -11,6 +11,7 @@ mod detector;
 mod networks;
 mod pnet;
 mod refine;
+mod tensors;
 mod weights;
 
 pub use config::{DetectorConfig, Keep};

@@ -17,10 +17,10 @@ use super::weights::{conv, heads};
 
 /// The network.
 pub struct PNet {
-    conv1: Conv,
-    conv2: Conv,
-    conv3: Conv,
-    heads: Conv,
+    pub(super) conv1: Conv,
+    pub(super) conv2: Conv,
+    pub(super) conv3: Conv,
+    pub(super) heads: Conv,
 }
 
 /// Rows that one layer hands to the next, reused from tile to tile.

@@ -9,7 +9,7 @@ use mtcae_nn::VarBuilder;
 use super::weights::{conv, dense_of_plane, heads};
 
 /// One step over a plane.
-enum Step {
+pub(super) enum Step {
     Conv(Conv),
     /// Max pooling with windows of this size over this many channels.
     Pool(usize, usize),
@@ -18,9 +18,9 @@ enum Step {
 /// R-Net or O-Net.
 pub struct Refiner {
     side: usize,
-    steps: Vec<Step>,
-    dense: Conv,
-    heads: Conv,
+    pub(super) steps: Vec<Step>,
+    pub(super) dense: Conv,
+    pub(super) heads: Conv,
 }
 
 /// Planes in flight, reused from crop to crop.

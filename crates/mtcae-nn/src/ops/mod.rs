@@ -1,4 +1,5 @@
-//! The kernels as Candle operations with a backward.
+//! The kernels as Candle operations, with a backward but for those that pictures and
+//! face detectors need.
 //!
 //! An operation records a graph only when one of its inputs tracks one, so the
 //! same call serves training and inference. Backward kernels are operations of
@@ -8,7 +9,9 @@
 //! On the CPU all operations take `f32`; other types are an error. On a GPU they take
 //! `f32`, `bf16` and `f16`; sums and statistics are `f32` throughout.
 
+mod area;
 mod attention;
+mod conv;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -17,13 +20,16 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod mlp;
+mod pool;
 mod residual_attention;
 mod tubes;
 
 use candle_core::{CpuStorage, Layout, Result};
 
+pub use area::area_resample;
 pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
+pub use conv::conv_prelu;
 pub use cross_entropy::cross_entropy;
 pub(crate) use fused::on_cpu;
 pub(crate) use gelu::bias_gelu;
@@ -31,6 +37,7 @@ pub use gelu::gelu;
 pub use layer_norm::{layer_norm, residual_layer_norm};
 pub use linear::linear;
 pub(crate) use mlp::residual_mlp;
+pub use pool::max_pool;
 pub(crate) use residual_attention::residual_cross_attention;
 pub use tubes::tubes;
 

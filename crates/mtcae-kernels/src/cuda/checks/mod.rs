@@ -6,6 +6,7 @@
 //! the bit.
 
 mod attention;
+mod faces;
 mod losses;
 mod norms;
 mod optimiser;
@@ -92,6 +93,9 @@ pub fn run<M: Machine>(
         attention::attention(&mut on)?;
         if element == Element::F32 {
             optimiser::adamw(&mut on)?;
+            faces::conv(&mut on)?;
+            faces::max_pool(&mut on)?;
+            faces::area(&mut on)?;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 
 mod attention;
 mod cross_entropy;
+mod faces;
 mod gelu;
 mod layer_norm;
 mod optimiser;
@@ -26,6 +27,7 @@ pub(super) use attention::{
 pub(super) use cross_entropy::{
     backward as cross_entropy_backward, forward as cross_entropy_forward,
 };
+pub(super) use faces::{area_resample, conv_prelu, max_pool};
 pub(super) use gelu::{backward as gelu_backward, forward as gelu_forward};
 pub(super) use layer_norm::{
     backward as layer_norm_backward, forward as layer_norm_forward, residual as residual_layer_norm,
@@ -48,6 +50,7 @@ fn address_at(op: &str, storage: &CudaStorage, offset: usize) -> Result<u64> {
     let stream = storage.device().cuda_stream();
     let base = match &storage.slice {
         CudaStorageSlice::U8(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::U32(s) => s.device_ptr(&stream).0,
         CudaStorageSlice::F32(s) => s.device_ptr(&stream).0,
         CudaStorageSlice::BF16(s) => s.device_ptr(&stream).0,
         CudaStorageSlice::F16(s) => s.device_ptr(&stream).0,

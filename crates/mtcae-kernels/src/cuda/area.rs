@@ -1,0 +1,82 @@
+//! Area resampling on a GPU (`cuda/area.cu`).
+
+use super::{Argument, Launch, Unsupported, count, rows_of_grid};
+use crate::area::Crop;
+use Argument::{Address, U32};
+
+const BLOCK: usize = 128;
+
+/// Pixels of a window whose sum of bytes a `u32` holds.
+const WINDOW: usize = 1 << 24;
+
+/// Crops as the kernel takes them: five numbers each.
+///
+/// # Errors
+/// When a number is more than a kernel can count.
+pub fn table(crops: &[Crop]) -> Result<Vec<u32>, Unsupported> {
+    let mut words = Vec::with_capacity(crops.len() * 5);
+    for c in crops {
+        for n in [c.picture, c.x, c.y, c.width, c.height] {
+            words.push(count("area: crops", n)?);
+        }
+    }
+    Ok(words)
+}
+
+/// out (crops, to.1, to.0, 3) of `f32` from pictures (T, H, W, 3) of 8 bits, `size` =
+/// (W, H), and a [`table`] of crops that lie within them.
+///
+/// # Errors
+/// When the pictures are too large or the crops too many for one launch.
+pub fn resample(
+    out: u64,
+    pictures: u64,
+    table: u64,
+    crops: usize,
+    size: (usize, usize),
+    to: (usize, usize),
+) -> Result<Launch, Unsupported> {
+    let longest = |from: usize, to: usize| from.div_ceil(to.max(1)) + 1;
+    if longest(size.0, to.0).saturating_mul(longest(size.1, to.1)) > WINDOW {
+        return Err(Unsupported(format!(
+            "area: {}×{} to {}×{} has windows of more than {WINDOW} pixels",
+            size.0, size.1, to.0, to.1
+        )));
+    }
+    let pixels = to.0.saturating_mul(to.1);
+    count("area: pixels", pixels)?;
+    Ok(Launch {
+        module: "area".to_owned(),
+        function: "area_resample".to_owned(),
+        grid: [
+            count("area: pixels", pixels.div_ceil(BLOCK))?,
+            rows_of_grid("area: crops", crops)?,
+            1,
+        ],
+        block: BLOCK as u32,
+        shared: 0,
+        arguments: vec![
+            Address(out),
+            Address(pictures),
+            Address(table),
+            U32(count("area: height", size.1)?),
+            U32(count("area: width", size.0)?),
+            U32(count("area: height", to.1)?),
+            U32(count("area: width", to.0)?),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_whose_sum_would_overflow_are_refused() {
+        let of = |size, to| resample(0, 0, 0, 3, size, to);
+        let launch = of((1920, 1080), (24, 24)).expect("fits");
+        assert_eq!(launch.grid, [5, 3, 1]);
+        let error = of((1 << 17, 1 << 17), (24, 24)).expect_err("5462² pixels");
+        assert!(error.to_string().contains("131072×131072"), "{error}");
+    }
+}
