@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::clip::Warning;
-use crate::decode::{Darkroom, assemble, picks, within};
+use crate::decode::{Darkroom, EPSILON, assemble, picks, within};
 use crate::error::Result;
 use crate::ffi::input::Packet;
 use crate::ffi::reason;
@@ -17,6 +17,7 @@ use crate::video::Video;
 use crate::windows::{WindowClip, bounds, first_reaching};
 
 /// A window whose frames are chosen: number and time stamp of each.
+#[derive(Clone)]
 struct Plan {
     index: u64,
     picks: Vec<(u64, i64)>,
@@ -194,10 +195,11 @@ impl Ahead {
             // Later windows may want frames of this stretch too.
             let (start, end) = bounds(options, k);
             self.plan(video, options, end)?;
-            let Some(plan) = self.plans.pop_front() else {
+            let Some(plan) = self.plans.front().cloned() else {
                 return Ok(None);
             };
             self.decode(video, options, &plan)?;
+            self.plans.pop_front();
             self.room.develop(video, &options.clip)?;
             let asked: BTreeSet<u64> = plan.picks.iter().map(|p| p.0).collect();
             let mut chosen: Vec<u64> = plan.picks.iter().map(|p| p.0).collect();
@@ -289,6 +291,12 @@ impl Ahead {
             }
             if self.queue.is_empty() && !self.ended {
                 self.read(video)?;
+            }
+            // Decoders on several threads are given packets well past the frame
+            // they are asked for: windows that begin there have to be planned
+            // before their frames are skipped as nobody's.
+            if let Some(pts) = self.queue.front().and_then(Packet::pts) {
+                self.plan(video, options, video.time_of(pts) + 2.0 * EPSILON)?;
             }
             match self.queue.pop_front() {
                 Some(packet) => {

@@ -19,7 +19,7 @@ use crate::video::Video;
 
 /// Half a microsecond, so that a bound computed in floating point (three times
 /// 0.1 s) means the frame it was meant for.
-const EPSILON: f64 = 5e-7;
+pub const EPSILON: f64 = 5e-7;
 
 /// Whether a frame at `time` lies in `[start, end)`.
 pub fn within(time: f64, start: Option<f64>, end: Option<f64>) -> bool {

@@ -357,3 +357,38 @@ fn windows_equal_clips() {
         }
     }
 }
+
+/// A decoder on several threads is given packets of the next window while it still
+/// owes frames of this one: none of them may be skipped as nobody's.
+#[test]
+fn windows_side_by_side_lose_no_frame() {
+    let options = mtcae_video::WindowOptions {
+        length: 0.4,
+        stride: 0.4,
+        clip: ClipOptions {
+            size: (12, 10),
+            ..Default::default()
+        },
+    };
+    let windows = |threads| -> Vec<mtcae_video::WindowClip> {
+        let open = OpenOptions {
+            threads,
+            ..Default::default()
+        };
+        let video = Video::open_with(fixture("../demo/portrait.mp4"), &open).unwrap();
+        video
+            .windows(&options)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    };
+    let want = windows(1);
+    assert_eq!(want.len(), 8);
+    for threads in [1, 2, 3, 8] {
+        for (got, want) in windows(threads).iter().zip(&want) {
+            assert_eq!(got.clip.warnings, [], "{threads} threads");
+            assert_eq!(got.clip.indices, want.clip.indices, "{threads} threads");
+            assert_eq!(got.clip.frames, want.clip.frames, "{threads} threads");
+        }
+    }
+}
