@@ -6,6 +6,8 @@
 //!
 //! Not part of the ordinary tests, because it is about time: `make guards`.
 
+#![allow(clippy::print_stdout)]
+
 use std::time::{Duration, Instant};
 
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
