@@ -30,7 +30,8 @@ pub struct Format(pub(crate) Kind);
 pub(crate) enum Kind {
     /// Rows of `f32`, as [`product`](crate::product) packs and multiplies them.
     Plain(Isa),
-    /// AMX on `f32` as three bf16.
+    /// AMX on `f32`: layers as whole numbers of three digits, attention as three
+    /// bf16.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Split,
     /// AMX on bf16.
@@ -153,16 +154,19 @@ impl Format {
 
     /// `f32` that an operand of `rows` rows of `cols` takes.
     pub fn operand_len(self, rows: usize, cols: usize) -> usize {
-        match self.step() {
-            None => rows * cols,
+        match self.0 {
+            Kind::Plain(_) => rows * cols,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Split => rows.div_ceil(tiles::SIDE) * tiles::digits::operand_len(cols),
             #[cfg(target_arch = "x86_64")]
-            Some(step) => rows.div_ceil(tiles::SIDE) * cols.div_ceil(tiles::SIDE) * step,
-            #[cfg(not(target_arch = "x86_64"))]
-            Some(_) => 0,
+            _ => {
+                let step = <tiles::dots::Dots as tiles::Engine>::STEP;
+                rows.div_ceil(tiles::SIDE) * cols.div_ceil(tiles::SIDE) * step
+            }
         }
     }
 
-    /// `f32` that a step of a panel takes, where operands are panels.
+    /// `f32` that a step of attention's panels takes, where it has panels.
     pub(crate) fn step(self) -> Option<usize> {
         match self.0 {
             Kind::Plain(_) => None,
@@ -285,6 +289,11 @@ impl<'a> OperandMut<'a> {
 #[cfg(target_arch = "x86_64")]
 fn put_row(kind: Kind, terms: &[f32], row: usize, panel: &mut [f32]) {
     use tiles::pack_row;
+    #[cfg(target_os = "linux")]
+    if kind == Kind::Split {
+        use tiles::digits::pack_row;
+        return tiles::digits::run!(pack_row(terms: &[f32], row: usize, panel: &mut [f32]));
+    }
     with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]), ());
 }
 

@@ -15,7 +15,7 @@ pub struct Isa(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// AVX-512, and AMX with bf16 on Linux, which grants its use.
+    /// AVX-512, and AMX with bf16 and bytes on Linux, which grants its use.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
     #[cfg(target_arch = "x86_64")]

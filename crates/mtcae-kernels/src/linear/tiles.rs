@@ -13,94 +13,214 @@ use rayon::prelude::*;
 
 use super::{COLS, Packed, Target};
 use crate::buffer::Buffer;
-use crate::format::{Format, Kind, Operand, with_engine};
+use crate::format::{Format, Kind, Operand, OperandMut, with_engine};
 use crate::gelu;
 use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::product::Rectangle;
 use crate::scratch;
-use crate::tiles::{Engine, SIDE, SUMS, mask, pack_columns, pack_terms};
+#[cfg(target_os = "linux")]
+use crate::tiles::digits::{self, Digits};
+use crate::tiles::{self, dots::Dots};
+use crate::tiles::{Engine, SIDE, SUMS, mask, pack_columns};
 
 /// Left panels that are multiplied by a right panel while it is at hand: their
-/// run is to fit the second-level cache, and the right panel is split once for
-/// all of them.
+/// run is to fit the second-level cache.
 const PANELS: usize = 13;
 
-/// Steps whose sums stay in registers; then they go to memory, so that a block of
-/// left panels fits the second-level cache. Of three parts:
-const SPLIT_RUN: usize = 16;
-/// The same of one.
-const RUN: usize = 48;
+/// Terms whose sums stay in registers; then they go to memory, so that a block of
+/// left panels fits the second-level cache. `f32` as three digits:
+const DIGITS_RUN: usize = 1024;
+/// bf16:
+const RUN: usize = 1536;
 
-/// Weights (out, in), given row by row, as right panels of whole steps: `f32` for
-/// three parts, which are split when they are read; tiles of bf16 for one.
+/// What a layer asks of an engine.
+trait Layer: Copy {
+    /// Terms of a step.
+    const TERMS: usize;
+    /// `f32` of the square that [`Layer::put`] writes.
+    const SQUARE: usize;
+
+    /// `f32` of a panel.
+    fn panel(terms: usize) -> usize;
+    /// `f32` from one left panel to the next.
+    fn stride(terms: usize) -> usize;
+    /// Readies the calling thread for [`Layer::multiply`].
+    fn begin(self);
+    /// Undoes [`Layer::begin`].
+    fn end(self);
+    /// The product of some steps of two panels, added to `sums` or in their place.
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    );
+    /// Row `row` of the next layer's square, 32 terms.
+    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]);
+}
+
+impl<E: Engine> Layer for E {
+    const TERMS: usize = SIDE;
+    const SQUARE: usize = E::STEP;
+
+    #[inline(always)]
+    fn panel(terms: usize) -> usize {
+        terms.div_ceil(SIDE) * E::STEP
+    }
+
+    #[inline(always)]
+    fn stride(terms: usize) -> usize {
+        Self::panel(terms)
+    }
+
+    #[inline(always)]
+    fn begin(self) {
+        Engine::begin(self);
+    }
+
+    #[inline(always)]
+    fn end(self) {
+        Engine::end(self);
+    }
+
+    #[inline(always)]
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    ) {
+        let some = steps.start * E::STEP..steps.end * E::STEP;
+        Engine::multiply(
+            self,
+            &left[some.clone()],
+            &right[some],
+            steps.len(),
+            fresh,
+            sums,
+        );
+    }
+
+    #[inline(always)]
+    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
+        self.put_left(first, second, row, square);
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Layer for Digits {
+    const TERMS: usize = digits::TERMS;
+    const SQUARE: usize = SUMS;
+
+    #[inline(always)]
+    fn panel(terms: usize) -> usize {
+        digits::panel_len(terms)
+    }
+
+    #[inline(always)]
+    fn stride(terms: usize) -> usize {
+        digits::operand_len(terms)
+    }
+
+    #[inline(always)]
+    fn begin(self) {
+        Digits::begin(self);
+    }
+
+    #[inline(always)]
+    fn end(self) {
+        Digits::end(self);
+    }
+
+    #[inline(always)]
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    ) {
+        Digits::multiply(self, left, right, steps, fresh, sums);
+    }
+
+    /// The row's largest number is not known yet: [`digits::settle`] packs it.
+    #[inline(always)]
+    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
+        tiles::put(first, 0, 2 * row, square);
+        tiles::put(second, 0, 2 * row + 1, square);
+    }
+}
+
+/// Calls `$f(engine, args…)` with the engine of a kind's layers.
+macro_rules! with_layers {
+    ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {
+        match $kind {
+            #[cfg(target_os = "linux")]
+            Kind::Split => digits::run!($f($($arg: $ty),*)),
+            kind => with_engine!(kind, $f($($arg: $ty),*), ()),
+        }
+    };
+}
+
+/// Weights (out, in), given row by row, as right panels.
 pub(super) fn pack(format: Format, inputs: usize, rows: &[&[f32]]) -> Buffer {
-    let steps = inputs.div_ceil(SIDE);
-    let step = stored_step(format);
-    let panel = steps * step;
+    let panel = sizes(format.0, inputs).0;
     let mut data = Buffer::zeroed(rows.len().div_ceil(COLS) * panel);
     data.par_chunks_mut(panel)
         .zip(rows.par_chunks(COLS))
         .for_each(|(out, rows)| {
-            if split_when_read(format) {
-                for (c, row) in rows.iter().enumerate() {
-                    for (k, &w) in row.iter().enumerate() {
-                        out[k * COLS + c] = w;
-                    }
-                }
-                return;
-            }
             let columns = rows.concat();
             let columns = MatRef::new(&columns, rows.len(), inputs, inputs);
+            #[cfg(target_os = "linux")]
+            if format.0 == Kind::Split {
+                use digits::pack_columns;
+                return digits::run!(pack_columns(columns: MatRef<'_>, out: &mut [f32]));
+            }
             with_engine!(format.0, pack_columns(columns: MatRef<'_>, out: &mut [f32]), ());
         });
     data
 }
 
-/// Whether panels are kept as `f32`.
-fn split_when_read(format: Format) -> bool {
-    #[cfg(target_os = "linux")]
-    return format.0 == Kind::Split;
-    #[cfg(not(target_os = "linux"))]
-    false
-}
-
-/// `f32` that a step of packed weights takes.
-fn stored_step(format: Format) -> usize {
-    match split_when_read(format) {
-        true => SIDE * COLS,
-        false => format.step().unwrap_or(0),
+/// `f32` of a panel, and terms of a run.
+fn sizes(kind: Kind, terms: usize) -> (usize, usize) {
+    match kind {
+        #[cfg(target_os = "linux")]
+        Kind::Split => (digits::panel_len(terms), DIGITS_RUN),
+        _ => (<Dots as Layer>::panel(terms), RUN),
     }
 }
 
 pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
-    let (split, step) = (split_when_read(w.format), stored_step(w.format));
+    let kind = w.format.0;
+    let mut hidden = None;
     let sink = match target {
         Target::Store(out) => {
             Sink::Store(Rectangle::new(out.data, out.row_stride, out.rows, out.cols))
         }
         Target::Add(out) => Sink::Add(Rectangle::new(out.data, out.row_stride, out.rows, out.cols)),
-        Target::Gelu(out) => Sink::Gelu(Squares {
-            data: out.data.as_mut_ptr(),
-            steps: w.outputs.div_ceil(SIDE),
-            len: out.data.len(),
-        }),
-    };
-    let steps = w.inputs.div_ceil(SIDE);
-    let runs = steps.div_ceil(if split { SPLIT_RUN } else { RUN });
-    let packed = match (split, w.format.step()) {
-        (true, Some(step)) => steps.div_ceil(runs) * step,
-        _ => 0,
+        Target::Gelu(out) => {
+            let out = hidden.insert(out);
+            Sink::Gelu(Squares {
+                data: out.data.as_mut_ptr(),
+                stride: out.format.operand_len(1, w.outputs),
+                len: out.data.len(),
+            })
+        }
     };
     let job = Job {
         left: x.data,
         right: &w.data,
-        right_step: step,
         bias: &w.bias,
         rows: x.rows,
         cols: w.outputs,
-        steps,
-        runs,
+        terms: w.inputs,
+        runs: w.inputs.div_ceil(sizes(kind, w.inputs).1),
         sink: &sink,
     };
     let (panels, columns) = (x.rows.div_ceil(SIDE), w.outputs.div_ceil(COLS));
@@ -110,15 +230,30 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         .div_ceil(down)
         .clamp(1, columns.div_ceil(4));
     let part = |n: usize, parts: usize, i: usize| n * i / parts..n * (i + 1) / parts;
-    let kind = w.format.0;
     (0..down * across).into_par_iter().for_each(|i| {
         let rows = part(panels, down, i % down);
         let cols = part(columns, across, i / down);
         let tiles = if job.runs > 1 { rows.len() * cols.len() } else { 1 };
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
-        scratch::with(tiles * SUMS + packed, |buffer| {
-            with_engine!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, buffer: &mut [f32]), ());
+        scratch::with(tiles * SUMS, |sums| {
+            with_layers!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, sums: &mut [f32]));
+        });
+    });
+    #[cfg(target_os = "linux")]
+    if let (Some(hidden), Kind::Split) = (hidden, kind) {
+        settle(hidden);
+    }
+}
+
+/// Packs the rows that [`Layer::put`] left as they are.
+#[cfg(target_os = "linux")]
+fn settle(hidden: OperandMut<'_>) {
+    use digits::settle;
+    let (terms, len) = (hidden.cols, digits::operand_len(hidden.cols));
+    hidden.data.par_chunks_mut(len).for_each(|panel| {
+        scratch::with(len, |copy| {
+            digits::run!(settle(terms: usize, panel: &mut [f32], copy: &mut [f32]));
         });
     });
 }
@@ -128,24 +263,13 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
 struct Job<'a> {
     left: &'a [f32],
     right: &'a [f32],
-    /// `f32` that a step of `right` takes as it is stored.
-    right_step: usize,
     bias: &'a [f32],
     rows: usize,
     cols: usize,
-    steps: usize,
-    /// Into how many runs the steps are cut.
+    terms: usize,
+    /// Into how many runs the terms are cut.
     runs: usize,
     sink: &'a Sink<'a>,
-}
-
-impl<'a> Job<'a> {
-    /// Some steps of a panel of weights.
-    #[inline(always)]
-    fn stored(&self, panel: usize, steps: Range<usize>) -> &'a [f32] {
-        let first = panel * self.steps;
-        &self.right[(first + steps.start) * self.right_step..(first + steps.end) * self.right_step]
-    }
 }
 
 /// Where sums go.
@@ -155,11 +279,11 @@ enum Sink<'a> {
     Gelu(Squares),
 }
 
-/// The squares of a left operand that is being written: a step of a panel each.
+/// The squares of a left operand that is being written: 32 rows by 32 terms each.
 struct Squares {
     data: *mut f32,
-    /// Steps of a panel.
-    steps: usize,
+    /// `f32` from one panel to the next.
+    stride: usize,
     len: usize,
 }
 
@@ -170,7 +294,7 @@ unsafe impl Send for Squares {}
 unsafe impl Sync for Squares {}
 
 impl Squares {
-    /// The square of a panel and a step.
+    /// The square `i` of a panel.
     ///
     /// # Safety
     /// No square may be lent twice at a time.
@@ -178,9 +302,9 @@ impl Squares {
         clippy::mut_from_ref,
         reason = "distinct squares, as the caller promises"
     )]
-    unsafe fn square(&self, panel: usize, step: usize, size: usize) -> &mut [f32] {
-        let from = (panel * self.steps + step) * size;
-        assert!(step < self.steps && from + size <= self.len);
+    unsafe fn square(&self, panel: usize, i: usize, size: usize) -> &mut [f32] {
+        let from = panel * self.stride + i * size;
+        assert!((i + 1) * size <= self.stride && from + size <= self.len);
         // SAFETY: within the operand, and lent once, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(from), size) }
     }
@@ -188,43 +312,36 @@ impl Squares {
 
 /// A rectangle of the result, in panels.
 #[inline(always)]
-fn task<E: Engine>(
-    engine: E,
+fn task<L: Layer>(
+    engine: L,
     job: Job<'_>,
     rows: Range<usize>,
     cols: Range<usize>,
-    buffer: &mut [f32],
+    sums: &mut [f32],
 ) {
-    let left_panel = job.steps * E::STEP;
+    let (panel, stride) = (L::panel(job.terms), L::stride(job.terms));
+    let steps = job.terms.div_ceil(L::TERMS);
     let runs = job.runs;
-    let tiles = if runs > 1 { rows.len() * cols.len() } else { 1 };
-    let (sums, packed) = buffer.split_at_mut(tiles * SUMS);
     engine.begin();
     for run in 0..runs {
-        let (first, end) = (job.steps * run / runs, job.steps * (run + 1) / runs);
-        let steps = end - first;
+        let some = steps * run / runs..steps * (run + 1) / runs;
+        let share = |panel: &'_ [f32]| -> Range<usize> {
+            panel.len() * some.start / steps..panel.len() * some.end / steps
+        };
         for (j, col) in cols.clone().enumerate() {
-            let stored = job.stored(col, first..end);
+            let right = &job.right[col * panel..(col + 1) * panel];
             let next = match col + 1 < cols.end {
-                true => job.stored(col + 1, first..end),
+                true => &job.right[(col + 1) * panel..(col + 2) * panel],
                 false => &[],
             };
+            let next = &next[share(next)];
             let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
-            let right = if E::PARTS > 1 {
-                let terms = MatRef::new(stored, steps * SIDE, COLS, COLS);
-                let packed = &mut packed[..steps * E::STEP];
-                pack_terms(engine, terms, packed);
-                &*packed
-            } else {
-                stored
-            };
             for (i, row) in rows.clone().enumerate() {
                 fetch(engine, ahead.next().unwrap_or_default());
-                let left = &job.left[row * left_panel..(row + 1) * left_panel];
-                let left = &left[first * E::STEP..end * E::STEP];
+                let left = &job.left[row * stride..row * stride + panel];
                 let tile = if runs > 1 { j * rows.len() + i } else { 0 };
                 let sums = &mut sums[tile * SUMS..(tile + 1) * SUMS];
-                engine.multiply(left, right, steps, run == 0, sums);
+                engine.multiply(left, right, some.clone(), run == 0, sums);
                 if run + 1 == runs {
                     finish(engine, job, row, col, sums);
                 }
@@ -237,7 +354,7 @@ fn task<E: Engine>(
 /// Asks for `data` in the second-level cache: weights come from memory, and would
 /// be waited for when their turn comes.
 #[inline(always)]
-fn fetch<E: Engine>(_: E, data: &[f32]) {
+fn fetch<L: Layer>(_: L, data: &[f32]) {
     for line in data.chunks(16) {
         // SAFETY: a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
@@ -246,14 +363,14 @@ fn fetch<E: Engine>(_: E, data: &[f32]) {
 
 /// Adds the bias to the sums of two panels and passes them on.
 #[inline(always)]
-fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f32]) {
+fn finish<L: Layer>(engine: L, job: Job<'_>, row: usize, col: usize, sums: &[f32]) {
     let (first_row, first_col) = (row * SIDE, col * COLS);
     let (rows, cols) = (
         SIDE.min(job.rows - first_row),
         COLS.min(job.cols - first_col),
     );
     let bias = &job.bias[first_col..first_col + COLS];
-    // SAFETY: an engine proves AVX-512; the slice holds 32 elements.
+    // SAFETY: an engine of layers proves AVX-512; the slice holds 32 elements.
     let bias = unsafe {
         [
             _mm512_loadu_ps(bias.as_ptr()),
@@ -265,13 +382,13 @@ fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f3
     match job.sink {
         Sink::Gelu(squares) => {
             // SAFETY: each task has squares of its own.
-            let square = unsafe { squares.square(row, col, E::STEP) };
-            // SAFETY: an engine proves AVX-512.
+            let square = unsafe { squares.square(row, col, L::SQUARE) };
+            // SAFETY: as above.
             let simd = unsafe { Avx512::new() };
             for (r, sums) in sums.iter().enumerate().take(rows) {
                 let [a, b] = biased(sums, bias);
                 let (a, b) = (gelu::gelu(simd, a), gelu::gelu(simd, b));
-                engine.put_left(a, b, r, square);
+                engine.put(a, b, r, square);
             }
         }
         Sink::Store(out) => {

@@ -1,5 +1,5 @@
-//! The engines on AMX, whose tiles multiply bf16 and add in `f32`: `f32` as three
-//! bf16, and bf16.
+//! The engines on AMX's tiles of bf16, which add in `f32`: `f32` as three bf16, and
+//! bf16.
 //!
 //! An `f32` is the sum of three bf16 (8 bits of significand each, 24 together):
 //! h is x cut off after 8 bits, m is x − h rounded to 8, and l = x − h − m has no
@@ -51,7 +51,8 @@ impl Rounded {
     }
 }
 
-/// Whether the CPU has AMX with bf16 and the kernel lets this process use it.
+/// Whether the CPU has AMX with bf16 and bytes, and the kernel lets this process
+/// use it.
 pub(crate) fn available() -> bool {
     if !is_x86_feature_detected!("avx512bw") {
         return false;
@@ -60,10 +61,10 @@ pub(crate) fn available() -> bool {
         return false;
     }
     let features = __cpuid_count(7, 0).edx;
-    let (bf16, tile) = (features >> 22 & 1, features >> 24 & 1);
+    let (bf16, tile, bytes) = (features >> 22 & 1, features >> 24 & 1, features >> 25 & 1);
     // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux grants tile
     // state to a process on request only, for all its threads.
-    bf16 == 1 && tile == 1 && request_permission() == 0
+    bf16 == 1 && tile == 1 && bytes == 1 && request_permission() == 0
 }
 
 fn request_permission() -> i64 {
@@ -107,7 +108,7 @@ static SQUARES: Configuration = Configuration {
 /// # Safety
 /// The CPU must have AMX, and the process the permission to use it.
 #[inline(always)]
-unsafe fn configure() {
+pub(super) unsafe fn configure() {
     // SAFETY: the configuration is a valid one of palette 1. Code of the compiler
     // never touches tiles.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &SQUARES, options(nostack, readonly)) }
@@ -118,7 +119,7 @@ unsafe fn configure() {
 /// # Safety
 /// As for [`configure`].
 #[inline(always)]
-unsafe fn release() {
+pub(super) unsafe fn release() {
     // SAFETY: as above.
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }

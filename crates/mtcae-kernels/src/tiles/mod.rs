@@ -1,5 +1,6 @@
-//! Products of panels of 32 rows by panels of 32 columns, whose operands lie as
-//! bf16 in the tiles that AMX and AVX512-BF16 multiply.
+//! Products of panels of 32 rows by panels of 32 columns, whose operands lie in the
+//! tiles that AMX and AVX512-BF16 multiply: tiles of bf16, or of bytes
+//! ([`digits`]).
 //!
 //! A panel is a row of *steps*, each 32 terms of the inner dimension. A step holds
 //! two tiles (sixteen rows or columns each) for every part of its numbers: three
@@ -13,6 +14,8 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod amx;
+#[cfg(target_os = "linux")]
+pub(crate) mod digits;
 pub(crate) mod dots;
 
 use std::arch::x86_64::*;
@@ -178,7 +181,7 @@ pub(crate) fn lines(m: MatRef<'_>, row: usize, col: usize) -> [__m512; 16] {
 /// Sixteen elements of the first row from `col` on; zeros outside of it.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn line(m: MatRef<'_>, col: usize) -> __m512 {
+pub(crate) fn line(m: MatRef<'_>, col: usize) -> __m512 {
     if col >= m.cols {
         return _mm512_setzero_ps();
     }
