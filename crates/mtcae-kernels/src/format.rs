@@ -30,10 +30,9 @@ pub struct Format(pub(crate) Kind);
 pub(crate) enum Kind {
     /// Rows of `f32`, as [`product`](crate::product) packs and multiplies them.
     Plain(Isa),
-    /// AMX on `f32`: layers as whole numbers of three digits, attention as three
-    /// bf16.
+    /// AMX on `f32` as whole numbers of three digits.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    Split,
+    Digits,
     /// AMX on bf16.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Rounded,
@@ -63,15 +62,15 @@ macro_rules! with_engine {
         }
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn split($($arg: $ty),*) {
+        fn digits($($arg: $ty),*) {
             // SAFETY: as above, without AVX512-BF16.
-            $f(unsafe { $crate::tiles::amx::Split::new() }, $($arg),*)
+            $f(unsafe { $crate::tiles::digits::Digits::new() }, $($arg),*)
         }
         match $kind {
             // SAFETY: a `Kind` of this name exists only where the probe found
             // every feature that the function enables.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            $crate::format::Kind::Split => unsafe { split($($arg),*) },
+            $crate::format::Kind::Digits => unsafe { digits($($arg),*) },
             // SAFETY: as above.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             $crate::format::Kind::Rounded => unsafe { rounded($($arg),*) },
@@ -100,7 +99,7 @@ impl Format {
             match isa.level() {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
                 Level::Amx => {
-                    found.push(Self(Kind::Split));
+                    found.push(Self(Kind::Digits));
                     if dot_products() {
                         found.push(Self(Kind::Rounded));
                     }
@@ -123,7 +122,7 @@ impl Format {
         match self.0 {
             Kind::Plain(_) => Precision::F32,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Split => Precision::F32,
+            Kind::Digits => Precision::F32,
             #[cfg(target_arch = "x86_64")]
             _ => Precision::Bf16,
         }
@@ -135,7 +134,7 @@ impl Format {
         match self.0 {
             Kind::Plain(isa) => isa.name(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Split => "amx",
+            Kind::Digits => "amx",
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Kind::Rounded => "amx-bf16",
             #[cfg(target_arch = "x86_64")]
@@ -157,23 +156,22 @@ impl Format {
         match self.0 {
             Kind::Plain(_) => rows * cols,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Split => rows.div_ceil(tiles::SIDE) * tiles::digits::operand_len(cols),
-            #[cfg(target_arch = "x86_64")]
-            _ => {
-                let step = <tiles::dots::Dots as tiles::Engine>::STEP;
-                rows.div_ceil(tiles::SIDE) * cols.div_ceil(tiles::SIDE) * step
+            Kind::Digits => {
+                rows.div_ceil(tiles::SIDE) * <tiles::digits::Digits as tiles::Engine>::operand(cols)
             }
+            #[cfg(target_arch = "x86_64")]
+            _ => rows.div_ceil(tiles::SIDE) * <tiles::dots::Dots as tiles::Engine>::operand(cols),
         }
     }
 
-    /// `f32` that a step of attention's panels takes, where it has panels.
-    pub(crate) fn step(self) -> Option<usize> {
+    /// `f32` that a panel of `terms` terms takes, where operands are panels.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn panel_len(self, terms: usize) -> usize {
         match self.0 {
-            Kind::Plain(_) => None,
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Split => Some(<tiles::amx::Split as tiles::Engine>::STEP),
-            #[cfg(target_arch = "x86_64")]
-            _ => Some(<tiles::dots::Dots as tiles::Engine>::STEP),
+            Kind::Plain(_) => 0,
+            #[cfg(target_os = "linux")]
+            Kind::Digits => <tiles::digits::Digits as tiles::Engine>::panel(terms),
+            _ => <tiles::dots::Dots as tiles::Engine>::panel(terms),
         }
     }
 }
@@ -288,11 +286,9 @@ impl<'a> OperandMut<'a> {
 /// Writes row `row` of a panel.
 #[cfg(target_arch = "x86_64")]
 fn put_row(kind: Kind, terms: &[f32], row: usize, panel: &mut [f32]) {
-    use tiles::pack_row;
-    #[cfg(target_os = "linux")]
-    if kind == Kind::Split {
-        use tiles::digits::pack_row;
-        return tiles::digits::run!(pack_row(terms: &[f32], row: usize, panel: &mut [f32]));
+    #[inline(always)]
+    fn pack_row<E: tiles::Engine>(engine: E, terms: &[f32], row: usize, panel: &mut [f32]) {
+        engine.pack_row(terms, row, panel);
     }
     with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]), ());
 }

@@ -29,6 +29,8 @@ pub(crate) trait Lanes: Copy {
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// The smaller of each pair. Where one is NaN, `max` and `min` give `b`.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a + b.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// a·b.
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// 1/x for normal numbers, within 1.2e-7 of it relative to it.
@@ -93,6 +95,14 @@ impl Lanes for Portable {
     fn min(self, mut a: Self::F, b: Self::F) -> Self::F {
         for i in 0..16 {
             a[i] = if a[i] < b[i] { a[i] } else { b[i] };
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn add(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] += b[i];
         }
         a
     }
@@ -184,6 +194,12 @@ mod x86 {
         fn min(self, a: __m512, b: __m512) -> __m512 {
             // SAFETY: the token proves AVX-512F.
             unsafe { _mm512_min_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_add_ps(a, b) }
         }
 
         #[inline(always)]
@@ -331,6 +347,12 @@ mod x86 {
         fn min(self, a: Self::F, b: Self::F) -> Self::F {
             // SAFETY: the token proves AVX.
             unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn add(self, a: Self::F, b: Self::F) -> Self::F {
+            // SAFETY: the token proves AVX.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
         }
 
         #[inline(always)]

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::format::OperandMut;
 use crate::isa::{Isa, dispatch};
+use crate::lanes::{Lanes, vectorise};
 use crate::math::{mul_add, sum};
 
 /// Rows that one task works on. Fixed, because the parameters' gradient is
@@ -34,7 +35,7 @@ pub fn forward_with(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, 
     x.par_chunks(ROWS * d)
         .zip(out.par_chunks_mut(ROWS * d))
         .for_each(|(x, out)| {
-            dispatch!(isa, forward_rows(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
+            vectorise!(isa, forward_rows(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
         });
 }
 
@@ -60,7 +61,7 @@ pub fn forward_into(
     let isa = out.format.isa();
     out.fill_rows(|r, out| {
         let row = &x[r * stride..r * stride + d];
-        dispatch!(isa, forward_rows(row: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
+        vectorise!(isa, forward_rows(row: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
     });
 }
 
@@ -151,7 +152,8 @@ fn statistics<const FMA: bool>(row: &[f32], eps: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn forward_rows<const FMA: bool>(
+fn forward_rows<L: Lanes>(
+    simd: L,
     x: &[f32],
     gamma: &[f32],
     beta: &[f32],
@@ -159,11 +161,58 @@ fn forward_rows<const FMA: bool>(
     out: &mut [f32],
 ) {
     let d = gamma.len();
+    let (gammas, gamma_tail) = gamma.as_chunks::<16>();
+    let (betas, beta_tail) = beta.as_chunks::<16>();
     for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-        let (mean, r) = statistics::<FMA>(row, eps);
-        for i in 0..d {
-            out[i] = mul_add::<FMA>((row[i] - mean) * r, gamma[i], beta[i]);
+        let mean = moment::<L, false>(simd, row, 0.0) / d as f32;
+        let variance = moment::<L, true>(simd, row, mean) / d as f32;
+        let r = 1.0 / (variance + eps).sqrt();
+        let (rows, tail) = row.as_chunks::<16>();
+        let (outs, out_tail) = out.as_chunks_mut::<16>();
+        let (minus, scale) = (simd.splat(-mean), simd.splat(r));
+        for (((x, out), gamma), beta) in rows.iter().zip(outs).zip(gammas).zip(betas) {
+            let normed = simd.mul(simd.add(simd.load(x), minus), scale);
+            let y = simd.mul_add(normed, simd.load(gamma), simd.load(beta));
+            simd.store(y, out);
         }
+        for (((x, out), gamma), beta) in tail.iter().zip(out_tail).zip(gamma_tail).zip(beta_tail) {
+            *out = (x - mean) * r * gamma + beta;
+        }
+    }
+}
+
+/// Σ (x − shift), or with `SQUARES` Σ (x − shift)², of a row, in four sums of
+/// sixteen lanes.
+#[inline(always)]
+fn moment<L: Lanes, const SQUARES: bool>(simd: L, row: &[f32], shift: f32) -> f32 {
+    let minus = simd.splat(-shift);
+    let mut sums = [simd.splat(0.0); 4];
+    let (rows, tail) = row.as_chunks::<16>();
+    let (fours, rest) = rows.as_chunks::<4>();
+    for four in fours {
+        for (x, sum) in four.iter().zip(&mut sums) {
+            *sum = add::<L, SQUARES>(simd, *sum, x, minus);
+        }
+    }
+    for (x, sum) in rest.iter().zip(&mut sums) {
+        *sum = add::<L, SQUARES>(simd, *sum, x, minus);
+    }
+    let [a, b, c, d] = sums;
+    let mut lanes = [0.0; 16];
+    simd.store(simd.add(simd.add(a, b), simd.add(c, d)), &mut lanes);
+    for (lane, x) in lanes.iter_mut().zip(tail) {
+        let x = x - shift;
+        *lane += if SQUARES { x * x } else { x };
+    }
+    sum(16, |i| lanes[i])
+}
+
+#[inline(always)]
+fn add<L: Lanes, const SQUARES: bool>(simd: L, sum: L::F, x: &[f32; 16], minus: L::F) -> L::F {
+    let x = simd.add(simd.load(x), minus);
+    match SQUARES {
+        true => simd.mul_add(x, x, sum),
+        false => simd.add(x, sum),
     }
 }
 

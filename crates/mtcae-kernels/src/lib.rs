@@ -19,6 +19,8 @@
 //! | [`area`] | area resampling of 8-bit pictures |
 //! | [`matrix`], [`product`] | strided matrix views and their products |
 //!
+//! [`peak`] is what the formats' own instructions could do at best.
+//!
 //! All matrices are row-major `f32`. Work is split over rayon's current pool,
 //! and how it is split never depends on the number of threads, so that results
 //! are equal to the bit whatever the pool's size.
@@ -42,6 +44,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod math;
 pub mod matrix;
+pub mod peak;
 pub mod pool;
 pub mod product;
 pub mod rows;

@@ -417,6 +417,7 @@ mod tests {
             }
         }
     }
+
     /// Planes with padded rows give the levels of packed rows, enlarged,
     /// reduced and cropped.
     #[test]

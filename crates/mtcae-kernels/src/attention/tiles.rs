@@ -16,7 +16,7 @@ use super::{Dims, Rows};
 use crate::format::{Format, Kind, with_engine};
 use crate::product::Rectangle;
 use crate::scratch;
-use crate::tiles::{Engine, SIDE, SUMS, pack_columns, pack_rows, pack_terms};
+use crate::tiles::{Engine, SIDE, SUMS};
 
 /// `f32` that packed keys and values of a block may take, of a second-level cache
 /// of 2 MiB.
@@ -48,9 +48,6 @@ pub(super) fn forward(
         v,
         scale,
     };
-    let Some(step) = Format(kind).step() else {
-        return;
-    };
     let panels = dims.queries.div_ceil(SIDE);
     let problems = dims.batch * dims.heads;
     // Three tasks a thread; each packs the keys and values of its head.
@@ -69,7 +66,7 @@ pub(super) fn forward(
             whole.part(b * dims.queries + from, to - from, h * dims.head_dim, dims.head_dim)
         };
         let rows = from..to;
-        let sizes = Sizes::new(dims, rows.len(), step);
+        let sizes = Sizes::new(kind, dims, rows.len());
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
         scratch::with(sizes.lengths().iter().sum(), |buffer| {
@@ -81,11 +78,13 @@ pub(super) fn forward(
 /// What a task needs room for.
 #[derive(Clone, Copy)]
 struct Sizes {
-    /// `f32` that a step takes.
-    step: usize,
+    /// `f32` of a panel of queries or keys.
+    narrow: usize,
+    /// `f32` of a panel of a block's weights or values.
+    long: usize,
     /// Panels of queries.
     panels: usize,
-    /// Steps of a query or key, and panels of the values' columns.
+    /// Panels of the values' columns.
     wide: usize,
     /// Panels of all keys.
     keys: usize,
@@ -95,39 +94,36 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(dims: Dims, rows: usize, step: usize) -> Self {
-        let wide = dims.head_dim.div_ceil(SIDE);
+    fn new(kind: Kind, dims: Dims, rows: usize) -> Self {
+        let format = Format(kind);
+        let narrow = format.panel_len(dims.head_dim);
         let keys = dims.keys.div_ceil(SIDE);
-        let most = (BLOCK / (2 * wide * step)).max(4);
+        // Values take about what keys take.
+        let most = (BLOCK / (2 * narrow)).max(4);
         let blocks = keys.div_ceil(most);
+        let block = keys.div_ceil(blocks);
         Self {
-            step,
+            narrow,
+            long: format.panel_len(block * SIDE),
             panels: rows.div_ceil(SIDE),
-            wide,
+            wide: dims.head_dim.div_ceil(SIDE),
             keys,
             blocks,
-            block: keys.div_ceil(blocks),
+            block,
         }
     }
 
     /// Of one panel's queries; a block's keys, values, logits and weights; all
     /// queries' weighted values, largest logits and sums of weights.
     fn lengths(self) -> [usize; 7] {
-        let Self {
-            step,
-            panels,
-            wide,
-            block,
-            ..
-        } = self;
         [
-            wide * step,
-            block * wide * step,
-            block * wide * step,
-            block * SUMS,
-            block * step,
-            panels * wide * SUMS,
-            panels * 2 * SIDE,
+            self.narrow,
+            self.block * self.narrow,
+            self.wide * self.long,
+            self.block * SUMS,
+            self.long,
+            self.panels * self.wide * SUMS,
+            self.panels * 2 * SIDE,
         ]
     }
 }
@@ -151,13 +147,15 @@ fn task<E: Engine>(
         ..
     } = job.dims;
     let Sizes {
+        narrow,
+        long,
         panels,
         wide,
         keys: key_panels,
         blocks,
-        block,
         ..
     } = sizes;
+    let steps = head_dim.div_ceil(E::TERMS);
     let q = job
         .q
         .head(b * queries + rows.start, rows.len(), h, head_dim);
@@ -180,27 +178,25 @@ fn task<E: Engine>(
         let count = key_panels * (i + 1) / blocks - first;
         let from = first * SIDE;
         let here = (count * SIDE).min(keys - from);
-        for (j, out) in packed_k
-            .chunks_exact_mut(wide * E::STEP)
-            .take(count)
-            .enumerate()
-        {
+        for (j, out) in packed_k.chunks_exact_mut(narrow).take(count).enumerate() {
             let some = SIDE.min(here - j * SIDE);
-            pack_columns(engine, k.part(from + j * SIDE, some, 0, head_dim), out);
+            engine.pack_columns(k.part(from + j * SIDE, some, 0, head_dim), out);
         }
         let values = v.part(from, here, 0, head_dim);
-        for (c, out) in packed_v.chunks_exact_mut(block * E::STEP).enumerate() {
+        let block = here.div_ceil(E::TERMS);
+        let weights = &mut weights[..E::panel(here)];
+        for (c, out) in packed_v.chunks_exact_mut(long).enumerate() {
             let cols = SIDE.min(head_dim - c * SIDE);
-            let out = &mut out[..count * E::STEP];
-            pack_terms(engine, values.part(0, here, c * SIDE, cols), out);
+            let out = &mut out[..E::panel(here)];
+            engine.pack_terms(values.part(0, here, c * SIDE, cols), out);
         }
         for p in 0..panels {
             let some = SIDE.min(q.rows - p * SIDE);
-            pack_rows(engine, q.part(p * SIDE, some, 0, head_dim), queries);
+            engine.pack_rows(q.part(p * SIDE, some, 0, head_dim), queries);
             let logits = &mut logits[..count * SUMS];
             for (j, logits) in logits.chunks_exact_mut(SUMS).enumerate() {
-                let right = &packed_k[j * wide * E::STEP..(j + 1) * wide * E::STEP];
-                engine.multiply(queries, right, wide, true, logits);
+                let right = &packed_k[j * narrow..(j + 1) * narrow];
+                engine.multiply(queries, right, 0..steps, true, logits);
             }
             let state = &mut rows_state[p * 2 * SIDE..(p + 1) * 2 * SIDE];
             let sums = &mut sums[p * wide * SUMS..(p + 1) * wide * SUMS];
@@ -209,8 +205,8 @@ fn task<E: Engine>(
                 rescale(engine, sums, &factors);
             }
             for (c, sums) in sums.chunks_exact_mut(SUMS).enumerate() {
-                let right = &packed_v[c * block * E::STEP..][..count * E::STEP];
-                engine.multiply(weights, right, count, i == 0, sums);
+                let right = &packed_v[c * long..][..E::panel(here)];
+                engine.multiply(weights, right, 0..block, i == 0, sums);
             }
             if i + 1 == blocks {
                 for r in 0..some {
@@ -279,17 +275,23 @@ fn softmax<E: Engine>(
             tops[r] = top;
         }
         let mut sums = [_mm512_setzero_ps(); SIDE];
-        for (tile, step) in tiles.iter().zip(weights.chunks_exact_mut(E::STEP)) {
+        let steps = weights.chunks_exact_mut(E::STEP);
+        for (tiles, step) in tiles.chunks(E::TERMS / SIDE).zip(steps) {
             for (r, sum) in sums.iter_mut().enumerate() {
                 let top = _mm512_set1_ps(-tops[r]);
-                let a = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE));
-                let b = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE + 16));
-                let a = exp2(_mm512_fmadd_ps(a, units, top));
-                let b = exp2(_mm512_fmadd_ps(b, units, top));
-                *sum = _mm512_add_ps(*sum, _mm512_add_ps(a, b));
-                engine.put_left(a, b, r, step);
+                let mut terms = [_mm512_setzero_ps(); 4];
+                for (t, tile) in tiles.iter().enumerate() {
+                    let a = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE));
+                    let b = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE + 16));
+                    let a = exp2(_mm512_fmadd_ps(a, units, top));
+                    let b = exp2(_mm512_fmadd_ps(b, units, top));
+                    *sum = _mm512_add_ps(*sum, _mm512_add_ps(a, b));
+                    (terms[2 * t], terms[2 * t + 1]) = (a, b);
+                }
+                engine.put_weights(terms, r, step);
             }
         }
+        engine.finish_weights(weights);
         for r in 0..SIDE {
             totals[r] = totals[r] * factors[r] + _mm512_reduce_add_ps(sums[r]);
         }

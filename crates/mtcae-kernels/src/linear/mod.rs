@@ -7,8 +7,8 @@
 //! | [`Target::Add`] | is added to what is there: a residual |
 //! | [`Target::Gelu`] | goes through GELU and becomes the next product's operand |
 //!
-//! A [`Packed`] takes the memory of its weights: `f32` for AMX are split into
-//! bf16 when they are read, a panel at a time for hundreds of rows.
+//! A [`Packed`] takes the memory of its weights; for AMX an `f32` takes three
+//! bytes.
 
 #[cfg(target_arch = "x86_64")]
 mod tiles;

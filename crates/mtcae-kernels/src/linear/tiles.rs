@@ -13,16 +13,15 @@ use rayon::prelude::*;
 
 use super::{COLS, Packed, Target};
 use crate::buffer::Buffer;
-use crate::format::{Format, Kind, Operand, OperandMut, with_engine};
+use crate::format::{Format, Operand, Precision, with_engine};
+#[cfg(target_os = "linux")]
+use crate::format::{Kind, OperandMut};
 use crate::gelu;
 use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::product::Rectangle;
 use crate::scratch;
-#[cfg(target_os = "linux")]
-use crate::tiles::digits::{self, Digits};
-use crate::tiles::{self, dots::Dots};
-use crate::tiles::{Engine, SIDE, SUMS, mask, pack_columns};
+use crate::tiles::{Engine, SIDE, SUMS, mask};
 
 /// Left panels that are multiplied by a right panel while it is at hand: their
 /// run is to fit the second-level cache.
@@ -34,166 +33,22 @@ const DIGITS_RUN: usize = 1024;
 /// bf16:
 const RUN: usize = 1536;
 
-/// What a layer asks of an engine.
-trait Layer: Copy {
-    /// Terms of a step.
-    const TERMS: usize;
-    /// `f32` of the square that [`Layer::put`] writes.
-    const SQUARE: usize;
-
-    /// `f32` of a panel.
-    fn panel(terms: usize) -> usize;
-    /// `f32` from one left panel to the next.
-    fn stride(terms: usize) -> usize;
-    /// Readies the calling thread for [`Layer::multiply`].
-    fn begin(self);
-    /// Undoes [`Layer::begin`].
-    fn end(self);
-    /// The product of some steps of two panels, added to `sums` or in their place.
-    fn multiply(
-        self,
-        left: &[f32],
-        right: &[f32],
-        steps: Range<usize>,
-        fresh: bool,
-        sums: &mut [f32],
-    );
-    /// Row `row` of the next layer's square, 32 terms.
-    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]);
-}
-
-impl<E: Engine> Layer for E {
-    const TERMS: usize = SIDE;
-    const SQUARE: usize = E::STEP;
-
-    #[inline(always)]
-    fn panel(terms: usize) -> usize {
-        terms.div_ceil(SIDE) * E::STEP
-    }
-
-    #[inline(always)]
-    fn stride(terms: usize) -> usize {
-        Self::panel(terms)
-    }
-
-    #[inline(always)]
-    fn begin(self) {
-        Engine::begin(self);
-    }
-
-    #[inline(always)]
-    fn end(self) {
-        Engine::end(self);
-    }
-
-    #[inline(always)]
-    fn multiply(
-        self,
-        left: &[f32],
-        right: &[f32],
-        steps: Range<usize>,
-        fresh: bool,
-        sums: &mut [f32],
-    ) {
-        let some = steps.start * E::STEP..steps.end * E::STEP;
-        Engine::multiply(
-            self,
-            &left[some.clone()],
-            &right[some],
-            steps.len(),
-            fresh,
-            sums,
-        );
-    }
-
-    #[inline(always)]
-    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
-        self.put_left(first, second, row, square);
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Layer for Digits {
-    const TERMS: usize = digits::TERMS;
-    const SQUARE: usize = SUMS;
-
-    #[inline(always)]
-    fn panel(terms: usize) -> usize {
-        digits::panel_len(terms)
-    }
-
-    #[inline(always)]
-    fn stride(terms: usize) -> usize {
-        digits::operand_len(terms)
-    }
-
-    #[inline(always)]
-    fn begin(self) {
-        Digits::begin(self);
-    }
-
-    #[inline(always)]
-    fn end(self) {
-        Digits::end(self);
-    }
-
-    #[inline(always)]
-    fn multiply(
-        self,
-        left: &[f32],
-        right: &[f32],
-        steps: Range<usize>,
-        fresh: bool,
-        sums: &mut [f32],
-    ) {
-        Digits::multiply(self, left, right, steps, fresh, sums);
-    }
-
-    /// The row's largest number is not known yet: [`digits::settle`] packs it.
-    #[inline(always)]
-    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
-        tiles::put(first, 0, 2 * row, square);
-        tiles::put(second, 0, 2 * row + 1, square);
-    }
-}
-
-/// Calls `$f(engine, args…)` with the engine of a kind's layers.
-macro_rules! with_layers {
-    ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {
-        match $kind {
-            #[cfg(target_os = "linux")]
-            Kind::Split => digits::run!($f($($arg: $ty),*)),
-            kind => with_engine!(kind, $f($($arg: $ty),*), ()),
-        }
-    };
-}
-
 /// Weights (out, in), given row by row, as right panels.
 pub(super) fn pack(format: Format, inputs: usize, rows: &[&[f32]]) -> Buffer {
-    let panel = sizes(format.0, inputs).0;
+    #[inline(always)]
+    fn pack_columns<E: Engine>(engine: E, columns: MatRef<'_>, out: &mut [f32]) {
+        engine.pack_columns(columns, out);
+    }
+    let panel = format.panel_len(inputs);
     let mut data = Buffer::zeroed(rows.len().div_ceil(COLS) * panel);
     data.par_chunks_mut(panel)
         .zip(rows.par_chunks(COLS))
         .for_each(|(out, rows)| {
             let columns = rows.concat();
             let columns = MatRef::new(&columns, rows.len(), inputs, inputs);
-            #[cfg(target_os = "linux")]
-            if format.0 == Kind::Split {
-                use digits::pack_columns;
-                return digits::run!(pack_columns(columns: MatRef<'_>, out: &mut [f32]));
-            }
             with_engine!(format.0, pack_columns(columns: MatRef<'_>, out: &mut [f32]), ());
         });
     data
-}
-
-/// `f32` of a panel, and terms of a run.
-fn sizes(kind: Kind, terms: usize) -> (usize, usize) {
-    match kind {
-        #[cfg(target_os = "linux")]
-        Kind::Split => (digits::panel_len(terms), DIGITS_RUN),
-        _ => (<Dots as Layer>::panel(terms), RUN),
-    }
 }
 
 pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
@@ -220,7 +75,10 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         rows: x.rows,
         cols: w.outputs,
         terms: w.inputs,
-        runs: w.inputs.div_ceil(sizes(kind, w.inputs).1),
+        runs: w.inputs.div_ceil(match w.format.precision() {
+            Precision::F32 => DIGITS_RUN,
+            Precision::Bf16 => RUN,
+        }),
         sink: &sink,
     };
     let (panels, columns) = (x.rows.div_ceil(SIDE), w.outputs.div_ceil(COLS));
@@ -237,23 +95,27 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
         scratch::with(tiles * SUMS, |sums| {
-            with_layers!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, sums: &mut [f32]));
+            with_engine!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, sums: &mut [f32]), ());
         });
     });
     #[cfg(target_os = "linux")]
-    if let (Some(hidden), Kind::Split) = (hidden, kind) {
+    if let (Some(hidden), Kind::Digits) = (hidden, kind) {
         settle(hidden);
     }
 }
 
-/// Packs the rows that [`Layer::put`] left as they are.
+/// Packs the squares of all panels.
 #[cfg(target_os = "linux")]
 fn settle(hidden: OperandMut<'_>) {
-    use digits::settle;
-    let (terms, len) = (hidden.cols, digits::operand_len(hidden.cols));
+    #[inline(always)]
+    fn settle<E: Engine>(engine: E, terms: usize, panel: &mut [f32], copy: &mut [f32]) {
+        engine.settle(terms, panel, copy);
+    }
+    let (kind, terms) = (hidden.format.0, hidden.cols);
+    let len = hidden.format.operand_len(1, terms);
     hidden.data.par_chunks_mut(len).for_each(|panel| {
         scratch::with(len, |copy| {
-            digits::run!(settle(terms: usize, panel: &mut [f32], copy: &mut [f32]));
+            with_engine!(kind, settle(terms: usize, panel: &mut [f32], copy: &mut [f32]), ());
         });
     });
 }
@@ -312,15 +174,15 @@ impl Squares {
 
 /// A rectangle of the result, in panels.
 #[inline(always)]
-fn task<L: Layer>(
-    engine: L,
+fn task<E: Engine>(
+    engine: E,
     job: Job<'_>,
     rows: Range<usize>,
     cols: Range<usize>,
     sums: &mut [f32],
 ) {
-    let (panel, stride) = (L::panel(job.terms), L::stride(job.terms));
-    let steps = job.terms.div_ceil(L::TERMS);
+    let (panel, stride) = (E::panel(job.terms), E::operand(job.terms));
+    let steps = job.terms.div_ceil(E::TERMS);
     let runs = job.runs;
     engine.begin();
     for run in 0..runs {
@@ -354,7 +216,7 @@ fn task<L: Layer>(
 /// Asks for `data` in the second-level cache: weights come from memory, and would
 /// be waited for when their turn comes.
 #[inline(always)]
-fn fetch<L: Layer>(_: L, data: &[f32]) {
+fn fetch<E: Engine>(_: E, data: &[f32]) {
     for line in data.chunks(16) {
         // SAFETY: a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
@@ -363,14 +225,14 @@ fn fetch<L: Layer>(_: L, data: &[f32]) {
 
 /// Adds the bias to the sums of two panels and passes them on.
 #[inline(always)]
-fn finish<L: Layer>(engine: L, job: Job<'_>, row: usize, col: usize, sums: &[f32]) {
+fn finish<E: Engine>(engine: E, job: Job<'_>, row: usize, col: usize, sums: &[f32]) {
     let (first_row, first_col) = (row * SIDE, col * COLS);
     let (rows, cols) = (
         SIDE.min(job.rows - first_row),
         COLS.min(job.cols - first_col),
     );
     let bias = &job.bias[first_col..first_col + COLS];
-    // SAFETY: an engine of layers proves AVX-512; the slice holds 32 elements.
+    // SAFETY: an engine proves AVX-512; the slice holds 32 elements.
     let bias = unsafe {
         [
             _mm512_loadu_ps(bias.as_ptr()),
@@ -382,7 +244,7 @@ fn finish<L: Layer>(engine: L, job: Job<'_>, row: usize, col: usize, sums: &[f32
     match job.sink {
         Sink::Gelu(squares) => {
             // SAFETY: each task has squares of its own.
-            let square = unsafe { squares.square(row, col, L::SQUARE) };
+            let square = unsafe { squares.square(row, col, E::PUT) };
             // SAFETY: as above.
             let simd = unsafe { Avx512::new() };
             for (r, sums) in sums.iter().enumerate().take(rows) {

@@ -1,23 +1,24 @@
-//! The micro-kernel on AMX: [`tiles::amx`](crate::tiles::amx) says how an `f32` is
-//! split for it.
+//! The micro-kernel on AMX: [`tiles::digits`](crate::tiles::digits) says what
+//! becomes of an `f32` for it.
 
 use super::{Job, Kernel, Rectangle, Tile, block_on};
 use crate::lanes::Avx512;
 use crate::matrix::MatRef;
-use crate::tiles::amx::Split;
-use crate::tiles::{Engine, SIDE, pack_columns, pack_rows, pack_terms};
+use crate::tiles::digits::Digits;
+use crate::tiles::{Engine, SIDE};
 
 /// The token: holding it proves that AMX can be used.
 #[derive(Clone, Copy)]
-pub(super) struct Amx(Split);
+pub(super) struct Amx(Digits);
 
 impl Kernel for Amx {
     const ROWS: usize = SIDE;
     const COLS: usize = SIDE;
-    const STEP: usize = SIDE;
-    const LEFT: usize = Split::STEP;
-    const RIGHT: usize = Split::STEP;
-    const RUN: usize = 32;
+    const STEP: usize = Digits::TERMS;
+    const LEFT: usize = Digits::STEP;
+    const RIGHT: usize = Digits::STEP;
+    const TAIL: usize = Digits::TAIL;
+    const RUN: usize = usize::MAX;
 
     #[inline(always)]
     fn begin(self) {
@@ -31,14 +32,14 @@ impl Kernel for Amx {
 
     #[inline(always)]
     fn pack_left(self, rows: MatRef<'_>, out: &mut [f32]) {
-        pack_rows(self.0, rows, out);
+        self.0.pack_rows(rows, out);
     }
 
     #[inline(always)]
     fn pack_right(self, columns: MatRef<'_>, out: &mut [f32]) {
         match columns.col_stride {
-            1 => pack_columns(self.0, columns, out),
-            _ => pack_terms(self.0, columns.t(), out),
+            1 => self.0.pack_columns(columns, out),
+            _ => self.0.pack_terms(columns.t(), out),
         }
     }
 
@@ -50,7 +51,7 @@ impl Kernel for Amx {
 
     #[inline(always)]
     fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile) {
-        self.0.multiply(left, right, steps, true, &mut out.0);
+        self.0.multiply(left, right, 0..steps, true, &mut out.0);
     }
 }
 
@@ -60,7 +61,7 @@ pub(super) fn pack_right(columns: MatRef<'_>, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn run(columns: MatRef<'_>, out: &mut [f32]) {
         // SAFETY: AMX was probed.
-        Amx(unsafe { Split::new() }).pack_right(columns, out);
+        Amx(unsafe { Digits::new() }).pack_right(columns, out);
     }
     // SAFETY: these features were probed with AMX.
     unsafe { run(columns, out) }
@@ -72,7 +73,7 @@ pub(super) fn block(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rect
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn run(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>) {
         // SAFETY: AMX was probed.
-        block_on(Amx(unsafe { Split::new() }), job, lhs, packed, out);
+        block_on(Amx(unsafe { Digits::new() }), job, lhs, packed, out);
     }
     // SAFETY: as above.
     unsafe { run(job, lhs, packed, out) }

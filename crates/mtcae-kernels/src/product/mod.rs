@@ -4,7 +4,7 @@
 //!
 //! | instruction set | tile | how |
 //! |---|---|---|
-//! | AMX | 32×32 | each `f32` as three bf16, six products of them (`amx`) |
+//! | AMX | 32×32 | each `f32` as three digits, six products of them (`amx`) |
 //! | AVX-512 | 14×32 | fused multiply-adds (`fma`) |
 //! | AVX2 | 6×16 | the same |
 //! | portable | 2×16 | multiply and add |
@@ -44,6 +44,9 @@ pub(crate) trait Kernel: Copy {
     const LEFT: usize;
     /// `f32` that a step of a right panel takes.
     const RIGHT: usize;
+    /// `f32` that stand behind the steps of a panel. Panels that have some are of
+    /// one run.
+    const TAIL: usize = 0;
     /// Steps after which sums go to memory, so that panels fit the cache.
     const RUN: usize;
 
@@ -214,17 +217,17 @@ pub(crate) fn product_slices(
 /// Elements that a packed right operand (k, n) takes.
 pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
     let sizes = Sizes::of(isa);
-    n.div_ceil(sizes.cols) * k.div_ceil(sizes.step) * sizes.right
+    n.div_ceil(sizes.cols) * sizes.panel(k)
 }
 
 /// Packs a right operand (k, n) into [`packed_len`] elements.
 pub(crate) fn pack(isa: Isa, rhs: MatRef<'_>, packed: &mut [f32], threads: bool) {
     let sizes = Sizes::of(isa);
     let (k, n, columns) = (rhs.rows, rhs.cols, rhs.t());
-    let panel = k.div_ceil(sizes.step) * sizes.right;
-    if panel == 0 {
+    if k == 0 {
         return;
     }
+    let panel = sizes.panel(k);
     let work = |(j, out): (usize, &mut [f32])| {
         let from = j * sizes.cols;
         pack_right(isa, columns.part(from, sizes.cols.min(n - from), 0, k), out);
@@ -341,7 +344,9 @@ struct Sizes {
     rows: usize,
     cols: usize,
     step: usize,
+    left: usize,
     right: usize,
+    tail: usize,
 }
 
 impl Sizes {
@@ -351,7 +356,9 @@ impl Sizes {
                 rows: K::ROWS,
                 cols: K::COLS,
                 step: K::STEP,
+                left: K::LEFT,
                 right: K::RIGHT,
+                tail: K::TAIL,
             }
         }
         match isa.level() {
@@ -363,6 +370,11 @@ impl Sizes {
             Level::Avx2 => of::<fma::Narrow<crate::lanes::Avx2>>(),
             Level::Portable => of::<fma::Small<crate::lanes::Portable>>(),
         }
+    }
+
+    /// `f32` of a right panel of `k` terms.
+    fn panel(&self, k: usize) -> usize {
+        k.div_ceil(self.step) * self.right + self.tail
     }
 
     /// Rows and columns that one task works on, of a result (m, n): many rows, so
@@ -411,9 +423,9 @@ fn pack_right_lanes<L: Lanes>(simd: L, columns: MatRef<'_>, out: &mut [f32]) {
 /// left operand.
 fn block(isa: Isa, job: Job<'_>, lhs: MatRef<'_>, col: usize, out: Rectangle<'_>) {
     let sizes = Sizes::of(isa);
-    let left = lhs.rows.div_ceil(sizes.rows) * job.steps * left_words(isa);
+    let left = lhs.rows.div_ceil(sizes.rows) * (job.steps * sizes.left + sizes.tail);
     let job = Job {
-        right: &job.right[col / sizes.cols * job.steps * sizes.right..],
+        right: &job.right[col / sizes.cols * sizes.panel(lhs.cols)..],
         start: job.start.from(col, out.cols),
         ..job
     };
@@ -424,18 +436,6 @@ fn block(isa: Isa, job: Job<'_>, lhs: MatRef<'_>, col: usize, out: Rectangle<'_>
         }
         vectorise!(isa, block_lanes(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>));
     });
-}
-
-fn left_words(isa: Isa) -> usize {
-    match isa.level() {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        Level::Amx => amx::Amx::LEFT,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => fma::Wide::<crate::lanes::Avx512>::LEFT,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => fma::Narrow::<crate::lanes::Avx2>::LEFT,
-        Level::Portable => fma::Small::<crate::lanes::Portable>::LEFT,
-    }
 }
 
 #[inline(always)]
@@ -465,8 +465,8 @@ fn block_on<K: Kernel>(
     mut out: Rectangle<'_>,
 ) {
     let (m, depth) = (lhs.rows, lhs.cols);
-    let left = job.steps * K::LEFT;
-    let right = job.steps * K::RIGHT;
+    let left = job.steps * K::LEFT + K::TAIL;
+    let right = job.steps * K::RIGHT + K::TAIL;
     if depth > 0 {
         for (i, out) in packed.chunks_exact_mut(left).enumerate() {
             let from = i * K::ROWS;
@@ -481,10 +481,11 @@ fn block_on<K: Kernel>(
         let end = job.steps * (run + 1) / runs;
         let start = if run == 0 { job.start } else { Start::Result };
         for (j, column) in (0..out.cols).step_by(K::COLS).enumerate() {
-            let b = &job.right[j * right..(j + 1) * right][done * K::RIGHT..end * K::RIGHT];
+            let b =
+                &job.right[j * right..(j + 1) * right][done * K::RIGHT..end * K::RIGHT + K::TAIL];
             let cols = K::COLS.min(out.cols - column);
             for (i, row) in (0..m).step_by(K::ROWS).enumerate() {
-                let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT];
+                let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT + K::TAIL];
                 kernel.tile(a, b, end - done, &mut tile);
                 let start = start.from(column, cols);
                 let rows = K::ROWS.min(m - row);

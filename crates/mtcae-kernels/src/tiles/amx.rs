@@ -1,50 +1,21 @@
-//! The engines on AMX's tiles of bf16, which add in `f32`: `f32` as three bf16, and
-//! bf16.
-//!
-//! An `f32` is the sum of three bf16 (8 bits of significand each, 24 together):
-//! h is x cut off after 8 bits, m is x − h rounded to 8, and l = x − h − m has no
-//! more than 8 left; all three are exact. Of the nine products of two such sums,
-//! six are taken: h·h, h·m, m·h, m·m, h·l and l·h (Henry, Tang and Heinecke,
-//! 2019, arXiv 1904.06376). |m| ≤ 2⁻⁷|x| and |l| ≤ 2⁻¹⁶|x|, so the three others
-//! are below 2⁻²² of |x·y| together, have no preferred sign, and are smaller by
-//! an order of magnitude on average: the test
-//! `every_instruction_set_is_as_exact_as_f32` holds it to the bound of fused
-//! multiply-adds. A tile product takes 16 cycles for 8192 terms, so six of them
-//! still pass 2.7 times the terms of two 512-bit multiply-adds a cycle.
-//!
-//! What differs from `f32` arithmetic: parts below 1.2e-38 count as zeros, and a
-//! product with an infinity gives NaN.
+//! AMX: its permission and configuration, and the engine on its tiles of bf16.
 
 use std::arch::asm;
-use std::arch::x86_64::*;
+use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::ops::Range;
 
-use super::{Engine, SUMS, put};
-
-/// `f32` as three bf16 and six products of them.
-#[derive(Clone, Copy)]
-pub(crate) struct Split(());
+use super::{Engine, SUMS};
 
 /// Numbers rounded to bf16.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded(());
 
-impl Split {
-    /// The engine.
-    ///
-    /// # Safety
-    /// The CPU must have AMX with bf16 and AVX-512 F, BW, DQ and VL, and the
-    /// process the permission to use AMX.
-    #[inline(always)]
-    pub(crate) unsafe fn new() -> Self {
-        Self(())
-    }
-}
-
 impl Rounded {
     /// The engine.
     ///
     /// # Safety
-    /// As for [`Split::new`], and the CPU must have AVX512-BF16.
+    /// The CPU must have AMX with bf16, AVX-512 F, BW, DQ, VL and BF16, and the
+    /// process the permission to use AMX.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
@@ -124,172 +95,38 @@ pub(super) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
-/// Loads the sums unless they are fresh, runs `$step` for each step, and stores
-/// the sums. tmm0 to tmm3 are the sums' quarters, tmm4 to tmm7 the step's own.
-macro_rules! tiles {
-    ($bytes:literal, $left:ident, $right:ident, $steps:ident, $fresh:ident, $sums:ident, $($step:literal,)*) => {
+/// `$loops` times four products of zeros by the instruction.
+macro_rules! on_registers {
+    ($product:literal, $loops:expr) => {
         asm!(
-            "test {fresh}, {fresh}",
-            "jz 3f",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
-            "jmp 2f",
-            "3:",
-            "tileloadd tmm0, [{out} + {row}]",
-            "tileloadd tmm1, [{out} + {row} + 64]",
-            "tileloadd tmm2, [{out} + {row} + 2048]",
-            "tileloadd tmm3, [{out} + {row} + 2112]",
+            "tilezero tmm4",
+            "tilezero tmm5",
+            "tilezero tmm6",
+            "tilezero tmm7",
+            "test {loops}, {loops}",
+            "jz 3f",
             "2:",
-            $($step,)*
-            concat!("add {a}, ", $bytes),
-            concat!("add {b}, ", $bytes),
-            "dec {steps}",
+            concat!($product, " tmm0, tmm4, tmm6"),
+            concat!($product, " tmm1, tmm4, tmm7"),
+            concat!($product, " tmm2, tmm5, tmm6"),
+            concat!($product, " tmm3, tmm5, tmm7"),
+            "dec {loops}",
             "jnz 2b",
-            "tilestored [{out} + {row}], tmm0",
-            "tilestored [{out} + {row} + 64], tmm1",
-            "tilestored [{out} + {row} + 2048], tmm2",
-            "tilestored [{out} + {row} + 2112], tmm3",
-            a = inout(reg) $left.as_ptr() => _,
-            b = inout(reg) $right.as_ptr() => _,
-            steps = inout(reg) $steps => _,
-            fresh = in(reg) usize::from($fresh),
-            out = in(reg) $sums.as_mut_ptr(),
-            line = in(reg) 64usize,
-            row = in(reg) 128usize,
+            "3:",
+            loops = inout(reg) $loops => _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+            options(nostack, nomem),
         )
     };
 }
-
-/// What both engines ask of their operands; no steps leave nothing to do but to
-/// clear fresh sums.
-#[inline(always)]
-fn check<E: Engine>(
-    left: &[f32],
-    right: &[f32],
-    steps: usize,
-    fresh: bool,
-    sums: &mut [f32],
-) -> bool {
-    assert!(left.len() >= steps * E::STEP && right.len() >= steps * E::STEP && sums.len() >= SUMS);
-    if steps == 0 && fresh {
-        sums[..SUMS].fill(0.0);
-    }
-    steps > 0
-}
-
-impl Engine for Split {
-    const PARTS: usize = 3;
-
-    #[inline(always)]
-    fn begin(self) {
-        // SAFETY: the engine proves AMX.
-        unsafe { configure() }
-    }
-
-    #[inline(always)]
-    fn end(self) {
-        // SAFETY: the engine proves AMX.
-        unsafe { release() }
-    }
-
-    /// Terms i and i + 16: what lies in the same lanes of two registers.
-    #[inline(always)]
-    fn pair(i: usize) -> (usize, usize) {
-        (i, i + 16)
-    }
-
-    #[inline(always)]
-    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]) {
-        self.put_right(first, second, row / 16, row % 16, step);
-    }
-
-    #[inline(always)]
-    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]) {
-        // SAFETY: the engine proves AVX-512.
-        let (low, high) = unsafe { (split(low), split(high)) };
-        for p in 0..3 {
-            // SAFETY: as above.
-            let both = unsafe { pair(low[p], high[p]) };
-            put(both, 2 * p + half, i, step);
-        }
-    }
-
-    #[inline(always)]
-    fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]) {
-        if !check::<Self>(left, right, steps, fresh, sums) {
-            return;
-        }
-        // SAFETY: the engine proves AMX, and `begin` has configured the tiles.
-        // The loop reads 6 KiB a step from either operand and reads and writes 32
-        // rows of 128 bytes of the sums; `check` has shown that they are there.
-        // All of the tiles' state lives within this one block.
-        unsafe {
-            // Loads stand right before what needs them: all before the four products
-            // took 4 % longer from the second-level cache.
-            tiles!(
-                "6144",
-                left,
-                right,
-                steps,
-                fresh,
-                sums,
-                // h·l
-                "tileloadd tmm4, [{a} + {line}]",
-                "tileloadd tmm6, [{b} + {line} + 4096]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {line} + 5120]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {line} + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                // h·m
-                "tileloadd tmm6, [{b} + {line} + 2048]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {line} + 3072]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                // m·m
-                "tileloadd tmm4, [{a} + {line} + 2048]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {line} + 3072]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                // m·h
-                "tileloadd tmm6, [{b} + {line}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {line} + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                // l·h
-                "tileloadd tmm4, [{a} + {line} + 4096]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {line} + 5120]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                // h·h
-                "tileloadd tmm4, [{a} + {line}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {line} + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-            );
-        }
-    }
-}
+pub(super) use on_registers;
 
 impl Engine for Rounded {
-    const PARTS: usize = 1;
-
     #[inline(always)]
     fn begin(self) {
         // SAFETY: the engine proves AMX.
@@ -303,20 +140,42 @@ impl Engine for Rounded {
     }
 
     #[inline(always)]
-    fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]) {
-        if !check::<Self>(left, right, steps, fresh, sums) {
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    ) {
+        let some = steps.start * Self::STEP..steps.end * Self::STEP;
+        let (left, right, sums) = (&left[some.clone()], &right[some], &mut sums[..SUMS]);
+        if steps.is_empty() {
+            if fresh {
+                sums.fill(0.0);
+            }
             return;
         }
-        // SAFETY: as for `Split`, with 2 KiB a step.
+        // SAFETY: the engine proves AMX, and `begin` has configured the tiles. The
+        // loop reads 2 KiB a step from either operand, and reads and writes 32 rows
+        // of 128 bytes of the sums; the slices hold them. All of the tiles' state
+        // lives within this one block.
         unsafe {
-            // Here all loads first took 5 % less.
-            tiles!(
-                "2048",
-                left,
-                right,
-                steps,
-                fresh,
-                sums,
+            asm!(
+                "test {fresh}, {fresh}",
+                "jz 3f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 2f",
+                "3:",
+                "tileloadd tmm0, [{out} + {row}]",
+                "tileloadd tmm1, [{out} + {row} + 64]",
+                "tileloadd tmm2, [{out} + {row} + 2048]",
+                "tileloadd tmm3, [{out} + {row} + 2112]",
+                "2:",
+                // All loads first took 5 % less than each before its use.
                 "tileloadd tmm4, [{a} + {line}]",
                 "tileloadd tmm5, [{a} + {line} + 1024]",
                 "tileloadd tmm6, [{b} + {line}]",
@@ -325,40 +184,31 @@ impl Engine for Rounded {
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 2048",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {row}], tmm0",
+                "tilestored [{out} + {row} + 64], tmm1",
+                "tilestored [{out} + {row} + 2048], tmm2",
+                "tilestored [{out} + {row} + 2112], tmm3",
+                a = inout(reg) left.as_ptr() => _,
+                b = inout(reg) right.as_ptr() => _,
+                steps = inout(reg) steps.len() => _,
+                fresh = in(reg) usize::from(fresh),
+                out = in(reg) sums.as_mut_ptr(),
+                line = in(reg) 64usize,
+                row = in(reg) 128usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
             );
         }
     }
-}
 
-/// h, m and l of sixteen numbers, as `f32` whose lower halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn split(x: __m512) -> [__m512; 3] {
-    let h = upper(x);
-    let rest = _mm512_sub_ps(x, h);
-    // Adding half a unit to the bits rounds the magnitude to nearest.
-    let half = _mm512_set1_epi32(0x8000);
-    let m = upper(_mm512_castsi512_ps(_mm512_add_epi32(
-        _mm512_castps_si512(rest),
-        half,
-    )));
-    // l has a lower half only where the rest is subnormal; there it counts as zero,
-    // and left as it is it would fall upon its neighbour in `pair`.
-    [h, m, upper(_mm512_sub_ps(rest, m))]
-}
-
-/// The upper halves of sixteen numbers.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn upper(x: __m512) -> __m512 {
-    let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), mask))
-}
-
-/// `low`'s upper halves below `high`'s, whose lower halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn pair(low: __m512, high: __m512) -> __m512 {
-    let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
-    _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(high)))
+    fn peak(self, loops: usize) -> f64 {
+        // SAFETY: the engine proves AMX, and `begin` has configured the tiles.
+        unsafe { on_registers!("tdpbf16ps", loops) }
+        (4 * 2 * 16 * 16 * 32 * loops) as f64
+    }
 }

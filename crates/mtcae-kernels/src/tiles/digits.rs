@@ -23,15 +23,17 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::amx::{configure, release};
-use super::{SIDE, SQUARE, SUMS, line, lines, put};
+use super::amx::{configure, on_registers, release};
+use super::{Engine, SIDE, SQUARE, SUMS, line, lines, put};
 use crate::lanes::transpose;
 use crate::matrix::MatRef;
 
 /// Terms of a step.
-pub(crate) const TERMS: usize = 64;
+const TERMS: usize = 64;
 /// `f32` that a step takes.
-pub(crate) const STEP: usize = 3 * 2 * SQUARE;
+const STEP: usize = 3 * 2 * SQUARE;
+/// Steps whose sums of three products, below 2¹⁴ each, surely fit 32 bits.
+const MOST: usize = 256;
 /// What the largest number of a row becomes: somewhat less than 127 in each
 /// digit, so that rounding never passes that.
 const LARGEST: f32 = 8_355_000.0;
@@ -41,21 +43,6 @@ const SMALLEST: f32 = 1e-30;
 /// The engine. Holding it proves AMX with bytes, and AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
 pub(crate) struct Digits(());
-
-/// Calls `$f(engine, args…)` compiled for the engine. Only where a
-/// [`Kind`](crate::format::Kind) proves that the CPU has it.
-macro_rules! run {
-    ($f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn digits($($arg: $ty),*) {
-            // SAFETY: the caller has found the features.
-            $f(unsafe { $crate::tiles::digits::Digits::new() }, $($arg),*)
-        }
-        // SAFETY: as above.
-        unsafe { digits($($arg),*) }
-    }};
-}
-pub(crate) use run;
 
 /// Goes over `$n` steps with the four sums in tmm0 to tmm3 and stores them. Each
 /// product is given by where its tiles lie within a step: two of the left operand
@@ -98,18 +85,6 @@ macro_rules! pass {
         )
     };
 }
-/// `f32` that a panel of `terms` takes.
-pub(crate) const fn panel_len(terms: usize) -> usize {
-    terms.div_ceil(TERMS) * STEP + SIDE
-}
-
-/// `f32` between the panels of an operand: a panel, or the squares that
-/// [`settle`] makes it of.
-pub(crate) const fn operand_len(terms: usize) -> usize {
-    let (panel, squares) = (panel_len(terms), terms.div_ceil(SIDE) * SUMS);
-    if panel > squares { panel } else { squares }
-}
-
 /// The factor to whole numbers for a row whose largest magnitude has these bits,
 /// and 256 times the factor back: sums of products are in units of 256².
 #[inline(always)]
@@ -133,49 +108,26 @@ impl Digits {
         Self(())
     }
 
+    /// [`Digits::multiply`] of at most [`MOST`] steps: each operand is its steps and
+    /// its factors.
     #[inline(always)]
-    pub(crate) fn begin(self) {
-        // SAFETY: the engine proves AMX.
-        unsafe { configure() }
-    }
-
-    #[inline(always)]
-    pub(crate) fn end(self) {
-        // SAFETY: the engine proves AMX.
-        unsafe { release() }
-    }
-
-    /// The product of the steps in the range, 32×32 row by row: added to `sums`,
-    /// or in their place when they are `fresh`. Both panels are whole.
-    #[inline(always)]
-    pub(crate) fn multiply(
+    fn add(
         self,
-        left: &[f32],
-        right: &[f32],
-        steps: Range<usize>,
+        [left, rows]: [&[f32]; 2],
+        [right, cols]: [&[f32]; 2],
         fresh: bool,
         sums: &mut [f32],
     ) {
-        let (left, rows) = left.split_at(left.len() - SIDE);
-        let (right, cols) = right.split_at(right.len() - SIDE);
-        let (left, right) = (
-            &left[steps.start * STEP..steps.end * STEP],
-            &right[steps.start * STEP..steps.end * STEP],
-        );
         let sums = &mut sums[..SUMS];
-        if steps.is_empty() {
-            if fresh {
-                sums.fill(0.0);
-            }
-            return;
-        }
+        let steps = left.len() / STEP;
+        assert!(steps > 0 && left.len() == right.len() && rows.len() >= SIDE && cols.len() >= SIDE);
         let mut whole = [const { MaybeUninit::<Aligned>::uninit() }; 3];
         // SAFETY: the engine proves AMX, and `begin` has configured the tiles. The
         // loops read 6 KiB a step from either operand, which the slices hold, and
         // write 32 rows of 128 bytes of each sum, which is all of it.
         let [low, middle, high] = unsafe {
             let [low, middle, high] = &mut whole;
-            let (a, b, n) = (left.as_ptr(), right.as_ptr(), steps.len());
+            let (a, b, n) = (left.as_ptr(), right.as_ptr(), steps);
             // m·m, h·l and l·h.
             pass!(
                 a,
@@ -207,7 +159,7 @@ impl Digits {
         // rows of 32 and 32 factors.
         unsafe {
             let base = _mm512_set1_ps(256.0);
-            for (r, &row) in rows.iter().enumerate() {
+            for (r, &row) in rows[..SIDE].iter().enumerate() {
                 let row = _mm512_set1_ps(row);
                 for half in [0, 16] {
                     let at = r * SIDE + half;
@@ -227,73 +179,258 @@ impl Digits {
     }
 }
 
-/// Packs a row of a left panel from its terms.
-#[inline(always)]
-pub(crate) fn pack_row(_: Digits, terms: &[f32], row: usize, panel: &mut [f32]) {
-    let (steps, scales) = panel.split_at_mut(panel_len(terms.len()) - SIDE);
-    // SAFETY: the engine proves AVX-512.
-    unsafe {
-        let all = MatRef::new(terms, 1, terms.len(), terms.len());
-        let mut largest = _mm512_setzero_si512();
-        for k in (0..terms.len()).step_by(16) {
-            largest = _mm512_max_epi32(largest, magnitude(line(all, k)));
+impl Engine for Digits {
+    const TERMS: usize = TERMS;
+    const STEP: usize = STEP;
+    const TAIL: usize = SIDE;
+    const PUT: usize = SUMS;
+
+    #[inline(always)]
+    fn begin(self) {
+        // SAFETY: the engine proves AMX.
+        unsafe { configure() }
+    }
+
+    #[inline(always)]
+    fn end(self) {
+        // SAFETY: the engine proves AMX.
+        unsafe { release() }
+    }
+
+    #[inline(always)]
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    ) {
+        let (left, rows) = left.split_at(left.len() - SIDE);
+        let (right, cols) = right.split_at(right.len() - SIDE);
+        let some = steps.start * STEP..steps.end * STEP;
+        let (left, right) = (&left[some.clone()], &right[some]);
+        if steps.is_empty() && fresh {
+            sums[..SUMS].fill(0.0);
         }
-        let (there, back) = factors(_mm512_reduce_max_epi32(largest));
-        scales[row] = back;
-        let there = _mm512_set1_ps(there);
-        for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
-            let k = s * TERMS;
-            let terms = [
-                line(all, k),
-                line(all, k + 16),
-                line(all, k + 32),
-                line(all, k + 48),
-            ];
-            let digits = digits(terms, there);
-            for (p, digit) in digits.into_iter().enumerate() {
-                put(digit, 2 * p + row / 16, row % 16, step);
+        let mut fresh = fresh;
+        for (left, right) in left.chunks(MOST * STEP).zip(right.chunks(MOST * STEP)) {
+            self.add([left, rows], [right, cols], fresh, sums);
+            fresh = false;
+        }
+    }
+
+    #[inline(always)]
+    fn pack_row(self, terms: &[f32], row: usize, panel: &mut [f32]) {
+        let (steps, scales) = panel.split_at_mut(Self::panel(terms.len()) - SIDE);
+        // SAFETY: the engine proves AVX-512.
+        unsafe {
+            let all = MatRef::new(terms, 1, terms.len(), terms.len());
+            let (there, back) = factors(largest_of(terms));
+            scales[row] = back;
+            let there = _mm512_set1_ps(there);
+            for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
+                let k = s * TERMS;
+                let terms = [
+                    line(all, k),
+                    line(all, k + 16),
+                    line(all, k + 32),
+                    line(all, k + 48),
+                ];
+                let digits = digits(terms, there);
+                put_digits(digits, row / 16, row % 16, step);
             }
         }
+    }
+
+    #[inline(always)]
+    fn pack_rows(self, rows: MatRef<'_>, panel: &mut [f32]) {
+        if rows.col_stride == 1 {
+            for row in 0..rows.rows {
+                let terms = &rows.data[row * rows.row_stride..][..rows.cols];
+                self.pack_row(terms, row, panel);
+            }
+            return;
+        }
+        let (steps, scales) = panel.split_at_mut(Self::panel(rows.cols) - SIDE);
+        let terms = rows.t();
+        for half in 0..2 {
+            // SAFETY: the engine proves AVX-512.
+            unsafe {
+                let largest = largest_of_columns(terms, half * 16);
+                let mut there = [0.0; 16];
+                for (i, there) in there.iter_mut().enumerate() {
+                    (*there, scales[half * 16 + i]) = factors(largest[i]);
+                }
+                for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
+                    let four = sixteens(terms, s * TERMS, half * 16);
+                    let four = [
+                        transpose(four[0]),
+                        transpose(four[1]),
+                        transpose(four[2]),
+                        transpose(four[3]),
+                    ];
+                    for (i, &there) in there.iter().enumerate() {
+                        let row = [four[0][i], four[1][i], four[2][i], four[3][i]];
+                        put_digits(digits(row, _mm512_set1_ps(there)), half, i, step);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_columns(self, columns: MatRef<'_>, panel: &mut [f32]) {
+        let (steps, scales) = panel.split_at_mut(Self::panel(columns.cols) - SIDE);
+        for half in 0..2 {
+            let mut there = [0.0; 16];
+            // SAFETY: the engine proves AVX-512, and the array holds sixteen numbers.
+            unsafe {
+                for (c, there) in there.iter_mut().enumerate() {
+                    let column = half * 16 + c;
+                    let largest = match column < columns.rows {
+                        true => {
+                            largest_of(&columns.data[column * columns.row_stride..][..columns.cols])
+                        }
+                        false => 0,
+                    };
+                    (*there, scales[column]) = factors(largest);
+                }
+                let there = _mm512_loadu_ps(there.as_ptr());
+                for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
+                    let k = s * TERMS;
+                    let four = [
+                        transpose(lines(columns, half * 16, k)),
+                        transpose(lines(columns, half * 16, k + 16)),
+                        transpose(lines(columns, half * 16, k + 32)),
+                        transpose(lines(columns, half * 16, k + 48)),
+                    ];
+                    put_right(four, there, half, step);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_terms(self, terms: MatRef<'_>, panel: &mut [f32]) {
+        let (steps, scales) = panel.split_at_mut(Self::panel(terms.rows) - SIDE);
+        for half in 0..2 {
+            let mut there = [0.0; 16];
+            // SAFETY: the engine proves AVX-512, and the array holds sixteen numbers.
+            unsafe {
+                let largest = largest_of_columns(terms, half * 16);
+                for (c, there) in there.iter_mut().enumerate() {
+                    (*there, scales[half * 16 + c]) = factors(largest[c]);
+                }
+                let there = _mm512_loadu_ps(there.as_ptr());
+                for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
+                    put_right(sixteens(terms, s * TERMS, half * 16), there, half, step);
+                }
+            }
+        }
+    }
+
+    fn peak(self, loops: usize) -> f64 {
+        // SAFETY: the engine proves AMX, and `begin` has configured the tiles.
+        unsafe { on_registers!("tdpbssd", 6 * loops) }
+        (4 * 2 * 16 * 16 * TERMS * loops) as f64
+    }
+
+    /// The row's largest number is not known yet.
+    #[inline(always)]
+    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
+        put(first, 0, 2 * row, square);
+        put(second, 0, 2 * row + 1, square);
+    }
+
+    #[inline(always)]
+    fn settle(self, terms: usize, panel: &mut [f32], copy: &mut [f32]) {
+        let squares = terms.div_ceil(SIDE);
+        let len = squares * SIDE;
+        let copy = &mut copy[..len * SIDE];
+        // Rows of the copy are contiguous.
+        for (s, square) in panel.chunks_exact(SUMS).take(squares).enumerate() {
+            for (r, row) in square.chunks_exact(SIDE).enumerate() {
+                copy[r * len + s * SIDE..][..SIDE].copy_from_slice(row);
+            }
+        }
+        let panel = &mut panel[..Self::panel(terms)];
+        for (r, row) in copy.chunks_exact(len).enumerate() {
+            self.pack_row(&row[..terms], r, panel);
+        }
+    }
+
+    #[inline(always)]
+    fn put_weights(self, terms: [__m512; 4], row: usize, step: &mut [f32]) {
+        // SAFETY: the engine proves AVX-512.
+        let digits = unsafe { digits(terms, _mm512_set1_ps(LARGEST)) };
+        put_digits(digits, row / 16, row % 16, step);
+    }
+
+    #[inline(always)]
+    fn finish_weights(self, panel: &mut [f32]) {
+        let steps = panel.len() - SIDE;
+        panel[steps..].fill(256.0 / LARGEST);
     }
 }
 
-/// Packs at most 32 columns as a right panel. They are given as rows (·, k),
-/// each of them contiguous.
+/// 64 terms, from `k` on, of sixteen columns of (k, ·).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sixteens(terms: MatRef<'_>, k: usize, col: usize) -> [[__m512; 16]; 4] {
+    [
+        lines(terms, k, col),
+        lines(terms, k + 16, col),
+        lines(terms, k + 32, col),
+        lines(terms, k + 48, col),
+    ]
+}
+
+/// Writes a step's lines of sixteen columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn put_right(four: [[__m512; 16]; 4], there: __m512, half: usize, step: &mut [f32]) {
+    let [a, b, c, d] = four;
+    for i in 0..16 {
+        let terms = [a[i], b[i], c[i], d[i]];
+        put_digits(digits(terms, there), half, i, step);
+    }
+}
+
+/// Writes line `i` of a half's tiles, one for each digit.
 #[inline(always)]
-pub(crate) fn pack_columns(_: Digits, columns: MatRef<'_>, panel: &mut [f32]) {
-    let (steps, scales) = panel.split_at_mut(panel_len(columns.cols) - SIDE);
-    for half in 0..2 {
-        // SAFETY: the engine proves AVX-512, and the loads and stores lie within
-        // arrays of sixteen.
-        unsafe {
-            let (mut there, mut back) = ([0.0; 16], [0.0; 16]);
-            for c in 0..16 {
-                let column = half * 16 + c;
-                let mut largest = _mm512_setzero_si512();
-                if column < columns.rows {
-                    let all = columns.part(column, 1, 0, columns.cols);
-                    for k in (0..columns.cols).step_by(16) {
-                        largest = _mm512_max_epi32(largest, magnitude(line(all, k)));
-                    }
-                }
-                (there[c], back[c]) = factors(_mm512_reduce_max_epi32(largest));
-            }
-            scales[half * 16..half * 16 + 16].copy_from_slice(&back);
-            let there = _mm512_loadu_ps(there.as_ptr());
-            for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
-                let mut terms = [[_mm512_setzero_ps(); 16]; 4];
-                for (q, terms) in terms.iter_mut().enumerate() {
-                    *terms = transpose(lines(columns, half * 16, s * TERMS + q * 16));
-                }
-                for i in 0..16 {
-                    let four = [terms[0][i], terms[1][i], terms[2][i], terms[3][i]];
-                    for (p, digit) in digits(four, there).into_iter().enumerate() {
-                        put(digit, 2 * p + half, i, step);
-                    }
-                }
-            }
+fn put_digits(digits: [__m512; 3], half: usize, i: usize, step: &mut [f32]) {
+    for (p, digit) in digits.into_iter().enumerate() {
+        put(digit, 2 * p + half, i, step);
+    }
+}
+
+/// The largest of all [`magnitude`]s.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn largest_of(terms: &[f32]) -> i32 {
+    let all = MatRef::new(terms, 1, terms.len(), terms.len());
+    let mut largest = _mm512_setzero_si512();
+    for k in (0..terms.len()).step_by(16) {
+        largest = _mm512_max_epi32(largest, magnitude(line(all, k)));
+    }
+    _mm512_reduce_max_epi32(largest)
+}
+
+/// The same of each of sixteen columns (k, ·).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn largest_of_columns(terms: MatRef<'_>, col: usize) -> [i32; 16] {
+    let mut largest = _mm512_setzero_si512();
+    for k in (0..terms.rows).step_by(16) {
+        for line in lines(terms, k, col) {
+            largest = _mm512_max_epi32(largest, magnitude(line));
         }
     }
+    let mut out = [0; 16];
+    // SAFETY: the array holds sixteen numbers.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), largest) }
+    out
 }
 
 /// Sums of tiles of bytes.
@@ -344,23 +481,4 @@ fn digits(four: [__m512; 4], there: __m512) -> [__m512; 3] {
         _mm512_castsi512_ps(m),
         _mm512_castsi512_ps(l),
     ]
-}
-
-/// Packs in place what [`Engine`](super::Engine)s of layers leave of a panel:
-/// squares of 32 rows by 32 terms, row by row. `copy` takes as much.
-#[inline(always)]
-pub(crate) fn settle(engine: Digits, terms: usize, panel: &mut [f32], copy: &mut [f32]) {
-    let squares = terms.div_ceil(SIDE);
-    let len = squares * SIDE;
-    let copy = &mut copy[..len * SIDE];
-    // Rows of the copy are contiguous.
-    for (s, square) in panel.chunks_exact(SUMS).take(squares).enumerate() {
-        for (r, row) in square.chunks_exact(SIDE).enumerate() {
-            copy[r * len + s * SIDE..][..SIDE].copy_from_slice(row);
-        }
-    }
-    let panel = &mut panel[..panel_len(terms)];
-    for (r, row) in copy.chunks_exact(len).enumerate() {
-        pack_row(engine, &row[..terms], r, panel);
-    }
 }

@@ -1,6 +1,7 @@
 //! The engine on AVX512-BF16: bf16 dot products without tile registers.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::{Engine, SQUARE, SUMS};
 
@@ -23,8 +24,6 @@ impl Dots {
 }
 
 impl Engine for Dots {
-    const PARTS: usize = 1;
-
     #[inline(always)]
     fn begin(self) {}
 
@@ -32,12 +31,43 @@ impl Engine for Dots {
     fn end(self) {}
 
     #[inline(always)]
-    fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]) {
-        let (left, right) = (&left[..steps * Self::STEP], &right[..steps * Self::STEP]);
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    ) {
+        let some = steps.start * Self::STEP..steps.end * Self::STEP;
+        let (left, right) = (&left[some.clone()], &right[some]);
         let (sums, _) = sums[..SUMS].as_chunks_mut::<16>();
         // SAFETY: the engine proves AVX512-BF16.
         unsafe { dots(left, right, fresh, sums) }
     }
+
+    fn peak(self, loops: usize) -> f64 {
+        // SAFETY: the engine proves AVX512-BF16.
+        unsafe { on_registers(loops) }
+        (CHAINS * 2 * 32 * loops) as f64
+    }
+}
+
+/// Sums that [`Engine::peak`] has under way.
+const CHAINS: usize = 24;
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn on_registers(loops: usize) {
+    // SAFETY: both are 64 bytes of plain numbers.
+    let ones = unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(0x3f80)) };
+    let ones = std::hint::black_box(ones);
+    let mut sums = [_mm512_setzero_ps(); CHAINS];
+    for _ in 0..loops {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, ones, ones);
+        }
+    }
+    std::hint::black_box(sums);
 }
 
 #[inline]

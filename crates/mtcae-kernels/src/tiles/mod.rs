@@ -2,25 +2,24 @@
 //! tiles that AMX and AVX512-BF16 multiply: tiles of bf16, or of bytes
 //! ([`digits`]).
 //!
-//! A panel is a row of *steps*, each 32 terms of the inner dimension. A step holds
-//! two tiles (sixteen rows or columns each) for every part of its numbers: three
-//! parts make an `f32` ([`Split`](amx::Split)), one is the number rounded to bf16
-//! ([`Rounded`](amx::Rounded), [`Dots`](dots::Dots)). A tile is sixteen lines of
-//! sixteen pairs of terms: of a left operand a line is a row, of a right operand
-//! it is a pair of terms for sixteen columns.
+//! A panel is a row of *steps*, each some terms of the inner dimension. A step holds
+//! two tiles (sixteen rows or columns each), or two for each digit. A tile is
+//! sixteen lines of 64 bytes: of a left operand a line is a row's terms, of a right
+//! operand it is two or four terms for sixteen columns.
 //!
 //! Terms beyond the inner dimension are zeros on both sides; rows and columns
 //! beyond the operand are computed and left out of what is written.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod amx;
+mod bf16;
 #[cfg(target_os = "linux")]
 pub(crate) mod digits;
 pub(crate) mod dots;
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use crate::lanes::transpose;
 use crate::matrix::MatRef;
 
 /// Rows, columns and terms of a step.
@@ -30,123 +29,91 @@ pub(crate) const SQUARE: usize = 256;
 /// Sums of a product of two panels.
 pub(crate) const SUMS: usize = SIDE * SIDE;
 
-/// How steps are laid out and multiplied. Holding one proves that the CPU has
+/// How panels are laid out and multiplied. Holding one proves that the CPU has
 /// AVX-512 F, BW, DQ, VL and whatever else its methods need; those that are given
 /// here round to bf16, which takes AVX512-BF16.
 ///
 /// The methods are to be inlined into functions that enable those features.
 pub(crate) trait Engine: Copy + Send + Sync {
-    /// Parts of a number.
-    const PARTS: usize;
+    /// Terms of a step: 32 or 64.
+    const TERMS: usize = SIDE;
     /// `f32` that a step takes.
-    const STEP: usize = Self::PARTS * 2 * SQUARE;
+    const STEP: usize = 2 * SQUARE;
+    /// `f32` that stand behind the steps of a panel.
+    const TAIL: usize = 0;
+    /// `f32` that [`Engine::put`] writes.
+    const PUT: usize = Self::STEP;
+
+    /// `f32` of a panel.
+    #[inline(always)]
+    fn panel(terms: usize) -> usize {
+        terms.div_ceil(Self::TERMS) * Self::STEP + Self::TAIL
+    }
+    /// `f32` from one panel of an operand to the next: a panel, or the squares that
+    /// it is made of.
+    #[inline(always)]
+    fn operand(terms: usize) -> usize {
+        Self::panel(terms).max(terms.div_ceil(SIDE) * Self::PUT)
+    }
     /// Readies the calling thread for [`Engine::multiply`].
     fn begin(self);
     /// Undoes [`Engine::begin`].
     fn end(self);
-    /// The two terms that pair `i` of a step holds.
+    /// Packs a row of a left panel from its terms.
     #[inline(always)]
-    fn pair(i: usize) -> (usize, usize) {
-        (2 * i, 2 * i + 1)
+    fn pack_row(self, terms: &[f32], row: usize, panel: &mut [f32]) {
+        bf16::pack_row(terms, row, panel);
     }
-    /// Line `row` of a left step: its first and its last sixteen terms.
+    /// Packs at most 32 rows (·, k) as a left panel, where rows or columns are
+    /// contiguous.
     #[inline(always)]
-    fn put_left(self, first: __m512, second: __m512, row: usize, step: &mut [f32]) {
-        // SAFETY: an engine that rounds proves AVX512-BF16.
-        let line = unsafe { round_row(first, second) };
-        put(line, row / 16, row % 16, step);
+    fn pack_rows(self, rows: MatRef<'_>, panel: &mut [f32]) {
+        bf16::pack_rows(rows, panel);
     }
-    /// Pair `i` of sixteen columns, the first (`half` 0) or last (1) of a right
-    /// step.
+    /// Packs at most 32 columns as a right panel. They are given as rows (·, k),
+    /// each of them contiguous.
     #[inline(always)]
-    fn put_right(self, low: __m512, high: __m512, half: usize, i: usize, step: &mut [f32]) {
-        // SAFETY: as above.
-        let line = unsafe { round_pairs(low, high) };
-        put(line, half, i, step);
+    fn pack_columns(self, columns: MatRef<'_>, panel: &mut [f32]) {
+        bf16::pack_columns(columns, panel);
     }
-    /// The product of `steps` steps, 32×32 row by row: added to `sums`, or in
-    /// their place when they are `fresh`.
-    fn multiply(self, left: &[f32], right: &[f32], steps: usize, fresh: bool, sums: &mut [f32]);
-}
-
-/// Packs at most 32 rows (·, k) as a left panel, where rows or columns are
-/// contiguous.
-#[inline(always)]
-pub(crate) fn pack_rows<E: Engine>(engine: E, rows: MatRef<'_>, out: &mut [f32]) {
-    debug_assert!(rows.row_stride == 1 || rows.col_stride == 1);
-    for (step, out) in out.chunks_exact_mut(E::STEP).enumerate() {
-        for half in 0..2 {
-            let (row, k) = (half * 16, step * SIDE);
-            // SAFETY: an engine proves AVX-512.
-            let (first, second) = unsafe {
-                if rows.col_stride == 1 {
-                    (lines(rows, row, k), lines(rows, row, k + 16))
-                } else {
-                    let terms = rows.t();
-                    let (first, second) = (lines(terms, k, row), lines(terms, k + 16, row));
-                    (transpose(first), transpose(second))
-                }
-            };
-            for i in 0..16 {
-                engine.put_left(first[i], second[i], row + i, out);
-            }
-        }
+    /// Packs at most 32 columns (k, ·) as a right panel, where each term's columns
+    /// are contiguous.
+    #[inline(always)]
+    fn pack_terms(self, terms: MatRef<'_>, panel: &mut [f32]) {
+        bf16::pack_terms(terms, panel);
     }
-}
-
-/// Packs a row of a left panel from its terms.
-#[inline(always)]
-pub(crate) fn pack_row<E: Engine>(engine: E, terms: &[f32], row: usize, panel: &mut [f32]) {
-    for (step, out) in panel.chunks_exact_mut(E::STEP).enumerate() {
-        let from = (step * SIDE).min(terms.len());
-        let terms = MatRef::new(&terms[from..], 1, terms.len() - from, terms.len() - from);
-        // SAFETY: an engine proves AVX-512.
-        let (first, second) = unsafe { (line(terms, 0), line(terms, 16)) };
-        engine.put_left(first, second, row, out);
+    /// Writes 32 terms of row `row`, a square of the next layer's operand, which
+    /// becomes a panel by [`Engine::settle`].
+    #[inline(always)]
+    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
+        bf16::put_left(first, second, row, square);
     }
-}
-
-/// Packs at most 32 columns as a right panel. They are given as rows (·, k), each
-/// of them contiguous.
-#[inline(always)]
-pub(crate) fn pack_columns<E: Engine>(engine: E, columns: MatRef<'_>, out: &mut [f32]) {
-    debug_assert_eq!(columns.col_stride, 1);
-    for (step, out) in out.chunks_exact_mut(E::STEP).enumerate() {
-        for half in 0..2 {
-            let k = step * SIDE;
-            // SAFETY: an engine proves AVX-512.
-            let terms = unsafe {
-                let first = transpose(lines(columns, half * 16, k));
-                let second = transpose(lines(columns, half * 16, k + 16));
-                [first, second]
-            };
-            for i in 0..16 {
-                // No closures here: they would not take on the instruction set.
-                let (low, high) = E::pair(i);
-                let (low, high) = (terms[low / 16][low % 16], terms[high / 16][high % 16]);
-                engine.put_right(low, high, half, i, out);
-            }
-        }
+    /// Makes a panel, in place, of the squares that [`Engine::put`] has written.
+    /// `copy` has the same length.
+    #[inline(always)]
+    fn settle(self, _terms: usize, _panel: &mut [f32], _copy: &mut [f32]) {}
+    /// Writes the terms, between 0 and 1, of a step of a left panel's row: all that
+    /// a step has, sixteen by sixteen.
+    #[inline(always)]
+    fn put_weights(self, terms: [__m512; 4], row: usize, step: &mut [f32]) {
+        bf16::put_left(terms[0], terms[1], row, step);
     }
-}
-
-/// Packs at most 32 columns (k, ·) as a right panel, where each term's columns
-/// are contiguous.
-#[inline(always)]
-pub(crate) fn pack_terms<E: Engine>(engine: E, terms: MatRef<'_>, out: &mut [f32]) {
-    debug_assert_eq!(terms.col_stride, 1);
-    for (step, out) in out.chunks_exact_mut(E::STEP).enumerate() {
-        for half in 0..2 {
-            let k = step * SIDE;
-            // SAFETY: an engine proves AVX-512.
-            let both = unsafe { [lines(terms, k, half * 16), lines(terms, k + 16, half * 16)] };
-            for i in 0..16 {
-                let (low, high) = E::pair(i);
-                let (low, high) = (both[low / 16][low % 16], both[high / 16][high % 16]);
-                engine.put_right(low, high, half, i, out);
-            }
-        }
-    }
+    /// Completes a panel whose steps are written by [`Engine::put_weights`].
+    #[inline(always)]
+    fn finish_weights(self, _panel: &mut [f32]) {}
+    /// The product of the steps in the range of two panels, 32×32 row by row: added
+    /// to `sums`, or in their place when they are `fresh`.
+    fn multiply(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        sums: &mut [f32],
+    );
+    /// Products of registers alone, four a loop for each product of parts: gives
+    /// the floating-point operations of a product that these stand for.
+    fn peak(self, loops: usize) -> f64;
 }
 
 /// Sixteen rows from `row` on, of each sixteen elements from `col` on, of a
@@ -194,28 +161,6 @@ pub(crate) fn line(m: MatRef<'_>, col: usize) -> __m512 {
 #[inline(always)]
 pub(crate) fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as u16
-}
-
-/// 32 terms of a row as bf16, in order.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn round_row(first: __m512, second: __m512) -> __m512 {
-    let both = _mm512_cvtne2ps_pbh(second, first);
-    // SAFETY: both are 64 bytes of plain numbers.
-    unsafe { std::mem::transmute::<__m512bh, __m512>(both) }
-}
-
-/// Sixteen pairs of terms as bf16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl,avx512bf16")]
-fn round_pairs(low: __m512, high: __m512) -> __m512 {
-    let round = |x: __m512| {
-        // SAFETY: both are 32 bytes of plain numbers.
-        let x = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
-        _mm512_cvtepu16_epi32(x)
-    };
-    let high = _mm512_slli_epi32::<16>(round(high));
-    _mm512_castsi512_ps(_mm512_or_si512(round(low), high))
 }
 
 /// Writes line `i` of a tile.

@@ -96,7 +96,7 @@ impl Labeller {
     }
 
     /// Decodes each file on this many threads, where several are labelled at once;
-    /// 0, as before, for as many as rayon's current pool has. Labels are the same
+    /// 0 for as many as rayon's current pool has. Labels are the same
     /// for any number.
     #[cfg(feature = "ffmpeg")]
     #[must_use]
