@@ -23,6 +23,7 @@ pub struct Pipeline {
     /// The pool of `with_threads`; otherwise rayon's current one is used. Files are
     /// read on it too: FFmpeg takes as many threads as it has.
     pool: Option<Arc<rayon::ThreadPool>>,
+    decode_ahead: bool,
 }
 
 /// What computes.
@@ -134,6 +135,7 @@ impl Pipeline {
         Ok(Self {
             engine: Arc::new(engine),
             device: device.clone(),
+            decode_ahead: !device.is_cpu(),
             clip,
             normalization,
             precision: Precision::F32,
@@ -192,6 +194,15 @@ impl Pipeline {
             size,
             ..options
         };
+        self
+    }
+
+    /// Whether the next batch of a long video's windows is decoded while one is
+    /// computed, which takes the memory of one more batch. Otherwise by turns. So it
+    /// is on a GPU unless it is said here; a CPU has its hands full either way.
+    #[must_use]
+    pub fn with_decoding_ahead(mut self, ahead: bool) -> Self {
+        self.decode_ahead = ahead;
         self
     }
 
@@ -371,6 +382,7 @@ impl Pipeline {
 #[cfg(feature = "ffmpeg")]
 mod files {
     use std::ops::ControlFlow;
+    use std::sync::mpsc::sync_channel;
 
     use mtcae_video::{Video, WindowClip, WindowOptions};
 
@@ -410,7 +422,8 @@ mod files {
         }
 
         /// Slides a window over a video. Memory does not grow with its length, but
-        /// for the predictions themselves.
+        /// for the predictions themselves. On a GPU the next batch of windows is decoded
+        /// while one is computed ([`Pipeline::with_decoding_ahead`]).
         ///
         /// `progress` is called after each batch of windows; when it breaks, the
         /// work stops with [`Error::Cancelled`].
@@ -438,15 +451,15 @@ mod files {
                 clip: self.clip.clone(),
             };
             let mut windows = self.install(|| video.windows(&options))?;
-            let mut predictions: Vec<Prediction> = Vec::new();
-            loop {
-                let batch: Vec<WindowClip> = self.install(|| {
+            let decode = || -> Result<Vec<WindowClip>, Error> {
+                let batch = self.install(|| {
                     let next = windows.by_ref().take(windowing.batch);
                     next.collect::<Result<_, _>>()
-                })?;
-                if batch.is_empty() {
-                    break;
-                }
+                });
+                Ok(batch?)
+            };
+            let mut predictions: Vec<Prediction> = Vec::new();
+            let compute = |batch: Vec<WindowClip>| {
                 let bounds: Vec<(f64, f64)> = batch.iter().map(|w| (w.start, w.end)).collect();
                 let clips: Vec<Clip> = batch.into_iter().map(|w| w.clip).collect();
                 for (mut prediction, (start, end)) in
@@ -467,7 +480,9 @@ mod files {
                 {
                     return Err(Error::Cancelled { done });
                 }
-            }
+                Ok(())
+            };
+            in_turns(self.decode_ahead, decode, compute)?;
             Ok(Timeline::new(
                 windowing.length,
                 windowing.stride,
@@ -479,5 +494,43 @@ mod files {
         fn open(&self, path: &Path) -> Result<Video, Error> {
             Ok(self.install(|| Video::open(path))?)
         }
+    }
+
+    /// Gives `compute` what `decode` makes until that is empty; with `ahead`, `decode`
+    /// has a thread of its own and is one batch ahead.
+    fn in_turns<T: Send>(
+        ahead: bool,
+        mut decode: impl FnMut() -> Result<Vec<T>, Error> + Send,
+        mut compute: impl FnMut(Vec<T>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if !ahead {
+            loop {
+                match decode()? {
+                    batch if batch.is_empty() => return Ok(()),
+                    batch => compute(batch)?,
+                }
+            }
+        }
+        std::thread::scope(|scope| {
+            // Without room a batch waits in the hands of the thread that made it.
+            let (sender, batches) = sync_channel(0);
+            scope.spawn(move || {
+                loop {
+                    let batch = decode();
+                    let last = batch.as_ref().map_or(true, Vec::is_empty);
+                    // Nobody listens any more where the work was stopped.
+                    if sender.send(batch).is_err() || last {
+                        return;
+                    }
+                }
+            });
+            for batch in batches {
+                match batch? {
+                    batch if batch.is_empty() => break,
+                    batch => compute(batch)?,
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -222,6 +222,9 @@ fn windows_cover_the_video_and_can_be_cancelled() {
     assert_eq!(starts, [0.0, 0.5, 1.0, 1.5, 2.0]);
     assert_eq!(timeline.points.len(), 5);
     assert_eq!(seen, [2, 4, 5]);
+    let ahead = pipeline.clone().with_decoding_ahead(true);
+    let same = ahead.predict_windows(video(), &windowing, |_| ControlFlow::Continue(()));
+    assert_eq!(same.expect("predicted"), timeline);
     // A window is what a clip of that stretch of time gives.
     let options = ClipOptions {
         start: Some(1.0),
@@ -248,10 +251,12 @@ fn windows_cover_the_video_and_can_be_cancelled() {
         5
     );
 
-    let error = pipeline
-        .predict_windows(video(), &windowing, |_| ControlFlow::Break(()))
-        .expect_err("cancelled");
-    assert!(matches!(error, Error::Cancelled { done: 2 }), "{error}");
+    for pipeline in [pipeline, ahead] {
+        let error = pipeline
+            .predict_windows(video(), &windowing, |_| ControlFlow::Break(()))
+            .expect_err("cancelled");
+        assert!(matches!(error, Error::Cancelled { done: 2 }), "{error}");
+    }
 }
 
 #[test]
