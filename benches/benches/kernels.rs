@@ -8,21 +8,11 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use mtcae_kernels::attention::{Dims, Rows, forward_in};
+use mtcae_benches::operations::{ATTENTION, LAYERS, TOKENS, numbers};
 use mtcae_kernels::buffer::Buffer;
 use mtcae_kernels::format::{Format, OperandMut};
 use mtcae_kernels::isa::Isa;
-use mtcae_kernels::linear::{Packed, Part, Target, linear};
-use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::{gelu, layer_norm};
-
-const TOKENS: usize = 1568;
-
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n)
-        .map(|i| ((i * 7919) % 1009) as f32 / 500.0 - 1.0)
-        .collect()
-}
 
 /// Formats but for the portable one, which takes minutes.
 fn formats() -> Vec<Format> {
@@ -41,37 +31,12 @@ fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
 
 fn linears(c: &mut Criterion) {
     let mut group = group(c, "linear");
-    for (name, inputs, outputs, activates) in [
-        ("vit-l-qkv", 1024, 3072, false),
-        ("vit-l-proj", 1024, 1024, false),
-        ("vit-l-fc1-gelu", 1024, 4096, true),
-        ("vit-l-fc2", 4096, 1024, false),
-        ("cascade-kv", 512, 5280, false),
-        ("cascade-fc1-gelu", 512, 2048, true),
-        ("cascade-fc2", 2048, 512, false),
-    ] {
-        group.throughput(Throughput::Elements((2 * TOKENS * inputs * outputs) as u64));
-        let (x, weight) = (numbers(TOKENS * inputs), numbers(inputs * outputs));
-        let mut out = vec![0.0; TOKENS * outputs];
+    for layer in LAYERS {
+        group.throughput(Throughput::Elements(layer.work() as u64));
         for format in formats() {
-            let part = Part {
-                weight: &weight,
-                bias: None,
-            };
-            let packed = Packed::new(format, inputs, &[part]);
-            let mut room = Buffer::zeroed(format.operand_len(TOKENS, inputs));
-            let mut operand = OperandMut::new(format, TOKENS, inputs, &mut room);
-            operand.pack(MatRef::new(&x, TOKENS, inputs, inputs));
-            let operand = operand.finish();
-            let mut hidden = Buffer::zeroed(format.operand_len(TOKENS, outputs));
-            group.bench_function(BenchmarkId::new(name, format.name()), |b| {
-                b.iter(|| {
-                    let target = match activates {
-                        true => Target::Gelu(OperandMut::new(format, TOKENS, outputs, &mut hidden)),
-                        false => Target::Store(MatMut::new(&mut out, TOKENS, outputs, outputs)),
-                    };
-                    linear(operand, &packed, target);
-                });
+            let mut run = layer.prepare(format);
+            group.bench_function(BenchmarkId::new(layer.id, format.name()), |b| {
+                b.iter(&mut run);
             });
         }
     }
@@ -80,24 +45,12 @@ fn linears(c: &mut Criterion) {
 
 fn attention(c: &mut Criterion) {
     let mut group = group(c, "attention");
-    for (name, heads, head_dim) in [("vit-l", 16, 64), ("cascade", 3, 176)] {
-        let dims = Dims {
-            batch: 1,
-            heads,
-            queries: TOKENS,
-            keys: TOKENS,
-            head_dim,
-        };
-        let width = dims.width();
-        let qkv = numbers(TOKENS * 3 * width);
-        let mut out = vec![0.0; TOKENS * width];
-        group.throughput(Throughput::Elements((4 * TOKENS * TOKENS * width) as u64));
+    for heads in ATTENTION {
+        group.throughput(Throughput::Elements(heads.work() as u64));
         for format in formats() {
-            group.bench_function(BenchmarkId::new(name, format.name()), |b| {
-                b.iter(|| {
-                    let [q, k, v] = [0, 1, 2].map(|i| Rows::columns(&qkv, 3 * width, i * width));
-                    forward_in(format, dims, q, k, v, 0.125, &mut out);
-                });
+            let mut run = heads.prepare(format);
+            group.bench_function(BenchmarkId::new(heads.id, format.name()), |b| {
+                b.iter(&mut run);
             });
         }
     }

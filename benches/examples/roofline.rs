@@ -12,32 +12,21 @@
 
 use std::time::Instant;
 
+use mtcae_benches::operations::{ATTENTION, LAYERS, TOKENS, numbers};
 use mtcae_decoder::Structure;
 use mtcae_decoder::candle_core::Device;
-use mtcae_kernels::attention::{Dims, Rows, forward_in};
-use mtcae_kernels::buffer::Buffer;
-use mtcae_kernels::format::{Format, OperandMut, Precision};
+use mtcae_kernels::format::{Format, Precision};
 use mtcae_kernels::isa::Isa;
-use mtcae_kernels::linear::{Packed, Part, Target, linear};
-use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::{gelu, layer_norm, peak, threads};
 use mtcae_model::{Config, InferencePlan};
 use mtcae_nn::ParamStore;
 use rayon::prelude::*;
 
-const TOKENS: usize = 1568;
-
 type Fault = Box<dyn std::error::Error>;
-
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n)
-        .map(|i| ((i * 7919) % 1009) as f32 / 500.0 - 1.0)
-        .collect()
-}
 
 /// Operations a second of all threads on registers alone.
 fn ceiling(format: Format) -> f64 {
-    let loops = 4_000_000_000 / peak::operations(format, 1) as usize / 10;
+    let loops = (8e9 / peak::operations(format, 1)) as usize;
     let start = Instant::now();
     let done: Vec<f64> = rayon::broadcast(|_| peak::operations(format, loops));
     done.iter().sum::<f64>() / start.elapsed().as_secs_f64()
@@ -94,75 +83,17 @@ fn measure(
     );
 }
 
-fn linears(format: Format, rounds: usize) {
-    for (name, inputs, outputs, activates) in [
-        ("ViT-L qkv 1024×3072", 1024, 3072, false),
-        ("ViT-L proj 1024×1024", 1024, 1024, false),
-        ("ViT-L fc1 and GELU 1024×4096", 1024, 4096, true),
-        ("ViT-L fc2 4096×1024", 4096, 1024, false),
-        ("cascade keys and values 512×5280", 512, 5280, false),
-        ("cascade fc1 and GELU 512×2048", 512, 2048, true),
-        ("cascade fc2 2048×512", 2048, 512, false),
-    ] {
-        let (x, weight) = (numbers(TOKENS * inputs), numbers(inputs * outputs));
-        let mut out = vec![0.0; TOKENS * outputs];
-        let part = Part {
-            weight: &weight,
-            bias: None,
-        };
-        let packed = Packed::new(format, inputs, &[part]);
-        let mut room = Buffer::zeroed(format.operand_len(TOKENS, inputs));
-        let mut operand = OperandMut::new(format, TOKENS, inputs, &mut room);
-        operand.pack(MatRef::new(&x, TOKENS, inputs, inputs));
-        let operand = operand.finish();
-        let mut hidden = Buffer::zeroed(format.operand_len(TOKENS, outputs));
-        let work = (2 * TOKENS * inputs * outputs) as f64;
-        let name = format!("{name}, {}", format.name());
-        measure(
-            &name,
-            "GFLOP/s",
-            rounds,
-            work,
-            || ceiling(format),
-            || {
-                let target = match activates {
-                    true => Target::Gelu(OperandMut::new(format, TOKENS, outputs, &mut hidden)),
-                    false => Target::Store(MatMut::new(&mut out, TOKENS, outputs, outputs)),
-                };
-                linear(operand, &packed, target);
-            },
-        );
+fn products(format: Format, rounds: usize) {
+    let bound = || ceiling(format);
+    for layer in LAYERS {
+        let name = format!("{}, {}", layer.name, format.name());
+        let work = layer.work() as f64;
+        measure(&name, "GFLOP/s", rounds, work, bound, layer.prepare(format));
     }
-}
-
-fn attention(format: Format, rounds: usize) {
-    for (name, heads, head_dim) in [
-        ("ViT-L attention, 16 heads of 64", 16, 64),
-        ("cascade attention, 3 heads of 176", 3, 176),
-    ] {
-        let dims = Dims {
-            batch: 1,
-            heads,
-            queries: TOKENS,
-            keys: TOKENS,
-            head_dim,
-        };
-        let width = dims.width();
-        let qkv = numbers(TOKENS * 3 * width);
-        let mut out = vec![0.0; TOKENS * width];
-        let work = (4 * TOKENS * TOKENS * width) as f64;
-        let name = format!("{name}, {}", format.name());
-        measure(
-            &name,
-            "GFLOP/s",
-            rounds,
-            work,
-            || ceiling(format),
-            || {
-                let [q, k, v] = [0, 1, 2].map(|i| Rows::columns(&qkv, 3 * width, i * width));
-                forward_in(format, dims, q, k, v, 0.125, &mut out);
-            },
-        );
+    for heads in ATTENTION {
+        let name = format!("{}, {}", heads.name, format.name());
+        let work = heads.work() as f64;
+        measure(&name, "GFLOP/s", rounds, work, bound, heads.prepare(format));
     }
 }
 
@@ -247,8 +178,7 @@ fn main() -> Result<(), Fault> {
     threads::on_pool(|| {
         for precision in [Precision::F32, Precision::Bf16] {
             if let Some(format) = Format::new(precision) {
-                linears(format, rounds);
-                attention(format, rounds);
+                products(format, rounds);
             }
         }
         rowwise(rounds);

@@ -1,6 +1,8 @@
 //! What the benchmarks share. Run them with `cargo bench`; `docs/performance.md`
 //! holds what they gave and on which machine.
 
+pub mod operations;
+
 use mtcae_nn::candle_core::{Device, Result, Tensor};
 
 /// Numbers in [−1, 1) that are the same in every run, without a generator.
