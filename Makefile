@@ -16,7 +16,7 @@ demo: setup     ## recognise the demo clip; pictures and tables in target/demo
 test: setup     ## all tests that need neither Python nor a GPU
 	$(CARGO) test --release --workspace
 
-train-demo:     ## render faces and train the demo's checkpoint on them again (an hour)
+train-demo:     ## render faces and train the demo's checkpoint on them again (two hours)
 	fixtures/demo/train.sh target/train-demo
 
 lint:           ## formatting and clippy, warnings denied

@@ -10,7 +10,7 @@
 //!
 //! A factor is thus rounded by at most 6e-8 of the largest of its row or column,
 //! where `f32` rounds by 6e-8 of itself, and the products left out are below
-//! 2.4e-7 of the product of both largest. What differs further from `f32`
+//! 1.3e-7 of the product of both largest. What differs further from `f32`
 //! arithmetic: a row or column whose largest number is below 1e-30 loses digits,
 //! and one with an infinity or NaN gives NaN throughout.
 //!
