@@ -3,9 +3,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# cargo unpacks our own packages beside those it downloads, and never again for a version that
-# lies there: without this, an older mtcae-kernels of the same version would be what is built.
-rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/mtcae-*
+# cargo unpacks our own packages beside those it downloads, and neither unpacks nor compiles a
+# version again that is there: without this, an older mtcae-kernels of the same version would be
+# what is built.
+rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/mtcae-* \
+    "${CARGO_TARGET_DIR:-target}"/debug/.fingerprint/mtcae-*
 
 excluded=()
 for crate in testing examples benches gpu; do excluded+=(--exclude "mtcae-$crate"); done

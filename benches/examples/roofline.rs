@@ -175,6 +175,14 @@ fn main() -> Result<(), Fault> {
     let rounds = args.get(1).map_or(Ok(9), |n| n.parse())?;
     println!("| operation | achieved | bound | share (range) |");
     println!("|---|---|---|---|");
+    for format in Format::available() {
+        let mut rates: Vec<f64> = (0..rounds).map(|_| ceiling(format) / 1e9).collect();
+        let name = format.name();
+        println!(
+            "| registers alone, {name} | | {:.0} GFLOP/s | |",
+            median(&mut rates)
+        );
+    }
     threads::on_pool(|| {
         for precision in [Precision::F32, Precision::Bf16] {
             if let Some(format) = Format::new(precision) {
