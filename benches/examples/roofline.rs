@@ -172,7 +172,10 @@ fn main() -> Result<(), Fault> {
         "large" => mtcae_encoder::Config::large(),
         other => return Err(format!("{other} is none of small, base and large").into()),
     };
-    let rounds = args.get(1).map_or(Ok(9), |n| n.parse())?;
+    let rounds: usize = args.get(1).map_or(Ok(9), |n| n.parse())?;
+    if rounds == 0 {
+        return Err("at least one round".into());
+    }
     println!("| operation | achieved | bound | share (range) |");
     println!("|---|---|---|---|");
     for format in Format::available() {

@@ -70,6 +70,9 @@ fn main() -> Result<(), Fault> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let picture = args.first().ok_or("scaling PICTURE.png [ROUNDS]")?;
     let rounds: usize = args.get(1).map_or(Ok(5), |n| n.parse())?;
+    if rounds == 0 {
+        return Err("at least one round".into());
+    }
     let sizes: [(&str, Size); 3] = [
         ("clips", |n| [n, 5, 1568]),
         ("depth", |n| [1, n, 1568]),

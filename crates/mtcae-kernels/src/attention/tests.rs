@@ -207,3 +207,34 @@ fn large_logits_do_not_overflow() {
     forward(d, rows(&q), rows(&k), rows(&v), 1.0, &mut out);
     assert_eq!(out, [1.0, 3.0]);
 }
+
+/// A NaN reaches what is computed from it and nothing else: in a query its own
+/// row, in a value its column.
+#[test]
+fn nan_stays_where_it_belongs() {
+    let d = dims(1, 1, 40, 70, 33);
+    let width = d.width();
+    let (q, kv) = (randn(d.queries * width, 1), randn(2 * d.keys * width, 2));
+    for format in Format::available() {
+        let run = |q: &[f32], kv: &[f32]| {
+            let mut out = vec![0.0; d.queries * width];
+            let [q, k, v] = [
+                Rows::columns(q, width, 0),
+                Rows::columns(kv, 2 * width, 0),
+                Rows::columns(kv, 2 * width, width),
+            ];
+            forward_in(format, d, q, k, v, 0.2, &mut out);
+            out
+        };
+        let mut spoilt = q.clone();
+        spoilt[3 * width + 5] = f32::NAN;
+        for (i, y) in run(&spoilt, &kv).iter().enumerate() {
+            assert_eq!(y.is_nan(), i / width == 3, "{} {i}", format.name());
+        }
+        let mut spoilt = kv.clone();
+        spoilt[2 * width * 50 + width + 7] = f32::NAN;
+        for (i, y) in run(&q, &spoilt).iter().enumerate() {
+            assert_eq!(y.is_nan(), i % width == 7, "{} {i}", format.name());
+        }
+    }
+}

@@ -187,16 +187,14 @@ fn task<E: Engine>(
     engine.begin();
     for run in 0..runs {
         let some = steps * run / runs..steps * (run + 1) / runs;
-        let share = |panel: &'_ [f32]| -> Range<usize> {
-            panel.len() * some.start / steps..panel.len() * some.end / steps
-        };
+        // The same of a right panel, factors behind its steps included.
+        let share = panel * some.start / steps..panel * some.end / steps;
         for (j, col) in cols.clone().enumerate() {
             let right = &job.right[col * panel..(col + 1) * panel];
             let next = match col + 1 < cols.end {
-                true => &job.right[(col + 1) * panel..(col + 2) * panel],
+                true => &job.right[(col + 1) * panel..][share.clone()],
                 false => &[],
             };
-            let next = &next[share(next)];
             let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
             for (i, row) in rows.clone().enumerate() {
                 fetch(engine, ahead.next().unwrap_or_default());
