@@ -21,6 +21,7 @@ use candle_core::{Device, Tensor};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use mtcae_model::Mtcae;
+use mtcae_nn::plan::{Arena, Precision, format};
 use mtcae_nn::{Pass, on_pool};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -304,12 +305,10 @@ impl FeatureCache {
                 }
             }
         });
+        let mut encode = encoding(model, device)?;
         for (done, view) in views.enumerate() {
             let View { tubes, faces } = view?;
-            let width = tubes.len() / self.header.tokens;
-            let tubes = Tensor::from_vec(tubes, (1, self.header.tokens, width), device)?;
-            let features = on_pool(|| model.encoder().run(&tubes, &mut Pass::inference()))?;
-            let features: Vec<f32> = features.flatten_all()?.to_vec1()?;
+            let features = encode(tubes)?;
             let most = f16::MAX.to_f32();
             if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
                 let clip = &data.items[numbers[done] / each].file;
@@ -357,6 +356,31 @@ impl FeatureCache {
             source,
         }
     }
+}
+
+/// What computes F (N·D) of one clip's tubes: on the CPU a plan of inference.
+fn encoding<'a>(
+    model: &'a Mtcae,
+    device: &'a Device,
+) -> Result<Box<dyn FnMut(Vec<f32>) -> Result<Vec<f32>, Error> + 'a>, Error> {
+    let config = &model.config().encoder;
+    let tokens = config.tokens();
+    if !device.is_cpu() {
+        return Ok(Box::new(move |tubes| {
+            let width = tubes.len() / tokens;
+            let tubes = Tensor::from_vec(tubes, (1, tokens, width), device)?;
+            let features = on_pool(|| model.encoder().run(&tubes, &mut Pass::inference()))?;
+            Ok(features.flatten_all()?.to_vec1()?)
+        }));
+    }
+    let format = format(Precision::F32).map_err(mtcae_model::Error::from)?;
+    let plan = model.encoder().plan(format)?;
+    let mut arena = Arena::default();
+    Ok(Box::new(move |tubes| {
+        let mut features = vec![0.0; tokens * config.width];
+        plan.forward(&tubes, &mut arena, &mut features)?;
+        Ok(features)
+    }))
 }
 
 /// Writes the header of a new file or checks that of an old one; where the first

@@ -21,7 +21,7 @@ use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::product::Rectangle;
 use crate::scratch;
-use crate::tiles::{Engine, SIDE, SUMS, mask};
+use crate::tiles::{Engine, SIDE, SUMS, fetch, mask};
 
 /// Left panels that are multiplied by a right panel while it is at hand: their
 /// run is to fit the second-level cache.
@@ -197,7 +197,7 @@ fn task<E: Engine>(
             };
             let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
             for (i, row) in rows.clone().enumerate() {
-                fetch(engine, ahead.next().unwrap_or_default());
+                fetch(ahead.next().unwrap_or_default());
                 let left = &job.left[row * stride..row * stride + panel];
                 let tile = if runs > 1 { j * rows.len() + i } else { 0 };
                 let sums = &mut sums[tile * SUMS..(tile + 1) * SUMS];
@@ -209,16 +209,6 @@ fn task<E: Engine>(
         }
     }
     engine.end();
-}
-
-/// Asks for `data` in the second-level cache: weights come from memory, and would
-/// be waited for when their turn comes.
-#[inline(always)]
-fn fetch<E: Engine>(_: E, data: &[f32]) {
-    for line in data.chunks(16) {
-        // SAFETY: a hint, which reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
-    }
 }
 
 /// Adds the bias to the sums of two panels and passes them on.

@@ -5,7 +5,7 @@ use super::{Job, Kernel, Rectangle, Tile, block_on};
 use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::tiles::digits::Digits;
-use crate::tiles::{Engine, SIDE};
+use crate::tiles::{Engine, SIDE, fetch};
 
 /// The token: holding it proves that AMX can be used.
 #[derive(Clone, Copy)]
@@ -47,6 +47,11 @@ impl Kernel for Amx {
     fn gelu(self, row: &mut [f32]) {
         // SAFETY: the token proves the features that were probed with AMX.
         crate::gelu::in_place(unsafe { Avx512::new() }, row);
+    }
+
+    #[inline(always)]
+    fn fetch(self, right: &[f32]) {
+        fetch(right);
     }
 
     #[inline(always)]

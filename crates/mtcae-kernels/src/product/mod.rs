@@ -60,6 +60,9 @@ pub(crate) trait Kernel: Copy {
     fn pack_right(self, columns: MatRef<'_>, out: &mut [f32]);
     /// Puts GELU in the place of each element.
     fn gelu(self, row: &mut [f32]);
+    /// Asks the caches for a part of a right panel that is needed soon.
+    #[inline(always)]
+    fn fetch(self, _: &[f32]) {}
     /// `ROWS`×`COLS` sums over `steps` steps, row by row into `out`.
     fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile);
 }
@@ -484,7 +487,11 @@ fn block_on<K: Kernel>(
             let b =
                 &job.right[j * right..(j + 1) * right][done * K::RIGHT..end * K::RIGHT + K::TAIL];
             let cols = K::COLS.min(out.cols - column);
+            let next = job.right.get((j + 1) * right..(j + 2) * right);
+            let next = next.map_or(&[][..], |b| &b[done * K::RIGHT..end * K::RIGHT]);
+            let mut ahead = next.chunks(next.len().div_ceil(m.div_ceil(K::ROWS)).max(1));
             for (i, row) in (0..m).step_by(K::ROWS).enumerate() {
+                kernel.fetch(ahead.next().unwrap_or_default());
                 let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT + K::TAIL];
                 kernel.tile(a, b, end - done, &mut tile);
                 let start = start.from(column, cols);

@@ -247,17 +247,23 @@ impl Engine for Digits {
     fn pack_rows(self, rows: MatRef<'_>, panel: &mut [f32]) {
         if rows.col_stride == 1 {
             for row in 0..rows.rows {
-                let terms = &rows.data[row * rows.row_stride..][..rows.cols];
+                let (terms, after) = rows.data[row * rows.row_stride..].split_at(rows.cols);
+                // The next row comes from memory while this one is worked on.
+                let next = after
+                    .get(rows.row_stride.saturating_sub(rows.cols)..)
+                    .unwrap_or_default();
+                super::fetch(&next[..rows.cols.min(next.len())]);
                 self.pack_row(terms, row, panel);
             }
             return;
         }
         let (steps, scales) = panel.split_at_mut(Self::panel(rows.cols) - SIDE);
         let terms = rows.t();
-        for half in 0..2 {
-            // SAFETY: the engine proves AVX-512.
+        // SAFETY: the engine proves AVX-512.
+        let largest = unsafe { largest_of_columns(terms) };
+        for (half, largest) in largest.into_iter().enumerate() {
+            // SAFETY: as above.
             unsafe {
-                let largest = largest_of_columns(terms, half * 16);
                 let mut there = [0.0; 16];
                 for (i, there) in there.iter_mut().enumerate() {
                     (*there, scales[half * 16 + i]) = factors(largest[i]);
@@ -314,11 +320,12 @@ impl Engine for Digits {
     #[inline(always)]
     fn pack_terms(self, terms: MatRef<'_>, panel: &mut [f32]) {
         let (steps, scales) = panel.split_at_mut(Self::panel(terms.rows) - SIDE);
-        for half in 0..2 {
+        // SAFETY: the engine proves AVX-512.
+        let largest = unsafe { largest_of_columns(terms) };
+        for (half, largest) in largest.into_iter().enumerate() {
             let mut there = [0.0; 16];
-            // SAFETY: the engine proves AVX-512, and the array holds sixteen numbers.
+            // SAFETY: as above, and the array holds sixteen numbers.
             unsafe {
-                let largest = largest_of_columns(terms, half * 16);
                 for (c, there) in there.iter_mut().enumerate() {
                     (*there, scales[half * 16 + c]) = factors(largest[c]);
                 }
@@ -417,19 +424,31 @@ fn largest_of(terms: &[f32]) -> i32 {
     _mm512_reduce_max_epi32(largest)
 }
 
-/// The same of each of sixteen columns (k, ·).
+/// The same of each of 32 columns (k, ·). Their rows lie far apart in memory, where
+/// nothing foresees the next, so it is asked for some rows ahead.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn largest_of_columns(terms: MatRef<'_>, col: usize) -> [i32; 16] {
-    let mut largest = _mm512_setzero_si512();
+fn largest_of_columns(terms: MatRef<'_>) -> [[i32; 16]; 2] {
+    const AHEAD: usize = 32;
+    let mut largest = [_mm512_setzero_si512(); 2];
     for k in (0..terms.rows).step_by(16) {
-        for line in lines(terms, k, col) {
-            largest = _mm512_max_epi32(largest, magnitude(line));
+        for row in k + AHEAD..(k + AHEAD + 16).min(terms.rows) {
+            let row = &terms.data[row * terms.row_stride..];
+            for col in (0..terms.cols).step_by(16) {
+                _mm_prefetch::<_MM_HINT_T0>(row[col..].as_ptr().cast());
+            }
+        }
+        for (half, largest) in largest.iter_mut().enumerate() {
+            for line in lines(terms, k, half * 16) {
+                *largest = _mm512_max_epi32(*largest, magnitude(line));
+            }
         }
     }
-    let mut out = [0; 16];
-    // SAFETY: the array holds sixteen numbers.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), largest) }
+    let mut out = [[0; 16]; 2];
+    for (out, largest) in out.iter_mut().zip(largest) {
+        // SAFETY: the array holds sixteen numbers.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), largest) }
+    }
     out
 }
 

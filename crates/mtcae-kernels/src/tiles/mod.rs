@@ -172,3 +172,13 @@ pub(crate) fn put(line: __m512, tile: usize, i: usize, step: &mut [f32]) {
     // hold an engine, which proves AVX-512.
     unsafe { _mm512_storeu_ps(line_of.as_mut_ptr(), line) }
 }
+
+/// Asks for `data` in the second-level cache: right operands come from memory, and
+/// would be waited for when their turn comes.
+#[inline(always)]
+pub(crate) fn fetch(data: &[f32]) {
+    for line in data.chunks(16) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+}
