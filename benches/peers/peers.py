@@ -2,14 +2,13 @@
 """Seconds of one clip's forward on this machine's CPU, ours beside PyTorch, ONNX Runtime and OpenVINO: the same
 weights, the same input, the same number of threads, in turns within one run.
 
-    cargo build --release -p mtcae-benches --example forward --example pace
+    cargo build --release -p mtcae-benches --example forward
     python benches/peers/peers.py --size large --program target/release/examples/forward
 
 Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
 input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
-printed are their median, minimum and maximum. Virtual cores change their pace with what their neighbours do, so each run
-stands between two measurements of it (`pace`): the same ratios are printed again of those rounds alone in which, for
-both engines, every thread had at least QUIET of the best pace of the whole run before and after. Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
+printed are their median, minimum and maximum, and the ratio of both engines' best rounds: on virtual cores whose
+neighbours come and go, what a machine of one's own would show. Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
 """
 
 import argparse
@@ -23,7 +22,6 @@ import numpy as np
 
 import model as peer
 
-QUIET = 0.8
 ENGINES = [
     "torch-f32",
     "torch-compiled-f32",
@@ -61,26 +59,6 @@ def prepare(size: str, part: str, folder: str) -> None:
         torch.onnx.export(module, (x,), f"{folder}/{part}.onnx", opset_version=18, dynamo=False, **names)
 
 
-class Pace:
-    """GFLOP/s on registers of the slowest thread, just now."""
-
-    def __init__(self, args):
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.process = subprocess.Popen([args.pace], **pipes)
-        if self.process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"{args.pace} did not start: exit code {self.process.wait()}")
-
-    def __call__(self) -> float:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
 class Engine:
     def __init__(self, name: str, args, folder: str):
         self.name, self.output = name, f"{folder}/{name}-{args.part}.out"
@@ -98,21 +76,18 @@ class Engine:
         )
         self.wall: list[float] = []
         self.processor: list[float] = []
-        self.pace: list[float] = []
         for line in self.process.stdout:
             if line.startswith("ready "):
                 self.memory = float(line.split()[1])
                 return
         raise RuntimeError(f"{name} did not start: exit code {self.process.wait()}")
 
-    def run(self, pace: Pace) -> None:
-        before = pace()
+    def run(self) -> None:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         wall, processor = self.process.stdout.readline().split()
         self.wall.append(float(wall))
         self.processor.append(float(processor))
-        self.pace.append(min(before, pace()))
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -129,7 +104,6 @@ def main() -> None:
     parser.add_argument("--part", default="model", choices=["model", "decoder"])
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--program", default="target/release/examples/forward")
-    parser.add_argument("--pace", default="target/release/examples/pace")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", default="target/peers")
@@ -145,33 +119,27 @@ def main() -> None:
             print(f"{name} is ready", file=sys.stderr, flush=True)
         except RuntimeError as error:
             print(error, flush=True)
-    pace = Pace(args)
     for _ in range(args.rounds):
         for engine in engines:
-            engine.run(pace)
+            engine.run()
             seconds = f"{engine.wall[-1]:.2f} s, {engine.processor[-1]:.2f} s of processor time"
-            print(f"{engine.name}: {seconds}, pace {engine.pace[-1]:.0f}", file=sys.stderr, flush=True)
-    for running in [*engines, pace]:
-        running.close()
+            print(f"{engine.name}: {seconds}", file=sys.stderr, flush=True)
+    for engine in engines:
+        engine.close()
 
     outputs = {e.name: np.fromfile(e.output, dtype=np.float32) for e in engines}
     reference = outputs.get("torch-f32")
     print(f"{args.size} {args.part}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
-    quiet = QUIET * max(p for e in engines for p in e.pace)
-    print(f"{'engine':22}{'seconds':>22}{'processor':>22}{'x/ours':>22}{'x/ours, quiet':>24}", end="")
-    print(f"{'peak MB':>10}{'deviation':>12}")
+    print(f"{'engine':22}{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'peak MB':>10}{'deviation':>12}")
     for precision in ["f32", "bf16"]:
         ours = next((e for e in engines if e.name == f"ours-{precision}"), None)
-        if ours is None:
-            continue
         for e in (e for e in engines if e.name.endswith(precision)):
-            ratios = [(a / b, min(pa, pb) >= quiet) for a, b, pa, pb in zip(e.wall, ours.wall, e.pace, ours.pace)]
-            ratio, still = spread([r for r, _ in ratios]), [r for r, both in ratios if both]
-            still = f"{spread(still)} of {len(still)}" if still else "-"
+            ratio = spread([a / b for a, b in zip(e.wall, ours.wall)]) if ours else "-"
+            best = f"{min(e.wall) / min(ours.wall):.2f}" if ours else "-"
             deviation = "-"
             if reference is not None:
                 deviation = f"{np.abs(outputs[e.name] - reference).max() / np.abs(reference).max():.1e}"
-            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{still:>24}", end="")
+            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}", end="")
             print(f"{e.memory / 1e6:10.0f}{deviation:>12}")
 
 

@@ -196,7 +196,7 @@ fn task<E: Engine>(
             let logits = &mut logits[..count * SUMS];
             for (j, logits) in logits.chunks_exact_mut(SUMS).enumerate() {
                 let right = &packed_k[j * narrow..(j + 1) * narrow];
-                engine.multiply(queries, right, 0..steps, true, logits);
+                engine.multiply(queries, right, 0..steps, true, &[], logits);
             }
             let state = &mut rows_state[p * 2 * SIDE..(p + 1) * 2 * SIDE];
             let sums = &mut sums[p * wide * SUMS..(p + 1) * wide * SUMS];
@@ -206,7 +206,7 @@ fn task<E: Engine>(
             }
             for (c, sums) in sums.chunks_exact_mut(SUMS).enumerate() {
                 let right = &packed_v[c * long..][..E::panel(here)];
-                engine.multiply(weights, right, 0..block, i == 0, sums);
+                engine.multiply(weights, right, 0..block, i == 0, &[], sums);
             }
             if i + 1 == blocks {
                 for r in 0..some {

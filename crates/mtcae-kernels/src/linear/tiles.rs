@@ -21,7 +21,7 @@ use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::product::Rectangle;
 use crate::scratch;
-use crate::tiles::{Engine, SIDE, SUMS, fetch, mask};
+use crate::tiles::{Engine, SIDE, SUMS, mask};
 
 /// Left panels that are multiplied by a right panel while it is at hand: their
 /// run is to fit the second-level cache.
@@ -197,11 +197,11 @@ fn task<E: Engine>(
             };
             let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
             for (i, row) in rows.clone().enumerate() {
-                fetch(ahead.next().unwrap_or_default());
                 let left = &job.left[row * stride..row * stride + panel];
                 let tile = if runs > 1 { j * rows.len() + i } else { 0 };
                 let sums = &mut sums[tile * SUMS..(tile + 1) * SUMS];
-                engine.multiply(left, right, some.clone(), run == 0, sums);
+                let soon = ahead.next().unwrap_or_default();
+                engine.multiply(left, right, some.clone(), run == 0, soon, sums);
                 if run + 1 == runs {
                     finish(engine, job, row, col, sums);
                 }

@@ -5,7 +5,7 @@ use super::{Job, Kernel, Rectangle, Tile, block_on};
 use crate::lanes::Avx512;
 use crate::matrix::MatRef;
 use crate::tiles::digits::Digits;
-use crate::tiles::{Engine, SIDE, fetch};
+use crate::tiles::{Engine, SIDE};
 
 /// The token: holding it proves that AMX can be used.
 #[derive(Clone, Copy)]
@@ -19,6 +19,7 @@ impl Kernel for Amx {
     const RIGHT: usize = Digits::STEP;
     const TAIL: usize = Digits::TAIL;
     const RUN: usize = usize::MAX;
+    const PANELS: usize = 7;
 
     #[inline(always)]
     fn begin(self) {
@@ -50,13 +51,9 @@ impl Kernel for Amx {
     }
 
     #[inline(always)]
-    fn fetch(self, right: &[f32]) {
-        fetch(right);
-    }
-
-    #[inline(always)]
-    fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile) {
-        self.0.multiply(left, right, 0..steps, true, &mut out.0);
+    fn tile(self, left: &[f32], right: &[f32], steps: usize, ahead: &[f32], out: &mut Tile) {
+        self.0
+            .multiply(left, right, 0..steps, true, ahead, &mut out.0);
     }
 }
 
@@ -72,14 +69,24 @@ pub(super) fn pack_right(columns: MatRef<'_>, out: &mut [f32]) {
     unsafe { run(columns, out) }
 }
 
-/// As [`block_on`], for callers without a token: called only where an `Isa` of
-/// the level AMX was matched.
-pub(super) fn block(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>) {
+/// As [`Kernel::pack_left`], likewise.
+pub(super) fn pack_left(rows: MatRef<'_>, out: &mut [f32]) {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn run(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>) {
+    fn run(rows: MatRef<'_>, out: &mut [f32]) {
         // SAFETY: AMX was probed.
-        block_on(Amx(unsafe { Digits::new() }), job, lhs, packed, out);
+        Amx(unsafe { Digits::new() }).pack_left(rows, out);
+    }
+    // SAFETY: these features were probed with AMX.
+    unsafe { run(rows, out) }
+}
+
+/// As [`block_on`], likewise.
+pub(super) fn block(job: Job<'_>, out: Rectangle<'_>) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn run(job: Job<'_>, out: Rectangle<'_>) {
+        // SAFETY: AMX was probed.
+        block_on(Amx(unsafe { Digits::new() }), job, out);
     }
     // SAFETY: as above.
-    unsafe { run(job, lhs, packed, out) }
+    unsafe { run(job, out) }
 }

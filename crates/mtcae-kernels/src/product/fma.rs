@@ -18,6 +18,7 @@ macro_rules! kernels {
             const LEFT: usize = $rows;
             const RIGHT: usize = 16 * $vectors;
             const RUN: usize = 256;
+            const PANELS: usize = 192 / $rows;
 
             #[inline(always)]
             fn begin(self) {}
@@ -41,7 +42,7 @@ macro_rules! kernels {
             }
 
             #[inline(always)]
-            fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile) {
+            fn tile(self, left: &[f32], right: &[f32], steps: usize, _: &[f32], out: &mut Tile) {
                 tile::<L, $rows, $vectors>(self.0, left, right, steps, out);
             }
         }

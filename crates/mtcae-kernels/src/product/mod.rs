@@ -49,6 +49,9 @@ pub(crate) trait Kernel: Copy {
     const TAIL: usize = 0;
     /// Steps after which sums go to memory, so that panels fit the cache.
     const RUN: usize;
+    /// Left panels that a task multiplies by a right panel while it is at hand:
+    /// for `DEPTH` terms they are to fit the second-level cache.
+    const PANELS: usize;
 
     /// Readies the calling thread for [`Kernel::tile`].
     fn begin(self);
@@ -60,11 +63,9 @@ pub(crate) trait Kernel: Copy {
     fn pack_right(self, columns: MatRef<'_>, out: &mut [f32]);
     /// Puts GELU in the place of each element.
     fn gelu(self, row: &mut [f32]);
-    /// Asks the caches for a part of a right panel that is needed soon.
-    #[inline(always)]
-    fn fetch(self, _: &[f32]) {}
-    /// `ROWS`×`COLS` sums over `steps` steps, row by row into `out`.
-    fn tile(self, left: &[f32], right: &[f32], steps: usize, out: &mut Tile);
+    /// `ROWS`×`COLS` sums over `steps` steps, row by row into `out`. What is `ahead` is
+    /// needed soon.
+    fn tile(self, left: &[f32], right: &[f32], steps: usize, ahead: &[f32], out: &mut Tile);
 }
 
 /// The sums of one call of a micro-kernel.
@@ -220,7 +221,7 @@ pub(crate) fn product_slices(
 /// Elements that a packed right operand (k, n) takes.
 pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
     let sizes = Sizes::of(isa);
-    n.div_ceil(sizes.cols) * sizes.panel(k)
+    n.div_ceil(sizes.cols) * sizes.right_panel(k)
 }
 
 /// Packs a right operand (k, n) into [`packed_len`] elements.
@@ -230,7 +231,7 @@ pub(crate) fn pack(isa: Isa, rhs: MatRef<'_>, packed: &mut [f32], threads: bool)
     if k == 0 {
         return;
     }
-    let panel = sizes.panel(k);
+    let panel = sizes.right_panel(k);
     let work = |(j, out): (usize, &mut [f32])| {
         let from = j * sizes.cols;
         pack_right(isa, columns.part(from, sizes.cols.min(n - from), 0, k), out);
@@ -265,31 +266,48 @@ pub(crate) fn product_packed(
     }
     let sizes = Sizes::of(isa);
     let stride = out.row_stride;
-    let job = Job {
-        right: packed,
-        steps: k.div_ceil(sizes.step),
-        alpha,
-        start,
-        finish,
-    };
     // The last row ends where its elements do.
     let data = &mut out.data[..(m - 1) * stride + n];
     let whole = Rectangle::new(data, stride, m, n);
-    let (rows, cols) = sizes.task(m, n);
-    let across = n.div_ceil(cols);
-    let work = |i: usize| {
-        let (row, col) = (i / across * rows, i % across * cols);
-        let (rows, cols) = (rows.min(m - row), cols.min(n - col));
-        // SAFETY: the tasks' rectangles do not overlap, and `whole` is not used
-        // otherwise while it lends them out.
-        let out = unsafe { whole.part(row, rows, col, cols) };
-        block(isa, job, lhs.part(row, rows, 0, k), col, out);
-    };
-    let tasks = 0..m.div_ceil(rows) * across;
-    match threads {
-        true => tasks.into_par_iter().for_each(work),
-        false => tasks.for_each(work),
-    }
+    let (down, across) = (m.div_ceil(sizes.rows), n.div_ceil(sizes.cols));
+    let (rows, cols) = sizes.tasks(down, across, threads);
+    let (left, right) = (sizes.left_panel(k), sizes.right_panel(k));
+    scratch::with(down * left, |lhs_packed| {
+        if k > 0 {
+            let work = |(i, out): (usize, &mut [f32])| {
+                let from = i * sizes.rows;
+                pack_left(isa, lhs.part(from, sizes.rows.min(m - from), 0, k), out);
+            };
+            match threads {
+                true => lhs_packed.par_chunks_mut(left).enumerate().for_each(work),
+                false => lhs_packed.chunks_mut(left).enumerate().for_each(work),
+            }
+        }
+        let lhs_packed = &*lhs_packed;
+        let part = |n: usize, parts: usize, i: usize| n * i / parts..n * (i + 1) / parts;
+        let work = |i: usize| {
+            let (rows, cols) = (part(down, rows, i / cols), part(across, cols, i % cols));
+            let (row, col) = (rows.start * sizes.rows, cols.start * sizes.cols);
+            let height = (rows.end * sizes.rows).min(m) - row;
+            let width = (cols.end * sizes.cols).min(n) - col;
+            // SAFETY: the tasks' rectangles do not overlap, and `whole` is not used
+            // otherwise while it lends them out.
+            let out = unsafe { whole.part(row, height, col, width) };
+            let job = Job {
+                left: &lhs_packed[rows.start * left..rows.end * left],
+                right: &packed[cols.start * right..cols.end * right],
+                steps: k.div_ceil(sizes.step),
+                alpha,
+                start: start.from(col, width),
+                finish,
+            };
+            block(isa, job, out);
+        };
+        match threads {
+            true => (0..rows * cols).into_par_iter().for_each(work),
+            false => (0..rows * cols).for_each(work),
+        }
+    });
 }
 
 /// A rectangle of a result that one task alone writes.
@@ -342,6 +360,22 @@ impl<'a> Rectangle<'a> {
     }
 }
 
+/// Gives the micro-kernel on lanes that has as many sums as there are registers for.
+macro_rules! on_kernel {
+    ($simd:expr, |$kernel:ident| $work:expr) => {
+        if L::ACCUMULATORS >= 24 {
+            let $kernel = fma::Wide($simd);
+            $work
+        } else if L::ACCUMULATORS >= 6 {
+            let $kernel = fma::Narrow($simd);
+            $work
+        } else {
+            let $kernel = fma::Small($simd);
+            $work
+        }
+    };
+}
+
 /// A kernel's constants, for the code outside of it.
 struct Sizes {
     rows: usize,
@@ -350,6 +384,7 @@ struct Sizes {
     left: usize,
     right: usize,
     tail: usize,
+    panels: usize,
 }
 
 impl Sizes {
@@ -362,6 +397,7 @@ impl Sizes {
                 left: K::LEFT,
                 right: K::RIGHT,
                 tail: K::TAIL,
+                panels: K::PANELS,
             }
         }
         match isa.level() {
@@ -375,32 +411,53 @@ impl Sizes {
         }
     }
 
+    /// `f32` of a left panel of `k` terms.
+    fn left_panel(&self, k: usize) -> usize {
+        k.div_ceil(self.step) * self.left + self.tail
+    }
+
     /// `f32` of a right panel of `k` terms.
-    fn panel(&self, k: usize) -> usize {
+    fn right_panel(&self, k: usize) -> usize {
         k.div_ceil(self.step) * self.right + self.tail
     }
 
-    /// Rows and columns that one task works on, of a result (m, n): many rows, so
-    /// that a right panel is used often; all columns, so that rows are packed
-    /// once, unless that gives fewer than eight tasks.
-    fn task(&self, m: usize, n: usize) -> (usize, usize) {
-        let most: usize = if m >= 2048 { 192 } else { 128 };
-        let rows = most.div_ceil(self.rows).min(m.div_ceil(self.rows)) * self.rows;
-        let across = 8usize.div_ceil(m.div_ceil(rows));
-        let panels = n.div_ceil(self.cols).div_ceil(across).max(4);
-        (rows, panels * self.cols)
+    /// Into how many parts the panels of a result's rows and columns are cut: few,
+    /// as each part of the rows reads all right panels; but four tasks a thread,
+    /// of four right panels at least.
+    fn tasks(&self, rows: usize, cols: usize, threads: bool) -> (usize, usize) {
+        let down = rows.div_ceil(self.panels);
+        let wanted = match threads {
+            true => 4 * rayon::current_num_threads(),
+            false => 1,
+        };
+        (down, wanted.div_ceil(down).clamp(1, cols.div_ceil(4)))
     }
 }
 
-/// What the tasks of one product share.
+/// What a task multiplies.
 #[derive(Clone, Copy)]
 struct Job<'a> {
-    /// The right operand's panels, one after the other.
+    /// The left operand's panels, one after the other.
+    left: &'a [f32],
+    /// The right operand's.
     right: &'a [f32],
     steps: usize,
     alpha: f32,
     start: Start<'a>,
     finish: Finish,
+}
+
+fn pack_left(isa: Isa, rows: MatRef<'_>, out: &mut [f32]) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if isa.level() == Level::Amx {
+        return amx::pack_left(rows, out);
+    }
+    vectorise!(isa, pack_left_lanes(rows: MatRef<'_>, out: &mut [f32]));
+}
+
+#[inline(always)]
+fn pack_left_lanes<L: Lanes>(simd: L, rows: MatRef<'_>, out: &mut [f32]) {
+    on_kernel!(simd, |kernel| kernel.pack_left(rows, out));
 }
 
 fn pack_right(isa: Isa, columns: MatRef<'_>, out: &mut [f32]) {
@@ -413,69 +470,29 @@ fn pack_right(isa: Isa, columns: MatRef<'_>, out: &mut [f32]) {
 
 #[inline(always)]
 fn pack_right_lanes<L: Lanes>(simd: L, columns: MatRef<'_>, out: &mut [f32]) {
-    if L::ACCUMULATORS >= 24 {
-        fma::Wide(simd).pack_right(columns, out);
-    } else if L::ACCUMULATORS >= 6 {
-        fma::Narrow(simd).pack_right(columns, out);
-    } else {
-        fma::Small(simd).pack_right(columns, out);
-    }
+    on_kernel!(simd, |kernel| kernel.pack_right(columns, out));
 }
 
-/// A rectangle of the result, from column `col` on: `lhs` holds its rows of the
-/// left operand.
-fn block(isa: Isa, job: Job<'_>, lhs: MatRef<'_>, col: usize, out: Rectangle<'_>) {
-    let sizes = Sizes::of(isa);
-    let left = lhs.rows.div_ceil(sizes.rows) * (job.steps * sizes.left + sizes.tail);
-    let job = Job {
-        right: &job.right[col / sizes.cols * sizes.panel(lhs.cols)..],
-        start: job.start.from(col, out.cols),
-        ..job
-    };
-    scratch::with(left, |packed| {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if isa.level() == Level::Amx {
-            return amx::block(job, lhs, packed, out);
-        }
-        vectorise!(isa, block_lanes(job: Job<'_>, lhs: MatRef<'_>, packed: &mut [f32], out: Rectangle<'_>));
-    });
+/// A rectangle of the result.
+fn block(isa: Isa, job: Job<'_>, out: Rectangle<'_>) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if isa.level() == Level::Amx {
+        return amx::block(job, out);
+    }
+    vectorise!(isa, block_lanes(job: Job<'_>, out: Rectangle<'_>));
 }
 
 #[inline(always)]
-fn block_lanes<L: Lanes>(
-    simd: L,
-    job: Job<'_>,
-    lhs: MatRef<'_>,
-    packed: &mut [f32],
-    out: Rectangle<'_>,
-) {
-    if L::ACCUMULATORS >= 24 {
-        block_on(fma::Wide(simd), job, lhs, packed, out);
-    } else if L::ACCUMULATORS >= 6 {
-        block_on(fma::Narrow(simd), job, lhs, packed, out);
-    } else {
-        block_on(fma::Small(simd), job, lhs, packed, out);
-    }
+fn block_lanes<L: Lanes>(simd: L, job: Job<'_>, out: Rectangle<'_>) {
+    on_kernel!(simd, |kernel| block_on(kernel, job, out));
 }
 
-/// Packs the rows, then multiplies panel by panel, `RUN` steps at a time.
+/// Multiplies panel by panel, `RUN` steps at a time.
 #[inline(always)]
-fn block_on<K: Kernel>(
-    kernel: K,
-    job: Job<'_>,
-    lhs: MatRef<'_>,
-    packed: &mut [f32],
-    mut out: Rectangle<'_>,
-) {
-    let (m, depth) = (lhs.rows, lhs.cols);
+fn block_on<K: Kernel>(kernel: K, job: Job<'_>, mut out: Rectangle<'_>) {
+    let m = out.rows;
     let left = job.steps * K::LEFT + K::TAIL;
     let right = job.steps * K::RIGHT + K::TAIL;
-    if depth > 0 {
-        for (i, out) in packed.chunks_exact_mut(left).enumerate() {
-            let from = i * K::ROWS;
-            kernel.pack_left(lhs.part(from, K::ROWS.min(m - from), 0, depth), out);
-        }
-    }
     kernel.begin();
     let mut tile = Tile([0.0; 1024]);
     let runs = job.steps.div_ceil(K::RUN).max(1);
@@ -491,9 +508,10 @@ fn block_on<K: Kernel>(
             let next = next.map_or(&[][..], |b| &b[done * K::RIGHT..end * K::RIGHT]);
             let mut ahead = next.chunks(next.len().div_ceil(m.div_ceil(K::ROWS)).max(1));
             for (i, row) in (0..m).step_by(K::ROWS).enumerate() {
-                kernel.fetch(ahead.next().unwrap_or_default());
-                let a = &packed[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT + K::TAIL];
-                kernel.tile(a, b, end - done, &mut tile);
+                let a =
+                    &job.left[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT + K::TAIL];
+                let soon = ahead.next().unwrap_or_default();
+                kernel.tile(a, b, end - done, soon, &mut tile);
                 let start = start.from(column, cols);
                 let rows = K::ROWS.min(m - row);
                 for (r, sums) in tile.0.chunks_exact(K::COLS).enumerate().take(rows) {

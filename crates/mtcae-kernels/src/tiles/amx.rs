@@ -85,6 +85,16 @@ pub(super) unsafe fn configure() {
     unsafe { asm!("ldtilecfg [{}]", in(reg) &SQUARES, options(nostack, readonly)) }
 }
 
+/// Where a loop of products begins to ask the cache for what is ahead: a hint, which
+/// reads nothing, so that it may run on beyond the end.
+#[inline(always)]
+pub(super) fn soon(ahead: &[f32], otherwise: &[f32]) -> *const f32 {
+    match ahead {
+        [] => otherwise.as_ptr(),
+        _ => ahead.as_ptr(),
+    }
+}
+
 /// Undoes [`configure`].
 ///
 /// # Safety
@@ -146,6 +156,7 @@ impl Engine for Rounded {
         right: &[f32],
         steps: Range<usize>,
         fresh: bool,
+        ahead: &[f32],
         sums: &mut [f32],
     ) {
         let some = steps.start * Self::STEP..steps.end * Self::STEP;
@@ -176,6 +187,10 @@ impl Engine for Rounded {
                 "tileloadd tmm3, [{out} + {row} + 2112]",
                 "2:",
                 // All loads first took 5 % less than each before its use.
+                "prefetcht1 [{p}]",
+                "prefetcht1 [{p} + 64]",
+                "prefetcht1 [{p} + 128]",
+                "prefetcht1 [{p} + 192]",
                 "tileloadd tmm4, [{a} + {line}]",
                 "tileloadd tmm5, [{a} + {line} + 1024]",
                 "tileloadd tmm6, [{b} + {line}]",
@@ -186,6 +201,7 @@ impl Engine for Rounded {
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {a}, 2048",
                 "add {b}, 2048",
+                "add {p}, 256",
                 "dec {steps}",
                 "jnz 2b",
                 "tilestored [{out} + {row}], tmm0",
@@ -194,6 +210,7 @@ impl Engine for Rounded {
                 "tilestored [{out} + {row} + 2112], tmm3",
                 a = inout(reg) left.as_ptr() => _,
                 b = inout(reg) right.as_ptr() => _,
+                p = inout(reg) soon(ahead, right) => _,
                 steps = inout(reg) steps.len() => _,
                 fresh = in(reg) usize::from(fresh),
                 out = in(reg) sums.as_mut_ptr(),

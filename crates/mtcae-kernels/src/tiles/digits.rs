@@ -23,7 +23,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::amx::{configure, on_registers, release};
+use super::amx::{configure, on_registers, release, soon};
 use super::{Engine, SIDE, SQUARE, SUMS, line, lines, put};
 use crate::lanes::transpose;
 use crate::matrix::MatRef;
@@ -48,25 +48,31 @@ pub(crate) struct Digits(());
 /// product is given by where its tiles lie within a step: two of the left operand
 /// and two of the right.
 macro_rules! pass {
-    ($a:expr, $b:expr, $n:expr, $sums:expr, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
+    ($a:expr, $b:expr, $p:expr => $next:tt, $n:expr, $sums:expr, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
         asm!(
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
+            "prefetcht1 [{p}]",
+            "prefetcht1 [{p} + 64]",
+            "prefetcht1 [{p} + 128]",
+            "prefetcht1 [{p} + 192]",
             $(
+                // All loads first: a tenth less where another thread shares the core.
                 concat!("tileloadd tmm4, [{a} + {line} + ", $a0, "]"),
-                concat!("tileloadd tmm6, [{b} + {line} + ", $b0, "]"),
-                "tdpbssd tmm0, tmm4, tmm6",
-                concat!("tileloadd tmm7, [{b} + {line} + ", $b1, "]"),
-                "tdpbssd tmm1, tmm4, tmm7",
                 concat!("tileloadd tmm5, [{a} + {line} + ", $a1, "]"),
+                concat!("tileloadd tmm6, [{b} + {line} + ", $b0, "]"),
+                concat!("tileloadd tmm7, [{b} + {line} + ", $b1, "]"),
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
                 "tdpbssd tmm2, tmm5, tmm6",
                 "tdpbssd tmm3, tmm5, tmm7",
             )*
             "add {a}, 6144",
             "add {b}, 6144",
+            "add {p}, 256",
             "dec {steps}",
             "jnz 2b",
             "tilestored [{out} + {row}], tmm0",
@@ -75,6 +81,7 @@ macro_rules! pass {
             "tilestored [{out} + {row} + 2112], tmm3",
             a = inout(reg) $a => _,
             b = inout(reg) $b => _,
+            p = inout(reg) $p => $next,
             steps = inout(reg) $n => _,
             out = in(reg) $sums.as_mut_ptr(),
             line = in(reg) 64usize,
@@ -116,6 +123,7 @@ impl Digits {
         [left, rows]: [&[f32]; 2],
         [right, cols]: [&[f32]; 2],
         fresh: bool,
+        ahead: &[f32],
         sums: &mut [f32],
     ) {
         let sums = &mut sums[..SUMS];
@@ -128,10 +136,12 @@ impl Digits {
         let [low, middle, high] = unsafe {
             let [low, middle, high] = &mut whole;
             let (a, b, n) = (left.as_ptr(), right.as_ptr(), steps);
+            let mut p = soon(ahead, right);
             // m·m, h·l and l·h.
             pass!(
                 a,
                 b,
+                p => p,
                 n,
                 low,
                 ("2048", "3072", "2048", "3072"),
@@ -142,13 +152,14 @@ impl Digits {
             pass!(
                 a,
                 b,
+                p => p,
                 n,
                 middle,
                 ("0", "1024", "2048", "3072"),
                 ("2048", "3072", "0", "1024"),
             );
             // h·h.
-            pass!(a, b, n, high, ("0", "1024", "0", "1024"),);
+            pass!(a, b, p => _, n, high, ("0", "1024", "0", "1024"),);
             [
                 low.assume_init_ref(),
                 middle.assume_init_ref(),
@@ -204,6 +215,7 @@ impl Engine for Digits {
         right: &[f32],
         steps: Range<usize>,
         fresh: bool,
+        ahead: &[f32],
         sums: &mut [f32],
     ) {
         let (left, rows) = left.split_at(left.len() - SIDE);
@@ -215,7 +227,7 @@ impl Engine for Digits {
         }
         let mut fresh = fresh;
         for (left, right) in left.chunks(MOST * STEP).zip(right.chunks(MOST * STEP)) {
-            self.add([left, rows], [right, cols], fresh, sums);
+            self.add([left, rows], [right, cols], fresh, ahead, sums);
             fresh = false;
         }
     }

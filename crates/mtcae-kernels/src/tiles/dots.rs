@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Engine, SQUARE, SUMS};
+use super::{Engine, SQUARE, SUMS, fetch};
 
 /// Rows whose sums stay in registers: with two registers a row, half of them.
 const ROWS: usize = 8;
@@ -37,8 +37,10 @@ impl Engine for Dots {
         right: &[f32],
         steps: Range<usize>,
         fresh: bool,
+        ahead: &[f32],
         sums: &mut [f32],
     ) {
+        fetch(ahead);
         let some = steps.start * Self::STEP..steps.end * Self::STEP;
         let (left, right) = (&left[some.clone()], &right[some]);
         let (sums, _) = sums[..SUMS].as_chunks_mut::<16>();

@@ -102,13 +102,15 @@ pub(crate) trait Engine: Copy + Send + Sync {
     #[inline(always)]
     fn finish_weights(self, _panel: &mut [f32]) {}
     /// The product of the steps in the range of two panels, 32×32 row by row: added
-    /// to `sums`, or in their place when they are `fresh`.
+    /// to `sums`, or in their place when they are `fresh`. Meanwhile the second-level
+    /// cache is asked for what is `ahead`, or for the first part of it.
     fn multiply(
         self,
         left: &[f32],
         right: &[f32],
         steps: Range<usize>,
         fresh: bool,
+        ahead: &[f32],
         sums: &mut [f32],
     );
     /// Products of registers alone, four a loop for each product of parts: gives
@@ -173,8 +175,8 @@ pub(crate) fn put(line: __m512, tile: usize, i: usize, step: &mut [f32]) {
     unsafe { _mm512_storeu_ps(line_of.as_mut_ptr(), line) }
 }
 
-/// Asks for `data` in the second-level cache: right operands come from memory, and
-/// would be waited for when their turn comes.
+/// Asks for `data` in the second-level cache: what comes from memory would be
+/// waited for when its turn comes.
 #[inline(always)]
 pub(crate) fn fetch(data: &[f32]) {
     for line in data.chunks(16) {
