@@ -27,12 +27,13 @@ print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["pa
     scripts/cuda_stubs.py "$package" "$home/lib/stubs"
     # Candle's own kernels are compiled for one generation: 9.0 is Hopper.
     CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} \
+        NVCC=$PWD/scripts/nvcc_quick.sh REAL_NVCC=$home/bin/nvcc \
         CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)} NVCC_APPEND_FLAGS=--compress-mode=size \
-        RUSTFLAGS="${RUSTFLAGS:-} -C strip=symbols" \
         cargo build --release -p mtcae-gpu --features cuda
     local pack=$target/gpu-check
     rm -rf "$pack" && mkdir -p "$pack"
     cp "$target/release/mtcae-gpu" scripts/gpu_check.sh scripts/gpu_pytorch.py fixtures/rebuild_from_checkpoint.py "$pack"
+    strip "$pack/mtcae-gpu"
     git rev-parse HEAD >"$pack/commit" 2>/dev/null || true
     # FFmpeg's libraries do not travel with a program.
     if readelf -d "$pack/mtcae-gpu" | grep -E 'NEEDED.*lib(av|sw)'; then fail "the program needs FFmpeg"; fi
