@@ -5,10 +5,11 @@
 
 use rayon::prelude::*;
 
+use crate::fetch::fetch;
 use crate::format::OperandMut;
-use crate::isa::{Isa, dispatch};
+use crate::isa::Isa;
 use crate::lanes::{Lanes, vectorise};
-use crate::math::{mul_add, sum};
+use crate::math::sum;
 
 /// Rows that one task works on. Fixed, because the parameters' gradient is
 /// summed task by task and must not depend on the number of threads.
@@ -61,6 +62,7 @@ pub fn forward_into(
     let isa = out.format.isa();
     out.fill_rows(|r, out| {
         let row = &x[r * stride..r * stride + d];
+        fetch(x.get((r + 1) * stride..(r + 1) * stride + d).unwrap_or_default());
         vectorise!(isa, forward_rows(row: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
     });
 }
@@ -115,7 +117,7 @@ pub fn backward_with(
         .map(|((x, grad), dx)| {
             let mut sums = vec![0.0; 2 * d];
             let out = &mut sums[..];
-            dispatch!(isa, backward_rows(x: &[f32], gamma: &[f32], grad: &[f32], eps: f32, dx: &mut [f32], out: &mut [f32]));
+            vectorise!(isa, backward_rows(x: &[f32], gamma: &[f32], grad: &[f32], eps: f32, dx: &mut [f32], out: &mut [f32]));
             sums
         })
         .collect();
@@ -142,15 +144,6 @@ fn check(x: &[f32], d: usize) {
     );
 }
 
-/// Mean of a row and 1/√(variance + ε).
-#[inline(always)]
-fn statistics<const FMA: bool>(row: &[f32], eps: f32) -> (f32, f32) {
-    let d = row.len() as f32;
-    let mean = sum(row.len(), |i| row[i]) / d;
-    let variance = sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / d;
-    (mean, 1.0 / (variance + eps).sqrt())
-}
-
 #[inline(always)]
 fn forward_rows<L: Lanes>(
     simd: L,
@@ -163,7 +156,10 @@ fn forward_rows<L: Lanes>(
     let d = gamma.len();
     let (gammas, gamma_tail) = gamma.as_chunks::<16>();
     let (betas, beta_tail) = beta.as_chunks::<16>();
+    let mut later = x.chunks_exact(d).skip(1);
     for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+        // Its statistics hold back the row: the next one is to be there by then.
+        fetch(later.next().unwrap_or_default());
         let mean = moment::<L, false>(simd, row, 0.0) / d as f32;
         let variance = moment::<L, true>(simd, row, mean) / d as f32;
         let r = 1.0 / (variance + eps).sqrt();
@@ -217,7 +213,8 @@ fn add<L: Lanes, const SQUARES: bool>(simd: L, sum: L::F, x: &[f32; 16], minus: 
 }
 
 #[inline(always)]
-fn backward_rows<const FMA: bool>(
+fn backward_rows<L: Lanes>(
+    simd: L,
     x: &[f32],
     gamma: &[f32],
     grad: &[f32],
@@ -227,16 +224,60 @@ fn backward_rows<const FMA: bool>(
 ) {
     let d = gamma.len();
     let (dgamma, dbeta) = sums.split_at_mut(d);
+    let (gammas, gamma_tail) = gamma.as_chunks::<16>();
     let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
+    let mut later = rows.clone().skip(1);
     for ((row, grad), dx) in rows.zip(dx.chunks_exact_mut(d)) {
-        let (mean, r) = statistics::<FMA>(row, eps);
-        let mean_a = sum(d, |i| grad[i] * gamma[i]) / d as f32;
-        let mean_ax = sum(d, |i| grad[i] * gamma[i] * ((row[i] - mean) * r)) / d as f32;
-        for i in 0..d {
-            let normed = (row[i] - mean) * r;
-            dx[i] = r * (grad[i] * gamma[i] - mean_a - normed * mean_ax);
-            dgamma[i] = mul_add::<FMA>(grad[i], normed, dgamma[i]);
-            dbeta[i] += grad[i];
+        if let Some((row, grad)) = later.next() {
+            fetch(row);
+            fetch(grad);
+        }
+        let mean = moment::<L, false>(simd, row, 0.0) / d as f32;
+        let variance = moment::<L, true>(simd, row, mean) / d as f32;
+        let r = 1.0 / (variance + eps).sqrt();
+        let (minus, scale) = (simd.splat(-mean), simd.splat(r));
+        let (xs, x_tail) = row.as_chunks::<16>();
+        let (grads, grad_tail) = grad.as_chunks::<16>();
+        let (mut a, mut ax) = (simd.splat(0.0), simd.splat(0.0));
+        for ((x, grad), gamma) in xs.iter().zip(grads).zip(gammas) {
+            let normed = simd.mul(simd.add(simd.load(x), minus), scale);
+            let scaled = simd.mul(simd.load(grad), simd.load(gamma));
+            a = simd.add(a, scaled);
+            ax = simd.mul_add(scaled, normed, ax);
+        }
+        let (mut lanes_a, mut lanes_ax) = ([0.0; 16], [0.0; 16]);
+        simd.store(a, &mut lanes_a);
+        simd.store(ax, &mut lanes_ax);
+        for (i, ((x, grad), gamma)) in x_tail.iter().zip(grad_tail).zip(gamma_tail).enumerate() {
+            lanes_a[i] += grad * gamma;
+            lanes_ax[i] += grad * gamma * ((x - mean) * r);
+        }
+        let mean_a = sum(16, |i| lanes_a[i]) / d as f32;
+        let mean_ax = sum(16, |i| lanes_ax[i]) / d as f32;
+
+        // dx = r·(grad·γ) − r·mean(a) − x̂·(r·mean(a·x̂))
+        let (minus_a, minus_ax) = (simd.splat(-mean_a * r), simd.splat(-mean_ax * r));
+        let (dxs, dx_tail) = dx.as_chunks_mut::<16>();
+        let (dgammas, dgamma_tail) = dgamma.as_chunks_mut::<16>();
+        let (dbetas, dbeta_tail) = dbeta.as_chunks_mut::<16>();
+        let inputs = xs.iter().zip(grads).zip(gammas);
+        let outputs = dxs.iter_mut().zip(dgammas).zip(dbetas);
+        for (((x, grad), gamma), ((dx, dgamma), dbeta)) in inputs.zip(outputs) {
+            let normed = simd.mul(simd.add(simd.load(x), minus), scale);
+            let grad = simd.load(grad);
+            let scaled = simd.mul(simd.mul(grad, simd.load(gamma)), scale);
+            let y = simd.add(simd.mul_add(normed, minus_ax, scaled), minus_a);
+            simd.store(y, dx);
+            simd.store(simd.mul_add(grad, normed, simd.load(dgamma)), dgamma);
+            simd.store(simd.add(grad, simd.load(dbeta)), dbeta);
+        }
+        let inputs = x_tail.iter().zip(grad_tail).zip(gamma_tail);
+        let outputs = dx_tail.iter_mut().zip(dgamma_tail).zip(dbeta_tail);
+        for (((x, grad), gamma), ((dx, dgamma), dbeta)) in inputs.zip(outputs) {
+            let normed = (x - mean) * r;
+            *dx = r * (grad * gamma - mean_a - normed * mean_ax);
+            *dgamma += grad * normed;
+            *dbeta += grad;
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod buffer;
 pub mod conv;
 pub mod cross_entropy;
 pub mod cuda;
+mod fetch;
 pub mod format;
 pub mod gelu;
 pub mod isa;

@@ -13,8 +13,7 @@ const STEP: usize = 2 * SQUARE;
 pub(super) fn pack_row(terms: &[f32], row: usize, panel: &mut [f32]) {
     for (step, out) in panel.chunks_exact_mut(STEP).enumerate() {
         let all = MatRef::new(terms, 1, terms.len(), terms.len());
-        // SAFETY: callers hold an engine, which proves AVX-512.
-        let (first, second) = unsafe { (line(all, step * SIDE), line(all, step * SIDE + 16)) };
+        let (first, second) = (line(all, step * SIDE), line(all, step * SIDE + 16));
         put_left(first, second, row, out);
     }
 }
@@ -65,8 +64,7 @@ pub(super) fn pack_terms(terms: MatRef<'_>, panel: &mut [f32]) {
     for (step, out) in panel.chunks_exact_mut(STEP).enumerate() {
         for half in 0..2 {
             let k = step * SIDE;
-            // SAFETY: callers hold an engine, which proves AVX-512.
-            let both = unsafe { [lines(terms, k, half * 16), lines(terms, k + 16, half * 16)] };
+            let both = [lines(terms, k, half * 16), lines(terms, k + 16, half * 16)];
             put_right(both, half, out);
         }
     }

@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use super::amx::{configure, on_registers, release, soon};
 use super::{Engine, SIDE, SQUARE, SUMS, line, lines, put};
+use crate::fetch::fetch;
 use crate::lanes::transpose;
 use crate::matrix::MatRef;
 
@@ -264,7 +265,7 @@ impl Engine for Digits {
                 let next = after
                     .get(rows.row_stride.saturating_sub(rows.cols)..)
                     .unwrap_or_default();
-                super::fetch(&next[..rows.cols.min(next.len())]);
+                fetch(&next[..rows.cols.min(next.len())]);
                 self.pack_row(terms, row, panel);
             }
             return;

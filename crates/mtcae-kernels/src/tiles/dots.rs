@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Engine, SQUARE, SUMS, fetch};
+use super::{Engine, SQUARE, SUMS};
+use crate::fetch::fetch;
 
 /// Rows whose sums stay in registers: with two registers a row, half of them.
 const ROWS: usize = 8;

@@ -119,11 +119,13 @@ pub(crate) trait Engine: Copy + Send + Sync {
 }
 
 /// Sixteen rows from `row` on, of each sixteen elements from `col` on, of a
-/// matrix whose columns lie side by side; zeros outside of it.
-#[inline]
-#[target_feature(enable = "avx512f")]
+/// matrix whose columns lie side by side; zeros outside of it. Callers hold an
+/// engine, and take the function in: sixteen registers would come back through
+/// memory.
+#[inline(always)]
 pub(crate) fn lines(m: MatRef<'_>, row: usize, col: usize) -> [__m512; 16] {
-    let mut lines = [_mm512_setzero_ps(); 16];
+    // SAFETY: the caller's engine proves AVX-512.
+    let mut lines = [unsafe { _mm512_setzero_ps() }; 16];
     if row >= m.rows || col >= m.cols {
         return lines;
     }
@@ -147,15 +149,16 @@ pub(crate) fn lines(m: MatRef<'_>, row: usize, col: usize) -> [__m512; 16] {
     lines
 }
 
-/// Sixteen elements of the first row from `col` on; zeros outside of it.
-#[inline]
-#[target_feature(enable = "avx512f")]
+/// Sixteen elements of the first row from `col` on; zeros outside of it. Callers
+/// hold an engine.
+#[inline(always)]
 pub(crate) fn line(m: MatRef<'_>, col: usize) -> __m512 {
     if col >= m.cols {
-        return _mm512_setzero_ps();
+        // SAFETY: the caller's engine proves AVX-512.
+        return unsafe { _mm512_setzero_ps() };
     }
     let data = &m.data[col..m.cols];
-    // SAFETY: the mask reads no more than the slice holds.
+    // SAFETY: as above, and the mask reads no more than the slice holds.
     unsafe { _mm512_maskz_loadu_ps(mask(data.len()), data.as_ptr()) }
 }
 
@@ -173,14 +176,4 @@ pub(crate) fn put(line: __m512, tile: usize, i: usize, step: &mut [f32]) {
     // SAFETY: the slice holds sixteen `f32` and is borrowed mutably; callers
     // hold an engine, which proves AVX-512.
     unsafe { _mm512_storeu_ps(line_of.as_mut_ptr(), line) }
-}
-
-/// Asks for `data` in the second-level cache: what comes from memory would be
-/// waited for when its turn comes.
-#[inline(always)]
-pub(crate) fn fetch(data: &[f32]) {
-    for line in data.chunks(16) {
-        // SAFETY: a hint, which reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
-    }
 }
