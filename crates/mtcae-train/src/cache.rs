@@ -358,11 +358,11 @@ impl FeatureCache {
     }
 }
 
-/// What computes F (N·D) of one clip's tubes: on the CPU a plan of inference.
-fn encoding<'a>(
-    model: &'a Mtcae,
-    device: &'a Device,
-) -> Result<Box<dyn FnMut(Vec<f32>) -> Result<Vec<f32>, Error> + 'a>, Error> {
+/// Computes F (N·D) of one clip's tubes.
+type Encode<'a> = Box<dyn FnMut(Vec<f32>) -> Result<Vec<f32>, Error> + 'a>;
+
+/// On the CPU by a plan of inference, elsewhere by the encoder itself.
+fn encoding<'a>(model: &'a Mtcae, device: &'a Device) -> Result<Encode<'a>, Error> {
     let config = &model.config().encoder;
     let tokens = config.tokens();
     if !device.is_cpu() {
@@ -378,7 +378,7 @@ fn encoding<'a>(
     let mut arena = Arena::default();
     Ok(Box::new(move |tubes| {
         let mut features = vec![0.0; tokens * config.width];
-        plan.forward(&tubes, &mut arena, &mut features)?;
+        on_pool(|| plan.forward(&tubes, &mut arena, &mut features))?;
         Ok(features)
     }))
 }
