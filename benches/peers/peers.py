@@ -7,8 +7,8 @@ weights, the same input, the same number of threads, in turns within one run.
 
 Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
 input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
-printed are their median, minimum and maximum, and the ratio of both engines' best rounds: on virtual cores whose
-neighbours come and go, what a machine of one's own would show. Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
+printed are their median, minimum and maximum, and the ratio of both engines' best rounds. Outputs are compared with
+PyTorch's f32: max|difference| / max|reference|.
 """
 
 import argparse
