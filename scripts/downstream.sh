@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../examples/downstream-cascade"
 
-# The workspace's build folder and profile, so that Candle is compiled once.
-export CARGO_TARGET_DIR=../../target CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
+# The workspace's build folder, so that Candle is compiled once.
+export CARGO_TARGET_DIR=../../target
 cargo run --release --quiet
 tree=$(cargo tree --prefix none)
 for unwanted in ffmpeg hf-hub ureq mtcae-encoder mtcae-video; do
