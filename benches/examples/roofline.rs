@@ -32,18 +32,18 @@ fn ceiling(format: Format) -> f64 {
     done.iter().sum::<f64>() / start.elapsed().as_secs_f64()
 }
 
-/// Bytes a second of a copy of `n` numbers on all threads.
-fn copying(n: usize) -> f64 {
-    let (from, mut to) = (vec![1.0f32; n], vec![0.0f32; n]);
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let start = Instant::now();
+/// What is over in a fraction of a millisecond runs this often in a row.
+const TIMES: usize = 20;
+
+/// Bytes a second of a copy on all threads.
+fn copying(from: &[f32], to: &mut [f32]) -> f64 {
+    let start = Instant::now();
+    for _ in 0..TIMES {
         to.par_chunks_mut(16 * 1024)
             .zip(from.par_chunks(16 * 1024))
             .for_each(|(to, from)| to.copy_from_slice(from));
-        best = best.min(start.elapsed().as_secs_f64());
     }
-    (2 * n * size_of::<f32>()) as f64 / best
+    (2 * TIMES * size_of_val(from)) as f64 / start.elapsed().as_secs_f64()
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -57,7 +57,7 @@ fn measure(
     unit: &str,
     rounds: usize,
     work: f64,
-    bound: impl Fn() -> f64,
+    mut bound: impl FnMut() -> f64,
     mut run: impl FnMut(),
 ) {
     run();
@@ -100,30 +100,26 @@ fn products(format: Format, rounds: usize) {
 fn rowwise(rounds: usize) {
     let isa = Isa::best();
     let n = TOKENS * 4096;
-    let (x, mut out) = (numbers(n), vec![0.0; n]);
-    let bytes = |n: usize| (2 * n * size_of::<f32>()) as f64;
+    let (x, mut out, mut copy) = (numbers(n), vec![0.0; n], vec![1.0; n]);
+    let bytes = |n: usize| (2 * TIMES * n * size_of::<f32>()) as f64;
     measure(
         "GELU of 1568×4096",
         "GB/s",
         rounds,
         bytes(n),
-        || copying(n),
-        || {
-            gelu::forward_with(isa, &x, &mut out);
-        },
+        || copying(&x, &mut copy),
+        || (0..TIMES).for_each(|_| gelu::forward_with(isa, &x, &mut out)),
     );
     let n = TOKENS * 1024;
     let (gamma, beta) = (numbers(1024), numbers(1024));
-    let out = &mut out[..n];
+    let (x, out, copy) = (&x[..n], &mut out[..n], &mut copy[..n]);
     measure(
         "LayerNorm of 1568×1024",
         "GB/s",
         rounds,
         bytes(n),
-        || copying(n),
-        || {
-            layer_norm::forward_with(isa, &x[..n], &gamma, &beta, 1e-6, out);
-        },
+        || copying(x, copy),
+        || (0..TIMES).for_each(|_| layer_norm::forward_with(isa, x, &gamma, &beta, 1e-6, out)),
     );
 }
 

@@ -30,10 +30,7 @@ pub fn forward_with(isa: Isa, x: &[f32], out: &mut [f32]) {
     );
     x.par_chunks(GRAIN)
         .zip(out.par_chunks_mut(GRAIN))
-        .for_each(|(x, out)| {
-            out.copy_from_slice(x);
-            vectorise!(isa, in_place(out: &mut [f32]));
-        });
+        .for_each(|(x, out)| vectorise!(isa, apply(x: &[f32], out: &mut [f32])));
 }
 
 /// dx = grad · (Φ(x) + x·φ(x)), element by element.
@@ -74,6 +71,17 @@ pub fn backward_in_place(x: &[f32], grad: &mut [f32]) {
     x.par_chunks(GRAIN)
         .zip(grad.par_chunks_mut(GRAIN))
         .for_each(|(x, grad)| dispatch!(isa, backward_chunk_in_place(x: &[f32], grad: &mut [f32])));
+}
+
+#[inline(always)]
+fn apply<L: Lanes>(simd: L, x: &[f32], out: &mut [f32]) {
+    let (whole, rest) = x.as_chunks::<16>();
+    let (outs, last) = out.as_chunks_mut::<16>();
+    for (x, out) in whole.iter().zip(outs) {
+        simd.store(gelu(simd, simd.load(x)), out);
+    }
+    last.copy_from_slice(rest);
+    in_place(simd, last);
 }
 
 /// x = gelu(x), element by element.
