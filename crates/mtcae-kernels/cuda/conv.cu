@@ -77,7 +77,7 @@ DEVICE void convolve(float *out, const float *in, const float *parameters, const
         Pack<float, 4> y;
         for (uint32_t c = 0; c < 4; c++) {
             const float sum = sums[p][c];
-            y.at[c] = fmaf(slope[4 * across + c], fminf(sum, 0.0f), fmaxf(sum, 0.0f));
+            y.at[c] = sum > 0.0f ? sum : slope[4 * across + c] * sum;
         }
         store<4>(out + pixel * s.outputs + first_channel + 4 * across, y);
     }

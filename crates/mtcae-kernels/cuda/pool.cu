@@ -14,7 +14,8 @@ KERNEL max_pool(float *out, const float *in, uint32_t images, uint32_t height, u
     float best = -INFINITY;
     for (uint32_t y = top; y < top + kernel && y < height; y++) {
         for (uint32_t x = left; x < left + kernel && x < width; x++) {
-            best = fmaxf(best, in[((image * height + y) * width + x) * channels + i % channels]);
+            const float value = in[((image * height + y) * width + x) * channels + i % channels];
+            if (value > best || isnan(value)) best = value;
         }
     }
     out[i] = best;

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::format::{Format, Kind};
 use crate::isa::{Isa, dispatch};
 use crate::math::{exp, max, sum};
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatRef, extent};
 use crate::product::{Finish, Start, pack, packed_len, product_packed, product_with};
 use crate::scratch;
 
@@ -84,7 +84,7 @@ impl<'a> Rows<'a> {
             "attention: {what} rows of {} hold no {width} channels",
             self.stride
         );
-        let needed = tokens.saturating_sub(1) * self.stride + width;
+        let needed = extent(tokens, width, self.stride);
         assert!(
             self.data.len() >= needed,
             "attention: {what} needs {needed} elements, not {}",

@@ -373,7 +373,7 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
         let (pixel, _) = out[p * stride..p * stride + V * 16].as_chunks_mut::<16>();
         for v in 0..V {
             let slope = simd.load(&slope[v]);
-            let y = simd.mul_add(slope, simd.min(sums[v], zero), simd.max(sums[v], zero));
+            let y = simd.mul_add(slope, simd.min(zero, sums[v]), simd.max(zero, sums[v]));
             simd.store(y, &mut pixel[v]);
         }
     }
@@ -492,6 +492,19 @@ mod tests {
                     compare(&got, &want, 2e-6, &format!("{shape:?} {}", isa.name()));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn nan_is_not_cut_off_at_zero() {
+        let shape = shape(1, 1, 1, 1, 3);
+        for isa in Isa::available() {
+            let conv = Conv::with(isa, shape, &[1.0; 3], &[0.0; 3], Some(&[0.25; 3]));
+            let mut out = vec![0.0; 2 * conv.output_stride()];
+            conv.plane(&[f32::NAN, -1.0], 2, &mut out);
+            let (spoilt, whole) = out.split_at(conv.output_stride());
+            assert!(spoilt[..3].iter().all(|y| y.is_nan()), "{}", isa.name());
+            assert_eq!(whole[..3], [-0.25; 3], "{}", isa.name());
         }
     }
 

@@ -78,15 +78,21 @@ impl<'a> MatMut<'a> {
     }
 }
 
+/// Elements from the first of `rows` rows of `cols` to the last; more than any slice
+/// holds where that is no number.
+pub(crate) fn extent(rows: usize, cols: usize, row_stride: usize) -> usize {
+    match rows {
+        0 => 0,
+        _ => (rows - 1).saturating_mul(row_stride).saturating_add(cols),
+    }
+}
+
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     assert!(
         row_stride >= cols,
         "matrix: a row of {cols} does not fit a row stride of {row_stride}"
     );
-    let needed = match rows {
-        0 => 0,
-        _ => (rows - 1) * row_stride + cols,
-    };
+    let needed = extent(rows, cols, row_stride);
     assert!(
         len >= needed,
         "matrix: {rows}×{cols} with row stride {row_stride} needs {needed} elements, not {len}"
@@ -101,5 +107,11 @@ mod tests {
     #[should_panic(expected = "needs 23 elements")]
     fn a_view_that_does_not_fit_is_refused() {
         MatRef::new(&[0.0; 22], 3, 7, 8);
+    }
+
+    #[test]
+    #[should_panic(expected = "needs 18446744073709551615 elements")]
+    fn a_view_beyond_all_memory_is_refused() {
+        MatMut::new(&mut [0.0; 9], 6, 1, usize::MAX / 5 + 2);
     }
 }

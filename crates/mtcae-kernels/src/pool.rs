@@ -17,11 +17,12 @@ pub fn output(n: usize, kernel: usize) -> usize {
 /// input rows (w, channels), output (output(w, kernel), channels).
 ///
 /// # Panics
-/// When `rows` is empty, the lengths disagree or `channels` is no multiple of 16.
+/// When `rows` is empty, the lengths disagree, `channels` is no multiple of 16 or the
+/// kernel is smaller than the stride.
 pub fn row(isa: Isa, rows: &[&[f32]], kernel: usize, channels: usize, out: &mut [f32]) {
     assert!(
-        channels > 0 && channels.is_multiple_of(16) && !rows.is_empty() && kernel > 0,
-        "pool: {channels} channels, {} rows",
+        channels > 0 && channels.is_multiple_of(16) && !rows.is_empty() && kernel > 1,
+        "pool: {channels} channels, {} rows, kernel {kernel}",
         rows.len()
     );
     let w = rows[0].len() / channels;
@@ -57,11 +58,14 @@ fn pool<L: Lanes>(simd: L, rows: &[&[f32]], kernel: usize, channels: usize, out:
         let (out, _) = out.as_chunks_mut::<16>();
         for (group, out) in out.iter_mut().enumerate() {
             let mut best = simd.splat(f32::NEG_INFINITY);
+            let infinity = simd.splat(f32::INFINITY);
             for row in rows {
                 let (row, _) = row.as_chunks::<16>();
                 let window = row[2 * x * groups..].iter().skip(group).step_by(groups);
                 for value in window.take(kernel) {
-                    best = simd.max(best, simd.load(value));
+                    // NaN is not below infinity, and stays.
+                    let larger = simd.max(best, simd.load(value));
+                    best = simd.if_below(best, infinity, larger, best);
                 }
             }
             simd.store(best, out);
@@ -126,6 +130,21 @@ mod tests {
                 let mut out = vec![f32::NAN; want.len()];
                 plane(isa, &input, w, kernel, channels, &mut out);
                 compare(&out, &want, 0.0, isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn nan_stays_wherever_it_stands_in_a_window() {
+        for place in 0..4 {
+            let mut input = vec![1.0; 4 * 16];
+            input[place * 16 + 3] = f32::NAN;
+            for isa in Isa::available() {
+                let mut out = [0.0; 16];
+                plane(isa, &input, 2, 2, 16, &mut out);
+                for (c, y) in out.iter().enumerate() {
+                    assert_eq!(y.is_nan(), c == 3, "{} {place} {c}", isa.name());
+                }
             }
         }
     }

@@ -198,14 +198,64 @@ fn the_number_of_threads_changes_no_bit() {
     assert!(run(1) == run(3));
 }
 
+/// One key far above the others gets all the weight, whatever the logit is: the
+/// second of these, times log₂e, is rounded down.
 #[test]
 fn large_logits_do_not_overflow() {
-    let d = dims(1, 1, 2, 3, 1);
-    let mut out = [0.0; 2];
-    let (q, k, v) = ([1e4, -1e4], [1e4, 0.0, -1e4], [1.0, 2.0, 3.0]);
+    let d = dims(1, 1, 2, 40, 1);
+    for format in Format::available() {
+        for logit in [1e2, 3792.7458, 1e5, 1e8] {
+            let (mut k, mut v) = ([0.0; 40], [0.0; 40]);
+            (k[7], v[7]) = (logit, 1.0);
+            (k[39], v[39]) = (-logit, 3.0);
+            let mut out = [0.0; 2];
+            let rows = |data| Rows { data, stride: 1 };
+            let q = [1.0, -1.0];
+            forward_in(format, d, rows(&q), rows(&k), rows(&v), 1.0, &mut out);
+            // bf16 rounds weights and values, not these.
+            compare(&out, &[1.0, 3.0], 3e-4, format.name());
+        }
+    }
+}
+
+#[test]
+fn a_scale_of_zero_gives_the_mean() {
+    let d = dims(1, 1, 3, 40, 2);
+    let (q, k) = (randn(6, 1), randn(80, 2));
+    let v: Vec<f32> = (0..80).map(|i| (i / 2) as f32).collect();
+    let rows = |data| Rows { data, stride: 2 };
+    for format in Format::available() {
+        for scale in [0.0, -0.0] {
+            let mut out = [f32::NAN; 6];
+            forward_in(format, d, rows(&q), rows(&k), rows(&v), scale, &mut out);
+            // The rounding of bf16; none of these numbers has more digits.
+            compare(&out, &[19.5; 6], 4e-3, format.name());
+        }
+    }
+}
+
+/// What digits cost at worst: 1567 equal weights far below the largest are all rounded
+/// to the same side, by up to 6e-8 of it each.
+#[test]
+fn a_flat_background_under_a_peak() {
+    let d = dims(1, 1, 1, 1568, 1);
+    let (mut k, mut v) = (vec![0.0; 1568], vec![1.0; 1568]);
+    (k[100], v[100]) = (11.0, 0.0);
+    let rest = 1567.0 * (-11f64).exp();
+    let want = [rest / (1.0 + rest)];
     let rows = |data| Rows { data, stride: 1 };
-    forward(d, rows(&q), rows(&k), rows(&v), 1.0, &mut out);
-    assert_eq!(out, [1.0, 3.0]);
+    for format in Format::available() {
+        let mut out = [0.0];
+        forward_in(format, d, rows(&[1.0]), rows(&k), rows(&v), 1.0, &mut out);
+        let off = (f64::from(out[0]) - want[0]).abs();
+        let bound = match format.name() {
+            "amx" => 1568.0 * 2e-7,
+            name if name.ends_with("bf16") => 4e-3 * want[0],
+            // Sums of 1567 roundings.
+            _ => 1e-5,
+        };
+        assert!(off < bound, "{}: {off:e}", format.name());
+    }
 }
 
 /// A NaN reaches what is computed from it and nothing else: in a query its own

@@ -229,7 +229,8 @@ fn task<E: Engine>(
 /// brings each row's largest logit and sum of weights up to date. Gives what the
 /// sums of earlier blocks are to be multiplied by.
 ///
-/// Logits are in units of log 2/`scale`: one multiply-add and a power of two.
+/// The largest is taken off before a logit is scaled: then its own weight is 1 and no
+/// other is larger, whatever is rounded. Digits have no room for more than 1.
 #[inline(always)]
 fn softmax<E: Engine>(
     engine: E,
@@ -241,7 +242,12 @@ fn softmax<E: Engine>(
 ) -> [f32; SIDE] {
     let (tiles, _) = logits.as_chunks_mut::<SUMS>();
     let (tops, totals) = state.split_at_mut(SIDE);
-    let unit = scale * std::f32::consts::LOG2_E;
+    let sign = scale.signum();
+    // Not 0, by which −∞ would become NaN.
+    let unit = match scale == 0.0 {
+        true => f32::MIN_POSITIVE,
+        false => scale.abs() * std::f32::consts::LOG2_E,
+    };
     let mut factors = [0.0; SIDE];
     // SAFETY: an engine proves AVX-512; the loads and stores lie within tiles of
     // 32 rows of 32, and within the arrays.
@@ -251,17 +257,17 @@ fn softmax<E: Engine>(
             && let Some(tile) = tiles.last_mut()
         {
             // What stands for keys that do not exist gets no weight.
-            let missing = scale.signum() * f32::NEG_INFINITY;
+            let missing = sign * f32::NEG_INFINITY;
             for row in tile.chunks_exact_mut(SIDE) {
                 row[last..].fill(missing);
             }
         }
-        let units = _mm512_set1_ps(unit);
+        let (signs, units) = (_mm512_set1_ps(sign), _mm512_set1_ps(unit));
         let mut best = [_mm512_set1_ps(f32::NEG_INFINITY); SIDE];
         for tile in tiles.iter() {
             for (r, best) in best.iter_mut().enumerate() {
-                let a = _mm512_mul_ps(_mm512_loadu_ps(tile.as_ptr().add(r * SIDE)), units);
-                let b = _mm512_mul_ps(_mm512_loadu_ps(tile.as_ptr().add(r * SIDE + 16)), units);
+                let a = _mm512_mul_ps(_mm512_loadu_ps(tile.as_ptr().add(r * SIDE)), signs);
+                let b = _mm512_mul_ps(_mm512_loadu_ps(tile.as_ptr().add(r * SIDE + 16)), signs);
                 *best = _mm512_max_ps(*best, _mm512_max_ps(a, b));
             }
         }
@@ -270,7 +276,7 @@ fn softmax<E: Engine>(
             // Nothing before: 0, whatever the difference to −∞ may be.
             factors[r] = match tops[r] == f32::NEG_INFINITY {
                 true => 0.0,
-                false => (tops[r] - top).exp2(),
+                false => ((tops[r] - top) * unit).exp2(),
             };
             tops[r] = top;
         }
@@ -283,8 +289,8 @@ fn softmax<E: Engine>(
                 for (t, tile) in tiles.iter().enumerate() {
                     let a = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE));
                     let b = _mm512_loadu_ps(tile.as_ptr().add(r * SIDE + 16));
-                    let a = exp2(_mm512_fmadd_ps(a, units, top));
-                    let b = exp2(_mm512_fmadd_ps(b, units, top));
+                    let a = exp2(_mm512_mul_ps(_mm512_fmadd_ps(a, signs, top), units));
+                    let b = exp2(_mm512_mul_ps(_mm512_fmadd_ps(b, signs, top), units));
                     *sum = _mm512_add_ps(*sum, _mm512_add_ps(a, b));
                     (terms[2 * t], terms[2 * t + 1]) = (a, b);
                 }

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::isa::{Isa, Level};
 use crate::lanes::{Lanes, vectorise};
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatRef, extent};
 use crate::scratch;
 
 /// Terms of the inner dimension that are packed at a time: a task's packed rows
@@ -326,7 +326,7 @@ unsafe impl Sync for Rectangle<'_> {}
 
 impl<'a> Rectangle<'a> {
     pub(crate) fn new(data: &'a mut [f32], stride: usize, rows: usize, cols: usize) -> Self {
-        assert!(rows > 0 && cols <= stride && data.len() >= (rows - 1) * stride + cols);
+        assert!(rows > 0 && cols <= stride && data.len() >= extent(rows, cols, stride));
         Self {
             data: data.as_mut_ptr(),
             stride,
