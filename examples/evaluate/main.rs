@@ -11,9 +11,9 @@ use mtcae_examples::threads::limit_threads;
 use mtcae_examples::training::{Screen, in_words};
 use mtcae_examples::{Fault, device, one_line};
 use mtcae_nn::weights::write_atomically;
-use mtcae_train::objective::Bootstrap;
+use mtcae_train::objective::{Bootstrap, Interval};
 use mtcae_train::{
-    ClipResult, Dataset, PREDICTIONS, Recipe, Source, Start, TrainConfig, Viewer, predict,
+    ClipResult, Dataset, PREDICTIONS, Recipe, Source, Spread, Start, TrainConfig, Viewer, predict,
     read_table, summarise, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
@@ -44,6 +44,7 @@ struct Args {
     checkpoint: Option<PathBuf>,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
+    /// Mind that a model may have been trained on other folds than the file's.
     #[arg(long)]
     fold: Option<u32>,
 
@@ -106,6 +107,9 @@ fn run(args: &Args) -> Result<(), Fault> {
         (args.bootstrap > 0).then_some(&bootstrap),
     )?;
     println!("{}", in_words(&summary));
+    if args.predictions.is_some() {
+        by_fold(&results, &classes)?;
+    }
     let levels: std::collections::BTreeSet<&str> =
         results.iter().filter_map(|r| r.level.as_deref()).collect();
     for level in levels {
@@ -135,6 +139,38 @@ fn run(args: &Args) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Where a table is of several folds, each by itself and their mean.
+fn by_fold(results: &[ClipResult], classes: &[String]) -> Result<(), Fault> {
+    let folds: std::collections::BTreeSet<u32> = results.iter().map(|r| r.fold).collect();
+    if folds.len() < 2 {
+        return Ok(());
+    }
+    let (mut uar, mut war) = (Vec::new(), Vec::new());
+    for fold in folds {
+        let of_fold: Vec<ClipResult> = results.iter().filter(|r| r.fold == fold).cloned().collect();
+        let s = summarise(&of_fold, classes, Some(&Bootstrap::default()))?;
+        let percent = |v: f64, i: Option<Interval>| {
+            let range = i.map(|i| format!(" ({:.2} to {:.2})", 100.0 * i.low, 100.0 * i.high));
+            format!("{:.2} %{}", 100.0 * v, range.unwrap_or_default())
+        };
+        println!(
+            "  fold {fold}: {} clips, UAR {}, WAR {}",
+            s.clips,
+            percent(s.uar, s.uar_interval),
+            percent(s.war, s.war_interval)
+        );
+        uar.push(s.uar);
+        war.push(s.war);
+    }
+    println!(
+        "  mean ± std of {} folds: UAR {}, WAR {}",
+        uar.len(),
+        Spread::of(&uar).percent(),
+        Spread::of(&war).percent()
+    );
+    Ok(())
+}
+
 fn run_model(
     args: &Args,
     labels: &std::path::Path,
@@ -153,7 +189,21 @@ fn run_model(
     for notice in &data.notices {
         eprintln!("warning: {notice}");
     }
+    if let Some(fold) = args.fold
+        && fold >= data.folds
+    {
+        let folds = data.folds;
+        return Err(format!(
+            "--fold {fold}: {} has {folds} folds, from 0",
+            labels.display()
+        )
+        .into());
+    }
     let model = mtcae_dfer::model::checkpoint::load(checkpoint, &device)?;
+    if let Some(clips) = &model.config().trained_on {
+        // People it was trained on would flatter it.
+        eprintln!("trained on: {clips}");
+    }
     let viewer = Viewer::new(model.config(), &config)?;
     let frames = model.config().encoder.frames;
     let source = Arc::new(Source::videos(data.clone(), viewer, frames, &config));

@@ -232,8 +232,9 @@ impl Config {
                 return fault(field, "must be at least 1".to_owned());
             }
         }
-        if !(self.eps > 0.0 && self.eps.is_finite()) {
-            return fault("eps", format!("must be positive, not {}", self.eps));
+        // As it is used: in `f32`.
+        if !(self.eps as f32 > 0.0 && (self.eps as f32).is_finite()) {
+            return fault("eps", format!("must be a positive f32, not {:e}", self.eps));
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fault(

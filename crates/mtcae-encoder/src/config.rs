@@ -230,8 +230,9 @@ impl Config {
             );
             return fail("heads", reason);
         }
-        if !(self.eps > 0.0 && self.eps < 1.0) {
-            return fail("eps", format!("{} is not within 0 and 1", self.eps));
+        // As it is used: in `f32`.
+        if !(self.eps as f32 > 0.0 && self.eps < 1.0) {
+            return fail("eps", format!("{:e} is no f32 between 0 and 1", self.eps));
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", format!("{} is not in [0, 1)", self.drop_path));

@@ -97,7 +97,7 @@ pub struct Resampler {
     windows: Vec<(u32, u32)>,
     /// Width of the window of each output float.
     widths: Vec<f32>,
-    /// Sums over the rows of a window: of up to 257 rows, of all, both with
+    /// Sums over the rows of a window: of up to 257 rows, of all; the latter with
     /// room for a read past the end.
     partial: Vec<u16>,
     sums: Vec<f32>,

@@ -41,13 +41,13 @@ pub(crate) enum Kind {
     Dots,
 }
 
-/// Calls `$f(engine, args…)` compiled for the engine of a [`Kind`] that has one;
-/// `$plain` is the answer for the others.
+/// Calls `$f(engine, args…)` compiled for the engine of a [`Kind`] that has one, and
+/// nothing for the others.
 ///
 /// `$f` must be `#[inline(always)]`, so that its body takes on the features of
 /// the wrapper that it is inlined into.
 macro_rules! with_engine {
-    ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?), $plain:expr) => {{
+    ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
         fn dots($($arg: $ty),*) {
@@ -77,7 +77,7 @@ macro_rules! with_engine {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::format::Kind::Dots => unsafe { dots($($arg),*) },
-            $crate::format::Kind::Plain(_) => $plain,
+            $crate::format::Kind::Plain(_) => (),
         }
     }};
 }
@@ -290,7 +290,7 @@ fn put_row(kind: Kind, terms: &[f32], row: usize, panel: &mut [f32]) {
     fn pack_row<E: tiles::Engine>(engine: E, terms: &[f32], row: usize, panel: &mut [f32]) {
         engine.pack_row(terms, row, panel);
     }
-    with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]), ());
+    with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]));
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -73,7 +73,13 @@ impl Isa {
 
     /// Whether there are 32 registers of sixteen lanes.
     pub(crate) fn has_avx512(self) -> bool {
-        !matches!(self.name(), "avx2+fma" | "portable")
+        match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => true,
+            _ => false,
+        }
     }
 
     /// Whether multiply-adds have one rounding.

@@ -3,8 +3,8 @@
 //!
 //! A kernel is written once as an `#[inline(always)]` function over a [`Lanes`]
 //! token; [`vectorise!`] compiles it under each instruction set. Holding a token
-//! is the proof that the CPU has its instructions: tokens are made by
-//! [`vectorise!`] alone, after it has matched an [`Isa`](crate::isa::Isa).
+//! is the proof that the CPU has its instructions: tokens are made where an
+//! [`Isa`](crate::isa::Isa) or an engine that stands for them has been matched.
 
 /// Arithmetic on sixteen lanes. The operations are those of IEEE 754 with one
 /// rounding each; [`mul_add`](Lanes::mul_add) has one rounding where the
@@ -25,9 +25,9 @@ pub(crate) trait Lanes: Copy {
     fn store(self, x: Self::F, out: &mut [f32; 16]);
     /// a·b + c.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The larger of each pair.
+    /// The larger of each pair; `b` where one is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The smaller of each pair. Where one is NaN, `max` and `min` give `b`.
+    /// The smaller of each pair; `b` where one is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// a + b.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;

@@ -1,8 +1,8 @@
 //! The numeric kernels of MTCAE-DFER, over plain slices.
 //!
-//! Each file is one kernel: its public function, vectorised and threaded; the
-//! readable scalar twin in `f64` that defines what it computes (`reference`);
-//! and the tests that hold the one against the other. Nothing here knows a
+//! Each file is one kernel: its public function, vectorised and threaded, and the
+//! tests that hold it against what defines it, a readable scalar twin in `f64`
+//! (public as `reference` where other crates test by it). Nothing here knows a
 //! tensor library or a model; `mtcae-nn` wraps the kernels as differentiable
 //! operations.
 //!
@@ -17,13 +17,14 @@
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`rows`] | residual sums, column sums |
 //! | [`area`] | area resampling of 8-bit pictures |
+//! | [`linear`] | y = x·Wᵀ + b of inference with W packed once, and bias, GELU and residual in its epilogue |
 //! | [`matrix`], [`product`] | strided matrix views and their products |
 //!
 //! [`peak`] is what the formats' own instructions could do at best.
 //!
-//! All matrices are row-major `f32`. Work is split over rayon's current pool,
-//! and how it is split never depends on the number of threads, so that results
-//! are equal to the bit whatever the pool's size.
+//! All matrices are row-major `f32`. Work is split over rayon's current pool in such a
+//! way that no sum's order depends on the number of threads: results are equal to the
+//! bit whatever the pool's size.
 //!
 //! [`cuda`] holds the same for NVIDIA GPUs.
 //!

@@ -16,7 +16,7 @@ pub fn operations(format: Format, loops: usize) -> f64 {
     match format.0 {
         Kind::Plain(isa) => vectorise!(isa, multiply_adds(loops: usize, out: &mut f64)),
         #[cfg(target_arch = "x86_64")]
-        kind => with_engine!(kind, tiles(loops: usize, out: &mut f64), ()),
+        kind => with_engine!(kind, tiles(loops: usize, out: &mut f64)),
     }
     done
 }

@@ -19,7 +19,7 @@ thread_local! {
 /// earlier call left there.
 pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     let lines = len.div_ceil(16);
-    // The smallest buffer that suffices, else the largest, which then grows.
+    // The smallest buffer that suffices, else the largest, which a larger one replaces.
     let mut buffer = FREE.with_borrow_mut(|free| {
         let place = free
             .iter()

@@ -80,6 +80,9 @@ impl CrossAttention {
     /// bias, below `vb`.
     pub fn new(width: usize, heads: usize, head_dim: usize, vb: VarBuilder<'_>) -> Result<Self> {
         let inner = heads * head_dim;
+        if inner == 0 {
+            candle_core::bail!("cross attention: {heads} heads of {head_dim} are none");
+        }
         Ok(Self {
             q: linear(width, inner, vb.pp("q"))?,
             kv: linear_no_bias(width, 2 * inner, vb.pp("kv"))?,

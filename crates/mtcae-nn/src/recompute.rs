@@ -30,7 +30,7 @@ pub(crate) fn run(
     };
     let op = Recomputed {
         before: pass.again(),
-        out: segment(&y.detach(), &x.detach(), pass)?.detach(),
+        out: Mutex::new(Some(segment(&y.detach(), &x.detach(), pass)?.detach())),
         segment: Box::new(segment),
         store,
         x_tracks: x.track_op(),
@@ -42,15 +42,20 @@ struct Recomputed {
     segment: Box<Segment>,
     /// The pass as it was before the segment, so that drop path draws the same.
     before: Pass,
-    /// The result, computed before the operation was recorded.
-    out: Tensor,
+    /// The result, computed before the operation was recorded, until it is.
+    out: Mutex<Option<Tensor>>,
     store: Store,
     x_tracks: bool,
 }
 
 impl Recomputed {
-    fn shape(&self) -> Shape {
-        self.out.shape().clone()
+    fn result(&self) -> Result<Tensor> {
+        let result = self
+            .out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        result.ok_or_else(|| candle_core::Error::Msg("recomputed: ran twice".to_owned()))
     }
 }
 
@@ -66,11 +71,12 @@ impl CustomOp2 for Recomputed {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (storage, layout) = self.out.storage_and_layout();
+        let out = self.result()?;
+        let (storage, layout) = out.storage_and_layout();
         match &*storage {
             candle_core::Storage::Cpu(storage) => {
                 let data = crate::ops::slice(self.name(), storage, layout)?.to_vec();
-                Ok((CpuStorage::F32(data), self.shape()))
+                Ok((CpuStorage::F32(data), out.shape().clone()))
             }
             _ => candle_core::bail!("recomputed: the result is not on the CPU"),
         }
@@ -85,11 +91,11 @@ impl CustomOp2 for Recomputed {
         _: &Layout,
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         use candle_core::backend::BackendStorage;
-        let out = self.out.contiguous()?;
+        let out = self.result()?.contiguous()?;
         let (storage, layout) = out.storage_and_layout();
         match &*storage {
             candle_core::Storage::Cuda(storage) if layout.start_offset() == 0 => {
-                Ok((storage.try_clone(layout)?, self.shape()))
+                Ok((storage.try_clone(layout)?, out.shape().clone()))
             }
             _ => {
                 candle_core::bail!("recomputed: the result is not at the start of the GPU's memory")

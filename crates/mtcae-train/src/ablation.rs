@@ -11,6 +11,7 @@ use mtcae_model::decoder::Structure;
 use crate::cross_validation::{CrossValidation, cross_validate, write_text};
 use crate::data::Dataset;
 use crate::event::Watch;
+use crate::log::{EpochLine, Line};
 use crate::report::{Spread, published_table};
 use crate::start::Start;
 use crate::{Error, Report, TrainConfig, published};
@@ -44,8 +45,10 @@ struct Row {
     reports: Vec<Report>,
     flops: f64,
     /// Training loss of the last epoch over that of the one a tenth of the epochs
-    /// before: near 1 when it is flat.
+    /// before: near 1 when it is flat, or when the learning rate has come to its end.
     flatness: f64,
+    /// Share of the training clips recognised in the last epoch: what tells the two apart.
+    fitted: f64,
 }
 
 /// Runs what is left of an ablation and writes `table.md`, which is returned.
@@ -58,7 +61,7 @@ pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, 
         let start = Start::encoder_of(ablation.encoder, structure, &ablation.data.classes)?;
         let tokens = start.config().encoder.tokens();
         let mut reports = Vec::new();
-        let mut flatness = Vec::new();
+        let (mut flatness, mut fitted) = (Vec::new(), Vec::new());
         for &seed in ablation.seeds {
             let folder = ablation
                 .folder
@@ -80,14 +83,17 @@ pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, 
             reports.push(cross_validate(&cv, watch)?);
             for fold in 0..ablation.data.folds {
                 let log = folder.join(format!("fold-{fold}")).join(crate::LOG);
-                flatness.push(flat(&crate::log::read(log)?));
+                let epochs = epochs(&crate::log::read(log)?);
+                flatness.push(flat(&epochs));
+                fitted.extend(epochs.last().and_then(|e| e.accuracy));
             }
         }
         rows.push(Row {
             structure,
             reports,
             flops: start.config().decoder.flops(tokens),
-            flatness: flatness.iter().sum::<f64>() / flatness.len().max(1) as f64,
+            flatness: Spread::of(&flatness).mean,
+            fitted: Spread::of(&fitted).mean,
         });
     }
     let table = table(ablation, &rows);
@@ -95,18 +101,21 @@ pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, 
     Ok(table)
 }
 
-/// Loss of the last epoch over the loss a tenth of the epochs before.
-fn flat(lines: &[crate::log::Line]) -> f64 {
-    let losses: Vec<f64> = lines
+fn epochs(lines: &[Line]) -> Vec<EpochLine> {
+    lines
         .iter()
         .filter_map(|line| match line {
-            crate::log::Line::Epoch(e) => Some(e.loss),
-            crate::log::Line::Step(_) => None,
+            Line::Epoch(epoch) => Some(epoch.clone()),
+            Line::Step(_) => None,
         })
-        .collect();
-    let back = (losses.len() / 10).max(1);
-    match losses.len().checked_sub(1 + back) {
-        Some(i) if losses[i] > 0.0 => losses[losses.len() - 1] / losses[i],
+        .collect()
+}
+
+/// Loss of the last epoch over the loss a tenth of the epochs before.
+fn flat(epochs: &[EpochLine]) -> f64 {
+    let back = (epochs.len() / 10).max(1);
+    match epochs.len().checked_sub(1 + back) {
+        Some(i) if epochs[i].loss > 0.0 => epochs[epochs.len() - 1].loss / epochs[i].loss,
         _ => f64::NAN,
     }
 }
@@ -139,10 +148,10 @@ fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::f
     };
     writeln!(
         out,
-        "| structure | UAR % | WAR % | IoU | NME | parameters | GFLOP | last loss / loss a tenth earlier | {head}"
+        "| structure | UAR % | WAR % | IoU | NME | parameters | GFLOP | recognised in training % | last loss / loss a tenth earlier | {head}"
     )?;
     let more = if tables.is_some() { "---|---|" } else { "" };
-    writeln!(out, "|---|---|---|---|---|---|---|---|{more}")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|{more}")?;
     for row in rows {
         let over = |of: &dyn Fn(&Report) -> f64| {
             Spread::of(&row.reports.iter().map(of).collect::<Vec<_>>())
@@ -161,13 +170,14 @@ fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::f
             .map_or(0, |f| f.parameters);
         write!(
             out,
-            "| {} | {} | {} | {} | {} | {parameters} | {:.3} | {:.3} |",
+            "| {} | {} | {} | {} | {} | {parameters} | {:.3} | {:.1} | {:.3} |",
             row.structure,
             over(&|r| r.uar().mean).percent(),
             over(&|r| r.war().mean).percent(),
             mean(&|r| r.pooled.mean_iou),
             mean(&|r| r.pooled.nme),
             row.flops / 1e9,
+            100.0 * row.fitted,
             row.flatness,
         )?;
         match tables.and_then(|t| published::of_structure(t, row.structure)) {

@@ -64,9 +64,15 @@ pub struct FeatureCache {
 }
 
 /// Everything the features depend on, as a digest: the encoder's weights and
-/// config, the preprocessing, the views and what varies them, the clips and their
-/// labels.
-fn key(model: &Mtcae, weights: &str, data: &Dataset, config: &TrainConfig) -> String {
+/// config, what they are computed on, the preprocessing, the views and what varies
+/// them, the clips and their labels.
+fn key(
+    model: &Mtcae,
+    weights: &str,
+    data: &Dataset,
+    config: &TrainConfig,
+    device: &Device,
+) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: String| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -75,6 +81,10 @@ fn key(model: &Mtcae, weights: &str, data: &Dataset, config: &TrainConfig) -> St
     add(weights.to_owned());
     add(format!("{:?}", model.config().encoder));
     add(format!("{:?}", model.config().preprocessing));
+    if !device.is_cpu() {
+        // There `f32` may be multiplied as TF32.
+        add(format!("{:?}", config.precision));
+    }
     add(config.views.to_string());
     if config.views > 0 {
         let (flip, crop, jitter, trim) = (config.flip, config.crop, config.jitter, config.trim);
@@ -103,11 +113,21 @@ impl FeatureCache {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<Self, Error> {
+        config.prepare(device)?;
         let started = start.build(config, device)?;
         let digest = started.encoder_digest()?;
-        let notice = Event::Notice("the encoder is frozen: its features are computed once");
-        if watch(&notice).is_break() {
-            return Err(Error::Cancelled);
+        let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
+        let idle = config.idle_on_features();
+        if !idle.is_empty() {
+            let names = idle.join(", ");
+            notices.push(format!(
+                "cached features stay as they are: no effect have {names}"
+            ));
+        }
+        for notice in &notices {
+            if watch(&Event::Notice(notice)).is_break() {
+                return Err(Error::Cancelled);
+            }
         }
         Self::open(folder, &started.model, &digest, data, config, device, watch)
     }
@@ -133,7 +153,7 @@ impl FeatureCache {
     ) -> Result<Self, Error> {
         let encoder = &model.config().encoder;
         let header = Header {
-            key: key(model, weights, data, config),
+            key: key(model, weights, data, config, device),
             clips: data.items.len(),
             views: config.views,
             tokens: encoder.tokens(),

@@ -1,5 +1,6 @@
 //! Everything that a training run can be told.
 
+use candle_core::Device;
 use mtcae_nn::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -368,6 +369,32 @@ impl TrainConfig {
         }
     }
 
+    /// Readies the device for the precision.
+    pub(crate) fn prepare(&self, device: &Device) -> Result<(), Error> {
+        let prepared = self.precision.precision().prepare(device);
+        prepared.map_err(|reason| Error::Config {
+            field: "precision",
+            reason,
+        })
+    }
+
+    /// The settings that are on and do nothing where features come from a cache: clips
+    /// are not mixed there, and without views of them they are not varied either.
+    pub(crate) fn idle_on_features(&self) -> Vec<&'static str> {
+        let varied = self.views == 0;
+        [
+            ("mixup", self.mixup > 0.0),
+            ("cutmix", self.cutmix > 0.0),
+            ("flip", varied && self.flip),
+            ("crop", varied && self.crop < 1.0),
+            ("jitter", varied && self.jitter > 0.0),
+            ("trim", varied && self.trim > 0.0),
+        ]
+        .into_iter()
+        .filter_map(|(name, idle)| idle.then_some(name))
+        .collect()
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -431,6 +458,13 @@ impl TrainConfig {
         if self.jitter > 1.0 {
             return fault("jitter", format!("must be at most 1, not {}", self.jitter));
         }
+        if self.warmup > 0.0 && self.warmup >= self.epochs as f64 {
+            let reason = format!(
+                "{} of {} epochs leave none after it",
+                self.warmup, self.epochs
+            );
+            return fault("warmup", reason);
+        }
         if self.keep == Keep::Best && self.validation == 0.0 {
             return fault("keep", "`best` needs a `validation` above 0".to_owned());
         }
@@ -463,5 +497,20 @@ mod tests {
         config.smoothing = 1.0;
         let error = config.validate().expect_err("out of range");
         assert!(error.to_string().starts_with("smoothing:"), "{error}");
+        let mut config = TrainConfig::recipe(Recipe::Videomae);
+        config.epochs = 5;
+        let error = config.validate().expect_err("all warm-up");
+        assert!(error.to_string().starts_with("warmup: 5 of 5"), "{error}");
+    }
+
+    #[test]
+    fn what_a_cache_makes_idle_is_named() {
+        let mut config = TrainConfig::recipe(Recipe::Videomae);
+        assert_eq!(config.idle_on_features(), ["mixup", "cutmix"]);
+        config.views = 0;
+        let all = ["mixup", "cutmix", "flip", "crop", "jitter", "trim"];
+        assert_eq!(config.idle_on_features(), all);
+        let paper = TrainConfig::recipe(Recipe::Paper);
+        assert_eq!(paper.idle_on_features(), [""; 0]);
     }
 }

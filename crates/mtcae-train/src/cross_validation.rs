@@ -7,14 +7,14 @@ use std::sync::Arc;
 use candle_core::Device;
 use mtcae_model::checkpoint::WEIGHTS;
 use mtcae_nn::weights::write_atomically;
-use mtcae_objective::Summary;
+use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::FeatureCache;
 use crate::data::Dataset;
 use crate::disk::Claim;
 use crate::event::Watch;
-use crate::fit::{Run, fit};
+use crate::fit::{BEST, Run, STATE, fit};
 use crate::start::Start;
 use crate::state::differences;
 use crate::{Error, Report, TrainConfig, digest, predict, read_table, summarise, write_table};
@@ -57,6 +57,8 @@ pub struct FoldResult {
     pub summary: Summary,
 }
 
+/// What a cross-validation is one of: its file name in the folder.
+pub(crate) const IDENTITY: &str = "run.json";
 /// The result's file name in a fold's folder; it is written last.
 const RESULT: &str = "fold.json";
 /// The table's file name in a fold's folder and in that of the whole.
@@ -86,6 +88,10 @@ pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result
             Some(result) => result,
             None => one_fold(cv, fold, &folder, cache.as_ref(), watch)?,
         };
+        // What a fold was trained by is several times its weights, and is not read again.
+        for name in [STATE, BEST] {
+            remove(&folder.join(name))?;
+        }
         done.push(result);
     }
     let mut pooled = Vec::new();
@@ -126,7 +132,7 @@ fn one_fold(
     watch: &mut Watch<'_>,
 ) -> Result<FoldResult, Error> {
     let split = cv.data.split(Some(fold), cv.config)?;
-    let name = format!("fold {} of {}", fold + 1, cv.data.folds);
+    let name = format!("fold {fold} (of {}, from 0)", cv.data.folds);
     let run = Run {
         name: &name,
         folder,
@@ -166,10 +172,20 @@ fn one_fold(
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum(),
-        summary: summarise(&results, &cv.data.classes, None)?,
+        summary: summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?,
     };
     write_json(&folder.join(RESULT), &result)?;
     Ok(result)
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
@@ -188,7 +204,14 @@ fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
 
 /// Makes the folder this cross-validation's, or makes sure that it is.
 fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
-    let path: PathBuf = cv.folder.join("run.json");
+    let path: PathBuf = cv.folder.join(IDENTITY);
+    let other = cv.folder.join(STATE);
+    if other.exists() {
+        return Err(Error::File {
+            path: other,
+            reason: "the folder holds a single run, not a cross-validation".to_owned(),
+        });
+    }
     let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
     let about = BTreeMap::from([
         (
@@ -208,6 +231,15 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             cv.data.labels.display().to_string().into(),
         ),
         ("clips".to_owned(), cv.data.digest().into()),
+        (
+            "features".to_owned(),
+            if cv.cache.is_some() {
+                "cached"
+            } else {
+                "of videos"
+            }
+            .into(),
+        ),
         (
             "classes".to_owned(),
             value(serde_json::to_value(&cv.data.classes))?,

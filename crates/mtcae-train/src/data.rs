@@ -22,7 +22,7 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The clips that can be trained on, in the order of the label file.
     pub items: Vec<Item>,
-    /// Number of folds; every item's fold is below it.
+    /// Number of folds; every item's fold is below it. 0 where the clips have none.
     pub folds: u32,
     /// What was left out and why, in words.
     pub notices: Vec<String>,
@@ -47,6 +47,8 @@ pub struct Item {
     pub fold: u32,
     /// Width and height of the picture that the labels are fractions of.
     pub size: (u32, u32),
+    /// Its width over its height as it is shown: pixels need not be square.
+    pub aspect: f64,
     /// The subject's face by the number of the frame in the stream, ascending.
     pub faces: Vec<(u64, FaceLabel)>,
 }
@@ -115,12 +117,14 @@ impl Dataset {
     /// Reads a label file to train on. Videos lie below `root`, which by default is
     /// the label file's folder. Classes are those given, else all that occur, by
     /// name. Folds are those of the file where it has as many as the config says;
-    /// else subjects are dealt to folds anew, by the config's seed.
+    /// else subjects are dealt to folds anew, by the config's seed, which the notices
+    /// say.
     ///
     /// # Errors
     /// Names the label file and all that is wrong with it: videos that are missing
     /// (unless they may be left out), a class that is not among those given, a
-    /// subject in two folds, fewer subjects than folds.
+    /// subject in two folds, clips with and clips without a fold, fewer subjects than
+    /// folds, eyes that are one point.
     pub fn read(
         labels: impl AsRef<Path>,
         root: Option<&Path>,
@@ -132,7 +136,7 @@ impl Dataset {
     }
 
     /// As [`Self::read`], but to measure a model that is there: folds are those of
-    /// the file, and clips that have none are in fold 0.
+    /// the file, if it has any.
     ///
     /// # Errors
     /// As [`Self::read`]; any number of subjects will do.
@@ -205,17 +209,23 @@ impl Dataset {
         let dataset = clips[0].dataset.clone();
         let mut samples: Vec<Sample> = clips.iter().map(|c| sample(c, root)).collect();
         let there = samples.iter().filter_map(|s| s.fold).max();
-        let mut folds = there.map_or(1, |last| last + 1);
-        let mut anew = None;
-        if let Some((k, seed)) = wanted {
-            if there.is_some() && folds != k as u32 {
-                anew = Some(format!(
-                    "the labels have {folds} folds: subjects are dealt to {k} anew"
-                ));
-            }
-            if samples.iter().any(|s| s.fold.is_none()) || there.is_none() || folds != k as u32 {
-                folds::assign(&mut samples, k, seed).map_err(|e| fault(e.to_string()))?;
-            }
+        let mut folds = there.map_or(0, |last| last + 1);
+        if folds > 0 {
+            // What the file says must be right, whether it is used or not.
+            folds::prove(&samples).map_err(|e| fault(e.to_string()))?;
+        }
+        let mut dealt = None;
+        if let Some((k, seed)) = wanted
+            && folds != k as u32
+        {
+            dealt = Some(format!(
+                "the labels have {}: subjects are dealt to {k} by seed {seed}",
+                match folds {
+                    0 => "no folds".to_owned(),
+                    folds => format!("{folds} folds"),
+                }
+            ));
+            folds::assign(&mut samples, k, seed).map_err(|e| fault(e.to_string()))?;
             folds::prove(&samples).map_err(|e| fault(e.to_string()))?;
             folds = k as u32;
         }
@@ -232,7 +242,7 @@ impl Dataset {
             notices: left_out
                 .into_iter()
                 .map(|(why, files)| format!("left out: {}", list(&format!("clips {why}"), &files)))
-                .chain(anew)
+                .chain(dealt)
                 .collect(),
         })
     }
@@ -241,7 +251,18 @@ impl Dataset {
     pub fn in_words(&self, held_out: Option<u32>, clips: usize) -> String {
         let name = &self.dataset;
         match held_out {
-            Some(fold) => format!("{name}: {clips} clips, fold {fold} held out"),
+            Some(fold) => {
+                let mut subjects: Vec<String> = self
+                    .items
+                    .iter()
+                    .filter(|i| i.fold == fold)
+                    .map(|i| i.subject.clone())
+                    .collect();
+                subjects.sort_unstable();
+                subjects.dedup();
+                let held_out = list("subjects", &subjects);
+                format!("{name}: {clips} clips; held out was fold {fold}, {held_out}")
+            }
             None => format!("{name}: {clips} clips"),
         }
     }
@@ -313,7 +334,13 @@ impl Dataset {
         held_out: Option<u32>,
         config: &TrainConfig,
     ) -> Result<(), Error> {
-        let fold = held_out.unwrap_or(0);
+        let fault = |reason: String| match held_out {
+            Some(fold) => Error::Fold { fold, reason },
+            None => Error::Data {
+                path: self.labels.clone(),
+                reason,
+            },
+        };
         let lacking = |places: &[usize]| {
             let there: BTreeSet<usize> = places.iter().map(|&i| self.items[i].class).collect();
             let names = self.classes.iter().enumerate();
@@ -321,8 +348,7 @@ impl Dataset {
             lacking.map(|(_, name)| name.clone()).collect::<Vec<_>>()
         };
         if split.train.is_empty() {
-            let reason = "no subject is left to train on".to_owned();
-            return Err(Error::Fold { fold, reason });
+            return Err(fault("no subject is left to train on".to_owned()));
         }
         let mut parts = vec![("to train on", &split.train)];
         if held_out.is_some() {
@@ -331,11 +357,10 @@ impl Dataset {
         for (purpose, places) in parts {
             let lacking = lacking(places);
             if !lacking.is_empty() && (!config.allow_empty_classes || places.is_empty()) {
-                let reason = format!(
+                return Err(fault(format!(
                     "no clip {purpose} of class {}; `allow_empty_classes` goes on without",
                     lacking.join(", ")
-                );
-                return Err(Error::Fold { fold, reason });
+                )));
             }
         }
         Ok(())
@@ -369,6 +394,9 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
         return Err(format!("{}: class {name:?} is none of {known}", clip.file));
     };
     let size = clip.source.map_or((0, 0), |s| (s.width, s.height));
+    let aspect = clip.source.map_or(1.0, |s| {
+        f64::from(s.width) * s.pixel_aspect / f64::from(s.height.max(1))
+    });
     let mut faces: Vec<(u64, FaceLabel)> = match clip.subject_track() {
         Some(track) => track
             .faces
@@ -389,6 +417,13 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
             clip.file
         ));
     }
+    if let Some((frame, _)) = faces.iter().find(|(_, f)| f.landmarks[0] == f.landmarks[1]) {
+        return Err(format!(
+            "{}: both eyes of frame {frame} are one point; errors of landmarks are measured by \
+             their distance",
+            clip.file
+        ));
+    }
     Ok(Item {
         path: sample.path,
         subject: sample.subject.unwrap_or_else(|| clip.file.clone()),
@@ -398,6 +433,7 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
         level: clip.level,
         fold: sample.fold.unwrap_or(0),
         size,
+        aspect,
         faces,
     })
 }

@@ -78,6 +78,24 @@ pub enum Error {
         /// The files of the batch.
         clips: Vec<String>,
     },
+    /// What the model says of a clip is not a number.
+    #[error("{file}: {what} is {value}: the model's weights are spoilt")]
+    NoNumber {
+        /// What.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The clip's name in the label file.
+        file: String,
+    },
+    /// A clip cannot be measured.
+    #[error("{file}: {source}")]
+    Clip {
+        /// The clip's name in the label file.
+        file: String,
+        /// The cause.
+        source: Box<Error>,
+    },
     /// The caller's callback stopped the work.
     #[error("stopped; the state saved last can be resumed")]
     Cancelled,

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::average::Average;
 use crate::batch::{Batch, Source};
 use crate::cache::FeatureCache;
+use crate::cross_validation::IDENTITY;
 use crate::data::{Dataset, Split};
 use crate::disk::Claim;
 use crate::event::Watch;
@@ -25,7 +26,7 @@ use crate::predict::{self, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
 use crate::state::{self, Position};
-use crate::sums::Sums;
+use crate::sums::{Sums, has_faces};
 use crate::view::Viewer;
 use crate::{Error, Event, Keep, TrainConfig, digest, random};
 
@@ -34,7 +35,7 @@ pub const STATE: &str = "state.safetensors";
 /// The log's file name in a run's folder.
 pub const LOG: &str = "metrics.jsonl";
 /// The kept weights of the best epoch, while the run goes on.
-const BEST: &str = "best.safetensors";
+pub(crate) const BEST: &str = "best.safetensors";
 
 /// One run: what is trained on what, and where its files go.
 pub struct Run<'a> {
@@ -71,10 +72,17 @@ pub struct Fitted {
 /// # Errors
 /// [`Error::NotFinite`] when a loss or gradient is not a number: the state saved
 /// before is kept. [`Error::File`] when the folder holds a state that is damaged or
-/// of another run. Otherwise names the setting or file at fault.
+/// of another run, or a cross-validation. Otherwise names the setting or file at fault.
 pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
     run.config.validate()?;
     let _claim = Claim::of(run.folder)?;
+    let other = run.folder.join(IDENTITY);
+    if other.exists() {
+        return Err(Error::File {
+            path: other,
+            reason: "the folder holds a cross-validation, not a single run".to_owned(),
+        });
+    }
     // A run that was killed while it saved leaves a file as large as its state.
     for entry in std::fs::read_dir(run.folder)
         .into_iter()
@@ -107,14 +115,7 @@ struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     fn new(run: &'a Run<'a>) -> Result<Self, Error> {
         let (config, data) = (run.config, run.data);
-        config
-            .precision
-            .precision()
-            .prepare(run.device)
-            .map_err(|reason| Error::Config {
-                field: "precision",
-                reason,
-            })?;
+        config.prepare(run.device)?;
         let started = run.start.build(config, run.device)?;
         let model = started.model.config();
         if model.classes != data.classes {
@@ -298,7 +299,8 @@ impl<'a> Trainer<'a> {
             .chunks(config.accumulate)
             .enumerate()
         {
-            let line = self.step(at, &mut loaded, numbers)?;
+            let clips = numbers.iter().map(|&n| batches[n].len()).sum();
+            let line = self.step(at, &mut loaded, numbers, clips)?;
             let saves = config.save_every > 0 && (k + 1) % config.save_every == 0;
             if saves || numbers.last() == Some(&(batches.len() - 1)) {
                 // The next loss would show it, but then the state would be lost.
@@ -340,12 +342,14 @@ impl<'a> Trainer<'a> {
         tell(watch, &Event::Epoch(&line))
     }
 
-    /// One step of the optimiser: the mean gradient of some batches.
+    /// One step of the optimiser: the gradient of the mean over the clips of some
+    /// batches, the last of which may be smaller.
     fn step(
         &mut self,
         at: &mut Position,
         loaded: &mut Prefetch<Result<Batch, Error>>,
         numbers: &[usize],
+        in_all: usize,
     ) -> Result<StepLine, Error> {
         let config = self.run.config;
         let mut gradients: Option<Gradients> = None;
@@ -357,7 +361,8 @@ impl<'a> Trainer<'a> {
             };
             let batch = batch?;
             clips.extend(batch.items.iter().copied());
-            let (part, taken) = on_pool(|| self.gradients(at, batch, number, &clips))?;
+            let share = batch.items.len() as f64 / in_all as f64;
+            let (part, taken) = on_pool(|| self.gradients(at, batch, number, share, &clips))?;
             means.add(&part);
             match &mut gradients {
                 Some(sum) => sum.add(&taken)?,
@@ -370,8 +375,7 @@ impl<'a> Trainer<'a> {
                 reason: "there was none".to_owned(),
             });
         };
-        let mean = 1.0 / numbers.len() as f64;
-        let norm = on_pool(|| gradients.norm())? * mean;
+        let norm = on_pool(|| gradients.norm())?;
         self.finite("the gradient's norm", norm, at, &clips)?;
         let clip = match config.clip_norm > 0.0 && norm > config.clip_norm {
             // As torch.nn.utils.clip_grad_norm_.
@@ -380,7 +384,7 @@ impl<'a> Trainer<'a> {
         };
         let lr = config.lr_at(at.step, self.steps_an_epoch);
         on_pool(|| {
-            self.optimiser.step(&gradients, lr, mean * clip)?;
+            self.optimiser.step(&gradients, lr, clip)?;
             match &self.average {
                 Some(average) => average.update(&self.started.trained),
                 None => Ok(()),
@@ -390,18 +394,20 @@ impl<'a> Trainer<'a> {
         Ok(means.step(at.step, at.epoch, lr, norm))
     }
 
-    /// Forward and backward of a batch: its losses and the gradients of their mean.
+    /// Forward and backward of a batch, which is a share of the step's clips: its losses
+    /// and its part of the gradient.
     fn gradients(
         &self,
         at: &mut Position,
         batch: Batch,
         number: usize,
+        share: f64,
         clips: &[usize],
     ) -> Result<(Sums, Gradients), Error> {
         let config = self.run.config;
         let batch = batch.to_device(self.run.device)?;
         let seed = random::seed("pass", &[config.seed, at.epoch as u64, number as u64]);
-        if config.gradients && number == 0 {
+        if config.gradients && at.sums.gradients.is_none() && has_faces(&batch)? {
             at.sums.gradients = Some(self.task_norms(&batch, seed)?);
         }
         let mut pass = Pass::training(seed);
@@ -420,7 +426,10 @@ impl<'a> Trainer<'a> {
         ] {
             self.finite(what, value / part.clips, at, clips)?;
         }
-        let mut store = losses.total.backward()?;
+        let mut store = match share < 1.0 {
+            true => (losses.total * share)?.backward()?,
+            false => losses.total.backward()?,
+        };
         store.extend(pass.into_gradients())?;
         let taken = Gradients::take(&self.started.trained, &mut store)?;
         Ok((part, taken))

@@ -29,7 +29,8 @@ pub struct StepLine {
     pub lr: f64,
     /// The weighted loss.
     pub loss: f64,
-    /// Mean squared error of the boxes, not weighted; `null` without such a head.
+    /// Mean squared error of the boxes, not weighted; `null` without such a head, or
+    /// where all clips were cut together and no face is whole.
     pub boxes: Option<f64>,
     /// Mean squared error of the landmarks.
     pub landmarks: Option<f64>,
@@ -39,7 +40,8 @@ pub struct StepLine {
     pub gradient_norm: f64,
 }
 
-/// The end of an epoch. Losses are means over its clips.
+/// The end of an epoch. Losses are means over its clips; those of boxes and
+/// landmarks over the clips of batches with whole faces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochLine {
     /// From 0.
@@ -55,7 +57,8 @@ pub struct EpochLine {
     /// Share of the training clips, as they were augmented, that were recognised
     /// (not counting mixed ones).
     pub accuracy: Option<f64>,
-    /// Norm of each task's weighted gradient on F, on the epoch's first batch.
+    /// Norm of each task's weighted gradient on F, on the epoch's first batch with
+    /// whole faces.
     pub gradients: Option<TaskNorms>,
     /// The validation subjects.
     pub validation: Option<Validation>,

@@ -11,6 +11,7 @@ use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Interval, Objective, Summary, TopLabels, box_iou,
     landmark_nme,
 };
+use mtcae_video::Resize;
 
 use crate::batch::{Batch, Input, Source};
 use crate::data::Dataset;
@@ -78,6 +79,16 @@ pub fn predict(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
+    let resize: Resize =
+        model
+            .config()
+            .preprocessing
+            .resize
+            .parse()
+            .map_err(|e: mtcae_video::ParseError| Error::Config {
+                field: "resize",
+                reason: e.to_string(),
+            })?;
     let batches: Arc<Vec<Vec<usize>>> =
         Arc::new(places.chunks(config.batch).map(<[usize]>::to_vec).collect());
     let (jobs, from) = (batches.clone(), source.clone());
@@ -99,7 +110,7 @@ pub fn predict(
             )?;
             loss += scalar(&losses.total)? * batch.items.len() as f64;
         }
-        measure(&outputs, &batch, data, &mut results)?;
+        measure(&outputs, &batch, data, resize, &mut results)?;
         let event = Event::Predicted {
             done: results.len(),
             total: places.len(),
@@ -123,6 +134,7 @@ fn measure(
     outputs: &Outputs,
     batch: &Batch,
     data: &Dataset,
+    resize: Resize,
     results: &mut Vec<ClipResult>,
 ) -> Result<(), Error> {
     let probabilities: Vec<Vec<f32>> = outputs.probabilities()?.to_vec2()?;
@@ -136,21 +148,45 @@ fn measure(
     for ((&i, probabilities), valid) in batch.items.iter().zip(probabilities).zip(valid) {
         let item = &data.items[i];
         let (mut ious, mut nmes) = (Vec::new(), Vec::new());
-        let aspect = f64::from(item.size.0) / f64::from(item.size.1.max(1));
+        // Coordinates are fractions of what the clip shows of the picture.
+        let aspect = match resize {
+            Resize::Squash => item.aspect,
+            Resize::ShortestEdgeCrop => 1.0,
+            Resize::Crop(part) => {
+                let whole = f64::from(item.size.0) / f64::from(item.size.1.max(1));
+                part.width / part.height * item.aspect / whole
+            }
+        };
+        let about = |source: mtcae_objective::Error| Error::Clip {
+            file: item.file.clone(),
+            source: Box::new(source.into()),
+        };
+        if let Some(value) = probabilities.iter().find(|p| !p.is_finite()) {
+            return Err(Error::NoNumber {
+                what: "a probability",
+                value: f64::from(*value),
+                file: item.file.clone(),
+            });
+        }
         for valid in valid {
             if valid > 0.0 {
                 if let Some(boxes) = &boxes {
                     let at = |all: &[f32]| -> [f64; 4] {
                         std::array::from_fn(|k| f64::from(all[frame * 4 + k]))
                     };
-                    ious.push(box_iou(ordered(at(boxes)), ordered(at(&true_boxes)))?);
+                    ious.push(
+                        box_iou(ordered(at(boxes)), ordered(at(&true_boxes))).map_err(about)?,
+                    );
                 }
                 if let Some(landmarks) = &landmarks {
                     let at = |all: &[f32]| -> [[f64; 2]; 5] {
                         let value = |k| f64::from(all[frame * 10 + k]);
                         std::array::from_fn(|k| [value(2 * k), value(2 * k + 1)])
                     };
-                    nmes.push(landmark_nme(&at(landmarks), &at(&true_landmarks), aspect)?);
+                    nmes.push(
+                        landmark_nme(&at(landmarks), &at(&true_landmarks), aspect)
+                            .map_err(about)?,
+                    );
                 }
             }
             frame += 1;

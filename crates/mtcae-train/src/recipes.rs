@@ -83,8 +83,30 @@ impl TrainConfig {
     /// run prints these.
     pub fn unpublished(&self) -> &'static [&'static str] {
         match self.recipe {
-            Recipe::Paper => &["epochs", "batch", "schedule", "tune", "unit", "validation"],
-            Recipe::Videomae => &["batch", "unit", "jitter", "validation"],
+            Recipe::Paper => &[
+                "epochs",
+                "batch",
+                "decay_norms",
+                "beta1",
+                "beta2",
+                "eps",
+                "schedule",
+                "tune",
+                "unit",
+                "validation",
+            ],
+            Recipe::Videomae => &[
+                "batch",
+                "box_weight",
+                "landmark_weight",
+                "expression_weight",
+                "unit",
+                "crop",
+                "jitter",
+                "trim",
+                "views",
+                "validation",
+            ],
         }
     }
 }

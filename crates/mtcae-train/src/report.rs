@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mtcae_objective::{Bootstrap, Summary};
+use mtcae_objective::{Bootstrap, Interval, Summary};
 use mtcae_viz::{Curve, Panel, save_png};
 use serde::Serialize;
 
@@ -27,8 +27,8 @@ pub struct Report {
 pub struct Spread {
     /// Mean.
     pub mean: f64,
-    /// Standard deviation, with n − 1; 0 for a single value.
-    pub std: f64,
+    /// Standard deviation, with n − 1; of a single value there is none.
+    pub std: Option<f64>,
 }
 
 impl Spread {
@@ -39,13 +39,16 @@ impl Spread {
         let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
         Self {
             mean,
-            std: (squares / (n - 1.0).max(1.0)).sqrt(),
+            std: (n > 1.0).then(|| (squares / (n - 1.0)).sqrt()),
         }
     }
 
     /// `82.7 ± 1.3` of fractions, in percent.
     pub fn percent(self) -> String {
-        format!("{:.2} ± {:.2}", 100.0 * self.mean, 100.0 * self.std)
+        match self.std {
+            Some(std) => format!("{:.2} ± {:.2}", 100.0 * self.mean, 100.0 * std),
+            None => format!("{:.2}", 100.0 * self.mean),
+        }
     }
 }
 
@@ -157,7 +160,7 @@ impl Report {
         writeln!(out, "|---|---|---|---|---|---|---|---|")?;
         for fold in &self.folds {
             let s = &fold.summary;
-            row(out, &format!("fold {}", fold.fold + 1), s)?;
+            row(out, &format!("fold {}", fold.fold), s)?;
         }
         row(out, "pooled", &self.pooled)?;
         writeln!(
@@ -166,16 +169,10 @@ impl Report {
             self.uar().percent(),
             self.war().percent()
         )?;
-        if let (Some(uar), Some(war)) = (self.pooled.uar_interval, self.pooled.war_interval) {
-            writeln!(
-                out,
-                "95 % confidence intervals, whole subjects drawn: UAR {:.2} to {:.2}, WAR {:.2} to {:.2}.\n",
-                100.0 * uar.low,
-                100.0 * uar.high,
-                100.0 * war.low,
-                100.0 * war.high
-            )?;
-        }
+        writeln!(
+            out,
+            "In brackets 95 % confidence intervals, whole subjects drawn. Folds count from 0.\n"
+        )?;
         writeln!(
             out,
             "| class | clips | recall % | precision % |\n|---|---|---|---|"
@@ -211,11 +208,15 @@ fn subjects(cv: &CrossValidation<'_>) -> usize {
 
 fn row(out: &mut String, name: &str, s: &Summary) -> std::fmt::Result {
     let number = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
+    let percent = |v: f64, interval: Option<Interval>| {
+        let range = interval.map(|i| format!(" ({:.1}–{:.1})", 100.0 * i.low, 100.0 * i.high));
+        format!("{:.2}{}", 100.0 * v, range.unwrap_or_default())
+    };
     writeln!(
         out,
-        "| {name} | {:.2} | {:.2} | {:.2} | {} | {} | {} | {} |",
-        100.0 * s.uar,
-        100.0 * s.war,
+        "| {name} | {} | {} | {:.2} | {} | {} | {} | {} |",
+        percent(s.uar, s.uar_interval),
+        percent(s.war, s.war_interval),
         100.0 * s.macro_f1,
         number(s.ece),
         number(s.mean_iou),

@@ -1,9 +1,11 @@
 //! Where a run's weights begin, and which of them it trains.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor, Var};
-use mtcae_model::decoder::Structure;
+use mtcae_model::decoder::{KvOrder, Structure};
 use mtcae_model::{Config as ModelConfig, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
@@ -57,6 +59,10 @@ impl Start {
         let mut start = Self::checkpoint(folder)?;
         let tasks = ModelConfig::new(start.config.encoder.clone(), structure, classes.to_vec());
         start.config.decoder.structure = structure;
+        if !structure.attends() {
+            // It has no keys and values to order.
+            start.config.decoder.kv_order = KvOrder::default();
+        }
         start.config.decoder.tasks = tasks.decoder.tasks;
         start.config.classes = classes.to_vec();
         start.config.validate()?;
@@ -80,7 +86,7 @@ impl Start {
     /// Names the tensors that the checkpoint lacks or has too many of.
     pub fn build(&self, config: &TrainConfig, device: &Device) -> Result<Started, Error> {
         let mut model_config = self.config.clone();
-        // What is frozen is not disturbed either.
+        // An encoder that is frozen as a whole is not disturbed either.
         model_config.encoder.drop_path = match config.tune {
             Tune::Decoder => 0.0,
             Tune::Last(_) | Tune::All => config.drop_path,
@@ -104,20 +110,20 @@ impl Start {
         }
         let read: Vec<String> = store.vars().into_iter().map(|(name, _)| name).collect();
         let (tune, depth) = (config.tune, model_config.encoder.depth);
-        let vb = store.builder_with_frozen(device, move |name| is_frozen(name, tune, depth));
+        let wanted: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let asked = wanted.clone();
+        let vb = store.builder_with_frozen(device, move |name| {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(name.to_owned());
+            is_frozen(name, tune, depth)
+        });
         let model = Mtcae::new(&model_config, vb)?;
         // What was drawn although it should have been read, and the reverse.
         let mut faults = Faults {
             origin: weights.origin(),
             ..Faults::default()
         };
-        let wanted: Vec<String> = {
-            let encoder = model_config.encoder.tensors();
-            encoder
-                .into_iter()
-                .map(|(n, _)| format!("encoder.{n}"))
-                .collect()
-        };
+        let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, _) in store.vars() {
             if read.binary_search(&name).is_err()
                 && (self.keeps_decoder || name.starts_with("encoder."))
@@ -126,7 +132,7 @@ impl Start {
             }
         }
         for name in &read {
-            if name.starts_with("encoder.") && !wanted.contains(name) {
+            if !wanted.contains(name) {
                 faults.unexpected.push(name.clone());
             }
         }

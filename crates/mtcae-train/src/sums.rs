@@ -14,6 +14,8 @@ use crate::predict::scalar;
 #[serde(deny_unknown_fields)]
 pub struct Sums {
     pub clips: f64,
+    /// Those in batches with a face to learn from: a cut batch has none.
+    pub faces: f64,
     pub loss: f64,
     pub boxes: f64,
     pub landmarks: f64,
@@ -28,12 +30,21 @@ pub struct Sums {
     pub waited: f64,
 }
 
+/// Whether a frame of the batch has a face to learn from.
+pub fn has_faces(batch: &Batch) -> Result<bool, Error> {
+    Ok(scalar(&batch.targets.valid.sum_all()?)? > 0.0)
+}
+
 impl Sums {
     /// Those of one batch.
     pub fn of(batch: &Batch, outputs: &Outputs, losses: &Losses) -> Result<Self, Error> {
         let clips = batch.items.len() as f64;
         let sum = |loss: &_| scalar(loss).map(|mean| mean * clips);
         let (mut plain, mut right) = (0, 0);
+        let faces = match has_faces(batch)? {
+            true => clips,
+            false => 0.0,
+        };
         if let Class::Index(truth) = &batch.targets.class {
             let truth: Vec<u32> = truth.to_vec1()?;
             let predicted: Vec<u32> = outputs.logits.argmax(1)?.to_vec1()?;
@@ -42,6 +53,7 @@ impl Sums {
         }
         Ok(Self {
             clips,
+            faces,
             loss: sum(&losses.total)?,
             boxes: losses.boxes.as_ref().map_or(Ok(0.0), sum)?,
             landmarks: losses.landmarks.as_ref().map_or(Ok(0.0), sum)?,
@@ -56,6 +68,7 @@ impl Sums {
     /// Adds other clips' losses.
     pub fn add(&mut self, other: &Self) {
         self.clips += other.clips;
+        self.faces += other.faces;
         self.loss += other.loss;
         self.boxes += other.boxes;
         self.landmarks += other.landmarks;
@@ -72,8 +85,8 @@ impl Sums {
             epoch,
             lr,
             loss: self.mean(self.loss),
-            boxes: self.multi.then(|| self.mean(self.boxes)),
-            landmarks: self.multi.then(|| self.mean(self.landmarks)),
+            boxes: self.over_faces(self.boxes),
+            landmarks: self.over_faces(self.landmarks),
             expression: self.mean(self.expression),
             gradient_norm,
         }
@@ -84,8 +97,8 @@ impl Sums {
         EpochLine {
             epoch,
             loss: self.mean(self.loss),
-            boxes: self.multi.then(|| self.mean(self.boxes)),
-            landmarks: self.multi.then(|| self.mean(self.landmarks)),
+            boxes: self.over_faces(self.boxes),
+            landmarks: self.over_faces(self.landmarks),
             expression: self.mean(self.expression),
             accuracy: (self.plain > 0).then(|| self.right as f64 / self.plain as f64),
             gradients: self.gradients,
@@ -98,5 +111,9 @@ impl Sums {
 
     fn mean(&self, sum: f64) -> f64 {
         sum / self.clips.max(1.0)
+    }
+
+    fn over_faces(&self, sum: f64) -> Option<f64> {
+        (self.multi && self.faces > 0.0).then(|| sum / self.faces)
     }
 }

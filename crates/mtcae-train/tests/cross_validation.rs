@@ -13,8 +13,8 @@ use common::{CLASSES, Place, plain};
 use mtcae_model::decoder::Structure;
 use mtcae_train::objective::Bootstrap;
 use mtcae_train::{
-    Ablation, CrossValidation, Dataset, Error, Event, PREDICTIONS, Report, Start, TrainConfig,
-    ablate, cross_validate, read_table, summarise,
+    Ablation, CrossValidation, Dataset, Error, Event, PREDICTIONS, Report, Run, Start, TrainConfig,
+    ablate, cross_validate, fit, read_table, summarise,
 };
 
 const FOLDS: u32 = 3;
@@ -99,7 +99,7 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
 
     // Stopped at the start of the second fold, in its middle, and in the test of
     // the third.
-    let second = |event: &Event<'_>| matches!(event, Event::Start { name, .. } if name.starts_with("fold 2"));
+    let second = |event: &Event<'_>| matches!(event, Event::Start { name, .. } if name.starts_with("fold 1 "));
     assert!(matches!(
         run(&place, &config, "pieces", second),
         Err(Error::Cancelled)
@@ -145,7 +145,7 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         assert_eq!(&bytes[1..4], b"PNG", "{picture}");
     }
     let report = text(&folder.join("report.md"));
-    for words in ["| fold 3 |", "| pooled |", "| happy | 7 |", "confusion.png"] {
+    for words in ["| fold 2 |", "| pooled |", "| happy | 7 |", "confusion.png"] {
         assert!(report.contains(words), "{report}");
     }
 
@@ -168,7 +168,7 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         );
         let result = &whole.folds[fold as usize];
         assert_eq!(
-            summarise(&results, &classes, None).expect("measured"),
+            summarise(&results, &classes, Some(&Bootstrap::default())).expect("measured"),
             result.summary
         );
         assert_eq!(
@@ -178,8 +178,18 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         // What was tested is what was saved.
         let model = folder.join(format!("fold-{fold}/model"));
         let saved = mtcae_model::checkpoint::load_config(&model).expect("a checkpoint");
-        let words = format!("squares: {} clips, fold {fold} held out", split.train.len());
+        let held_out = Vec::from_iter(subjects(&data, &split.test));
+        let words = format!(
+            "squares: {} clips; held out was fold {fold}, {} subjects ({})",
+            split.train.len(),
+            held_out.len(),
+            held_out.join(", ")
+        );
         assert_eq!(saved.trained_on, Some(words));
+        for left in ["state.safetensors", "best.safetensors"] {
+            let left = folder.join(format!("fold-{fold}")).join(left);
+            assert!(!left.exists(), "{}", left.display());
+        }
     }
     // The numbers of the report are those of the table.
     let measured = summarise(&pooled, &classes, Some(&Bootstrap::default()));
@@ -206,6 +216,14 @@ fn from_a_cache_and_with_other_settings_or_labels() {
         said.contains("run.json") && said.contains("config.lr was 0.003, is 0.5"),
         "{said}"
     );
+    // Without the cache the clips would be others.
+    let folder = place.path("cached-whole");
+    let renamed = place.path("whole");
+    std::fs::rename(&folder, &renamed).expect("renamed");
+    let said = run(&place, &config, "whole", |_| false);
+    let said = said.expect_err("others").to_string();
+    assert!(said.contains("features was \"cached\""), "{said}");
+    std::fs::rename(&renamed, &folder).expect("renamed");
     let labels = text(&place.labels);
     let relabelled = labels.replacen("\"class\":\"angry\"", "\"class\":\"sad\"", 1);
     std::fs::write(&place.labels, relabelled).expect("written");
@@ -312,17 +330,107 @@ fn folds_are_those_of_the_labels_or_dealt_anew_and_said() {
     assert_eq!(three.folds, 3);
     assert_eq!(
         three.notices,
-        ["the labels have 4 folds: subjects are dealt to 3 anew"]
+        ["the labels have 4 folds: subjects are dealt to 3 by seed 0"]
     );
+    let without = Dataset::read_to_test(&place.labels, None, None).expect("read");
+    assert_eq!(without.folds, 0);
+    assert_eq!(
+        place.data(&config()).notices,
+        ["the labels have no folds: subjects are dealt to 3 by seed 0"]
+    );
+
+    // What is wrong with the file's folds is wrong whether they are used or not.
+    let whole = text(&with_folds);
+    for (from, to, words) in [
+        ("\"fold\":1", "\"fold\":null", "1"),
+        ("\"fold\":1", "\"fold\":2", "s1"),
+    ] {
+        std::fs::write(&with_folds, whole.replacen(from, to, 1)).expect("written");
+        for config in [&four, &config()] {
+            let said = Dataset::read(&with_folds, None, None, config).expect_err("torn");
+            let said = said.to_string();
+            assert!(
+                said.contains("folds.jsonl") && said.contains(words),
+                "{said}"
+            );
+        }
+        assert!(Dataset::read_to_test(&with_folds, None, None).is_err());
+    }
 
     let one: String = labels.lines().take(3).flat_map(|l| [l, "\n"]).collect();
     std::fs::write(&with_folds, one).expect("written");
     let data = Dataset::read_to_test(&with_folds, None, None).expect("read");
-    assert_eq!((data.folds, data.items.len()), (1, 3));
+    assert_eq!((data.folds, data.items.len()), (0, 3));
     let said = Dataset::read(&with_folds, None, None, &config()).expect_err("one subject");
     let said = said.to_string();
     assert!(
         said.contains("folds.jsonl") && said.contains("1 subjects"),
+        "{said}"
+    );
+}
+
+/// A single run and a cross-validation do not take each other's folder.
+#[test]
+fn a_folder_is_of_one_run_or_of_a_cross_validation() {
+    let place = Place::new();
+    let config = TrainConfig {
+        epochs: 1,
+        ..config()
+    };
+    let data = place.data(&config);
+    let start = Start::checkpoint(&place.checkpoint).expect("a start");
+    let split = data.split(Some(0), &config).expect("a split");
+    let single = |name: &str| {
+        let one = Run {
+            name: "training",
+            folder: &place.path(name),
+            start: &start,
+            data: &data,
+            split: &split,
+            cache: None,
+            config: &config,
+            device: &Device::Cpu,
+        };
+        fit(&one, &mut |_| ControlFlow::Continue(())).map(drop)
+    };
+    single("single").expect("a run");
+    let said = run(&place, &config, "single", |_| false).expect_err("a single run");
+    assert!(said.to_string().contains("holds a single run"), "{said}");
+
+    run(&place, &config, "folds", |_| false).expect("a report");
+    let before = text(&place.path("folds/metrics.jsonl"));
+    let said = single("folds").expect_err("a cross-validation");
+    assert!(
+        said.to_string().contains("holds a cross-validation"),
+        "{said}"
+    );
+    assert_eq!(text(&place.path("folds/metrics.jsonl")), before);
+}
+
+#[test]
+fn eyes_that_are_one_point_are_refused_by_name() {
+    let place = Place::new();
+    let labels = text(&place.labels);
+    let mut clip: serde_json::Value =
+        serde_json::from_str(labels.lines().nth(4).expect("a line")).expect("json");
+    let points = &mut clip["tracks"][0]["faces"][2]["landmarks"];
+    points[0] = points[1].clone();
+    let spoilt: Vec<String> = labels
+        .lines()
+        .enumerate()
+        .map(|(i, line)| {
+            if i == 4 {
+                clip.to_string()
+            } else {
+                line.to_owned()
+            }
+        })
+        .collect();
+    std::fs::write(&place.labels, spoilt.join("\n") + "\n").expect("written");
+    let said = Dataset::read(&place.labels, None, None, &config()).expect_err("one point");
+    let said = said.to_string();
+    assert!(
+        said.contains("s1-happy.mp4: both eyes of frame 2"),
         "{said}"
     );
 }

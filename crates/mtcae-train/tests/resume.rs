@@ -323,3 +323,34 @@ fn one_thread_and_two_give_the_same_losses() {
         }
     }
 }
+
+/// A step of two small batches is one of a large one, the last and smaller one too.
+#[test]
+fn accumulated_batches_count_by_their_clips() {
+    let place = Place::new();
+    let losses = |batch: usize, accumulate: usize| {
+        let config = TrainConfig {
+            batch,
+            accumulate,
+            epochs: 3,
+            ..plain()
+        };
+        let folder = place.path(&format!("batches-of-{batch}"));
+        run(&place, &config, &folder, |_| false)
+            .expect("a run")
+            .expect("whole");
+        let lines = mtcae_train::log::read(folder.join(LOG)).expect("a log");
+        let steps = lines.into_iter().filter_map(|line| match line {
+            mtcae_train::log::Line::Step(step) => Some((step.loss, step.gradient_norm)),
+            mtcae_train::log::Line::Epoch(_) => None,
+        });
+        steps.collect::<Vec<_>>()
+    };
+    let (whole, parts) = (losses(6, 1), losses(3, 2));
+    assert_eq!(whole.len(), parts.len());
+    for (a, b) in whole.iter().zip(&parts) {
+        // Sums of another order, through as many steps.
+        assert!((a.0 - b.0).abs() < 1e-5 * a.0, "{a:?} {b:?}");
+        assert!((a.1 - b.1).abs() < 1e-3 * a.1, "{a:?} {b:?}");
+    }
+}

@@ -70,7 +70,7 @@ pub(super) fn forward(
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
         scratch::with(sizes.lengths().iter().sum(), |buffer| {
-            with_engine!(kind, task(job: Job<'_>, sizes: Sizes, b: usize, h: usize, rows: Range<usize>, out: Rectangle<'_>, buffer: &mut [f32]), ());
+            with_engine!(kind, task(job: Job<'_>, sizes: Sizes, b: usize, h: usize, rows: Range<usize>, out: Rectangle<'_>, buffer: &mut [f32]));
         });
     });
 }

@@ -46,7 +46,7 @@ pub(super) fn pack(format: Format, inputs: usize, rows: &[&[f32]]) -> Buffer {
         .for_each(|(out, rows)| {
             let columns = rows.concat();
             let columns = MatRef::new(&columns, rows.len(), inputs, inputs);
-            with_engine!(format.0, pack_columns(columns: MatRef<'_>, out: &mut [f32]), ());
+            with_engine!(format.0, pack_columns(columns: MatRef<'_>, out: &mut [f32]));
         });
     data
 }
@@ -95,7 +95,7 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
         scratch::with(tiles * SUMS, |sums| {
-            with_engine!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, sums: &mut [f32]), ());
+            with_engine!(kind, task(job: Job<'_>, rows: Range<usize>, cols: Range<usize>, sums: &mut [f32]));
         });
     });
     #[cfg(target_os = "linux")]
@@ -115,7 +115,7 @@ fn settle(hidden: OperandMut<'_>) {
     let len = hidden.format.operand_len(1, terms);
     hidden.data.par_chunks_mut(len).for_each(|panel| {
         scratch::with(len, |copy| {
-            with_engine!(kind, settle(terms: usize, panel: &mut [f32], copy: &mut [f32]), ());
+            with_engine!(kind, settle(terms: usize, panel: &mut [f32], copy: &mut [f32]));
         });
     });
 }

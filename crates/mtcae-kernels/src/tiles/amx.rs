@@ -22,6 +22,10 @@ impl Rounded {
     }
 }
 
+/// From Linux' `asm/prctl.h` and the manuals' list of state components.
+const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+const XFEATURE_XTILEDATA: libc::c_long = 18;
+
 /// Whether the CPU has AMX with bf16 and bytes, and the kernel lets this process
 /// use it.
 pub(crate) fn available() -> bool {
@@ -33,27 +37,16 @@ pub(crate) fn available() -> bool {
     }
     let features = __cpuid_count(7, 0).edx;
     let (bf16, tile, bytes) = (features >> 22 & 1, features >> 24 & 1, features >> 25 & 1);
-    // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA): Linux grants tile
-    // state to a process on request only, for all its threads.
-    bf16 == 1 && tile == 1 && bytes == 1 && request_permission() == 0
-}
-
-fn request_permission() -> i64 {
-    let result: i64;
-    // SAFETY: system call 158 (arch_prctl) with this code reads and writes no
-    // memory of the process; `syscall` changes rax, rcx and r11 alone.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") 158i64 => result,
-            in("rdi") 0x1023i64,
-            in("rsi") 18i64,
-            out("rcx") _,
-            out("r11") _,
-            options(nostack),
-        );
-    }
-    result
+    // Linux grants tile state to a process on request only, for all its threads.
+    // SAFETY: with this code, arch_prctl touches no memory of the process.
+    let permitted = || unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        ) == 0
+    };
+    bf16 == 1 && tile == 1 && bytes == 1 && permitted()
 }
 
 /// The operand of `ldtilecfg`.

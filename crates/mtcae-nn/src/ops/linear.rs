@@ -10,6 +10,9 @@ use super::fused::{Fused, apply, on_cpu};
 /// x (…, in) times W (out, in) transposed, plus b (out) → (…, out).
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
+    if inputs == 0 || outputs == 0 {
+        candle_core::bail!("linear: a weight of {:?} has no elements", weight.dims());
+    }
     if x.dims().last() != Some(&inputs) || bias.is_some_and(|b| b.dims() != [outputs]) {
         candle_core::bail!(
             "linear: x {:?}, weight {:?} and bias {:?} do not chain",
@@ -78,25 +81,19 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, outputs: 
 pub(super) fn input_gradient(grad: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = weight.len() / inputs;
     let mut out = vec![0.0; grad.len() / outputs * inputs];
-    input_gradient_into(grad, weight, inputs, Start::Zero, &mut out);
+    input_gradient_into(grad, weight, inputs, &mut out);
     out
 }
 
-/// As [`input_gradient`], from `start` into `out`.
-pub(super) fn input_gradient_into(
-    grad: &[f32],
-    weight: &[f32],
-    inputs: usize,
-    start: Start<'_>,
-    out: &mut [f32],
-) {
+/// As [`input_gradient`], into `out`.
+pub(super) fn input_gradient_into(grad: &[f32], weight: &[f32], inputs: usize, out: &mut [f32]) {
     let outputs = weight.len() / inputs;
     let rows = grad.len() / outputs;
     product(
         MatRef::new(grad, rows, outputs, outputs),
         MatRef::new(weight, outputs, inputs, inputs),
         1.0,
-        start,
+        Start::Zero,
         MatMut::new(out, rows, inputs, inputs),
     );
 }

@@ -4,7 +4,6 @@
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
-use mtcae_kernels::product::Start;
 use mtcae_kernels::rows::{add_residual, scaled};
 use mtcae_kernels::{gelu, layer_norm};
 
@@ -23,7 +22,12 @@ pub(crate) fn residual_mlp(
     let [gamma, beta, w1, b1, w2, b2] = tensors;
     let (hidden, width) = w1.dims2()?;
     let vectors = [gamma, beta, b2].iter().all(|t| t.dims() == [width]);
-    if y.dims3()?.2 != width || w2.dims() != [width, hidden] || b1.dims() != [hidden] || !vectors {
+    if hidden == 0
+        || y.dims3()?.2 != width
+        || w2.dims() != [width, hidden]
+        || b1.dims() != [hidden]
+        || !vectors
+    {
         candle_core::bail!(
             "residual_mlp: y {:?} does not chain with {:?}",
             y.dims(),
@@ -90,7 +94,7 @@ impl Fused for ResidualMlp {
         gelu::forward(&hidden, &mut buffer);
         let d_w2 = wanted[5].then(|| weight_gradient(branch, &buffer, self.width));
         let d_b2 = wanted[6].then(|| bias_gradient(branch, self.width));
-        input_gradient_into(branch, inputs[5], self.hidden, Start::Zero, &mut buffer);
+        input_gradient_into(branch, inputs[5], self.hidden, &mut buffer);
         gelu::backward_in_place(&hidden, &mut buffer);
         drop(hidden);
         let d_w1 = wanted[3].then(|| weight_gradient(&buffer, &normed, self.hidden));

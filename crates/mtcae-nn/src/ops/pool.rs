@@ -9,11 +9,11 @@ use super::cuda;
 use super::slice;
 
 /// Planes (N, h, w, C) of `f32`, C a multiple of sixteen → (N, h′, w′, C): the largest of
-/// windows of `kernel`² at stride 2, the last of which may hang over the border. For
-/// inference: there is no backward.
+/// windows of `kernel`² (2 or more) at stride 2, the last of which may hang over the
+/// border. For inference: there is no backward.
 pub fn max_pool(x: &Tensor, kernel: usize) -> Result<Tensor> {
     let (_, _, _, channels) = x.dims4()?;
-    if x.elem_count() == 0 || kernel == 0 || !channels.is_multiple_of(16) {
+    if x.elem_count() == 0 || kernel < 2 || !channels.is_multiple_of(16) {
         candle_core::bail!("max_pool: planes {:?} by {kernel}", x.dims());
     }
     x.contiguous()?.apply_op1(MaxPool(kernel))

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, backward, forward as attention};
 use mtcae_kernels::layer_norm;
-use mtcae_kernels::product::Start;
 use mtcae_kernels::rows::{add_residual, column_sums, scaled};
 
 use super::attention::{part, scale};
@@ -146,7 +145,7 @@ impl Fused for ResidualAttention {
         let d_proj = wanted[7].then(|| weight_gradient(branch, &attended, self.width));
         let d_proj_bias = wanted[8].then(|| bias_gradient(branch, self.width));
         let mut d_attended = attended; // its values are not needed any more
-        input_gradient_into(branch, inputs[7], inner, Start::Zero, &mut d_attended);
+        input_gradient_into(branch, inputs[7], inner, &mut d_attended);
         let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
         backward(
             d,
