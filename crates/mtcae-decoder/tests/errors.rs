@@ -37,6 +37,14 @@ fn the_field_at_fault_is_named() {
                 ..tiny()
             },
         ),
+        // 0 in `f32`, which is what it is used as.
+        (
+            "eps",
+            Config {
+                eps: 1e-50,
+                ..tiny()
+            },
+        ),
         (
             "mlp_ratio",
             Config {

@@ -279,13 +279,14 @@ mod tests {
     #[test]
     fn a_wrong_field_is_named() {
         type Change = fn(&mut Config);
-        let wrong: [(&str, Change); 7] = [
+        let wrong: [(&str, Change); 8] = [
             ("image_size", |c| c.image_size = 225),
             ("frames", |c| c.frames = 15),
             ("heads", |c| c.heads = 7),
             ("width", |c| c.width = usize::MAX),
             ("depth", |c| c.depth = 0),
             ("eps", |c| c.eps = f64::NAN),
+            ("eps", |c| c.eps = 1e-50),
             ("drop_path", |c| c.drop_path = 1.0),
         ];
         for (field, change) in wrong {

@@ -4,7 +4,7 @@
 use mtcae_kernels::area::Crop;
 use mtcae_kernels::conv::{Conv, Shape};
 use mtcae_nn::candle_core::{D, DType, Device, Result, Tensor, Var};
-use mtcae_nn::ops;
+use mtcae_nn::{CrossAttention, ParamStore, ops};
 use mtcae_testing::{assert_close, devices};
 
 /// Numbers in [−1, 1) that differ by `seed`.
@@ -264,6 +264,25 @@ fn pictures_and_planes_that_do_not_fit_are_refused() -> Result<()> {
         let planes = planes.to_device(&device)?;
         assert_eq!(ops::max_pool(&planes, 2)?.dims(), [1, 2, 3, 16]);
         assert!(ops::max_pool(&planes.narrow(3, 0, 8)?, 2).is_err());
+        assert!(ops::max_pool(&planes, 1).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_of_nothing_are_refused() -> Result<()> {
+    for device in devices() {
+        let x = Tensor::zeros((2, 3), DType::F32, &device)?;
+        for shape in [(0, 3), (4, 0)] {
+            let weight = Tensor::zeros(shape, DType::F32, &device)?;
+            let said = ops::linear(&x, &weight, None).expect_err("nothing");
+            assert!(said.to_string().contains("has no elements"), "{said}");
+        }
+        for (heads, head_dim) in [(0, 4), (2, 0)] {
+            let vb = ParamStore::new(1).builder(&device);
+            let said = CrossAttention::new(8, heads, head_dim, vb).expect_err("nothing");
+            assert!(said.to_string().contains("are none"), "{said}");
+        }
     }
     Ok(())
 }
