@@ -99,6 +99,13 @@ fn parse(name: &str) -> Result<Option<usize>, DeviceError> {
 
 /// Opens `cpu` or `cuda:N`.
 ///
+/// A GPU's work goes through one stream, in order, whichever threads ask for it. Each
+/// call opens another: share the device (a clone is cheap) where tensors are shared. A
+/// tensor that moves to another GPU, or to the same one opened again, needs
+/// [`synchronize`] of its old device before, and of the new one before it is dropped.
+/// The process keeps the memory that tensors leave for those that come, as its most at
+/// once; [`memory`] gives it back.
+///
 /// # Errors
 /// Says why the device cannot be used and, where there is one, what could be.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
@@ -108,9 +115,16 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     }
 }
 
-/// Free and total bytes of a GPU's memory; nothing for the CPU.
+/// Free and total bytes of a GPU's memory; nothing for the CPU. Waits for the device and
+/// gives back what dropped tensors have left, so that it counts as free.
 pub fn memory(device: &Device) -> Option<(usize, usize)> {
     gpu::memory(device)
+}
+
+/// The most bytes that tensors on a GPU have taken at once since the last call, and
+/// counts anew from here; nothing for the CPU. Tensors of the whole process count.
+pub fn take_peak_memory(device: &Device) -> Option<u64> {
+    gpu::take_peak_memory(device)
 }
 
 /// Lets matrix products of `f32` on GPUs round their operands to TF32 (11 bits of
@@ -163,6 +177,10 @@ mod gpu {
     }
 
     pub(super) fn memory(_: &Device) -> Option<(usize, usize)> {
+        None
+    }
+
+    pub(super) fn take_peak_memory(_: &Device) -> Option<u64> {
         None
     }
 }
@@ -229,10 +247,22 @@ mod gpu {
                 needed: OLDEST,
             });
         }
-        Device::new_cuda(ordinal).map_err(|source| DeviceError::Candle {
-            name: owned(),
-            source,
-        })
+        keep_memory(&context).map_err(driver_fault)?;
+        // A stream of the device's own. The one that `new_cuda` takes is another for each
+        // thread of the host, and what one thread computes is not there for the next.
+        let device =
+            Device::new_cuda_with_stream(ordinal).map_err(|source| DeviceError::Candle {
+                name: owned(),
+                source,
+            })?;
+        if let Device::Cuda(cuda) = &device {
+            // SAFETY: the events order the uses of memory on several streams, two for each
+            // allocation. All memory of this device is taken, used and given back on its
+            // one stream, whichever thread asks; what a tensor that goes to another
+            // device needs is said where devices are opened.
+            unsafe { cuda.disable_event_tracking() };
+        }
+        Ok(device)
     }
 
     fn said(error: DriverError) -> String {
@@ -246,9 +276,57 @@ mod gpu {
 
     pub(super) fn memory(device: &Device) -> Option<(usize, usize)> {
         match device {
-            Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok(),
+            Device::Cuda(device) => free_and_total(device).ok(),
             _ => None,
         }
+    }
+
+    fn free_and_total(device: &CudaDevice) -> Result<(usize, usize), DriverError> {
+        let stream = device.cuda_stream();
+        // What was dropped is the pool's once the stream has passed it.
+        stream.synchronize()?;
+        if let Some(pool) = pool(stream.context())? {
+            // SAFETY: the pool is the device's own, which lives as long as the driver.
+            unsafe { result::mem_pool::trim_to(pool, 0) }?;
+        }
+        stream.context().mem_get_info()
+    }
+
+    pub(super) fn take_peak_memory(device: &Device) -> Option<u64> {
+        let Device::Cuda(device) = device else {
+            return None;
+        };
+        let pool = pool(device.cuda_stream().context()).ok()??;
+        let peak = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        let (mut bytes, mut zero) = (0_u64, 0_u64);
+        // SAFETY: as above; the attribute is a number of 64 bits.
+        unsafe {
+            result::mem_pool::get_attribute(pool, peak, (&raw mut bytes).cast()).ok()?;
+            result::mem_pool::set_attribute(pool, peak, (&raw mut zero).cast()).ok()?;
+        }
+        Some(bytes)
+    }
+
+    /// The pool that a GPU's tensors take their memory from; a GPU may have none.
+    fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>, DriverError> {
+        let pools = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
+        if context.attribute(pools)? == 0 {
+            return Ok(None);
+        }
+        // SAFETY: the context has the device from the driver.
+        unsafe { result::device::get_mem_pool(context.cu_device()) }.map(Some)
+    }
+
+    /// Lets a GPU's pool keep what tensors leave, until [`memory`] is asked for or the
+    /// process ends: at first it gives all of it back whenever the host waits for the GPU.
+    fn keep_memory(context: &CudaContext) -> Result<(), DriverError> {
+        let Some(pool) = pool(context)? else {
+            return Ok(());
+        };
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        let mut all = u64::MAX;
+        // SAFETY: the pool is the device's own; the attribute is a number of 64 bits.
+        unsafe { result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()) }
     }
 
     /// An allocation's error with what was asked and what was free in it.
@@ -260,11 +338,7 @@ mod gpu {
         if !is_out_of_memory(&error) {
             return error;
         }
-        let (free, total) = device
-            .cuda_stream()
-            .context()
-            .mem_get_info()
-            .unwrap_or_default();
+        let (free, total) = free_and_total(device).unwrap_or_default();
         candle_core::Error::Msg(too_little(asked, free, total))
     }
 

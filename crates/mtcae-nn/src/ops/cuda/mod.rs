@@ -1,9 +1,10 @@
 //! The operations' halves for NVIDIA GPUs: operands to addresses, and the launches of
 //! `mtcae_kernels::cuda` to the device.
 //!
-//! All work of a Candle device goes through its one stream, in order: no launch needs
-//! to wait for another. Backwards are plain functions of tensors, which may give any
-//! number of gradients, each of its own type.
+//! All work of a device that `crate::device::open` gave goes through its one stream, in
+//! order, whichever threads ask for it: no launch needs to wait for another. Backwards
+//! are plain functions of tensors, which may give any number of gradients, each of its
+//! own type.
 
 mod attention;
 mod cross_entropy;
