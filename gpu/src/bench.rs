@@ -45,7 +45,7 @@ pub fn table(gpu: &Device, config: &Config, batches: &[usize], seconds: f64) -> 
     )?;
     let rows = || -> Result<(), Fault> {
         for precision in Precision::ALL {
-            precision.prepare(gpu)?;
+            precision.switch(gpu)?;
             let free = device::memory(gpu);
             let model = checkpoint::load_as(&folder, gpu, precision.dtype())?;
             for &batch in batches {
@@ -75,7 +75,7 @@ pub fn table(gpu: &Device, config: &Config, batches: &[usize], seconds: f64) -> 
     };
     let result = rows();
     std::fs::remove_dir_all(&folder)?;
-    Precision::F32.prepare(gpu)?;
+    Precision::F32.switch(gpu)?;
     result
 }
 
@@ -124,7 +124,7 @@ fn train(
     batch: usize,
     budget: f64,
 ) -> Result<f64, Fault> {
-    precision.prepare(gpu)?;
+    precision.switch(gpu)?;
     let store = draw(config, 1, gpu)?;
     let mut step = Step::new(config, &store, gpu.clone(), batch)?;
     time(gpu, budget, || {

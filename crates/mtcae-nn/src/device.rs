@@ -127,12 +127,6 @@ pub fn take_peak_memory(device: &Device) -> Option<u64> {
     gpu::take_peak_memory(device)
 }
 
-/// Lets matrix products of `f32` on GPUs round their operands to TF32 (11 bits of
-/// significand), for the whole process. Off at first. Attention does not change.
-pub fn set_tf32(on: bool) {
-    candle_core::cuda::set_gemm_reduced_precision_f32(on);
-}
-
 /// Waits until all work of a device is done; at once for the CPU.
 ///
 /// # Errors
