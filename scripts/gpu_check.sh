@@ -25,8 +25,8 @@ import json, os, sys
 print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
     mkdir -p "$home/lib/stubs"
     scripts/cuda_stubs.py "$package" "$home/lib/stubs"
-    # Candle's own kernels are compiled for one generation: 9.0 is Hopper.
-    CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} \
+    # Candle's own kernels become PTX: that of 8.0 runs on all newer GPUs, that of 9.0 on Hopper alone.
+    CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80} \
         NVCC=$PWD/scripts/nvcc_quick.sh REAL_NVCC=$home/bin/nvcc \
         CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)} NVCC_APPEND_FLAGS=--compress-mode=size \
         cargo build --release -p mtcae-gpu --features cuda

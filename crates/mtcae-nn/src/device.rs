@@ -62,6 +62,21 @@ pub enum DeviceError {
         /// The oldest that would do.
         needed: (u32, u32),
     },
+    /// Candle's kernels were compiled for GPUs of another generation.
+    #[error(
+        "device {name}: {gpu} has compute capability {}.{}; Candle's kernels are for {target} in this build; build with CUDA_COMPUTE_CAP=80, which runs on that and all newer ones",
+        found.0, found.1
+    )]
+    Build {
+        /// What was asked for.
+        name: String,
+        /// The GPU's name.
+        gpu: String,
+        /// What it has.
+        found: (u32, u32),
+        /// What the build has, as PTX names it.
+        target: String,
+    },
     /// Candle cannot open it.
     #[error("device {name}: {source}")]
     Candle {
@@ -141,6 +156,32 @@ fn runs(driver: (u32, u32), build: (u32, u32)) -> bool {
     driver >= build
 }
 
+/// What PTX says that it is for: `sm_80`.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn target(ptx: &str) -> Option<&str> {
+    let line = ptx.lines().find_map(|line| line.strip_prefix(".target "))?;
+    line.split(',').next().map(str::trim)
+}
+
+/// Whether PTX for a target runs on a GPU: from its compute capability on; on that alone
+/// with an `a` behind it, within its generation with an `f`.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn compiles(target: &str, found: (u32, u32)) -> bool {
+    let Some(number) = target.strip_prefix("sm_") else {
+        return false;
+    };
+    let digits = number.trim_end_matches(['a', 'f']);
+    let Ok(needed) = digits.parse::<u32>() else {
+        return false;
+    };
+    let needed = (needed / 10, needed % 10);
+    match &number[digits.len()..] {
+        "" => found >= needed,
+        "f" => found >= needed && found.0 == needed.0,
+        _ => found == needed,
+    }
+}
+
 /// 13.0 of 13000.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 fn release(version: i32) -> (u32, u32) {
@@ -182,11 +223,11 @@ mod gpu {
 #[cfg(feature = "cuda")]
 mod gpu {
     use candle_core::CudaDevice;
-    use candle_core::cuda_backend::CudaError;
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
+    use candle_core::cuda_backend::{CudaError, kernels};
     use mtcae_kernels::cuda::{OLDEST, RELEASE};
 
-    use super::{Device, DeviceError, release, runs, too_little};
+    use super::{Device, DeviceError, compiles, release, runs, target, too_little};
 
     pub(super) fn open(name: &str, ordinal: usize) -> Result<Device, DeviceError> {
         let owned = || name.to_owned();
@@ -239,6 +280,15 @@ mod gpu {
                 gpu: context.name().map_err(driver_fault)?,
                 found,
                 needed: OLDEST,
+            });
+        }
+        let target = target(kernels::AFFINE.ptx()).unwrap_or("no target");
+        if !compiles(target, found) {
+            return Err(DeviceError::Build {
+                name: owned(),
+                gpu: context.name().map_err(driver_fault)?,
+                found,
+                target: target.to_owned(),
             });
         }
         keep_memory(&context).map_err(driver_fault)?;
@@ -405,6 +455,17 @@ mod tests {
             text.contains("3.00 GiB asked for, 0.50 of 8.00 GiB free"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn ptx_runs_from_its_target_on_and_an_architecture_specific_one_there_alone() {
+        let ptx = "//\n.version 9.0\n.target sm_90a, debug\n.address_size 64\n";
+        assert_eq!((target(ptx), target("")), (Some("sm_90a"), None));
+        assert!(compiles("sm_80", (8, 0)) && compiles("sm_80", (12, 0)));
+        assert!(!compiles("sm_90", (8, 9)));
+        assert!(compiles("sm_90a", (9, 0)) && !compiles("sm_90a", (10, 0)));
+        assert!(compiles("sm_100f", (10, 3)) && !compiles("sm_100f", (12, 0)));
+        assert!(!compiles("no target", (9, 0)));
     }
 
     #[test]
