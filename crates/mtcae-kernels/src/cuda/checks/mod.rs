@@ -88,7 +88,7 @@ pub fn run<M: Machine>(
         pixels::tubes(&mut on)?;
         norms::layer_norm(&mut on)?;
         norms::gelu(&mut on)?;
-        norms::column_sums(&mut on)?;
+        norms::bias(&mut on)?;
         losses::cross_entropy(&mut on)?;
         attention::attention(&mut on)?;
         if element == Element::F32 {
