@@ -2,8 +2,8 @@
 // any C++17 compiler, so that they are tested where there is no GPU. What an
 // instruction does follows the PTX ISA; nothing here is meant to be fast.
 //
-// The threads of a block are fibers on one thread of the system; they change at
-// barriers. The lanes of a warp meet in `warp_barrier` to exchange registers.
+// The threads of a block are fibers on one thread of the system, which has a machine of
+// its own; they change at barriers. The lanes of a warp meet in `warp_barrier` to exchange registers.
 #pragma once
 #include <math.h> // with its names outside std, as CUDA has them
 #include <cstddef>
@@ -14,7 +14,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static __thread
 #define DYNAMIC_SHARED(name) unsigned char *name = host::shared_memory()
 
 namespace host {
@@ -23,7 +23,7 @@ struct Index {
     unsigned x, y, z;
 };
 
-extern Index thread, block, threads, blocks;
+extern __thread Index thread, block, threads, blocks;
 
 unsigned char *shared_memory();
 void block_barrier();
