@@ -52,14 +52,22 @@ for step in "${steps[@]}"; do
             }
             modules 'f32:float bf16:bf16 f16:f16' '32 64 80 128 176 256' | compile_all compute_80
             modules 'f32:float bf16:bf16' '64 176' | compile_all compute_90a
+            spills() {
+                local said
+                said=$("$home/bin/ptxas" -v -arch sm_80 -o "$out/$1.cubin" "$out/$1.compute_80.ptx" 2>&1) || {
+                    echo "check-cuda: ptxas fails on $1: $said" >&2
+                    exit 1
+                }
+                grep -E '[1-9][0-9]* bytes spill' <<<"$said" | sed "s/^ */$1: /"
+            }
             # The heads of the encoder (64) and of the decoder (176) in the types they run in.
             for name in attention_{f32,bf16}_{64,176}; do
-                said=$("$home/bin/ptxas" -v -arch sm_80 -o "$out/$name.cubin" "$out/$name.compute_80.ptx" 2>&1)
-                if grep -E '[1-9][0-9]* bytes spill' <<<"$said"; then
+                if spills "$name"; then
                     echo "check-cuda: $name spills registers" >&2
                     exit 1
                 fi
             done
+            spills attention_f32_256 || true # which docs/cuda.md says
             echo "$(ls "$out"/*.ptx | wc -l) PTX files, $(du -sh "$out" | cut -f1)"
             ;;
         lint)

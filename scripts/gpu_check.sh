@@ -3,10 +3,21 @@
 #
 #   scripts/gpu_check.sh build [FILE]   where there is no GPU: builds one program and packs it with what it needs
 #                                       (default target/gpu-check.tar.gz; under 60 MB; no FFmpeg)
-#   gpu_check.sh run [OUT]              in the unpacked folder, on a machine with a GPU: parity of every kernel and of
-#                                       the model, memory check, benchmarks beside PyTorch; the report goes to
-#                                       OUT/report.md (default: gpu-report), and fails where anything deviates
+#   gpu_check.sh run [OUT [SECTION...]] in the unpacked folder, on a machine with a GPU: the sections named, or all, in
+#                                       order; the report is OUT/report.md (default: gpu-report), to which each run
+#                                       adds. It fails where anything deviates
 #   scripts/gpu_check.sh here [OUT]     both, in a checkout on a machine with a GPU
+#
+# Sections, each with the seconds after which it is ended (TIMES=2 doubles them):
+#   kernels  100  every kernel against its definition          speed    330  inference and training
+#   model    150  the model against the CPU                    eager    240  the same in PyTorch
+#   training 100  gradients and steps against the CPU          compiled 570  the same in PyTorch, compiled
+#   compare   60  the model of `model` against PyTorch
+#   memcheck  90  compute-sanitizer, as racecheck, 90
+# Three runs, each under ten minutes, make the whole:
+#   gpu_check.sh run OUT kernels model training compare memcheck racecheck
+#   gpu_check.sh run OUT speed eager
+#   gpu_check.sh run OUT compiled
 #
 # `run` needs a driver of CUDA 13.0 (580) or newer and the libraries of CUDA 13 (cuBLAS, cuRAND, cudart), which
 # PyTorch's cu13 wheels bring; MTCAE_CUDA_LIB names their folder where they are not found. PyTorch itself is optional.
@@ -25,8 +36,8 @@ import json, os, sys
 print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
     mkdir -p "$home/lib/stubs"
     scripts/cuda_stubs.py "$package" "$home/lib/stubs"
-    # Candle's own kernels are compiled for one generation: 9.0 is Hopper.
-    CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} \
+    # Candle's own kernels become PTX: that of 8.0 runs on all newer GPUs, that of 9.0 on Hopper alone.
+    CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80} \
         NVCC=$PWD/scripts/nvcc_quick.sh REAL_NVCC=$home/bin/nvcc \
         CUDAFORGE_THREADS=${CUDAFORGE_THREADS:-$(nproc)} NVCC_APPEND_FLAGS=--compress-mode=size \
         cargo build --release -p mtcae-gpu --features cuda
@@ -63,8 +74,16 @@ libraries() {
     fail "libcublas.so.13 and libcurand.so.10 are nowhere to be found; MTCAE_CUDA_LIB=FOLDER names where they are"
 }
 
+readonly sections=(kernels model training compare memcheck racecheck speed eager compiled)
+
 run() {
-    local out=$1 program=$here/mtcae-gpu failed=0
+    local out=$1 program=$here/mtcae-gpu failed=0 size=${SIZE:-large} times=${TIMES:-1}
+    shift
+    [[ $# -gt 0 ]] || set -- "${sections[@]}"
+    local name
+    for name; do
+        [[ " ${sections[*]} " == *" $name "* ]] || fail "$name is none of ${sections[*]}"
+    done
     [[ -x $program ]] || fail "there is no $program; run this in the folder that \`build\` packed"
     command -v nvidia-smi >/dev/null ||
         fail "there is no NVIDIA driver here (no nvidia-smi); a GPU of compute capability 8.0 or newer with driver 580 or newer is needed"
@@ -76,49 +95,86 @@ run() {
         fail "not to be found: $missing; the driver (580 or newer) brings libcuda.so.1, PyTorch's cu13 wheels or a toolkit the others"
     mkdir -p "$out"
     local report=$out/report.md
-    # section TITLE COMMAND...: its output into the report; a failure is said and counted.
-    section() {
-        local title=$1
-        shift
-        printf '\n## %s\n\n' "$title" | tee -a "$report"
-        if "$@" 2>&1 | tee -a "$report"; then return; fi
-        printf '\nFAILED: %s\n' "$title" | tee -a "$report"
+    say() { printf "$@" | tee -a "$report"; }
+    # attempt SECONDS TITLE COMMAND...: its output into the report, its end into `status`.
+    local status
+    attempt() {
+        local limit=$(($1 * times)) title=$2
+        shift 2
+        say '\n## %s\n\n' "$title"
+        status=0
+        timeout --kill-after=10 "$limit" "$@" 2>&1 | tee -a "$report" || status=$?
+    }
+    # judge SECONDS TITLE: says and counts it where that failed, or was ended after its time.
+    judge() {
+        case $status in
+            0) return 0 ;;
+            124 | 137) say '\nFAILED: %s: not done after %s s (TIMES=2 allows twice as many)\n' "$2" $(($1 * times)) ;;
+            *) say '\nFAILED: %s\n' "$2" ;;
+        esac
         failed=1
     }
-    {
-        echo "# $(nvidia-smi --query-gpu=name --format=csv,noheader -i 0)"
-        echo
-        echo "$(date -u +%F), driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader -i 0)," \
-            "commit $(cat "$here/commit" 2>/dev/null || echo unknown), \`scripts/gpu_check.sh run\`"
-    } | tee "$report"
-    section 'Kernels against their definitions' "$program" kernels
-    section 'Model against the CPU' "$program" model "$out/model" --size "${SIZE:-large}"
-    section 'Gradients and steps against the CPU' "$program" training
-    if command -v compute-sanitizer >/dev/null; then
-        for tool in memcheck racecheck; do
-            section "compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 1 "$program" kernels --small
-        done
-    else
-        printf '\nNo compute-sanitizer here: no memory check.\n' | tee -a "$report"
-    fi
-    section 'Speed' "$program" bench --size "${SIZE:-large}"
-    if python3 -c 'import torch, safetensors, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-        section 'Model against PyTorch' python3 "$here/gpu_pytorch.py" compare "$out/model"
-        section 'Speed of PyTorch' python3 "$here/gpu_pytorch.py" bench "$out/model"
-    else
-        printf '\nNo PyTorch with CUDA here: nothing is compared with it.\n' | tee -a "$report"
-    fi
+    section() {
+        attempt "$@"
+        judge "$1" "$2"
+    }
+    # sanitize TOOL: a section, unless compute-sanitizer is missing or does not know the GPU or the driver.
+    sanitize() {
+        if ! command -v compute-sanitizer >/dev/null; then
+            say '\nNo compute-sanitizer here: no %s.\n' "$1"
+            return
+        fi
+        local from
+        from=$(stat -c %s "$report")
+        attempt 90 "compute-sanitizer $1" compute-sanitizer --tool "$1" --error-exitcode 1 "$program" kernels --small
+        if tail -c "+$((from + 1))" "$report" | grep -q 'Device not supported'; then
+            say '\ncompute-sanitizer refuses this machine: no %s.\n' "$1"
+        else
+            judge 90 "compute-sanitizer $1"
+        fi
+    }
+    pytorch() {
+        if python3 -c 'import torch, safetensors, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+            section "$1" "$2" python3 "$here/gpu_pytorch.py" "${@:3}"
+        else
+            say '\nNo PyTorch with CUDA here: no "%s".\n' "$2"
+        fi
+    }
+    say '# %s\n\n%s, driver %s, commit %s, `scripts/gpu_check.sh run` of %s\n' \
+        "$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0)" "$(date -u +%F)" \
+        "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader -i 0)" \
+        "$(cat "$here/commit" 2>/dev/null || echo unknown)" "$*"
+    "$program" config --size "$size" >"$out/config.json"
+    for name; do
+        case $name in
+            kernels) section 100 'Kernels against their definitions' "$program" kernels ;;
+            model) section 150 'Model against the CPU' "$program" model "$out/model" --size "$size" ;;
+            training) section 100 'Gradients and steps against the CPU' "$program" training ;;
+            compare)
+                if [[ -e $out/model/trace.safetensors ]]; then
+                    pytorch 60 'Model against PyTorch' compare "$out/model"
+                else
+                    say '\nFAILED: there is no %s to compare with PyTorch; the section model makes it\n' "$out/model"
+                    failed=1
+                fi
+                ;;
+            memcheck | racecheck) sanitize "$name" ;;
+            speed) section 330 'Speed' "$program" bench --size "$size" --within $((280 * times)) ;;
+            eager) pytorch 240 'Speed of PyTorch' bench "$out/config.json" eager $((200 * times)) ;;
+            compiled) pytorch 570 'Speed of PyTorch, compiled' bench "$out/config.json" compiled $((450 * times)) ;;
+        esac
+    done
     echo "report: $report"
     return "$failed"
 }
 
 case ${1:-} in
     build) build "$(realpath -m "${2:-$here/../target/gpu-check.tar.gz}")" ;;
-    run) run "$(realpath -m "${2:-gpu-report}")" ;;
+    run) run "$(realpath -m "${2:-gpu-report}")" "${@:3}" ;;
     here)
         out=$(realpath -m "${2:-gpu-report}")
         build "$here/../target/gpu-check.tar.gz"
         "${CARGO_TARGET_DIR:-$here/../target}/gpu-check/gpu_check.sh" run "$out"
         ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    *) sed -n '2,23s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -43,12 +43,28 @@ fn all_modules() -> Vec<(String, &'static str, Vec<String>)> {
     all
 }
 
+/// Calls `f` with each, on as many threads as cargo allows.
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+fn in_parallel<T: Sync>(all: &[T], f: impl Fn(&T) + Sync) {
+    let jobs = std::env::var("NUM_JOBS").map_or(1, |n| n.parse().unwrap_or(1));
+    let queue = std::sync::Mutex::new(all.iter());
+    let next = || queue.lock().expect("no thread has panicked").next();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(one) = next() {
+                    f(one);
+                }
+            });
+        }
+    });
+}
+
 #[cfg(feature = "cuda")]
 mod ptx {
     use std::fmt::Write;
     use std::path::{Path, PathBuf};
     use std::process::Command;
-    use std::sync::Mutex;
 
     /// The oldest GPUs that have what the kernels use (bf16 products, cp.async).
     /// The driver compiles the PTX for what is there.
@@ -61,20 +77,8 @@ mod ptx {
         let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
         let nvcc = nvcc();
         let modules = super::all_modules();
-        let queue = Mutex::new(modules.iter());
-        let jobs = std::env::var("NUM_JOBS").map_or(1, |n| n.parse().unwrap_or(1));
-        std::thread::scope(|scope| {
-            for _ in 0..jobs {
-                scope.spawn(|| {
-                    loop {
-                        let next = queue.lock().expect("no thread has panicked").next();
-                        let Some((name, source, definitions)) = next else {
-                            break;
-                        };
-                        compile(&nvcc, &out.join(format!("{name}.ptx")), source, definitions);
-                    }
-                });
-            }
+        super::in_parallel(&modules, |(name, source, definitions)| {
+            compile(&nvcc, &out.join(format!("{name}.ptx")), source, definitions);
         });
         let (major, minor) = release(&nvcc);
         let mut table = format!("pub(super) const RELEASE: (u32, u32) = ({major}, {minor});\n\n");
@@ -147,23 +151,26 @@ mod ptx {
 
 #[cfg(feature = "cuda-emulation")]
 mod emulation {
+    use std::sync::Mutex;
+
     pub fn build() {
-        let mut objects = Vec::new();
-        for (name, source, definitions) in super::all_modules() {
+        let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+        let objects = Mutex::new(Vec::new());
+        super::in_parallel(&super::all_modules(), |(name, source, definitions)| {
             let mut build = compiler();
-            for definition in &definitions {
+            for definition in definitions {
                 let (name, value) = definition.split_once('=').unwrap_or((definition, ""));
                 build.define(name, value);
             }
-            let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
             // An object is named by its source; these differ by definitions alone.
             build.out_dir(format!("{out}/{name}"));
-            objects.extend(
-                build
-                    .file(format!("cuda/{source}.cu"))
-                    .compile_intermediates(),
-            );
-        }
+            let made = build
+                .file(format!("cuda/{source}.cu"))
+                .compile_intermediates();
+            objects.lock().expect("no thread has panicked").extend(made);
+        });
+        let mut objects = objects.into_inner().expect("no thread has panicked");
+        objects.sort();
         compiler()
             .file("cuda/host/emulator.cpp")
             .objects(objects)

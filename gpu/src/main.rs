@@ -48,6 +48,11 @@ enum Command {
     },
     /// Compares every gradient and some steps of AdamW with the CPU's.
     Training,
+    /// Prints the config of a model, for PyTorch; needs no GPU.
+    Config {
+        #[arg(long, value_enum, default_value = "large")]
+        size: Size,
+    },
     /// Times inference and training steps; a table in Markdown.
     Bench {
         #[arg(long, value_enum, default_value = "large")]
@@ -55,6 +60,9 @@ enum Command {
         /// Seconds for each row.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
+        /// Seconds after which no further row begins.
+        #[arg(long, default_value_t = f64::INFINITY)]
+        within: f64,
         /// Clips at once.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
         batch: Vec<usize>,
@@ -100,16 +108,22 @@ fn main() -> ExitCode {
 }
 
 /// Whether all comparisons hold.
+#[allow(clippy::print_stdout)]
 fn run(args: &Args) -> Result<bool, Fault> {
-    let device = mtcae_nn::device::open(&args.device)?;
+    let gpu = || mtcae_nn::device::open(&args.device);
     match &args.command {
-        Command::Kernels { small } => kernels::check(&device, *small),
-        Command::Model { out, size } => model::check(&device, &size.config(), out),
-        Command::Training => training::check(&device),
+        Command::Config { size } => {
+            println!("{}", serde_json::to_string(&size.config())?);
+            Ok(true)
+        }
+        Command::Kernels { small } => kernels::check(&gpu()?, *small),
+        Command::Model { out, size } => model::check(&gpu()?, &size.config(), out),
+        Command::Training => training::check(&gpu()?),
         Command::Bench {
             size,
             seconds,
+            within,
             batch,
-        } => bench::table(&device, &size.config(), batch, *seconds).map(|()| true),
+        } => bench::table(&gpu()?, &size.config(), batch, *seconds, *within).map(|()| true),
     }
 }

@@ -57,7 +57,7 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
 
     let mut good = true;
     for (precision, bound) in BOUNDS {
-        precision.prepare(gpu)?;
+        precision.switch(gpu)?;
         let model = checkpoint::load_as(out, gpu, precision.dtype())?;
         let got = trace(&model, &tubes(gpu, precision.dtype())?)?;
         let again = trace(&model, &tubes(gpu, precision.dtype())?)?;
@@ -91,7 +91,7 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
         drop(model);
         device::synchronize(gpu)?;
     }
-    Precision::F32.prepare(gpu)?;
+    Precision::F32.switch(gpu)?;
     Ok(good)
 }
 

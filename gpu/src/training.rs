@@ -73,7 +73,7 @@ pub fn check(gpu: &Device) -> Result<bool, Fault> {
             },
         );
     }
-    Precision::F32.prepare(gpu)?;
+    Precision::F32.switch(gpu)?;
     Ok(good)
 }
 
@@ -87,7 +87,7 @@ fn small() -> Config {
 }
 
 fn train(config: &Config, way: &Way) -> Result<Trained, Fault> {
-    way.precision.prepare(&way.device)?;
+    way.precision.switch(&way.device)?;
     let store = draw(config, 7, &way.device)?;
     let mut step = Step::new(config, &store, way.device.clone(), 2)?;
     let mut trained = Trained {

@@ -7,7 +7,9 @@
 // rows g and g + 8 in the columns 2t, 2t + 1 of each half of eight columns.
 //
 // f32 is computed in 3xTF32: each operand is split into two tf32, and three of the
-// four products are summed, which leaves an error of about 2⁻²² of each product. The
+// four products are summed, which leaves an error of about 2⁻²² of each product. A
+// tensor core rounds its sums toward zero: through one Sum, hundreds of roundings would
+// add up, so the products of each step start from zero and are added in f32. The
 // k-index of a tf32 tile is permuted (t ↔ 2t, t + 4 ↔ 2t + 1) alike in both operands,
 // so that a Sum is a Left without any exchange between lanes.
 #pragma once
@@ -205,9 +207,11 @@ template <> struct Tile<float> {
             for (int half = 0; half < 2; half++) {
                 uint32_t b_high[2], b_low[2];
                 split(b_high, b_low, b.r[step][half]);
-                mma_tf32(c.at[half], a_low, b_high);
-                mma_tf32(c.at[half], a_high, b_low);
-                mma_tf32(c.at[half], a_high, b_high);
+                float part[4] = {};
+                mma_tf32(part, a_low, b_high);
+                mma_tf32(part, a_high, b_low);
+                mma_tf32(part, a_high, b_high);
+                for (int i = 0; i < 4; i++) c.at[half][i] += part[i];
             }
         }
     }

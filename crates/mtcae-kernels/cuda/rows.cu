@@ -1,4 +1,5 @@
-// Sums over rows, in an order that does not depend on timing.
+// A bias added to rows, and its gradient: sums over rows, in an order that does not
+// depend on timing.
 //
 // Mirrors src/rows.rs; launched by src/cuda/rows.rs.
 #include "common.cuh"
@@ -26,12 +27,33 @@ template <typename T> DEVICE void column_sums(float *sums, const T *x, uint32_t 
     }
 }
 
+// y = x + bias. A thread owns W columns, reads their bias once and goes down the rows.
+template <typename T, int W> DEVICE void add_bias(T *y, const T *x, const T *bias, uint32_t rows, uint32_t width) {
+    const uint32_t column = (blockIdx.x * blockDim.x + threadIdx.x) * W;
+    if (column >= width) return;
+    const auto b = load<W>(bias + column);
+    for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) {
+        const size_t at = size_t(row) * width + column;
+        auto pack = load<W>(x + at);
+        for (int e = 0; e < W; e++) pack.at[e] = narrow<T>(widen(pack.at[e]) + widen(b.at[e]));
+        store(y + at, pack);
+    }
+}
+
 } // namespace
 
 #define ROWS(suffix, T)                                                                                                \
     KERNEL column_sums_##suffix(float *sums, const T *x, uint32_t rows, uint32_t width, uint32_t slab) {               \
         column_sums<T>(sums, x, rows, width, slab);                                                                    \
     }                                                                                                                  \
-    REGISTER(column_sums_##suffix)
+    KERNEL add_bias_##suffix(T *y, const T *x, const T *bias, uint32_t rows, uint32_t width) {                         \
+        add_bias<T, 1>(y, x, bias, rows, width);                                                                       \
+    }                                                                                                                  \
+    KERNEL add_bias_##suffix##_x4(T *y, const T *x, const T *bias, uint32_t rows, uint32_t width) {                    \
+        add_bias<T, 4>(y, x, bias, rows, width);                                                                       \
+    }                                                                                                                  \
+    REGISTER(column_sums_##suffix)                                                                                     \
+    REGISTER(add_bias_##suffix)                                                                                        \
+    REGISTER(add_bias_##suffix##_x4)
 
 FOR_EACH_TYPE(ROWS)

@@ -1,7 +1,7 @@
 //! The kernels of `cuda/` against their definitions, without a GPU.
 
-use mtcae_kernels::cuda::checks::{Machine, Scale, run};
-use mtcae_kernels::cuda::{Emulator, Launch};
+use mtcae_kernels::cuda::checks::{Machine, Scale, run_type};
+use mtcae_kernels::cuda::{Element, Emulator, Launch};
 
 /// The emulator on memory of its own.
 struct OnHost;
@@ -35,10 +35,10 @@ impl Machine for OnHost {
     }
 }
 
-#[test]
-fn every_kernel_equals_its_definition() {
+/// In tests of their own, which run side by side.
+fn every_kernel_equals_its_definition(element: Element) {
     let (mut findings, mut failures) = (0, Vec::new());
-    run(&OnHost, Scale::Small, &mut |finding| {
+    run_type(&OnHost, element, Scale::Small, &mut |finding| {
         findings += 1;
         if !finding.passed() {
             failures.push(format!(
@@ -54,4 +54,19 @@ fn every_kernel_equals_its_definition() {
         failures.len(),
         failures.join("\n")
     );
+}
+
+#[test]
+fn every_kernel_equals_its_definition_in_f32() {
+    every_kernel_equals_its_definition(Element::F32);
+}
+
+#[test]
+fn every_kernel_equals_its_definition_in_bf16() {
+    every_kernel_equals_its_definition(Element::Bf16);
+}
+
+#[test]
+fn every_kernel_equals_its_definition_in_f16() {
+    every_kernel_equals_its_definition(Element::F16);
 }

@@ -62,6 +62,21 @@ pub enum DeviceError {
         /// The oldest that would do.
         needed: (u32, u32),
     },
+    /// Candle's kernels were compiled for GPUs of another generation.
+    #[error(
+        "device {name}: {gpu} has compute capability {}.{}; Candle's kernels are for {target} in this build; build with CUDA_COMPUTE_CAP=80, which runs on that and all newer ones",
+        found.0, found.1
+    )]
+    Build {
+        /// What was asked for.
+        name: String,
+        /// The GPU's name.
+        gpu: String,
+        /// What it has.
+        found: (u32, u32),
+        /// What the build has, as PTX names it.
+        target: String,
+    },
     /// Candle cannot open it.
     #[error("device {name}: {source}")]
     Candle {
@@ -99,6 +114,13 @@ fn parse(name: &str) -> Result<Option<usize>, DeviceError> {
 
 /// Opens `cpu` or `cuda:N`.
 ///
+/// A GPU's work goes through one stream, in order, whichever threads ask for it. Each
+/// call opens another: share the device (a clone is cheap) where tensors are shared. A
+/// tensor that moves to another GPU, or to the same one opened again, needs
+/// [`synchronize`] of its old device before, and of the new one before it is dropped.
+/// The process keeps the memory that tensors leave for those that come, as its most at
+/// once; [`memory`] gives it back.
+///
 /// # Errors
 /// Says why the device cannot be used and, where there is one, what could be.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
@@ -108,15 +130,16 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     }
 }
 
-/// Free and total bytes of a GPU's memory; nothing for the CPU.
+/// Free and total bytes of a GPU's memory; nothing for the CPU. Waits for the device and
+/// gives back what dropped tensors have left, so that it counts as free.
 pub fn memory(device: &Device) -> Option<(usize, usize)> {
     gpu::memory(device)
 }
 
-/// Lets matrix products of `f32` on GPUs round their operands to TF32 (11 bits of
-/// significand), for the whole process. Off at first. Attention does not change.
-pub fn set_tf32(on: bool) {
-    candle_core::cuda::set_gemm_reduced_precision_f32(on);
+/// The most bytes that tensors on a GPU have taken at once since the last call, and
+/// counts anew from here; nothing for the CPU. Tensors of the whole process count.
+pub fn take_peak_memory(device: &Device) -> Option<u64> {
+    gpu::take_peak_memory(device)
 }
 
 /// Waits until all work of a device is done; at once for the CPU.
@@ -131,6 +154,32 @@ pub fn synchronize(device: &Device) -> candle_core::Result<()> {
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 fn runs(driver: (u32, u32), build: (u32, u32)) -> bool {
     driver >= build
+}
+
+/// What PTX says that it is for: `sm_80`.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn target(ptx: &str) -> Option<&str> {
+    let line = ptx.lines().find_map(|line| line.strip_prefix(".target "))?;
+    line.split(',').next().map(str::trim)
+}
+
+/// Whether PTX for a target runs on a GPU: from its compute capability on; on that alone
+/// with an `a` behind it, within its generation with an `f`.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+fn compiles(target: &str, found: (u32, u32)) -> bool {
+    let Some(number) = target.strip_prefix("sm_") else {
+        return false;
+    };
+    let digits = number.trim_end_matches(['a', 'f']);
+    let Ok(needed) = digits.parse::<u32>() else {
+        return false;
+    };
+    let needed = (needed / 10, needed % 10);
+    match &number[digits.len()..] {
+        "" => found >= needed,
+        "f" => found >= needed && found.0 == needed.0,
+        _ => found == needed,
+    }
 }
 
 /// 13.0 of 13000.
@@ -165,16 +214,20 @@ mod gpu {
     pub(super) fn memory(_: &Device) -> Option<(usize, usize)> {
         None
     }
+
+    pub(super) fn take_peak_memory(_: &Device) -> Option<u64> {
+        None
+    }
 }
 
 #[cfg(feature = "cuda")]
 mod gpu {
     use candle_core::CudaDevice;
-    use candle_core::cuda_backend::CudaError;
     use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
+    use candle_core::cuda_backend::{CudaError, kernels};
     use mtcae_kernels::cuda::{OLDEST, RELEASE};
 
-    use super::{Device, DeviceError, release, runs, too_little};
+    use super::{Device, DeviceError, compiles, release, runs, target, too_little};
 
     pub(super) fn open(name: &str, ordinal: usize) -> Result<Device, DeviceError> {
         let owned = || name.to_owned();
@@ -229,10 +282,31 @@ mod gpu {
                 needed: OLDEST,
             });
         }
-        Device::new_cuda(ordinal).map_err(|source| DeviceError::Candle {
-            name: owned(),
-            source,
-        })
+        let target = target(kernels::AFFINE.ptx()).unwrap_or("no target");
+        if !compiles(target, found) {
+            return Err(DeviceError::Build {
+                name: owned(),
+                gpu: context.name().map_err(driver_fault)?,
+                found,
+                target: target.to_owned(),
+            });
+        }
+        keep_memory(&context).map_err(driver_fault)?;
+        // A stream of the device's own. The one that `new_cuda` takes is another for each
+        // thread of the host, and what one thread computes is not there for the next.
+        let device =
+            Device::new_cuda_with_stream(ordinal).map_err(|source| DeviceError::Candle {
+                name: owned(),
+                source,
+            })?;
+        if let Device::Cuda(cuda) = &device {
+            // SAFETY: the events order the uses of memory on several streams, two for each
+            // allocation. All memory of this device is taken, used and given back on its
+            // one stream, whichever thread asks; what a tensor that goes to another
+            // device needs is said where devices are opened.
+            unsafe { cuda.disable_event_tracking() };
+        }
+        Ok(device)
     }
 
     fn said(error: DriverError) -> String {
@@ -246,9 +320,57 @@ mod gpu {
 
     pub(super) fn memory(device: &Device) -> Option<(usize, usize)> {
         match device {
-            Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok(),
+            Device::Cuda(device) => free_and_total(device).ok(),
             _ => None,
         }
+    }
+
+    fn free_and_total(device: &CudaDevice) -> Result<(usize, usize), DriverError> {
+        let stream = device.cuda_stream();
+        // What was dropped is the pool's once the stream has passed it.
+        stream.synchronize()?;
+        if let Some(pool) = pool(stream.context())? {
+            // SAFETY: the pool is the device's own, which lives as long as the driver.
+            unsafe { result::mem_pool::trim_to(pool, 0) }?;
+        }
+        stream.context().mem_get_info()
+    }
+
+    pub(super) fn take_peak_memory(device: &Device) -> Option<u64> {
+        let Device::Cuda(device) = device else {
+            return None;
+        };
+        let pool = pool(device.cuda_stream().context()).ok()??;
+        let peak = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        let (mut bytes, mut zero) = (0_u64, 0_u64);
+        // SAFETY: as above; the attribute is a number of 64 bits.
+        unsafe {
+            result::mem_pool::get_attribute(pool, peak, (&raw mut bytes).cast()).ok()?;
+            result::mem_pool::set_attribute(pool, peak, (&raw mut zero).cast()).ok()?;
+        }
+        Some(bytes)
+    }
+
+    /// The pool that a GPU's tensors take their memory from; a GPU may have none.
+    fn pool(context: &CudaContext) -> Result<Option<sys::CUmemoryPool>, DriverError> {
+        let pools = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
+        if context.attribute(pools)? == 0 {
+            return Ok(None);
+        }
+        // SAFETY: the context has the device from the driver.
+        unsafe { result::device::get_mem_pool(context.cu_device()) }.map(Some)
+    }
+
+    /// Lets a GPU's pool keep what tensors leave, until [`memory`] is asked for or the
+    /// process ends: at first it gives all of it back whenever the host waits for the GPU.
+    fn keep_memory(context: &CudaContext) -> Result<(), DriverError> {
+        let Some(pool) = pool(context)? else {
+            return Ok(());
+        };
+        let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        let mut all = u64::MAX;
+        // SAFETY: the pool is the device's own; the attribute is a number of 64 bits.
+        unsafe { result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()) }
     }
 
     /// An allocation's error with what was asked and what was free in it.
@@ -260,11 +382,7 @@ mod gpu {
         if !is_out_of_memory(&error) {
             return error;
         }
-        let (free, total) = device
-            .cuda_stream()
-            .context()
-            .mem_get_info()
-            .unwrap_or_default();
+        let (free, total) = free_and_total(device).unwrap_or_default();
         candle_core::Error::Msg(too_little(asked, free, total))
     }
 
@@ -337,6 +455,17 @@ mod tests {
             text.contains("3.00 GiB asked for, 0.50 of 8.00 GiB free"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn ptx_runs_from_its_target_on_and_an_architecture_specific_one_there_alone() {
+        let ptx = "//\n.version 9.0\n.target sm_90a, debug\n.address_size 64\n";
+        assert_eq!((target(ptx), target("")), (Some("sm_90a"), None));
+        assert!(compiles("sm_80", (8, 0)) && compiles("sm_80", (12, 0)));
+        assert!(!compiles("sm_90", (8, 9)));
+        assert!(compiles("sm_90a", (9, 0)) && !compiles("sm_90a", (10, 0)));
+        assert!(compiles("sm_100f", (10, 3)) && !compiles("sm_100f", (12, 0)));
+        assert!(!compiles("no target", (9, 0)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The type that a model computes in.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Device};
 
 use crate::plan;
@@ -50,21 +52,64 @@ impl Precision {
         }
     }
 
-    /// Prepares a device for it: allows TF32 or forbids it, for the whole process.
+    /// Prepares a device for it: allows TF32 or forbids it in the matrix products of
+    /// `f32` on GPUs. That is a setting of the whole process, so all of its models on
+    /// GPUs compute in `tf32`, or none does.
     ///
     /// # Errors
     /// When the device does not compute in it: Candle's operations on the CPU take
-    /// `f32` alone.
+    /// `f32` alone. When a model was prepared otherwise before.
     pub fn prepare(self, device: &Device) -> Result<(), String> {
-        if device.is_cpu() && self != Self::F32 {
-            return Err(format!(
-                "{} needs a GPU here; without packed weights the CPU computes in f32",
-                self.name()
-            ));
+        self.set(device, agree)
+    }
+
+    /// As [`Self::prepare`], whatever was prepared before: for a program that is done
+    /// with the models of the other setting, whose results would change.
+    ///
+    /// # Errors
+    /// When the device does not compute in it.
+    pub fn switch(self, device: &Device) -> Result<(), String> {
+        self.set(device, |_, _| Ok(()))
+    }
+
+    fn set(
+        self,
+        device: &Device,
+        allowed: impl FnOnce(Option<bool>, bool) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if device.is_cpu() {
+            return match self {
+                Self::F32 => Ok(()),
+                _ => Err(format!(
+                    "{self} needs a GPU here; without packed weights the CPU computes in f32"
+                )),
+            };
         }
-        crate::device::set_tf32(self == Self::Tf32);
+        let tf32 = self == Self::Tf32;
+        let mut before = TF32.lock().unwrap_or_else(PoisonError::into_inner);
+        allowed(*before, tf32)?;
+        candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
+        *before = Some(tf32);
         Ok(())
     }
+}
+
+/// Whether the process's models on GPUs compute in `tf32`, once one was prepared.
+static TF32: Mutex<Option<bool>> = Mutex::new(None);
+
+fn agree(before: Option<bool>, tf32: bool) -> Result<(), String> {
+    if before.is_none_or(|before| before == tf32) {
+        return Ok(());
+    }
+    let (wanted, there) = if tf32 {
+        ("tf32", "without it")
+    } else {
+        ("another type than tf32", "in it")
+    };
+    Err(format!(
+        "{wanted}: TF32 is a setting of the whole process, which has prepared a model {there}; \
+         use processes of their own, or `Precision::switch` where that model is done with"
+    ))
 }
 
 impl std::fmt::Display for Precision {
@@ -96,5 +141,15 @@ mod tests {
             assert_eq!(prepared.is_ok(), precision == Precision::F32, "{precision}");
         }
         assert!("fp8".parse::<Precision>().is_err());
+    }
+
+    #[test]
+    fn a_second_model_does_not_change_the_first_ones_precision() {
+        assert!(agree(None, true).is_ok() && agree(None, false).is_ok());
+        assert!(agree(Some(true), true).is_ok() && agree(Some(false), false).is_ok());
+        for (before, tf32) in [(true, false), (false, true)] {
+            let error = agree(Some(before), tf32).expect_err("they disagree");
+            assert!(error.contains("whole process"), "{error}");
+        }
     }
 }

@@ -135,6 +135,43 @@ fn layer_norm_and_gelu() -> Result<()> {
 }
 
 #[test]
+fn linear_layers() -> Result<()> {
+    for outputs in [12, 33] {
+        compare(
+            "linear",
+            &[&[5, 70, 20], &[outputs, 20], &[outputs]],
+            1.0,
+            |x| ops::linear(&x[0], &x[1], Some(&x[2])),
+            |x| {
+                let product = x[0].flatten_to(1)?.matmul(&x[1].t()?)?;
+                product.broadcast_add(&x[2])?.reshape((5, 70, outputs))
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn operations_of_nothing_give_nothing() -> Result<()> {
+    for device in devices() {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device);
+        let x = Var::from_tensor(&zeros(&[0, 20])?)?;
+        let (gamma, beta) = (Var::from_tensor(&zeros(&[20])?)?, zeros(&[20])?);
+        let y = ops::layer_norm(x.as_tensor(), gamma.as_tensor(), &beta, 1e-6)?;
+        let grads = ops::gelu(&y)?.sum_all()?.backward()?;
+        assert_eq!(grads.get(&x).map(Tensor::dims), Some(&[0, 20][..]));
+        let gradient = grads.get(&gamma).expect("a gradient").to_vec1::<f32>()?;
+        assert_eq!(gradient, [0.0; 20]);
+        let y = ops::linear(x.as_tensor(), &zeros(&[12, 20])?, Some(&zeros(&[12])?))?;
+        assert_eq!(y.dims(), [0, 12]);
+        let clips = Tensor::zeros((0, 4, 6, 9, 3), DType::U8, &device)?;
+        let tubes = ops::tubes(&clips, &zeros(&[3, 256])?, 2, 3, DType::F32)?;
+        assert_eq!(tubes.dims(), [0, 12, 54]);
+    }
+    Ok(())
+}
+
+#[test]
 fn cross_entropy_of_logits() -> Result<()> {
     for device in devices() {
         let q = numbers(&[5, 7], 50)?.abs()?;

@@ -92,7 +92,9 @@ pub fn devices() -> Vec<Device> {
             .strip_prefix("cuda:")
             .and_then(|n| n.parse().ok())
             .unwrap_or_else(|| panic!("MTCAE_TEST_DEVICE={name:?} is no cuda:N"));
-        devices.push(Device::new_cuda(ordinal).unwrap_or_else(|e| panic!("{name}: {e}")));
+        // One stream, whichever thread a test computes on; `mtcae_nn::device::open` says why.
+        devices
+            .push(Device::new_cuda_with_stream(ordinal).unwrap_or_else(|e| panic!("{name}: {e}")));
     }
     devices
 }

@@ -2,10 +2,10 @@
 // any C++17 compiler, so that they are tested where there is no GPU. What an
 // instruction does follows the PTX ISA; nothing here is meant to be fast.
 //
-// The threads of a block are fibers on one thread of the system; they change at
-// barriers. The lanes of a warp meet in `warp_barrier` to exchange registers.
+// The threads of a block are fibers on one thread of the system, which has a machine of
+// its own; they change at barriers. The lanes of a warp meet in `warp_barrier` to exchange registers.
 #pragma once
-#include <cmath>
+#include <math.h> // with its names outside std, as CUDA has them
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -14,7 +14,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static __thread
 #define DYNAMIC_SHARED(name) unsigned char *name = host::shared_memory()
 
 namespace host {
@@ -23,7 +23,7 @@ struct Index {
     unsigned x, y, z;
 };
 
-extern Index thread, block, threads, blocks;
+extern __thread Index thread, block, threads, blocks;
 
 unsigned char *shared_memory();
 void block_barrier();
@@ -155,6 +155,13 @@ inline void ldmatrix_of(uint32_t (&r)[4], const void *row, bool transposed) {
 inline void ldmatrix(uint32_t (&r)[4], const void *row) { ldmatrix_of(r, row, false); }
 inline void ldmatrix_transposed(uint32_t (&r)[4], const void *row) { ldmatrix_of(r, row, true); }
 
+// What a tensor core leaves of an exact sum: f32 rounded toward zero, so that sums which
+// pass through many of them drift.
+inline float truncated(double sum) {
+    const float nearest = float(sum);
+    return std::fabs(double(nearest)) > std::fabs(sum) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 struct Fragments {
     uint32_t a[4], b[2];
 };
@@ -174,14 +181,16 @@ template <typename T> void mma_16(float (&c)[4], const uint32_t (&a)[4], const u
     host::warp_barrier();
     for (unsigned e = 0; e < 4; e++) {
         const unsigned row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
+        double sum = c[e];
         for (unsigned k = 0; k < 16; k++) {
             const Fragments left = fragments_of(row % 8 * 4 + k % 8 / 2);
             const Fragments right = fragments_of(column * 4 + k % 8 / 2);
             T x, y;
             std::memcpy(&x, reinterpret_cast<const char *>(&left.a[row / 8 + 2 * (k / 8)]) + 2 * (k % 2), 2);
             std::memcpy(&y, reinterpret_cast<const char *>(&right.b[k / 8]) + 2 * (k % 2), 2);
-            c[e] += widen(x) * widen(y);
+            sum += double(widen(x)) * widen(y);
         }
+        c[e] = truncated(sum);
     }
     host::end_exchange();
 }
@@ -197,13 +206,15 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) {
     host::warp_barrier();
     for (unsigned e = 0; e < 4; e++) {
         const unsigned row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
+        double sum = c[e];
         for (unsigned k = 0; k < 8; k++) {
             const Fragments left = fragments_of(row % 8 * 4 + k % 4), right = fragments_of(column * 4 + k % 4);
             float x, y;
             std::memcpy(&x, &left.a[row / 8 + 2 * (k / 4)], 4);
             std::memcpy(&y, &right.b[k / 4], 4);
-            c[e] += x * y;
+            sum += double(x) * y;
         }
+        c[e] = truncated(sum);
     }
     host::end_exchange();
 }

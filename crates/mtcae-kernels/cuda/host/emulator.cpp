@@ -10,7 +10,7 @@
 
 namespace host {
 
-Index thread, block, threads, blocks;
+__thread Index thread, block, threads, blocks;
 
 namespace {
 
@@ -52,15 +52,15 @@ Kernels &kernels() {
     return all;
 }
 
-std::vector<unsigned char> shared;
-std::vector<Fiber> fibers;
-std::vector<Warp> warps;
-Barrier whole;
-ucontext_t scheduler;
-unsigned current;
-bool progressed;
-Trampoline kernel;
-void **arguments;
+thread_local std::vector<unsigned char> shared;
+thread_local std::vector<Fiber> fibers;
+thread_local std::vector<Warp> warps;
+thread_local Barrier whole;
+thread_local ucontext_t scheduler;
+thread_local unsigned current;
+thread_local bool progressed;
+thread_local Trampoline kernel;
+thread_local void **arguments;
 
 void yield() {
     swapcontext(&fibers[current].context, &scheduler);
@@ -155,7 +155,7 @@ bool add_kernel(const char *name, Trampoline run) { return kernels().named.empla
 } // namespace host
 
 // Runs a kernel. 0: done; 1: there is no such kernel; 2: its threads wait for each
-// other for ever. Not for use from several threads at once.
+// other for ever.
 extern "C" int mtcae_emulate(const char *name, const unsigned *grid, unsigned block, unsigned shared_bytes,
                              void **arguments) {
     using namespace host;

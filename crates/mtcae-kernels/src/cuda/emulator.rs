@@ -1,7 +1,6 @@
 //! The kernels on the CPU (`cuda/host/emulator.cpp`), for tests without a GPU.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::sync::{Mutex, PoisonError};
 
 use super::{Argument, Launch};
 
@@ -29,8 +28,6 @@ impl Emulator {
     /// Every address of the launch must be that of memory as large as the kernel's
     /// operand, writable where it is a result.
     pub unsafe fn run(&self, launch: &Launch) -> Result<(), String> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let name = CString::new(launch.function.as_str()).map_err(|e| e.to_string())?;
         let mut arguments = launch.arguments.clone();
         let mut pointers: Vec<*mut c_void> = arguments
@@ -42,8 +39,8 @@ impl Emulator {
             })
             .collect();
         // SAFETY: `pointers` are those of as many arguments as the kernel has, each of
-        // its type; that their addresses hold is the caller's promise. One call runs
-        // at a time.
+        // its type; that their addresses hold is the caller's promise. Each thread has
+        // a machine of its own.
         let code = unsafe {
             mtcae_emulate(
                 name.as_ptr(),

@@ -1,42 +1,6 @@
 //! Bias and GELU on a GPU (`cuda/gelu.cu`).
 
-use super::{Argument, Element, Launch, Unsupported, by_four, count, pack_suffix};
-use Argument::{Address, U32};
-
-/// Threads of a block; each owns one column, or four.
-const THREADS: usize = 128;
-/// Blocks along the rows: beyond these a block goes on to further rows.
-const ROWS: usize = 4096;
-
-fn launch(
-    name: &str,
-    element: Element,
-    mut addresses: Vec<u64>,
-    rows: usize,
-    columns: usize,
-) -> Result<Launch, Unsupported> {
-    let size = element.size();
-    let operands: Vec<_> = addresses.iter().map(|&a| (a, size)).collect();
-    let four = by_four(columns, &operands);
-    let threads = columns.div_ceil(if four { 4 } else { 1 });
-    let mut arguments: Vec<Argument> = addresses.drain(..).map(Address).collect();
-    arguments.extend([
-        U32(count("gelu: rows", rows)?),
-        U32(count("gelu: columns", columns)?),
-    ]);
-    Ok(Launch {
-        module: "gelu".to_owned(),
-        function: format!("{name}_{}{}", element.suffix(), pack_suffix(four)),
-        grid: [
-            count("gelu: columns", threads.div_ceil(THREADS))?,
-            rows.min(ROWS) as u32,
-            1,
-        ],
-        block: THREADS as u32,
-        shared: 0,
-        arguments,
-    })
-}
+use super::{Element, Launch, Unsupported, down_columns};
 
 /// y (rows, columns) = gelu(x + bias) for a bias (columns) at an address, or none.
 ///
@@ -50,13 +14,8 @@ pub fn forward(
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    launch(
-        "gelu",
-        element,
-        vec![y, x, bias.unwrap_or(0)],
-        rows,
-        columns,
-    )
+    let addresses = [y, x, bias.unwrap_or(0)];
+    down_columns("gelu", "gelu", element, &addresses, rows, columns)
 }
 
 /// dx (rows, columns), which is also the gradient of x + bias.
@@ -72,13 +31,8 @@ pub fn backward(
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    launch(
-        "gelu_backward",
-        element,
-        vec![dx, x, bias.unwrap_or(0), grad],
-        rows,
-        columns,
-    )
+    let addresses = [dx, x, bias.unwrap_or(0), grad];
+    down_columns("gelu", "gelu_backward", element, &addresses, rows, columns)
 }
 
 #[cfg(test)]

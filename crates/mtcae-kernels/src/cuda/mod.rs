@@ -14,7 +14,7 @@
 //! | [`attention`] | attention of any head dimension up to 256, backward |
 //! | [`adamw`] | AdamW, moving averages, sums of squares over all parameters at once |
 //! | [`cross_entropy`] | cross-entropy, backward |
-//! | [`rows`] | column sums |
+//! | [`rows`] | a bias added to rows, and its gradient |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`area`] | area resampling of 8-bit pictures |
@@ -94,7 +94,7 @@ pub struct Launch {
     pub module: String,
     /// The kernel's name.
     pub function: String,
-    /// Blocks along x, y, z.
+    /// Blocks along x, y, z; none where there is nothing to compute.
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
@@ -162,6 +162,41 @@ fn by_four(width: usize, addresses: &[(u64, usize)]) -> bool {
 /// `_x4` for kernels that read four elements at a time.
 fn pack_suffix(four: bool) -> &'static str {
     if four { "_x4" } else { "" }
+}
+
+/// The launch of a kernel whose threads own one column each, or four, and go down the
+/// rows; its operands are of one type.
+fn down_columns(
+    module: &str,
+    kernel: &str,
+    element: Element,
+    addresses: &[u64],
+    rows: usize,
+    columns: usize,
+) -> Result<Launch, Unsupported> {
+    const THREADS: usize = 128;
+    /// Blocks along the rows: beyond these a block goes on to further rows.
+    const ROWS: usize = 4096;
+    let operands: Vec<_> = addresses.iter().map(|&a| (a, element.size())).collect();
+    let four = by_four(columns, &operands);
+    let threads = columns.div_ceil(if four { 4 } else { 1 });
+    let mut arguments: Vec<_> = addresses.iter().map(|&a| Argument::Address(a)).collect();
+    arguments.extend([
+        Argument::U32(count(&format!("{kernel}: rows"), rows)?),
+        Argument::U32(count(&format!("{kernel}: columns"), columns)?),
+    ]);
+    Ok(Launch {
+        module: module.to_owned(),
+        function: format!("{kernel}_{}{}", element.suffix(), pack_suffix(four)),
+        grid: [
+            count(&format!("{kernel}: columns"), threads.div_ceil(THREADS))?,
+            rows.min(ROWS) as u32,
+            1,
+        ],
+        block: THREADS as u32,
+        shared: 0,
+        arguments,
+    })
 }
 
 /// How many rows a slab has, and how many slabs there are, for sums over rows in two

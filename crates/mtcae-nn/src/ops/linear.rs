@@ -25,14 +25,69 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if !on_cpu(&operands) || x.elem_count() == 0 {
         // The type of the activations decides: `f32` parameters serve bf16 as well.
         let of = |t: &Tensor| t.to_dtype(x.dtype());
-        let linear = candle_nn::Linear::new(of(weight)?, bias.map(of).transpose()?);
-        return candle_nn::Module::forward(&linear, x);
+        let product = candle_nn::Linear::new(of(weight)?, None);
+        let product = candle_nn::Module::forward(&product, x)?;
+        return match bias {
+            Some(bias) => add_bias(&product, &of(bias)?),
+            None => Ok(product),
+        };
     }
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
     apply(Linear { inputs, outputs }, &operands, &Shape::from(shape))
+}
+
+/// x (…, D) + b (D). On a GPU with a backward that sums columns in two steps: Candle's
+/// has one block a column, which reads it element by element.
+fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias);
+    }
+    x.broadcast_add(bias)
+}
+
+#[cfg(feature = "cuda")]
+struct AddBias;
+
+#[cfg(feature = "cuda")]
+impl candle_core::CustomOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &candle_core::CpuStorage,
+        _: &candle_core::Layout,
+        _: &candle_core::CpuStorage,
+        _: &candle_core::Layout,
+    ) -> Result<(candle_core::CpuStorage, Shape)> {
+        candle_core::bail!("add_bias: this half is the GPU's")
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &candle_core::Layout,
+        bias: &candle_core::CudaStorage,
+        lb: &candle_core::Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::add_bias(x, lx, bias, lb)
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let sums = super::cuda::column_sums(&grad.contiguous()?, bias.elem_count())?;
+        Ok((Some(grad.clone()), Some(sums)))
+    }
 }
 
 struct Linear {

@@ -69,33 +69,62 @@ impl Finding {
     }
 }
 
-/// Checks all kernels; `each` is told of every finding as it comes.
+/// Checks all kernels, as [`run_type`] does for one type.
 ///
 /// # Errors
-/// When a launch fails, writes past its results, or does not repeat to the bit.
+/// When the machine does nothing more.
 pub fn run<M: Machine>(
     machine: &M,
     scale: Scale,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<(), String> {
-    for element in Element::ALL {
-        let mut on = On {
-            machine,
-            element,
-            scale,
-            each,
-        };
-        pixels::tubes(&mut on)?;
-        norms::layer_norm(&mut on)?;
-        norms::gelu(&mut on)?;
-        norms::column_sums(&mut on)?;
-        losses::cross_entropy(&mut on)?;
-        attention::attention(&mut on)?;
-        if element == Element::F32 {
-            optimiser::adamw(&mut on)?;
-            faces::conv(&mut on)?;
-            faces::max_pool(&mut on)?;
-            faces::area(&mut on)?;
+    Element::ALL
+        .into_iter()
+        .try_for_each(|element| run_type(machine, element, scale, each))
+}
+
+/// Checks the kernels of a type, those of pictures and parameters with `f32`; `each` is
+/// told of every finding as it comes. A launch that fails, writes past its results or
+/// does not repeat to the bit is a finding that did not pass, and the rest follows.
+///
+/// # Errors
+/// When the machine does nothing more.
+pub fn run_type<M: Machine>(
+    machine: &M,
+    element: Element,
+    scale: Scale,
+    each: &mut dyn FnMut(&Finding),
+) -> Result<(), String> {
+    type Check<M> = fn(&mut On<'_, M>) -> Result<(), String>;
+    let mut checks: Vec<(&str, Check<M>)> = vec![
+        ("tubes", pixels::tubes),
+        ("layer_norm", norms::layer_norm),
+        ("gelu", norms::gelu),
+        ("add_bias", norms::bias),
+        ("cross_entropy", losses::cross_entropy),
+        ("attention", attention::attention),
+    ];
+    if element == Element::F32 {
+        checks.extend([
+            ("adamw", optimiser::adamw as Check<M>),
+            ("conv", faces::conv),
+            ("max_pool", faces::max_pool),
+            ("area", faces::area),
+        ]);
+    }
+    let mut on = On {
+        machine,
+        element,
+        scale,
+        each,
+    };
+    for (name, check) in checks {
+        if let Err(reason) = check(&mut on) {
+            on.fault(name, &reason);
+            let alive = machine
+                .upload(&[0; 16])
+                .and_then(|memory| machine.download(&memory));
+            alive.map_err(|e| format!("nothing runs after {name}: {e}"))?;
         }
     }
     Ok(())
@@ -138,9 +167,9 @@ impl<M: Machine> On<'_, M> {
     }
 
     /// Runs what `launches` makes of the results' addresses, twice; gives the
-    /// results, each of some values of a type.
+    /// results, each of some values of a type: NaN where a launch fails.
     fn results(
-        &self,
+        &mut self,
         what: &str,
         sizes: &[(Element, usize)],
         launches: impl Fn(&[u64]) -> Result<Vec<Launch>, Unsupported>,
@@ -155,23 +184,38 @@ impl<M: Machine> On<'_, M> {
                 // SAFETY: operands and results are memory of this machine, of the
                 // sizes that the check has given to the kernel.
                 unsafe { self.machine.run(&launch) }
-                    .map_err(|e| format!("{what}: {}: {e}", launch.function))?;
+                    .map_err(|e| format!("{}: {e}", launch.function))?;
             }
             memories.iter().map(|m| self.machine.download(m)).collect()
         };
-        let (first, second) = (once()?, once()?);
+        let (first, second) = match once().and_then(|first| Ok((first, once()?))) {
+            Ok(both) => both,
+            Err(reason) => {
+                self.fault(what, &reason);
+                return Ok(sizes.iter().map(|&(_, n)| vec![f64::NAN; n]).collect());
+            }
+        };
         if first != second {
-            return Err(format!("{what}: two runs differ"));
+            self.fault(what, "two runs differ");
         }
         let mut results = Vec::with_capacity(sizes.len());
         for (mut bytes, &(element, n)) in first.into_iter().zip(sizes) {
             let guard = bytes.split_off(n * element.size());
             if guard.iter().any(|&b| b != 0xff) {
-                return Err(format!("{what}: a result was written past its end"));
+                self.fault(what, "a result was written past its end");
             }
             results.push(decode(element, &bytes));
         }
         Ok(results)
+    }
+
+    /// Reports what is no matter of accuracy.
+    fn fault(&mut self, what: &str, reason: &str) {
+        (self.each)(&Finding {
+            what: format!("{what} {}: {reason}", self.element.suffix()),
+            error: f64::INFINITY,
+            bound: 0.0,
+        });
     }
 
     /// Reports how far `got` is from `want`; `bounds` are those of f32, bf16, f16.
@@ -244,4 +288,75 @@ pub fn normals(n: usize, seed: u64) -> Vec<f64> {
     (0..n)
         .map(|_| (-2.0 * (1.0 - uniform()).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Launches nothing and says so; where it is then lost, nothing else works either.
+    struct Broken {
+        lost: bool,
+        launched: Cell<usize>,
+    }
+
+    impl Machine for Broken {
+        type Memory = Vec<u8>;
+
+        fn upload(&self, bytes: &[u8]) -> Result<Self::Memory, String> {
+            self.download(&bytes.to_vec())
+        }
+
+        fn address(&self, _: &Self::Memory) -> u64 {
+            0
+        }
+
+        fn download(&self, memory: &Self::Memory) -> Result<Vec<u8>, String> {
+            if self.lost && self.launched.get() > 0 {
+                return Err("the context is lost".to_owned());
+            }
+            Ok(memory.clone())
+        }
+
+        unsafe fn run(&self, _: &Launch) -> Result<(), String> {
+            self.launched.set(self.launched.get() + 1);
+            Err("it does not start".to_owned())
+        }
+    }
+
+    fn findings(lost: bool) -> (Vec<Finding>, Result<(), String>) {
+        let machine = Broken {
+            lost,
+            launched: Cell::new(0),
+        };
+        let mut findings = Vec::new();
+        let ended = run(&machine, Scale::Small, &mut |f| findings.push(f.clone()));
+        (findings, ended)
+    }
+
+    #[test]
+    fn a_launch_that_fails_is_said_and_the_rest_follows() {
+        let (findings, ended) = findings(false);
+        assert_eq!(ended, Ok(()));
+        assert!(findings.iter().all(|f| !f.passed()));
+        for kernel in ["tubes", "attention", "adamw", "area"] {
+            let said = |f: &&Finding| f.what.contains(kernel);
+            let first = findings
+                .iter()
+                .find(said)
+                .expect("every kernel has its turn");
+            assert!(first.what.contains("does not start"), "{}", first.what);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_lost_ends_the_check() {
+        let (findings, ended) = findings(true);
+        assert!(findings[0].what.contains("does not start"));
+        assert!(findings.iter().all(|f| f.what.contains("tubes")));
+        let error = ended.expect_err("nothing runs any more");
+        assert!(error.contains("after tubes") && error.contains("context is lost"));
+    }
 }

@@ -6,9 +6,9 @@ use crate::layer_norm::reference;
 /// ε of the model's norms.
 const EPS: f32 = 1e-6;
 
-/// Rows and widths: on both sides of a warp and of a pack of four; the model's.
+/// Rows and widths: none; on both sides of a warp and of a pack of four; the model's.
 fn shapes(scale: Scale) -> Vec<(usize, usize)> {
-    let mut shapes = vec![(1, 1), (5, 37), (67, 64), (3, 516)];
+    let mut shapes = vec![(0, 37), (1, 1), (5, 37), (67, 64), (3, 516)];
     if scale == Scale::Model {
         shapes.extend([(1568, 1024), (3136, 512)]);
     }
@@ -174,12 +174,25 @@ fn cdf(x: f64) -> f64 {
     0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
 }
 
-/// Column sums.
-pub(super) fn column_sums<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
+/// A bias added to rows, and its gradient.
+pub(super) fn bias<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
     for (rows, width) in shapes(on.scale) {
         let element = on.element;
         let x = on.operand(&normals(rows * width, 9))?;
-        let x_at = on.at(&x);
+        let bias = on.operand(&normals(width, 10))?;
+        let (x_at, bias_at) = (on.at(&x), on.at(&bias));
+
+        let what = format!("add_bias {rows}×{width}");
+        let got = on.results(&what, &[(element, rows * width)], |out| {
+            Ok(vec![rows::add_bias(
+                element, out[0], x_at, bias_at, rows, width,
+            )?])
+        })?;
+        let want: Vec<f64> = (0..rows * width)
+            .map(|i| x.values[i] + bias.values[i % width])
+            .collect();
+        on.compare(&what, &got[0], &want, [1e-7, 4e-3, 5e-4]);
+
         let what = format!("column_sums {rows}×{width}");
         let sizes = [
             (Element::F32, width),

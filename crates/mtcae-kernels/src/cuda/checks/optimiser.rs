@@ -86,7 +86,7 @@ pub(super) fn adamw<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
     };
     let (got, again) = (run(on)?, run(on)?);
     if got != again {
-        return Err("adamw: two runs differ".to_owned());
+        on.fault("adamw", "two runs differ");
     }
 
     let mut want = [const { Vec::new() }; 5];

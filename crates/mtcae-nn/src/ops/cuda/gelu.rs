@@ -1,7 +1,8 @@
 use candle_core::backend::BackendStorage;
-use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor};
-use mtcae_kernels::cuda::{gelu as kernels, rows};
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
+use mtcae_kernels::cuda::gelu as kernels;
 
+use super::rows::column_sums;
 use super::{address, address_of, device_of, element, empty, run, tensor, unsupported};
 
 const NAME: &str = "gelu";
@@ -35,41 +36,20 @@ pub(in crate::ops) fn backward(
 ) -> Result<(Tensor, Option<Tensor>)> {
     let (device, dtype, n) = (device_of(NAME, x)?, x.dtype(), x.elem_count());
     let width = bias.map_or(n.max(1), Tensor::elem_count);
-    let (of, at) = (element(NAME, dtype)?, |t, dtype| address_of(NAME, t, dtype));
+    let at = |t| address_of(NAME, t, dtype);
     let dx = tensor(empty(&device, dtype, n)?, x.shape());
-    let bias_at = bias.map(|b| at(b, dtype)).transpose()?;
-    let dx_at = at(&dx, dtype)?;
     let launch = kernels::backward(
-        of,
-        dx_at,
-        at(x, dtype)?,
-        bias_at,
-        at(grad, dtype)?,
+        element(NAME, dtype)?,
+        at(&dx)?,
+        at(x)?,
+        bias.map(at).transpose()?,
+        at(grad)?,
         n / width,
         width,
     )
     .map_err(unsupported)?;
     // SAFETY: x, grad and dx hold n elements, the bias `width`.
     unsafe { run(&device, &launch) }?;
-    let Some(bias) = bias else {
-        return Ok((dx, None));
-    };
-    let sums = tensor(empty(&device, DType::F32, width)?, bias.shape());
-    let parts = rows::parts(n / width, width);
-    let parts = tensor(empty(&device, DType::F32, parts)?, parts);
-    let launches = rows::column_sums(
-        of,
-        at(&sums, DType::F32)?,
-        at(&parts, DType::F32)?,
-        dx_at,
-        n / width,
-        width,
-    )
-    .map_err(unsupported)?;
-    for launch in &launches {
-        // SAFETY: dx holds n elements, the sums `width`; the parts are as many as the
-        // kernels say.
-        unsafe { run(&device, launch) }?;
-    }
-    Ok((dx, Some(sums.to_dtype(dtype)?)))
+    let bias_gradient = bias.map(|_| column_sums(&dx, width)).transpose()?;
+    Ok((dx, bias_gradient))
 }

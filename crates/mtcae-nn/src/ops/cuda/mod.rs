@@ -1,9 +1,10 @@
 //! The operations' halves for NVIDIA GPUs: operands to addresses, and the launches of
 //! `mtcae_kernels::cuda` to the device.
 //!
-//! All work of a Candle device goes through its one stream, in order: no launch needs
-//! to wait for another. Backwards are plain functions of tensors, which may give any
-//! number of gradients, each of its own type.
+//! All work of a device that `crate::device::open` gave goes through its one stream, in
+//! order, whichever threads ask for it: no launch needs to wait for another. Backwards
+//! are plain functions of tensors, which may give any number of gradients, each of its
+//! own type.
 
 mod attention;
 mod cross_entropy;
@@ -11,6 +12,7 @@ mod faces;
 mod gelu;
 mod layer_norm;
 mod optimiser;
+mod rows;
 mod tubes;
 
 use candle_core::backend::BackendStorage;
@@ -33,6 +35,7 @@ pub(super) use layer_norm::{
     backward as layer_norm_backward, forward as layer_norm_forward, residual as residual_layer_norm,
 };
 pub(crate) use optimiser::{Moved, adamw_step, blend, sums_of_squares};
+pub(super) use rows::{add_bias, column_sums};
 pub(super) use tubes::cut as cut_tubes;
 
 /// What the kernels call a type.
@@ -95,6 +98,8 @@ fn device_of(op: &str, tensor: &Tensor) -> Result<CudaDevice> {
 
 /// Memory for `n` elements, not written yet.
 fn empty(device: &CudaDevice, dtype: DType, n: usize) -> Result<CudaStorage> {
+    // The driver may refuse to give no memory at all.
+    let n = n.max(1);
     // SAFETY: whoever asks for it has a kernel write every element before any is read.
     let slice = unsafe {
         match dtype {
@@ -121,12 +126,16 @@ fn unsupported(error: Unsupported) -> candle_core::Error {
     candle_core::Error::wrap(error)
 }
 
-/// Puts a launch on the device's stream.
+/// Puts a launch on the device's stream, unless there is nothing to compute: the driver
+/// refuses an empty grid.
 ///
 /// # Safety
 /// Every address of the launch must be that of memory of this device as large as the
 /// kernel's operand, which is not given back before the launch is on the stream.
 pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
+    if launch.grid.contains(&0) {
+        return Ok(());
+    }
     let Some(ptx) = ptx(&launch.module) else {
         candle_core::bail!("there is no CUDA module {}", launch.module);
     };

@@ -5,7 +5,7 @@ use super::{address_of, device_of, element, empty, run, tensor, unsupported};
 
 const NAME: &str = "tubes";
 
-/// frames (B, T, H, W, 3) of 8 bits → tubes (B, N, 3·t·p²) of `dtype`.
+/// frames (B, T, H, W, 3) of 8 bits, whole tubes, → tubes (B, N, 3·t·p²) of `dtype`.
 pub(in crate::ops) fn cut(
     frames: &Tensor,
     table: &Tensor,
@@ -16,16 +16,8 @@ pub(in crate::ops) fn cut(
     let (batch, count, height, width, _) = frames.dims5()?;
     let device = device_of(NAME, frames)?;
     let (n, length) = (frames.elem_count(), 3 * tubelet * patch * patch);
-    if length == 0 || !n.is_multiple_of(batch.max(1) * length) {
-        candle_core::bail!(
-            "{NAME}: clips {:?} are no whole number of {tubelet}×{patch}×{patch}",
-            frames.dims()
-        );
-    }
-    let out = tensor(
-        empty(&device, dtype, n)?,
-        (batch, n / batch.max(1) / length, length),
-    );
+    let tokens = count / tubelet * (height / patch) * (width / patch);
+    let out = tensor(empty(&device, dtype, n)?, (batch, tokens, length));
     let clips = Clips {
         frames: batch * count,
         height,
