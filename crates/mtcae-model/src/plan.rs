@@ -84,7 +84,7 @@ impl InferencePlan {
     pub fn forward_slice(&self, tubes: &[f32]) -> Result<Outputs, Error> {
         let c = &self.config.encoder;
         let clip = c.tokens() * c.tube_len();
-        if tubes.is_empty() || tubes.len() % clip != 0 {
+        if tubes.is_empty() || !tubes.len().is_multiple_of(clip) {
             return Err(self.refuse(&[tubes.len()]));
         }
         let mut memory = self
