@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use mtcae_dfer::Precision;
 
 /// Face boxes, landmarks and expression probabilities of videos.
@@ -41,6 +42,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stride: Option<f64>,
 
+    /// Who looks for faces beside the model, for the results, --crop and --people:
+    /// mtcnn or none [default: mtcnn; none with --window, --stride and --trace].
+    #[arg(long, value_name = "mtcnn|none")]
+    pub faces: Option<Faces>,
+
     /// Look at a crop: face is the square around the followed face, 1.3 times as
     /// large as it.
     #[arg(long, value_name = "face", conflicts_with_all = ["window", "stride", "trace"])]
@@ -65,7 +71,7 @@ pub struct Args {
     )]
     pub precision: Precision,
 
-    /// Windows that go through the model at once.
+    /// Windows that are read together, and clips that go through the model at once.
     #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub batch: u16,
 
@@ -73,7 +79,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
-    /// Write the input clip and every named intermediate of one video there.
+    /// Write the input clip and every named intermediate of one video there; of the
+    /// first view, where the checkpoint's sampling takes several.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]
     pub trace: Option<PathBuf>,
 
@@ -88,6 +95,37 @@ impl Args {
         let length = self.window.or(self.stride)?;
         Some((length, self.stride.unwrap_or(length)))
     }
+
+    /// Whether MTCNN looks for faces.
+    pub fn finds_faces(&self) -> bool {
+        let default = match self.windows().is_some() || self.trace.is_some() {
+            true => Faces::None,
+            false => Faces::Mtcnn,
+        };
+        self.faces.unwrap_or(default) == Faces::Mtcnn
+    }
+
+    /// What the parser cannot see: flags of which one would be ignored.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        let follows = self.crop.is_some() || self.people == People::All;
+        let reason = match self.faces {
+            Some(Faces::None) if follows => {
+                "--crop and --people all follow MTCNN's faces: --faces none cannot be used with them"
+            }
+            Some(Faces::Mtcnn) if self.windows().is_some() || self.trace.is_some() => {
+                "with --window, --stride or --trace no faces are looked for: --faces mtcnn cannot be used with them"
+            }
+            _ => return Ok(()),
+        };
+        Err(Self::command().error(ErrorKind::ArgumentConflict, reason))
+    }
+}
+
+/// Who looks for faces beside the model.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Faces {
+    Mtcnn,
+    None,
 }
 
 /// What part of the picture the model looks at.

@@ -37,8 +37,13 @@ impl Finder {
 
     /// The prediction of a file, with the faces of its subject.
     pub fn subject(&self, pipeline: &Pipeline, path: &Path) -> Result<Prediction, Fault> {
-        let mut prediction = pipeline.predict(path)?;
-        let found = self.find(pipeline, path)?;
+        let views = pipeline.read(path)?;
+        let mut prediction = pipeline.predict_views(path, &views)?;
+        let found = match pipeline.clip_options().resize {
+            // The model's own frames show the whole picture.
+            Resize::Squash => self.find_in(&views)?,
+            _ => self.find(pipeline, path)?,
+        };
         if let Some(i) = subject(&found.tracks) {
             found.note(&mut prediction, &found.tracks[i]);
         }
@@ -83,12 +88,16 @@ impl Finder {
             resize: Resize::Squash,
             ..pipeline.clip_options().clone()
         };
-        let clips: Vec<Clip> = pipeline.clone().with_clip_options(options).read(path)?;
+        self.find_in(&pipeline.clone().with_clip_options(options).read(path)?)
+    }
+
+    /// Faces in frames of the whole picture.
+    fn find_in(&self, clips: &[Clip]) -> Result<Found, Fault> {
         let source = clips
             .first()
             .map_or_else(|| Geometry::plain(1, 1), |clip| clip.source);
         let mut frames = Vec::new();
-        for clip in &clips {
+        for clip in clips {
             frames.extend(self.labeller.faces(clip)?);
         }
         frames.sort_by(|a, b| a.time.total_cmp(&b.time));

@@ -17,9 +17,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::{Pass, Pipeline, Prediction, Timeline, Windowing};
 use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, one_line};
-use mtcae_nn::Pass;
 
 use args::{Args, Format, People};
 use faces::Finder;
@@ -46,6 +45,9 @@ impl Answer {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(error) = args.check() {
+        error.exit();
+    }
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -74,7 +76,10 @@ fn run(args: &Args) -> Result<bool, Fault> {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
 
-    let finder = Finder::new(&device)?;
+    let finder = match args.finds_faces() {
+        true => Some(Finder::new(&device)?),
+        false => None,
+    };
 
     let mut all_well = true;
     let mut complain = |message: &str| {
@@ -93,7 +98,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
     let names = output::names(&inputs);
     for (input, name) in inputs.iter().zip(&names) {
-        let result = predict(&pipeline, &finder, &input.path, args).and_then(|answer| {
+        let result = predict(&pipeline, finder.as_ref(), &input.path, args).and_then(|answer| {
             bar.suspend(|| {
                 warn(&answer, args.quiet);
                 say(&answer, args, demo)
@@ -111,7 +116,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
 
 fn predict(
     pipeline: &Pipeline,
-    finder: &Finder,
+    finder: Option<&Finder>,
     path: &Path,
     args: &Args,
 ) -> Result<Answer, Fault> {
@@ -130,23 +135,29 @@ fn predict(
         bar.finish_and_clear();
         return Ok(Answer::Windows(timeline?));
     }
-    let everybody = args.people == People::All;
-    if everybody || args.crop.is_some() {
-        return Ok(Answer::Clip(finder.cropped(pipeline, path, everybody)?));
+    if let Some(trace) = &args.trace {
+        return Ok(Answer::Clip(vec![traced(pipeline, path, trace)?]));
     }
-    let Some(trace) = &args.trace else {
-        return Ok(Answer::Clip(vec![finder.subject(pipeline, path)?]));
-    };
-    let clip = pipeline
-        .read(path)?
-        .into_iter()
-        .next()
-        .ok_or("the sampling gives no clip")?;
-    let mut pass = Pass::inference().traced();
-    let mut prediction = pipeline.predict_traced(&clip, &mut pass)?;
-    prediction.file = Some(path.to_owned());
-    output::write_trace(trace, &clip, pass.into_trace(), pipeline.config())?;
-    Ok(Answer::Clip(vec![prediction]))
+    let everybody = args.people == People::All;
+    Ok(Answer::Clip(match finder {
+        Some(finder) if everybody || args.crop.is_some() => {
+            finder.cropped(pipeline, path, everybody)?
+        }
+        Some(finder) => vec![finder.subject(pipeline, path)?],
+        None => vec![pipeline.predict(path)?],
+    }))
+}
+
+/// The prediction of a file, with the intermediates of its first view in a file.
+fn traced(pipeline: &Pipeline, path: &Path, trace: &Path) -> Result<Prediction, Fault> {
+    let views = pipeline.read(path)?;
+    let prediction = pipeline.predict_views(path, &views)?;
+    if let Some(first) = views.first() {
+        let mut pass = Pass::inference().traced();
+        pipeline.predict_traced(first, &mut pass)?;
+        output::write_trace(trace, first, pass.into_trace(), pipeline.config())?;
+    }
+    Ok(prediction)
 }
 
 /// Each warning once, however many windows repeat it.

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::{Config as EncoderConfig, Overrides, open_named};
+use mtcae_dfer::model::encoder::{
+    Checkpoint, Config as EncoderConfig, Overrides, Resize, Spelling, open_named,
+};
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
 use mtcae_examples::{Download, Fault, one_line};
@@ -26,7 +28,8 @@ struct Args {
     out: PathBuf,
 
     /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
-    /// hub:MCG-NJU/videomae-large. Its config and preprocessing are taken over.
+    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; of a
+    /// folder of this program's or of train's, all of the preprocessing is.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
     encoder: Option<String>,
 
@@ -124,12 +127,7 @@ fn run(args: &Args) -> Result<(), Fault> {
                     &found.source().load(&tensor, &device)?,
                 )?;
             }
-            match &found.preprocessing {
-                Some(given) => (preprocessing.mean, preprocessing.std) = (given.mean, given.std),
-                None => eprintln!(
-                    "{name} does not say how it wants its pixels: ImageNet's mean and std are taken"
-                ),
-            }
+            preprocessing = taken_over(name, &found)?;
             if !found.ignored.is_empty() {
                 eprintln!(
                     "not part of the encoder, left out: {}",
@@ -152,6 +150,38 @@ fn run(args: &Args) -> Result<(), Fault> {
         };
     }
     write(args, &config, &store, &device)
+}
+
+/// The preprocessing that an encoder comes with; what of it is not taken is said.
+fn taken_over(name: &str, found: &Checkpoint) -> Result<Preprocessing, Fault> {
+    if let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file)
+        && let Some(own) = folder::read_preprocessing(path)?
+    {
+        return Ok(own);
+    }
+    let paper = Preprocessing::default();
+    let Some(given) = &found.preprocessing else {
+        eprintln!("{name} does not say how it wants its pixels: ImageNet's mean and std are taken");
+        return Ok(paper);
+    };
+    let edge = match given.resize {
+        Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
+        Some(Resize::Exact(..)) | None => None,
+    };
+    let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
+    let left: Vec<String> = edge.into_iter().chain(crop).collect();
+    if !left.is_empty() {
+        eprintln!(
+            "{name}: its {} is not taken: the whole frame is squashed, as in the paper \
+             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
+            left.join(" with ")
+        );
+    }
+    Ok(Preprocessing {
+        mean: given.mean,
+        std: given.std,
+        ..paper
+    })
 }
 
 /// Draws what the store does not hold yet and writes the folder.

@@ -123,6 +123,110 @@ fn files_pictures_and_windows_are_written_under_distinct_names() {
     assert_eq!(film.frame_count().expect("counted"), 75);
 }
 
+/// Every name in the results stands in their document.
+#[test]
+fn the_document_names_every_field_and_column() {
+    fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    found.insert(key.clone());
+                    keys(value, found);
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+    let page = fixtures().join("../docs/results-format.md");
+    let page = std::fs::read_to_string(page).expect("read");
+    let mut names = std::collections::BTreeSet::new();
+    for more in [&["--people", "all"][..], &["--window", "1"]] {
+        let portrait = portrait();
+        let output = infer(&[&[portrait.as_str(), "--format", "json"], more].concat());
+        let json = serde_json::from_slice(&output.stdout).expect("JSON");
+        keys(&json, &mut names);
+    }
+    let table = text(&infer(&[&portrait(), "--format", "csv"]).stdout);
+    let header = table.lines().next().expect("a header");
+    names.extend(
+        header
+            .split(',')
+            .map(|column| match column.strip_prefix("p_") {
+                Some(_) => "p_CLASS".to_owned(),
+                None => column.replace("detected_", ""),
+            }),
+    );
+    assert!(names.len() > 40);
+    for name in &names {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+/// Answers of MTCNN stand in the results unless they are not wanted.
+#[test]
+fn faces_are_looked_for_unless_it_is_said() {
+    let seen = |args: &[&str]| {
+        let portrait = portrait();
+        let output = infer(&[&[portrait.as_str(), "--format", "json"], args].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let json = json.get("windows").map_or(&json, |w| &w[0]).clone();
+        let frames = json["frames"].as_array().expect("frames").clone();
+        let found = frames.iter().filter(|f| !f["detected"].is_null()).count();
+        (found > 0, json["expression"].clone())
+    };
+    let (found, expression) = seen(&[]);
+    assert!(found);
+    assert_eq!(seen(&["--faces", "mtcnn"]), (true, expression.clone()));
+    assert_eq!(seen(&["--faces", "none"]), (false, expression));
+    assert!(!seen(&["--window", "1", "--faces", "none"]).0);
+}
+
+/// A demo checkpoint with another sampling.
+fn with_sampling(sampling: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = fixtures().join("demo/checkpoint");
+    let config = std::fs::read_to_string(demo.join("config.json")).expect("read");
+    assert!(config.contains("\"uniform\""));
+    let config = config.replace("\"uniform\"", &format!("\"{sampling}\""));
+    std::fs::write(folder.path().join("config.json"), config).expect("written");
+    let weights = "model.safetensors";
+    std::fs::copy(demo.join(weights), folder.path().join(weights)).expect("copied");
+    folder
+}
+
+#[test]
+fn every_way_to_look_takes_several_views() {
+    let checkpoint = with_sampling("multi-clip:3x1");
+    let checkpoint = checkpoint.path().display().to_string();
+    let trace = tempfile::tempdir().expect("a folder");
+    let trace_file = trace.path().join("trace.safetensors");
+    let trace_arg = trace_file.display().to_string();
+    let ask = |args: &[&str]| {
+        let portrait = portrait();
+        let all = ["--checkpoint", &checkpoint, "--format", "json", &portrait];
+        let output = infer(&[&all[..], args].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json
+    };
+    let plain = ask(&["--faces", "none"]);
+    assert_eq!(plain["frames"].as_array().map(Vec::len), Some(48));
+    let windows = ask(&["--window", "1"]);
+    let frames = &windows["windows"][0]["frames"];
+    assert_eq!(frames.as_array().map(Vec::len), Some(48));
+    let traced = ask(&["--trace", &trace_arg]);
+    assert_eq!(traced["frames"].as_array().map(Vec::len), Some(48));
+    // Another path of computation, so not equal to the bit.
+    let confidence = |json: &serde_json::Value| json["confidence"].as_f64().expect("a number");
+    assert!((confidence(&traced) - confidence(&plain)).abs() < 1e-4);
+    assert_eq!(
+        Fixture::open(&trace_file).get("clip").dims(),
+        [16, 64, 64, 3]
+    );
+}
+
 #[test]
 fn a_trace_holds_the_clip_and_every_intermediate() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -270,7 +374,7 @@ fn bad_checkpoints_are_named() {
 
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 11] = [
         &["--nonsense"],
         &["--window", "-1"],
         &["--window", "nan"],
@@ -278,6 +382,10 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["--format", "xml"],
         &["--annotate", "png"],
         &["--trace", "t.safetensors", "--window", "1"],
+        &["--faces", "none", "--crop", "face"],
+        &["--faces", "none", "--people", "all"],
+        &["--faces", "mtcnn", "--stride", "1"],
+        &["--faces", "mtcnn", "--trace", "t.safetensors"],
     ];
     for args in cases {
         assert_eq!(code(&infer(args)), 2, "{args:?}");
@@ -289,6 +397,99 @@ fn a_wrong_command_line_is_a_usage_error() {
         code(&output) == 1 && text(&output.stderr).contains("cuda:0"),
         "no fallback to the CPU"
     );
+}
+
+#[test]
+fn a_model_that_gives_no_numbers_gives_no_answer() {
+    let checkpoint = with_sampling("uniform");
+    let device = mtcae_dfer::Device::Cpu;
+    let path = checkpoint.path().join("model.safetensors");
+    let mut tensors = mtcae_dfer::model::candle_core::safetensors::load(&path, &device);
+    let tensors = tensors.as_mut().expect("read");
+    let name = "decoder.heads.expression.fc.bias";
+    let bias = (&tensors[name] * f64::NAN).expect("scaled");
+    tensors.insert(name.to_owned(), bias);
+    mtcae_dfer::model::candle_core::safetensors::save(tensors, &path).expect("written");
+    let checkpoint = checkpoint.path().display().to_string();
+    for more in [&[][..], &["--window", "1"], &["--crop", "face"]] {
+        let portrait = portrait();
+        let output = infer(&[&[portrait.as_str(), "--checkpoint", &checkpoint], more].concat());
+        let err = text(&output.stderr);
+        assert_eq!(code(&output), 1, "{err}");
+        assert!(
+            err.contains("portrait.mp4") && err.contains("expression"),
+            "{err}"
+        );
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+/// Runs `init` into `out` and gives its config and what it said.
+fn init(args: &[&str], out: &Path) -> (mtcae_dfer::model::Config, String) {
+    let out_arg = out.display().to_string();
+    let output = Command::new(program("init"))
+        .args([args, &["--out", &out_arg]].concat())
+        .output()
+        .expect("started");
+    let err = text(&output.stderr);
+    assert_eq!(code(&output), 0, "{err}");
+    let config = mtcae_dfer::model::checkpoint::load_config(out).expect("a config");
+    (config, err)
+}
+
+#[test]
+fn init_takes_over_preprocessing_or_says_what_it_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = folder.path().join("own");
+    init(&["--size", "tiny"], &own);
+    let path = own.join("config.json");
+    let config = std::fs::read_to_string(&path).expect("read");
+    let config = config.replace("\"uniform\"", "\"dense:2\"");
+    let config = config.replace("\"squash\"", "\"shortest-edge\"");
+    let config = config.replace("0.485", "0.5");
+    std::fs::write(&path, config).expect("written");
+    let own_arg = own.display().to_string();
+    let (config, said) = init(&["--encoder", &own_arg], &folder.path().join("next"));
+    let given = config.preprocessing;
+    assert_eq!(
+        (given.sampling.as_str(), given.resize.as_str(), given.mean),
+        ("dense:2", "shortest-edge", [0.5, 0.456, 0.406])
+    );
+    assert!(!said.contains("ImageNet"), "{said}");
+
+    let published = fixtures().join("checkpoints/hf-old").display().to_string();
+    let (config, said) = init(&["--encoder", &published], &folder.path().join("hf"));
+    assert_eq!(config.preprocessing.resize, "squash");
+    assert!(
+        said.contains("shortest edge of 32 with centre crop of 32x32 is not taken"),
+        "{said}"
+    );
+}
+
+#[test]
+fn init_refuses_a_config_that_cannot_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("new.json");
+    let demo = fixtures().join("demo/checkpoint/config.json");
+    let demo = std::fs::read_to_string(demo).expect("read");
+    std::fs::write(&file, demo.replace("\"uniform\"", "\"unifrom\"")).expect("written");
+    let (file, out) = (
+        file.display().to_string(),
+        folder.path().join("out").display().to_string(),
+    );
+    let cases: [(&[&str], &str); 2] = [
+        (&["--config", &file], "preprocessing.sampling"),
+        (&["--size", "tiny", "--classes", "happy,happy"], "classes"),
+    ];
+    for (args, field) in cases {
+        let output = Command::new(program("init"))
+            .args([args, &["--out", &out]].concat())
+            .output()
+            .expect("started");
+        let err = text(&output.stderr);
+        assert!(code(&output) == 1 && err.contains(field), "{err}");
+        assert!(!Path::new(&out).exists());
+    }
 }
 
 #[test]

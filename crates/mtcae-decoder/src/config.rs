@@ -137,7 +137,7 @@ pub struct Config {
     #[serde(default)]
     pub share_layers: bool,
     /// In training, the probability of dropping a residual branch of the last
-    /// layer; it grows linearly from 0 in the first.
+    /// layer applied; it grows linearly from 0 in the first, of shared layers too.
     #[serde(default)]
     pub drop_path: f64,
     /// The tasks, in the order of the cascade.

@@ -15,11 +15,11 @@ pub struct VitLayer {
 
 impl VitLayer {
     /// `norm1`, `attn`, `norm2` and `mlp` below `vb`.
-    pub fn new(cfg: &Config, drop_path: f64, vb: VarBuilder<'_>) -> Result<Self> {
+    pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             norm1: LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm1"))?,
             attn: CrossAttention::new(cfg.width, cfg.heads, cfg.head_dim, vb.pp("attn"))?,
-            mlp: MlpLayer::new(cfg, drop_path, vb)?,
+            mlp: MlpLayer::new(cfg, vb)?,
         })
     }
 
@@ -32,21 +32,33 @@ impl VitLayer {
         (&self.norm1, &self.attn, &self.mlp)
     }
 
-    /// Y (B, N, w) and X (B, M, w) → Y (B, N, w).
-    pub fn forward(&self, y: &Tensor, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+    /// Y (B, N, w) and X (B, M, w) → Y (B, N, w); `drop_path` is of both residual
+    /// branches.
+    pub fn forward(
+        &self,
+        y: &Tensor,
+        x: &Tensor,
+        drop_path: DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         if y.device().is_cuda() {
             let attended = self.attn.forward(&self.norm1.forward(y)?, x)?;
-            return self.mlp.after(y, &attended, pass);
+            return self.mlp.after(y, &attended, drop_path, pass);
         }
-        let drop_path = &self.mlp.drop_path;
-        let y = self.attn.residual(y, x, &self.norm1, drop_path, pass)?;
-        self.mlp.forward(&y, pass)
+        let y = self.attn.residual(y, x, &self.norm1, &drop_path, pass)?;
+        self.mlp.forward(&y, drop_path, pass)
     }
 
     /// As [`Self::forward`], over keys and values (B, M, 2·H·d) that were computed before.
-    pub fn attend(&self, y: &Tensor, kv: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+    pub fn attend(
+        &self,
+        y: &Tensor,
+        kv: &Tensor,
+        drop_path: DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
         let attended = self.attn.attend(&self.norm1.forward(y)?, kv)?;
-        self.mlp.after(y, &attended, pass)
+        self.mlp.after(y, &attended, drop_path, pass)
     }
 
     /// The keys and values of each layer over `x` (B, M, w) in one product; nothing where
@@ -65,16 +77,14 @@ impl VitLayer {
 pub struct MlpLayer {
     norm2: LayerNorm,
     mlp: Mlp,
-    drop_path: DropPath,
 }
 
 impl MlpLayer {
     /// `norm2` and `mlp` below `vb`.
-    pub fn new(cfg: &Config, drop_path: f64, vb: VarBuilder<'_>) -> Result<Self> {
+    pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             norm2: LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm2"))?,
             mlp: Mlp::new(cfg.width, cfg.hidden(), vb.pp("mlp"))?,
-            drop_path: DropPath::new(drop_path)?,
         })
     }
 
@@ -84,14 +94,20 @@ impl MlpLayer {
     }
 
     /// Y + branch, and then this layer: Y (B, N, w) and a branch like it → (B, N, w).
-    fn after(&self, y: &Tensor, branch: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let branch = self.drop_path.forward(branch, pass)?;
+    fn after(
+        &self,
+        y: &Tensor,
+        branch: &Tensor,
+        drop_path: DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let branch = drop_path.forward(branch, pass)?;
         let (y, normed) = self.norm2.residual(y, &branch)?;
-        &y + self.drop_path.forward(&self.mlp.forward(&normed)?, pass)?
+        &y + drop_path.forward(&self.mlp.forward(&normed)?, pass)?
     }
 
-    /// (B, N, w) → (B, N, w).
-    pub fn forward(&self, y: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        self.mlp.residual(y, &self.norm2, &self.drop_path, pass)
+    /// (B, N, w) → (B, N, w); `drop_path` is of the residual branch.
+    pub fn forward(&self, y: &Tensor, drop_path: DropPath, pass: &mut Pass) -> Result<Tensor> {
+        self.mlp.residual(y, &self.norm2, &drop_path, pass)
     }
 }

@@ -1,7 +1,7 @@
 //! One decoder: a stage of the cascade, a task's own, or the shared one.
 
 use candle_core::{Module, Result, Tensor};
-use mtcae_nn::{LayerNorm, Linear, Pass, VarBuilder, linear};
+use mtcae_nn::{DropPath, LayerNorm, Linear, Pass, VarBuilder, linear};
 
 use crate::{Config, KvOrder, MlpLayer, VitLayer};
 
@@ -12,7 +12,8 @@ pub struct VitDecoder {
     /// Absent in the order norm-dense, where F comes normalised.
     norm: Option<LayerNorm>,
     layers: Vec<VitLayer>,
-    depth: usize,
+    /// One an application of a layer.
+    drop_paths: Vec<DropPath>,
 }
 
 impl VitDecoder {
@@ -26,7 +27,7 @@ impl VitDecoder {
             dense: linear(cfg.features, cfg.width, vb.pp("dense"))?,
             norm,
             layers: layers(cfg, vb.pp("layers"), VitLayer::new)?,
-            depth: cfg.depth,
+            drop_paths: drop_paths(cfg)?,
         })
     }
 
@@ -58,15 +59,17 @@ impl VitDecoder {
             false => None,
         };
         let mut y = y.unwrap_or(&dense).clone();
-        for l in 0..self.depth {
+        for (l, &drop_path) in self.drop_paths.iter().enumerate() {
             let place = l % self.layers.len();
             if let Some(kv) = &kv {
-                y = self.layers[place].attend(&y, &kv[place], pass)?;
+                y = self.layers[place].attend(&y, &kv[place], drop_path, pass)?;
                 pass.record(|| format!("Y{t}.layers.{l}"), &y);
                 continue;
             }
             let layer = self.layers[place].clone();
-            y = pass.block(&y, &x, move |y, x, pass| layer.forward(y, x, pass))?;
+            y = pass.block(&y, &x, move |y, x, pass| {
+                layer.forward(y, x, drop_path, pass)
+            })?;
             pass.record(|| format!("Y{t}.layers.{l}"), &y);
         }
         pass.record(|| format!("Y{t}"), &y);
@@ -80,7 +83,8 @@ pub struct MlpDecoder {
     /// Absent where Y comes from a shared decoder.
     dense: Option<Linear>,
     layers: Vec<MlpLayer>,
-    depth: usize,
+    /// One an application of a layer.
+    drop_paths: Vec<DropPath>,
 }
 
 impl MlpDecoder {
@@ -99,7 +103,7 @@ impl MlpDecoder {
         Ok(Self {
             dense: None,
             layers,
-            depth: cfg.depth,
+            drop_paths: drop_paths(cfg)?,
         })
     }
 
@@ -116,8 +120,8 @@ impl MlpDecoder {
             Some(dense) => dense.forward(input)?,
             None => input.clone(),
         };
-        for l in 0..self.depth {
-            y = self.layers[l % self.layers.len()].forward(&y, pass)?;
+        for (l, &drop_path) in self.drop_paths.iter().enumerate() {
+            y = self.layers[l % self.layers.len()].forward(&y, drop_path, pass)?;
             pass.record(|| format!("Y{t}.layers.{l}"), &y);
         }
         pass.record(|| format!("Y{t}"), &y);
@@ -125,15 +129,21 @@ impl MlpDecoder {
     }
 }
 
-/// The distinct layers of a decoder, with drop path growing linearly over them.
+/// The distinct layers of a decoder.
 fn layers<'a, L>(
     cfg: &Config,
     vb: VarBuilder<'a>,
-    new: impl Fn(&Config, f64, VarBuilder<'a>) -> Result<L>,
+    new: impl Fn(&Config, VarBuilder<'a>) -> Result<L>,
 ) -> Result<Vec<L>> {
     let distinct = if cfg.share_layers { 1 } else { cfg.depth };
-    let last = distinct.saturating_sub(1).max(1) as f64;
-    (0..distinct)
-        .map(|l| new(cfg, cfg.drop_path * l as f64 / last, vb.pp(l)))
+    (0..distinct).map(|l| new(cfg, vb.pp(l))).collect()
+}
+
+/// Drop path of each application of a layer, shared or not: the rate grows linearly
+/// from 0 to the config's.
+fn drop_paths(cfg: &Config) -> Result<Vec<DropPath>> {
+    let last = cfg.depth.saturating_sub(1).max(1) as f64;
+    (0..cfg.depth)
+        .map(|l| DropPath::new(cfg.drop_path * l as f64 / last))
         .collect()
 }

@@ -230,6 +230,35 @@ fn options_change_the_parameters() {
     assert_eq!(count(&base) - count(&norm_dense), 2 * 3 - 2);
 }
 
+/// Shared layers are dropped as often as distinct ones, application by application.
+#[test]
+fn drop_path_reaches_shared_layers() {
+    let fixture = fixture("cascade");
+    for structure in Structure::ALL {
+        for share_layers in [false, true] {
+            let cfg = Config {
+                structure,
+                share_layers,
+                drop_path: 0.9,
+                ..config(&fixture)
+            };
+            let store = ParamStore::new(2);
+            let decoder = MultiTaskDecoder::new(&cfg, store.builder(&Device::Cpu)).expect("built");
+            let run = |mut pass: Pass| {
+                let outputs = decoder.run(fixture.get("input.F"), &mut pass);
+                let heads = outputs.expect("a forward").heads;
+                let last = heads.last().expect("a task").flatten_all();
+                last.and_then(|t| t.to_vec1::<f32>()).expect("values")
+            };
+            assert_eq!(
+                run(Pass::training(3)) == run(Pass::inference()),
+                structure == Structure::SingleTask,
+                "{structure:?}, shared: {share_layers}"
+            );
+        }
+    }
+}
+
 /// Freshly drawn models of every structure train every parameter.
 #[test]
 fn fresh_parameters_all_get_a_gradient() {

@@ -1,5 +1,7 @@
 //! What can go wrong between a video and its prediction.
 
+use std::path::PathBuf;
+
 /// What can go wrong between a video and its prediction.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,9 +12,22 @@ pub enum Error {
     /// The checkpoint's or model's fault; the message names file, field or tensor.
     #[error(transparent)]
     Model(#[from] mtcae_model::Error),
-    /// The checkpoint asks for a preprocessing that does not exist.
-    #[error("model config: preprocessing: {0}")]
-    Preprocessing(#[from] mtcae_video::ParseError),
+    /// A fault met while a file was looked at, with the file in front.
+    #[error("{}: {source}", path.display())]
+    In {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: Box<Error>,
+    },
+    /// A head gave NaN or an infinity, which says nothing of the clip.
+    #[error(
+        "the model's head {head} gives numbers that are not finite; its weights may be damaged"
+    )]
+    NotFinite {
+        /// The head's task.
+        head: &'static str,
+    },
     /// A clip cannot be cut into the model's tubes.
     #[error("the clip does not fit the model: {0}")]
     Tubes(#[from] mtcae_video::TubeError),
@@ -54,6 +69,17 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// The fault with the file that was looked at in front.
+    #[cfg(feature = "ffmpeg")]
+    pub(crate) fn of(self, path: &std::path::Path) -> Self {
+        Self::In {
+            path: path.to_owned(),
+            source: Box::new(self),
+        }
+    }
 }
 
 #[cfg(test)]

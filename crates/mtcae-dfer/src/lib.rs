@@ -33,7 +33,7 @@ mod timeline;
 pub use candle_core::{Device, Tensor};
 pub use error::Error;
 pub use mtcae_model as model;
-pub use mtcae_nn::{Precision, device};
+pub use mtcae_nn::{Pass, Precision, device};
 pub use mtcae_video as video;
 pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]

@@ -64,7 +64,8 @@ pub struct Windowing {
     pub length: f64,
     /// From one window's start to the next one's, in seconds.
     pub stride: f64,
-    /// Windows that go through the model at once; 1 takes the least memory.
+    /// Windows that are read together, and clips that go through the model at once;
+    /// 1 takes the least memory.
     pub batch: usize,
 }
 
@@ -112,7 +113,8 @@ impl Pipeline {
     /// A pipeline around a model that was built or loaded before.
     ///
     /// # Errors
-    /// When the model's config asks for a preprocessing that does not exist.
+    /// When the model's config asks for a preprocessing that there is not, which a
+    /// config that was checked does not.
     pub fn new(model: Mtcae, device: &Device) -> Result<Self, Error> {
         Self::build(Engine::Model(model), device)
     }
@@ -124,8 +126,8 @@ impl Pipeline {
         let clip = ClipOptions {
             frames: encoder.frames,
             size: (side, side),
-            sampling: preprocessing.sampling.parse()?,
-            resize: preprocessing.resize.parse()?,
+            sampling: preprocessing.sampling()?,
+            resize: preprocessing.resize()?,
             ..ClipOptions::default()
         };
         let normalization = Normalization {
@@ -209,7 +211,8 @@ impl Pipeline {
     /// What the model says of a clip of its own number of frames and size.
     ///
     /// # Errors
-    /// [`Error::Clip`] when the clip has another size.
+    /// [`Error::Clip`] when the clip has another size, [`Error::NotFinite`] when what
+    /// the model says is no number.
     pub fn predict_clip(&self, clip: &Clip) -> Result<Prediction, Error> {
         self.predict_traced(clip, &mut Pass::inference())
     }
@@ -354,11 +357,13 @@ impl Pipeline {
                         probabilities,
                     });
             let trained_on = config.trained_on.as_deref();
-            Ok(clips
-                .iter()
-                .zip(raws)
-                .map(|(clip, raw)| Prediction::new(clip, raw, &config.classes, trained_on))
-                .collect())
+            let predictions = clips.iter().zip(raws).map(|(clip, raw)| {
+                if let Some(head) = raw.not_finite() {
+                    return Err(Error::NotFinite { head });
+                }
+                Ok(Prediction::new(clip, raw, &config.classes, trained_on))
+            });
+            predictions.collect()
         })
     }
 
@@ -396,16 +401,31 @@ mod files {
         /// # Errors
         /// One line that names the file and its fault.
         pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, Error> {
-            let views = self.read(path.as_ref())?;
-            let predictions = views
-                .iter()
-                .map(|clip| self.predict_clip(clip))
-                .collect::<Result<Vec<_>, _>>()?;
-            let mut prediction = Prediction::merge(predictions).ok_or_else(|| Error::Option {
+            let path = path.as_ref();
+            self.predict_views(path, &self.read(path)?)
+        }
+
+        /// What [`Self::predict`] says of a file whose clips were read before, as
+        /// [`Self::read`] gives them.
+        ///
+        /// # Errors
+        /// One line that names the file and its fault.
+        pub fn predict_views(
+            &self,
+            path: impl AsRef<Path>,
+            views: &[Clip],
+        ) -> Result<Prediction, Error> {
+            let path = path.as_ref();
+            let none = || Error::Option {
                 option: "sampling",
                 reason: "gives no clip".to_owned(),
-            })?;
-            prediction.file = Some(path.as_ref().to_owned());
+            };
+            let views = views.iter().map(|clip| self.predict_clip(clip));
+            let merged = views
+                .collect::<Result<Vec<_>, _>>()
+                .and_then(|views| Prediction::merge(views).ok_or_else(none));
+            let mut prediction = merged.map_err(|e| e.of(path))?;
+            prediction.file = Some(path.to_owned());
             Ok(prediction)
         }
 
@@ -421,8 +441,9 @@ mod files {
             })
         }
 
-        /// Slides a window over a video. Memory does not grow with its length, but
-        /// for the predictions themselves. On a GPU the next batch of windows is decoded
+        /// Slides a window over a video. Where the sampling takes several clips of a
+        /// window, their probabilities are averaged. Memory does not grow with the
+        /// video's length, but for the predictions themselves. On a GPU the next batch of windows is decoded
         /// while one is computed ([`Pipeline::with_decoding_ahead`]).
         ///
         /// `progress` is called after each batch of windows; when it breaks, the
@@ -461,13 +482,20 @@ mod files {
             let mut predictions: Vec<Prediction> = Vec::new();
             let compute = |batch: Vec<WindowClip>| {
                 let bounds: Vec<(f64, f64)> = batch.iter().map(|w| (w.start, w.end)).collect();
-                let clips: Vec<Clip> = batch.into_iter().map(|w| w.clip).collect();
-                for (mut prediction, (start, end)) in
-                    self.predict_clips(&clips)?.into_iter().zip(bounds)
-                {
-                    (prediction.start, prediction.end) = (start, end);
-                    prediction.file = Some(path.to_owned());
-                    predictions.push(prediction);
+                let clips = batch.into_iter().flat_map(|w| self.clip.views(w.clip));
+                let clips: Vec<Clip> = clips.collect();
+                let mut said = Vec::with_capacity(clips.len());
+                for clips in clips.chunks(windowing.batch) {
+                    said.extend(self.predict_clips(clips).map_err(|e| e.of(path))?);
+                }
+                let mut said = said.into_iter();
+                for (start, end) in bounds {
+                    let views = said.by_ref().take(self.clip.sampling.clips()).collect();
+                    if let Some(mut prediction) = Prediction::merge(views) {
+                        (prediction.start, prediction.end) = (start, end);
+                        prediction.file = Some(path.to_owned());
+                        predictions.push(prediction);
+                    }
                 }
                 let done = predictions.len() as u64;
                 let seconds = predictions.last().map_or(0.0, |p| p.end);
@@ -483,11 +511,7 @@ mod files {
                 Ok(())
             };
             in_turns(self.decode_ahead, decode, compute)?;
-            Ok(Timeline::new(
-                windowing.length,
-                windowing.stride,
-                predictions,
-            ))
+            Timeline::new(windowing.length, windowing.stride, predictions)
         }
 
         /// On the pool, so that the decoder has as many threads.

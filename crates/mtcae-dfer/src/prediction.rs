@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry, Warning};
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Prediction {
     /// The file, where the clip came from one.
     pub file: Option<PathBuf>,
-    /// Number of the person, where several are told apart.
+    /// Number of the person, where the caller tells several apart: the pipeline looks
+    /// at a clip as a whole and leaves it out.
     pub person: Option<u32>,
     /// Time of the first moment that the clip stands for, in seconds.
     pub start: f64,
@@ -54,7 +56,8 @@ pub struct FramePrediction {
     /// Five landmarks in pixels of the source. `None` where the model has no such
     /// task.
     pub landmarks: Option<Landmarks>,
-    /// The face that a detector found in this frame, where one was asked.
+    /// The face that a detector of the caller's found in this frame, such as MTCNN of
+    /// `mtcae-labels`; the pipeline asks none.
     pub detected: Option<Detection>,
 }
 
@@ -139,6 +142,21 @@ pub(crate) struct Raw {
     pub landmarks: Option<Vec<Vec<Vec<f32>>>>,
     /// C probabilities.
     pub probabilities: Vec<f32>,
+}
+
+impl Raw {
+    /// The first head with a number that is not finite.
+    pub fn not_finite(&self) -> Option<&'static str> {
+        let boxes = self.boxes.iter().flatten().flatten();
+        let landmarks = self.landmarks.iter().flatten().flatten().flatten();
+        let of = |head, finite: bool| (!finite).then_some(head);
+        of(FACE_BOX, boxes.copied().all(f32::is_finite))
+            .or(of(LANDMARKS, landmarks.copied().all(f32::is_finite)))
+            .or(of(
+                EXPRESSION,
+                self.probabilities.iter().all(|p| p.is_finite()),
+            ))
+    }
 }
 
 impl Prediction {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassProbability, Prediction};
+use crate::{ClassProbability, Error, Prediction};
 
 /// The predictions of a window that slides over a video.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,13 +32,24 @@ impl Timeline {
     /// Smooths the windows: a point is the mean of the windows that overlap its
     /// own, weighted by 1 − distance of the centres / length. Windows that do not
     /// overlap stay as they are.
-    pub fn new(length: f64, stride: f64, windows: Vec<Prediction>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a length or stride that is not finite and above 0.
+    pub fn new(length: f64, stride: f64, windows: Vec<Prediction>) -> Result<Self, Error> {
+        for (option, seconds) in [("length", length), ("stride", stride)] {
+            if !(seconds.is_finite() && seconds > 0.0) {
+                return Err(Error::Option {
+                    option,
+                    reason: format!("{seconds} is no finite number of seconds above 0"),
+                });
+            }
+        }
         let centre = |w: &Prediction| (w.start + w.end) / 2.0;
         let reach = (length / stride).ceil() as usize;
         let points = windows.iter().enumerate().map(|(i, window)| {
             let time = centre(window);
-            let near =
-                &windows[i.saturating_sub(reach)..windows.len().min(i.saturating_add(reach + 1))];
+            let end = windows.len().min(i.saturating_add(reach).saturating_add(1));
+            let near = &windows[i.saturating_sub(reach)..end];
             let mut probabilities = window.probabilities.clone();
             probabilities.iter_mut().for_each(|p| p.probability = 0.0);
             let mut total = 0.0;
@@ -62,12 +73,12 @@ impl Timeline {
             }
         });
         let points = points.collect();
-        Self {
+        Ok(Self {
             length,
             stride,
             windows,
             points,
-        }
+        })
     }
 }
 
@@ -97,13 +108,29 @@ mod tests {
     }
 
     #[test]
+    fn lengths_and_strides_that_are_no_times_are_refused() {
+        for (length, stride, option) in [
+            (2.0, 0.0, "stride"),
+            (2.0, f64::NAN, "stride"),
+            (-1.0, 2.0, "length"),
+            (f64::INFINITY, 2.0, "length"),
+        ] {
+            let error = Timeline::new(length, stride, vec![window(0.0, 2.0, 1.0)]);
+            let error = error.expect_err(option).to_string();
+            assert!(error.starts_with(option), "{error}");
+        }
+        let long = Timeline::new(f64::MAX, f64::MIN_POSITIVE, vec![window(0.0, 2.0, 1.0)]);
+        assert_eq!(long.expect("smoothed").points.len(), 1);
+    }
+
+    #[test]
     fn windows_that_do_not_overlap_stay_as_they_are() {
         let windows: Vec<_> = [0.9, 0.1, 0.6]
             .iter()
             .enumerate()
             .map(|(i, &p)| window(2.0 * i as f64, 2.0, p))
             .collect();
-        let timeline = Timeline::new(2.0, 2.0, windows);
+        let timeline = Timeline::new(2.0, 2.0, windows).expect("smoothed");
         let p: Vec<f32> = timeline
             .points
             .iter()
@@ -120,7 +147,7 @@ mod tests {
             .enumerate()
             .map(|(i, &p)| window(i as f64, 2.0, p))
             .collect();
-        let timeline = Timeline::new(2.0, 1.0, windows);
+        let timeline = Timeline::new(2.0, 1.0, windows).expect("smoothed");
         let p: Vec<f32> = timeline
             .points
             .iter()

@@ -38,6 +38,11 @@ fn config(structure: Structure) -> Config {
 }
 
 fn pipeline(structure: Structure) -> Pipeline {
+    pipeline_with(structure, &[])
+}
+
+/// With a NaN in each of some parameters.
+fn pipeline_with(structure: Structure, broken: &[&str]) -> Pipeline {
     let store = ParamStore::new(11);
     let config = config(structure);
     Mtcae::new(&config, store.builder(&Device::Cpu)).expect("built");
@@ -46,6 +51,10 @@ fn pipeline(structure: Structure) -> Pipeline {
         store
             .set(&name, &(var.as_tensor() * 8.0).expect("scaled"))
             .expect("set");
+        if broken.contains(&name.as_str()) {
+            let nan = (var.as_tensor() * f64::NAN).expect("scaled");
+            store.set(&name, &nan).expect("set");
+        }
     }
     let model = Mtcae::new(&config, store.builder(&Device::Cpu)).expect("built");
     Pipeline::new(model, &Device::Cpu).expect("a pipeline")
@@ -203,6 +212,41 @@ fn several_views_are_averaged() {
 }
 
 #[test]
+fn several_views_of_each_window_are_averaged() {
+    let pipeline = pipeline(Structure::Cascade);
+    let options = ClipOptions {
+        sampling: Sampling::MultiClip {
+            clips: 3,
+            stride: 1,
+        },
+        ..pipeline.clip_options().clone()
+    };
+    let pipeline = pipeline.with_clip_options(options.clone());
+    let windowing = Windowing {
+        length: 1.0,
+        stride: 1.0,
+        batch: 2,
+    };
+    let timeline = pipeline
+        .predict_windows(video(), &windowing, |_| ControlFlow::Continue(()))
+        .expect("predicted");
+    assert_eq!(timeline.windows.len(), 3);
+    let alone = pipeline.clone().with_clip_options(ClipOptions {
+        start: Some(1.0),
+        end: Some(2.0),
+        ..options
+    });
+    let alone = alone.predict(video()).expect("predicted");
+    assert_eq!(timeline.windows[1].frames.len(), 48);
+    for (a, b) in probabilities(&alone)
+        .iter()
+        .zip(probabilities(&timeline.windows[1]))
+    {
+        assert!((a - b).abs() < 1e-5);
+    }
+}
+
+#[test]
 fn windows_cover_the_video_and_can_be_cancelled() {
     let pipeline = pipeline(Structure::Cascade);
     let windowing = Windowing {
@@ -288,6 +332,34 @@ fn a_tensor_of_clips_gives_head_outputs() {
 }
 
 #[test]
+fn what_is_no_number_is_refused_by_head_and_file() {
+    for head in ["face_box", "landmarks", "expression"] {
+        let pipeline = pipeline_with(
+            Structure::Cascade,
+            &[&format!("decoder.heads.{head}.fc.bias")],
+        );
+        let error = pipeline.predict_clip(&noise(0)).expect_err("refused");
+        assert!(
+            matches!(error, Error::NotFinite { head: h } if h == head),
+            "{error}"
+        );
+        let error = pipeline.predict(video()).expect_err("refused").to_string();
+        let file = video().display().to_string();
+        assert!(error.starts_with(&file) && error.contains(head), "{error}");
+        let windowing = Windowing {
+            length: 1.0,
+            stride: 1.0,
+            batch: 1,
+        };
+        let error = pipeline
+            .predict_windows(video(), &windowing, |_| ControlFlow::Continue(()))
+            .expect_err("refused")
+            .to_string();
+        assert!(error.starts_with(&file) && error.contains(head), "{error}");
+    }
+}
+
+#[test]
 fn faults_are_said_by_name() {
     let pipeline = pipeline(Structure::Cascade);
     let error = pipeline
@@ -307,15 +379,16 @@ fn faults_are_said_by_name() {
         error.contains("16×32×32") && error.contains("16×48×32"),
         "{error}"
     );
-    let mut config = config(Structure::Cascade);
-    config.preprocessing.sampling = "evenly".to_owned();
-    let model = Mtcae::new(&config, ParamStore::new(0).builder(&Device::Cpu)).expect("built");
-    let error = Pipeline::new(model, &Device::Cpu)
-        .err()
-        .expect("unknown sampling")
+    let every = pipeline.clone().with_clip_options(ClipOptions {
+        sampling: Sampling::All,
+        ..pipeline.clip_options().clone()
+    });
+    let error = every
+        .predict(video())
+        .expect_err("another length")
         .to_string();
     assert!(
-        error.contains("evenly") && error.contains("uniform"),
+        error.starts_with(&video().display().to_string()) && error.contains("75×32×32"),
         "{error}"
     );
     assert!(pipeline.with_threads(0).is_err());

@@ -42,8 +42,10 @@ pub struct Checkpoint {
     pub spelling: Spelling,
     /// How it wants its pixels: from `preprocessor_config.json`, else what the
     /// family's code does. `None` when neither says: published Hugging Face models
-    /// differ.
+    /// differ, and our own say it in [`config_file`](Self::config_file).
     pub preprocessing: Option<Preprocessing>,
+    /// The `config.json` that the sizes are from, where there is one.
+    pub config_file: Option<PathBuf>,
     /// Names in the file that were recognised but are not part of the encoder:
     /// decoders, mask tokens, heads, biases of keys that are all zero, entries of a
     /// pickle that are no tensors.
@@ -155,6 +157,7 @@ impl Files {
             config: config.clone(),
             spelling: layout.spelling,
             preprocessing,
+            config_file: self.config.clone(),
             ignored: ignored.iter().cloned().chain(skipped).collect(),
             view: Renamed {
                 inner: source,

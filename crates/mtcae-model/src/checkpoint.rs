@@ -9,8 +9,10 @@ use candle_core::{DType, Device, Tensor};
 use mtcae_nn::weights::{
     Mapped, load_strict, load_strict_as, save as save_tensors, write_atomically,
 };
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::{Config, Error, InferencePlan, Mtcae, Precision};
+use crate::{Config, Error, InferencePlan, Mtcae, Precision, Preprocessing};
 
 /// The config's file name.
 pub const CONFIG: &str = "config.json";
@@ -30,20 +32,47 @@ pub fn load_config(folder: impl AsRef<Path>) -> Result<Config, Error> {
 /// # Errors
 /// Names the file and the field at fault.
 pub fn read_config(path: impl AsRef<Path>) -> Result<Config, Error> {
-    let path = path.as_ref().to_owned();
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
-        path: path.clone(),
-        source,
-    })?;
-    let config: Config = serde_json::from_str(&text).map_err(|e| Error::Json {
-        path: path.clone(),
-        reason: e.to_string(),
-    })?;
+    let path = path.as_ref();
+    let config: Config = parse(path)?;
     config.validate().map_err(|e| Error::In {
-        path,
+        path: path.to_owned(),
         source: Box::new(e),
     })?;
     Ok(config)
+}
+
+/// Reads and checks the preprocessing of a config, which may be one of another model or
+/// of an encoder alone; `None` where it says nothing of it.
+///
+/// # Errors
+/// Names the file and the field at fault.
+pub fn read_preprocessing(path: impl AsRef<Path>) -> Result<Option<Preprocessing>, Error> {
+    let path = path.as_ref();
+    let Part { preprocessing } = parse(path)?;
+    if let Some(given) = &preprocessing {
+        given.validate().map_err(|e| Error::In {
+            path: path.to_owned(),
+            source: Box::new(e),
+        })?;
+    }
+    Ok(preprocessing)
+}
+
+/// What [`read_preprocessing`] reads of a config.
+#[derive(Deserialize)]
+struct Part {
+    preprocessing: Option<Preprocessing>,
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|e| Error::Json {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 /// Loads the model of a checkpoint folder onto a device, as `f32`.

@@ -1,9 +1,12 @@
 //! Everything needed to rebuild a model: the `config.json` of a checkpoint.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::Config as EncoderConfig;
+use mtcae_video::{ParseError, Resize, Sampling};
 
 use crate::Error;
 
@@ -37,17 +40,17 @@ pub struct Config {
     pub encoder: EncoderConfig,
     /// The decoder and its tasks.
     pub decoder: DecoderConfig,
-    /// Names of the expression's classes, in the order of the logits.
+    /// Names of the expression's classes, in the order of the logits; no two are alike.
     pub classes: Vec<String>,
 }
 
-/// How a video becomes the encoder's input. The names are those of `mtcae-video`.
+/// How a video becomes the encoder's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Which frames: `uniform` and others.
+    /// Which frames: a name of [`Sampling`]'s, without `all`.
     pub sampling: String,
-    /// How a frame becomes a square: `squash` and others.
+    /// How a frame becomes a square: a name of [`Resize`]'s.
     pub resize: String,
     /// Subtracted from the RGB channels after division by 255.
     pub mean: [f32; 3],
@@ -65,6 +68,56 @@ impl Default for Preprocessing {
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
+    }
+}
+
+impl Preprocessing {
+    /// The strategy that `sampling` names.
+    ///
+    /// # Errors
+    /// Names the field where there is no such strategy, or it gives clips of another
+    /// length than a model's.
+    pub fn sampling(&self) -> Result<Sampling, Error> {
+        let reason = match self.sampling.parse() {
+            Ok(Sampling::All) => {
+                "`all` gives as many frames as a video has, and a model takes a fixed number"
+                    .to_owned()
+            }
+            Ok(sampling) => return Ok(sampling),
+            Err(e) => ParseError::to_string(&e),
+        };
+        Err(Error::Config {
+            field: "preprocessing.sampling",
+            reason,
+        })
+    }
+
+    /// The part of a frame that `resize` names.
+    ///
+    /// # Errors
+    /// Names the field where there is no such name.
+    pub fn resize(&self) -> Result<Resize, Error> {
+        self.resize.parse().map_err(|e: ParseError| Error::Config {
+            field: "preprocessing.resize",
+            reason: e.to_string(),
+        })
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Names the first field at fault.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.sampling()?;
+        self.resize()?;
+        let mut statistics = self.mean.iter().chain(&self.std);
+        if !statistics.all(|v| v.is_finite()) || self.std.iter().any(|s| *s <= 0.0) {
+            return Err(Error::Config {
+                field: "preprocessing",
+                reason: "mean must be finite and std positive".to_owned(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -153,19 +206,15 @@ impl Config {
                 );
             }
         }
-        let statistics = self
-            .preprocessing
-            .mean
-            .iter()
-            .chain(&self.preprocessing.std);
-        if !statistics.clone().all(|v| v.is_finite())
-            || self.preprocessing.std.iter().any(|s| *s <= 0.0)
-        {
-            return fault(
-                "preprocessing",
-                "mean must be finite and std positive".to_owned(),
-            );
+        let mut seen = BTreeSet::new();
+        for class in &self.classes {
+            if class.trim().is_empty() {
+                return fault("classes", "a name is empty".to_owned());
+            }
+            if !seen.insert(class) {
+                return fault("classes", format!("{class:?} is listed twice"));
+            }
         }
-        Ok(())
+        self.preprocessing.validate()
     }
 }

@@ -64,12 +64,8 @@ impl InferencePlan {
     /// When the tubes have another shape or type than the model takes.
     pub fn forward_tubes(&self, tubes: &Tensor) -> Result<Outputs, Error> {
         let c = &self.config.encoder;
-        let want = [c.tokens(), c.tube_len()];
-        if tubes.rank() != 3 || tubes.dims()[1..] != want || tubes.dims()[0] == 0 {
-            return Err(Error::Input {
-                expected: format!("tubes (B, {}, {})", want[0], want[1]),
-                found: tubes.dims().to_vec(),
-            });
+        if tubes.rank() != 3 || tubes.dims()[1..] != [c.tokens(), c.tube_len()] {
+            return Err(self.refuse(tubes.dims()));
         }
         let tubes = tubes.contiguous()?;
         let (storage, layout) = tubes.storage_and_layout();
@@ -84,9 +80,13 @@ impl InferencePlan {
     /// As [`Self::forward_tubes`], from the tubes of whole clips in a slice.
     ///
     /// # Errors
-    /// When they are no whole clips.
+    /// When they are no whole clips, or none.
     pub fn forward_slice(&self, tubes: &[f32]) -> Result<Outputs, Error> {
         let c = &self.config.encoder;
+        let clip = c.tokens() * c.tube_len();
+        if tubes.is_empty() || !tubes.len().is_multiple_of(clip) {
+            return Err(self.refuse(&[tubes.len()]));
+        }
         let mut memory = self
             .free
             .lock()
@@ -95,7 +95,6 @@ impl InferencePlan {
             .unwrap_or_default();
         memory.features.resize(c.tokens() * c.width, 0.0);
         let mut heads: Vec<Vec<f32>> = Vec::new();
-        let clip = c.tokens() * c.tube_len();
         for tubes in tubes.chunks(clip) {
             let Memory { features, arena } = &mut memory;
             self.encoder.forward(tubes, arena, features)?;
@@ -120,6 +119,15 @@ impl InferencePlan {
         let heads: Vec<(&str, Tensor)> = heads.collect::<Result<_, candle_core::Error>>()?;
         let head = |task: &str| heads.iter().find(|(name, _)| *name == task).map(|(_, t)| t);
         Outputs::new(c.frames, clips, head)
+    }
+
+    /// What is said of tubes of another shape.
+    fn refuse(&self, found: &[usize]) -> Error {
+        let c = &self.config.encoder;
+        Error::Input {
+            expected: format!("tubes (B, {}, {}), B at least 1", c.tokens(), c.tube_len()),
+            found: found.to_vec(),
+        }
     }
 }
 

@@ -93,7 +93,7 @@ fn probabilities_sum_to_one_even_for_huge_logits() {
 #[test]
 fn faults_name_the_file_and_the_field() {
     type Edit = fn(&mut serde_json::Value);
-    let edits: [(&str, Edit, &str); 9] = [
+    let edits: [(&str, Edit, &str); 14] = [
         ("format", |j| j["format"] = "other".into(), "format"),
         ("version", |j| j["version"] = 2.into(), "version"),
         (
@@ -129,6 +129,31 @@ fn faults_name_the_file_and_the_field() {
             "std of zero",
             |j| j["preprocessing"]["std"] = vec![1.0, 0.0, 1.0].into(),
             "std",
+        ),
+        (
+            "no such sampling",
+            |j| j["preprocessing"]["sampling"] = "unifrom".into(),
+            "preprocessing.sampling: `unifrom`",
+        ),
+        (
+            "a sampling of any number of frames",
+            |j| j["preprocessing"]["sampling"] = "all".into(),
+            "preprocessing.sampling: `all`",
+        ),
+        (
+            "no such resize",
+            |j| j["preprocessing"]["resize"] = "sqash".into(),
+            "preprocessing.resize: `sqash`",
+        ),
+        (
+            "a class twice",
+            |j| j["classes"] = vec!["calm", "calm"].into(),
+            "classes: \"calm\" is listed twice",
+        ),
+        (
+            "a class without a name",
+            |j| j["classes"] = vec!["calm", " "].into(),
+            "classes: a name is empty",
         ),
     ];
     for (what, edit, said) in edits {

@@ -144,4 +144,13 @@ fn other_shapes_are_refused() {
     let tubes = Tensor::zeros((1, 3, 1536), candle_core::DType::F32, &Device::Cpu).expect("tubes");
     let error = plan.forward_tubes(&tubes).expect_err("refused").to_string();
     assert!(error.contains("tubes (B, 128, 1536)"), "{error}");
+    for count in [0, 128 * 1536 + 1] {
+        let error = plan.forward_slice(&vec![0.0; count]).expect_err("refused");
+        let error = error.to_string();
+        let found = format!("not [{count}]");
+        assert!(
+            error.contains("tubes (B, 128, 1536)") && error.ends_with(&found),
+            "{error}"
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clip::Clip;
 use crate::resize::Resize;
 use crate::sampling::Sampling;
 
@@ -60,6 +61,17 @@ impl Default for ClipOptions {
             start: None,
             end: None,
             max_frames: 1 << 14,
+        }
+    }
+}
+
+impl ClipOptions {
+    /// A clip that was taken with these options as one clip a view: several of
+    /// `frames` frames for [`Sampling::MultiClip`], the clip itself otherwise.
+    pub fn views(&self, clip: Clip) -> Vec<Clip> {
+        match self.sampling.clips() {
+            1 => vec![clip],
+            _ => clip.split(self.frames),
         }
     }
 }

@@ -143,11 +143,7 @@ impl Video {
     /// # Errors
     /// As [`Video::clip`].
     pub fn clips(&mut self, options: &ClipOptions) -> Result<Vec<Clip>> {
-        let clip = self.clip(options)?;
-        if options.sampling.clips() == 1 {
-            return Ok(vec![clip]);
-        }
-        Ok(clip.split(options.frames))
+        Ok(options.views(self.clip(options)?))
     }
 
     /// Clips of a sliding window, in order, in memory that grows with the

@@ -19,7 +19,8 @@ pub struct WindowClip {
     pub start: f64,
     /// Seconds, exclusive; may lie past the end of the video.
     pub end: f64,
-    /// The window's frames. Warnings are those met since the window before.
+    /// The window's frames, of all views of a multi-clip sampling
+    /// ([`ClipOptions::views`](crate::ClipOptions::views)). Warnings are those met since the window before.
     pub clip: Clip,
 }
 
