@@ -79,16 +79,7 @@ pub fn predict(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
-    let resize: Resize =
-        model
-            .config()
-            .preprocessing
-            .resize
-            .parse()
-            .map_err(|e: mtcae_video::ParseError| Error::Config {
-                field: "resize",
-                reason: e.to_string(),
-            })?;
+    let resize = model.config().preprocessing.resize()?;
     let batches: Arc<Vec<Vec<usize>>> =
         Arc::new(places.chunks(config.batch).map(<[usize]>::to_vec).collect());
     let (jobs, from) = (batches.clone(), source.clone());

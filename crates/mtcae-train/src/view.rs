@@ -59,22 +59,12 @@ impl Viewer {
     /// When the model asks for a preprocessing that does not exist.
     pub fn new(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
         let (encoder, preprocessing) = (&model.encoder, &model.preprocessing);
-        let fault = |field, e: mtcae_video::ParseError| Error::Config {
-            field,
-            reason: e.to_string(),
-        };
         let side = encoder.image_size;
         Ok(Self {
             clip: ClipOptions {
                 frames: encoder.frames,
-                sampling: preprocessing
-                    .sampling
-                    .parse()
-                    .map_err(|e| fault("sampling", e))?,
-                resize: preprocessing
-                    .resize
-                    .parse()
-                    .map_err(|e| fault("resize", e))?,
+                sampling: preprocessing.sampling()?,
+                resize: preprocessing.resize()?,
                 ..ClipOptions::default()
             },
             normalization: Normalization {
