@@ -151,6 +151,20 @@ fn linear_layers() -> Result<()> {
     Ok(())
 }
 
+/// On a GPU nobody waits in between: that both threads use one stream is what orders them.
+#[test]
+fn what_one_thread_computes_another_reads() -> Result<()> {
+    for device in devices() {
+        let x = numbers(&[512, 512], 1)?.to_dtype(DType::F32)?;
+        let x = x.to_device(&device)?;
+        let work = |x: &Tensor| (0..20).try_fold(x.clone(), |y, _| ops::gelu(&y.matmul(x)?));
+        let there = std::thread::scope(|scope| scope.spawn(|| work(&x)).join());
+        let there = there.expect("no panic")?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(there, work(&x)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(())
+}
+
 #[test]
 fn operations_of_nothing_give_nothing() -> Result<()> {
     for device in devices() {

@@ -340,7 +340,9 @@ mod tests {
     fn a_launch_that_fails_is_said_and_the_rest_follows() {
         let (findings, ended) = findings(false);
         assert_eq!(ended, Ok(()));
-        assert!(findings.iter().all(|f| !f.passed()));
+        // Of no rows there is nothing to be wrong.
+        let mut passed = findings.iter().filter(|f| f.passed());
+        assert!(passed.all(|f| f.what.contains(" 0×")));
         for kernel in ["tubes", "attention", "adamw", "area"] {
             let said = |f: &&Finding| f.what.contains(kernel);
             let first = findings
