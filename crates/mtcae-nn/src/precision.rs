@@ -2,8 +2,6 @@
 
 use candle_core::{DType, Device};
 
-use crate::plan;
-
 /// The type that a model computes in. Parameters under training stay `f32` and are
 /// rounded where they are used; sums, statistics of norms and losses are `f32` always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,6 +14,26 @@ pub enum Precision {
     /// 8 bits of significand, the range of `f32`.
     Bf16,
 }
+
+/// Why nothing computes in the precision that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// TF32 is GPUs' alone.
+    #[error("tf32 needs a GPU; the CPU computes in f32 or bf16")]
+    Tf32,
+    /// Packed weights in bf16 need instructions that this CPU lacks.
+    #[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
+    Bf16,
+    /// Candle's operations on the CPU take `f32` alone.
+    #[error("{0} needs a GPU here; without packed weights the CPU computes in f32")]
+    Unpacked(Precision),
+}
+
+/// A name that no precision has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of f32, tf32, bf16")]
+pub struct UnknownPrecision(String);
 
 impl Precision {
     /// All of them.
@@ -38,29 +56,13 @@ impl Precision {
         }
     }
 
-    /// What packed weights on the CPU multiply for it.
-    ///
-    /// # Errors
-    /// For `tf32`, which is GPUs' alone.
-    pub fn on_cpu(self) -> Result<plan::Precision, String> {
-        match self {
-            Self::F32 => Ok(plan::Precision::F32),
-            Self::Bf16 => Ok(plan::Precision::Bf16),
-            Self::Tf32 => Err("tf32 needs a GPU; the CPU computes in f32 or bf16".to_owned()),
-        }
-    }
-
     /// Prepares a device for it: allows TF32 or forbids it, for the whole process.
     ///
     /// # Errors
-    /// When the device does not compute in it: Candle's operations on the CPU take
-    /// `f32` alone.
-    pub fn prepare(self, device: &Device) -> Result<(), String> {
+    /// [`Unsupported::Unpacked`] on the CPU for another than `f32`.
+    pub fn prepare(self, device: &Device) -> Result<(), Unsupported> {
         if device.is_cpu() && self != Self::F32 {
-            return Err(format!(
-                "{} needs a GPU here; without packed weights the CPU computes in f32",
-                self.name()
-            ));
+            return Err(Unsupported::Unpacked(self));
         }
         crate::device::set_tf32(self == Self::Tf32);
         Ok(())
@@ -74,13 +76,13 @@ impl std::fmt::Display for Precision {
 }
 
 impl std::str::FromStr for Precision {
-    type Err = String;
+    type Err = UnknownPrecision;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
         Self::ALL
             .into_iter()
             .find(|p| p.name() == name)
-            .ok_or_else(|| format!("{name:?} is none of f32, tf32, bf16"))
+            .ok_or_else(|| UnknownPrecision(name.to_owned()))
     }
 }
 

@@ -111,9 +111,9 @@ impl<'a> Trainer<'a> {
             .precision
             .precision()
             .prepare(run.device)
-            .map_err(|reason| Error::Config {
+            .map_err(|e| Error::Config {
                 field: "precision",
-                reason,
+                reason: e.to_string(),
             })?;
         let started = run.start.build(config, run.device)?;
         let model = started.model.config();
