@@ -15,11 +15,12 @@ use std::time::Instant;
 use mtcae_benches::operations::{ATTENTION, LAYERS, TOKENS, numbers};
 use mtcae_decoder::Structure;
 use mtcae_decoder::candle_core::Device;
-use mtcae_kernels::format::{Format, Precision};
+use mtcae_kernels::format::Format;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::{gelu, layer_norm, peak, threads};
 use mtcae_model::{Config, InferencePlan};
 use mtcae_nn::ParamStore;
+use mtcae_nn::plan::{Precision, format};
 use rayon::prelude::*;
 
 type Fault = Box<dyn std::error::Error>;
@@ -131,7 +132,7 @@ fn whole(encoder: mtcae_encoder::Config, rounds: usize) -> Result<(), Fault> {
     let width = config.encoder.width;
     let tubes = numbers(TOKENS * config.encoder.tube_len());
     for precision in [Precision::F32, Precision::Bf16] {
-        let Some(format) = Format::new(precision) else {
+        let Ok(format) = format(precision) else {
             continue;
         };
         let store = ParamStore::new(1);
@@ -184,7 +185,7 @@ fn main() -> Result<(), Fault> {
     }
     threads::on_pool(|| {
         for precision in [Precision::F32, Precision::Bf16] {
-            if let Some(format) = Format::new(precision) {
+            if let Ok(format) = format(precision) {
                 products(format, rounds);
             }
         }

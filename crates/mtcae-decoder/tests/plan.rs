@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use mtcae_decoder::nn::ParamStore;
-use mtcae_decoder::nn::plan::{Arena, Format, Precision};
+use mtcae_decoder::nn::plan::{Arena, Factors, Format};
 use mtcae_decoder::{Config, InferencePlan, MultiTaskDecoder, Structure, Task};
 use mtcae_testing::{Fixture, deviation};
 
 fn tolerance(format: Format) -> f64 {
     match format.precision() {
-        Precision::F32 => 1e-5,
-        Precision::Bf16 => 0.15,
+        Factors::F32 => 1e-5,
+        Factors::Bf16 => 0.15,
     }
 }
 

@@ -57,9 +57,6 @@ pub enum Error {
         /// What the GPU said: what was asked for and what was free.
         source: Box<Error>,
     },
-    /// The device does not compute in the precision that was asked for.
-    #[error("precision: {0}")]
-    Precision(String),
     /// The caller's progress callback asked to stop.
     #[error("cancelled after {done} windows")]
     Cancelled {
@@ -89,7 +86,7 @@ mod tests {
     #[test]
     fn too_little_memory_says_which_batch_would_fit() {
         let text = |fits| {
-            let source = Error::Precision("out of GPU memory".to_owned());
+            let source = Error::NotFinite { head: "boxes" };
             Error::OutOfMemory {
                 batch: 32,
                 fits,

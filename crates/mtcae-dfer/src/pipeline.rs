@@ -89,11 +89,12 @@ impl Pipeline {
         precision: Precision,
     ) -> Result<Self, Error> {
         if device.is_cpu() {
-            let precision = precision.on_cpu().map_err(Error::Precision)?;
             let plan = checkpoint::load_plan(folder, precision)?;
             return Self::build(Engine::Plan(plan), device);
         }
-        precision.prepare(device).map_err(Error::Precision)?;
+        precision
+            .prepare(device)
+            .map_err(mtcae_model::Error::from)?;
         let model = checkpoint::load_as(folder, device, precision.dtype())?;
         Ok(Self {
             precision,

@@ -46,9 +46,9 @@ pub enum Error {
         /// The fault.
         source: Box<Error>,
     },
-    /// The CPU cannot compute in the precision that was asked for.
+    /// The device does not compute in the precision that was asked for.
     #[error(transparent)]
-    Precision(#[from] mtcae_nn::plan::Unsupported),
+    Precision(#[from] mtcae_nn::Unsupported),
     /// The encoder's fault.
     #[error(transparent)]
     Encoder(#[from] mtcae_encoder::Error),

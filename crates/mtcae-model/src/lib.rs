@@ -18,5 +18,5 @@ pub use error::Error;
 pub use model::{Mtcae, Outputs};
 pub use mtcae_decoder as decoder;
 pub use mtcae_encoder as encoder;
-pub use mtcae_nn::plan::Precision;
+pub use mtcae_nn::Precision;
 pub use plan::InferencePlan;

@@ -99,9 +99,10 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
                 Err(error) => panic!("{error}"),
             };
             // 1e-5 as for parity with PyTorch; bf16 rounds at 2⁻⁹.
-            let bound = match precision {
-                Precision::F32 => 1e-5,
-                Precision::Bf16 => 2e-2,
+            let bound = if precision == Precision::F32 {
+                1e-5
+            } else {
+                2e-2
             };
             for plan in [plan, model.plan(precision).expect("a plan")] {
                 let got = plan.forward_tubes(&tubes).expect("a forward");
@@ -144,6 +145,10 @@ fn other_shapes_are_refused() {
     let tubes = Tensor::zeros((1, 3, 1536), candle_core::DType::F32, &Device::Cpu).expect("tubes");
     let error = plan.forward_tubes(&tubes).expect_err("refused").to_string();
     assert!(error.contains("tubes (B, 128, 1536)"), "{error}");
+    let tf32 = Mtcae::new(&config, ParamStore::new(1).builder(&Device::Cpu))
+        .and_then(|model| model.plan(Precision::Tf32));
+    let error = tf32.expect_err("refused").to_string();
+    assert!(error.contains("tf32 needs a GPU"), "{error}");
     for count in [0, 128 * 1536 + 1] {
         let error = plan.forward_slice(&vec![0.0; count]).expect_err("refused");
         let error = error.to_string();

@@ -47,7 +47,7 @@ pub use mtcae_kernels::threads::on_pool;
 pub use params::ParamStore;
 pub use pass::Pass;
 pub use position::sin_cos_table;
-pub use precision::Precision;
+pub use precision::{Precision, UnknownPrecision, Unsupported};
 pub use tube::{TubeEmbedding, tubes};
 
 /// Weights are drawn from a normal distribution of this standard deviation,

@@ -8,26 +8,29 @@
 use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
+pub use mtcae_kernels::format::Format;
 use mtcae_kernels::format::OperandMut;
-pub use mtcae_kernels::format::{Format, Precision};
+/// What a [`Format`]'s products multiply.
+pub use mtcae_kernels::format::Precision as Factors;
 use mtcae_kernels::layer_norm;
 pub use mtcae_kernels::linear::Packed;
 use mtcae_kernels::linear::{Part, Target, linear};
 use mtcae_kernels::matrix::{MatMut, MatRef};
 
 use crate::Linear;
-
-/// The CPU cannot multiply in the precision that was asked for.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
-pub struct Unsupported;
+pub use crate::{Precision, Unsupported};
 
 /// The fastest format of a precision on this CPU.
 ///
 /// # Errors
-/// [`Unsupported`] for bf16 on a CPU without bf16 dot products.
+/// [`Unsupported`] for tf32, and for bf16 on a CPU without bf16 dot products.
 pub fn format(precision: Precision) -> std::result::Result<Format, Unsupported> {
-    Format::new(precision).ok_or(Unsupported)
+    let factors = match precision {
+        Precision::F32 => Factors::F32,
+        Precision::Bf16 => Factors::Bf16,
+        Precision::Tf32 => return Err(Unsupported::Tf32),
+    };
+    Format::new(factors).ok_or(Unsupported::Bf16)
 }
 
 /// The memory that forwards work in. It grows to what the largest of them needs

@@ -4,8 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device};
 
-use crate::plan;
-
 /// The type that a model computes in. Parameters under training stay `f32` and are
 /// rounded where they are used; sums, statistics of norms and losses are `f32` always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -18,6 +16,37 @@ pub enum Precision {
     /// 8 bits of significand, the range of `f32`.
     Bf16,
 }
+
+/// Why nothing computes in the precision that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// TF32 is GPUs' alone.
+    #[error("tf32 needs a GPU; the CPU computes in f32 or bf16")]
+    Tf32,
+    /// Packed weights in bf16 need instructions that this CPU lacks.
+    #[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
+    Bf16,
+    /// Candle's operations on the CPU take `f32` alone.
+    #[error("{0} needs a GPU here; without packed weights the CPU computes in f32")]
+    Unpacked(Precision),
+    /// The process has a model of the other setting.
+    #[error(
+        "{}: TF32 is a setting of the whole process, which has prepared a model {}; use \
+         processes of their own, or `Precision::switch` where that model is done with",
+        if *tf32 { "tf32" } else { "another type than tf32" },
+        if *tf32 { "without it" } else { "in it" }
+    )]
+    Otherwise {
+        /// Whether TF32 was asked for.
+        tf32: bool,
+    },
+}
+
+/// A name that no precision has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of f32, tf32, bf16")]
+pub struct UnknownPrecision(String);
 
 impl Precision {
     /// All of them.
@@ -40,26 +69,14 @@ impl Precision {
         }
     }
 
-    /// What packed weights on the CPU multiply for it.
-    ///
-    /// # Errors
-    /// For `tf32`, which is GPUs' alone.
-    pub fn on_cpu(self) -> Result<plan::Precision, String> {
-        match self {
-            Self::F32 => Ok(plan::Precision::F32),
-            Self::Bf16 => Ok(plan::Precision::Bf16),
-            Self::Tf32 => Err("tf32 needs a GPU; the CPU computes in f32 or bf16".to_owned()),
-        }
-    }
-
     /// Prepares a device for it: allows TF32 or forbids it in the matrix products of
     /// `f32` on GPUs. That is a setting of the whole process, so all of its models on
     /// GPUs compute in `tf32`, or none does.
     ///
     /// # Errors
-    /// When the device does not compute in it: Candle's operations on the CPU take
-    /// `f32` alone. When a model was prepared otherwise before.
-    pub fn prepare(self, device: &Device) -> Result<(), String> {
+    /// [`Unsupported::Unpacked`] on the CPU for another than `f32`;
+    /// [`Unsupported::Otherwise`] when a model was prepared otherwise before.
+    pub fn prepare(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, agree)
     }
 
@@ -67,22 +84,20 @@ impl Precision {
     /// with the models of the other setting, whose results would change.
     ///
     /// # Errors
-    /// When the device does not compute in it.
-    pub fn switch(self, device: &Device) -> Result<(), String> {
+    /// [`Unsupported::Unpacked`] on the CPU for another than `f32`.
+    pub fn switch(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, |_, _| Ok(()))
     }
 
     fn set(
         self,
         device: &Device,
-        allowed: impl FnOnce(Option<bool>, bool) -> Result<(), String>,
-    ) -> Result<(), String> {
+        allowed: impl FnOnce(Option<bool>, bool) -> Result<(), Unsupported>,
+    ) -> Result<(), Unsupported> {
         if device.is_cpu() {
             return match self {
                 Self::F32 => Ok(()),
-                _ => Err(format!(
-                    "{self} needs a GPU here; without packed weights the CPU computes in f32"
-                )),
+                _ => Err(Unsupported::Unpacked(self)),
             };
         }
         let tf32 = self == Self::Tf32;
@@ -97,19 +112,11 @@ impl Precision {
 /// Whether the process's models on GPUs compute in `tf32`, once one was prepared.
 static TF32: Mutex<Option<bool>> = Mutex::new(None);
 
-fn agree(before: Option<bool>, tf32: bool) -> Result<(), String> {
-    if before.is_none_or(|before| before == tf32) {
-        return Ok(());
+fn agree(before: Option<bool>, tf32: bool) -> Result<(), Unsupported> {
+    match before.is_none_or(|before| before == tf32) {
+        true => Ok(()),
+        false => Err(Unsupported::Otherwise { tf32 }),
     }
-    let (wanted, there) = if tf32 {
-        ("tf32", "without it")
-    } else {
-        ("another type than tf32", "in it")
-    };
-    Err(format!(
-        "{wanted}: TF32 is a setting of the whole process, which has prepared a model {there}; \
-         use processes of their own, or `Precision::switch` where that model is done with"
-    ))
 }
 
 impl std::fmt::Display for Precision {
@@ -119,13 +126,13 @@ impl std::fmt::Display for Precision {
 }
 
 impl std::str::FromStr for Precision {
-    type Err = String;
+    type Err = UnknownPrecision;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
         Self::ALL
             .into_iter()
             .find(|p| p.name() == name)
-            .ok_or_else(|| format!("{name:?} is none of f32, tf32, bf16"))
+            .ok_or_else(|| UnknownPrecision(name.to_owned()))
     }
 }
 
@@ -149,7 +156,7 @@ mod tests {
         assert!(agree(Some(true), true).is_ok() && agree(Some(false), false).is_ok());
         for (before, tf32) in [(true, false), (false, true)] {
             let error = agree(Some(before), tf32).expect_err("they disagree");
-            assert!(error.contains("whole process"), "{error}");
+            assert!(error.to_string().contains("whole process"), "{error}");
         }
     }
 }

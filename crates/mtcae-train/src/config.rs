@@ -372,9 +372,9 @@ impl TrainConfig {
     /// Readies the device for the precision.
     pub(crate) fn prepare(&self, device: &Device) -> Result<(), Error> {
         let prepared = self.precision.precision().prepare(device);
-        prepared.map_err(|reason| Error::Config {
+        prepared.map_err(|e| Error::Config {
             field: "precision",
-            reason,
+            reason: e.to_string(),
         })
     }
 
