@@ -57,7 +57,7 @@ pub fn table(
     seconds: f64,
     within: f64,
 ) -> Result<(), Fault> {
-    // A day is for ever here, and more than that may be no time at all.
+    // A day is for ever here; for ever itself is no duration.
     let end = Instant::now() + Duration::from_secs_f64(within.clamp(0.0, 86_400.0));
     println!("| what | precision | batch | ms | clips/s | GB at most |");
     println!("|---|---|---|---|---|---|");
