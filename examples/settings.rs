@@ -2,25 +2,19 @@
 //! earlier. Flags and TOML fields are those of `TrainConfig`; nothing is listed
 //! twice.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource, value_parser};
-use mtcae_train::{FIELDS, Recipe, TrainConfig};
+use clap::{Arg, Args, Command};
+use mtcae_train::{Error, FIELDS, Recipe, TrainConfig};
 use toml::{Table, Value};
 
-use crate::{Fault, one_line};
+use crate::Fault;
+use crate::config::{self, Given};
 
-/// Adds `--config` and a flag for each setting.
+/// Adds a flag for each setting.
 pub fn with_settings(command: Command) -> Command {
     let (paper, videomae) = (defaults(Recipe::Paper), defaults(Recipe::Videomae));
-    let file = Arg::new("config")
-        .long("config")
-        .value_name("FILE.toml")
-        .value_parser(value_parser!(PathBuf))
-        .help("Settings by the names of the flags, with _ for -; flags go over them")
-        .help_heading("Settings");
-    let flags = FIELDS.iter().map(|field| {
+    command.args(FIELDS.iter().map(|field| {
         let shown = match (paper.get(field.name), videomae.get(field.name)) {
             (Some(a), Some(b)) if a != b => format!("[paper: {}, videomae: {}]", bare(a), bare(b)),
             (Some(a), _) => format!("[default: {}]", bare(a)),
@@ -40,81 +34,66 @@ pub fn with_settings(command: Command) -> Command {
             Some(Value::Boolean(_)) => arg.num_args(0..=1).default_missing_value("true"),
             _ => arg,
         }
-    });
-    command.arg(file).args(flags)
+    }))
 }
 
-/// A whole program: arguments of its own and the settings, an error in one line.
-#[allow(clippy::print_stderr)]
-pub fn program<A: Args + FromArgMatches>(
+/// A whole program: arguments of its own and the settings, from flags and a file, and
+/// an error in one line.
+pub fn program<A: Args>(
     name: &'static str,
     run: impl FnOnce(&A, TrainConfig) -> Result<(), Fault>,
 ) -> ExitCode {
     let command = with_settings(A::augment_args(Command::new(name)));
-    let matches = command.version(env!("CARGO_PKG_VERSION")).get_matches();
-    let result = A::from_arg_matches(&matches)
-        .map_err(Fault::from)
-        .and_then(|args| run(&args, settings(&matches)?));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    config::main(command, |given| {
+        run(&A::from_arg_matches(given.matches())?, settings(given)?)
+    })
 }
 
-/// The settings that a command line asks for.
+/// The settings that are asked for.
 ///
 /// # Errors
 /// Names the flag, or the file and the field, that cannot be used.
-pub fn settings(matches: &ArgMatches) -> Result<TrainConfig, String> {
-    let mut given = Table::new();
-    let mut origin = String::from("flags");
-    if let Some(path) = matches.get_one::<PathBuf>("config") {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        given = text.parse().map_err(|e: toml::de::Error| {
-            format!("{}: {}", path.display(), e.to_string().replace('\n', " "))
-        })?;
-        origin = path.display().to_string();
-    }
-    let known = defaults(Recipe::Paper);
-    for field in FIELDS {
-        if matches.value_source(field.name) != Some(ValueSource::CommandLine) {
-            continue;
+pub fn settings(given: &Given) -> Result<TrainConfig, String> {
+    let text = |name: &str| {
+        let text = given.matches().get_one::<String>(name);
+        text.filter(|_| given.is_given(name))
+    };
+    let recipe = match text("recipe").map(String::as_str) {
+        None | Some("paper") => Recipe::Paper,
+        Some("videomae") => Recipe::Videomae,
+        Some(other) => {
+            let origin = given.origin("recipe");
+            return Err(format!("{origin}: {other:?} is neither paper nor videomae"));
         }
-        let Some(text) = matches.get_one::<String>(field.name) else {
+    };
+    let mut config = TrainConfig::recipe(recipe);
+    let mut table = defaults(recipe);
+    for field in FIELDS {
+        let Some(text) = text(field.name) else {
             continue;
         };
-        let value = match known.get(field.name) {
+        let fault = |reason: &str| format!("{}: {reason}", given.origin(field.name));
+        let value = match table.get(field.name) {
             Some(Value::String(_)) => Some(Value::String(text.clone())),
             Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
             Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
             _ => text.parse().ok().map(Value::Float),
         };
-        let flag = field.name.replace('_', "-");
-        let value = value.ok_or_else(|| format!("--{flag}: {text:?} cannot be read"))?;
-        given.insert(field.name.to_owned(), value);
+        let value = value.ok_or_else(|| fault(&format!("{text:?} cannot be read")))?;
+        table.insert(field.name.to_owned(), value);
+        // One after the other, so that an error is this field's.
+        config = table
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| fault(e.message()))?;
     }
-    let recipe = match given.get("recipe").and_then(Value::as_str) {
-        None | Some("paper") => Recipe::Paper,
-        Some("videomae") => Recipe::Videomae,
-        Some(other) => return Err(format!("recipe: {other:?} is neither paper nor videomae")),
-    };
-    let mut table = defaults(recipe);
-    for (name, value) in given {
-        // TOML writes whole numbers without a point.
-        let value = match (table.get(&name), value) {
-            (Some(Value::Float(_)), Value::Integer(n)) => Value::Float(n as f64),
-            (_, value) => value,
-        };
-        table.insert(name, value);
+    match config.validate() {
+        Ok(()) => Ok(config),
+        Err(Error::Config { field, reason }) if given.is_given(field) => {
+            Err(format!("{}: {reason}", given.origin(field)))
+        }
+        Err(other) => Err(other.to_string()),
     }
-    let config: TrainConfig = table
-        .try_into()
-        .map_err(|e| format!("{origin}: {}", e.to_string().replace('\n', " ")))?;
-    config.validate().map_err(|e| e.to_string())?;
-    Ok(config)
 }
 
 /// The settings as TOML.
@@ -140,10 +119,8 @@ mod tests {
 
     fn read(line: &[&str]) -> Result<TrainConfig, String> {
         let command = with_settings(Command::new("test"));
-        let matches = command
-            .try_get_matches_from(line)
-            .map_err(|e| e.to_string())?;
-        settings(&matches)
+        let given = Given::read(command, line.iter().map(Into::into));
+        settings(&given.map_err(|e| e.to_string())?)
     }
 
     #[test]
@@ -169,15 +146,35 @@ mod tests {
             error.contains("epocs") && error.contains("a.toml"),
             "{error}"
         );
-        assert!(
-            read(&["test", "--lr", "fast"])
-                .expect_err("bad")
-                .contains("--lr")
-        );
-        assert!(
-            read(&["test", "--smoothing", "2"])
-                .expect_err("bad")
-                .contains("smoothing")
-        );
+        for (flag, value, begin) in [
+            ("--lr", "fast", "--lr: \"fast\" cannot be read"),
+            ("--smoothing", "2", "--smoothing: must be in [0, 1)"),
+            (
+                "--schedule",
+                "linear",
+                "--schedule: unknown variant `linear`",
+            ),
+            ("--recipe", "best", "--recipe: \"best\" is neither"),
+        ] {
+            // A file that says other things is not to blame; one that says it is.
+            std::fs::write(&file, "epochs = 7\n").expect("written");
+            let flags = [
+                "test",
+                "--config",
+                file.to_str().expect("text"),
+                flag,
+                value,
+            ];
+            let error = read(&flags).expect_err("bad");
+            assert!(error.starts_with(begin), "{error}");
+            let key = &flag[2..];
+            let quoted = value
+                .parse::<f64>()
+                .map_or(format!("{value:?}"), |x| x.to_string());
+            std::fs::write(&file, format!("{key} = {quoted}\n")).expect("written");
+            let error = read(&flags[..3]).expect_err("bad");
+            let begin = format!("{}: {}", file.display(), &begin[2..]);
+            assert!(error.starts_with(&begin), "{error}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Stand-ins for the libraries of NVIDIA's driver and toolkit, so that a CUDA program links where they are not.
 
-    scripts/cuda_stubs.py CUDARC_FOLDER OUT_FOLDER
+    scripts/cuda_stubs.py OUT_FOLDER
 
-The names of their functions are those that cudarc's bindings declare; every function returns an error ("no device" for
-the driver), so that the program also starts and says that there is no GPU. Never put OUT_FOLDER on the library path of
-a machine that has one.
+Where OUT_FOLDER is CUDA_HOME/lib/stubs, the linker finds them. The names of their functions are those that cudarc's
+bindings declare; every function returns an error ("no device" for the driver), so that the program also starts and says
+that there is no GPU. Never put OUT_FOLDER on the library path of a machine that has one.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -23,8 +24,18 @@ LIBRARIES = [
 ]
 
 
+def cudarc_folder() -> Path:
+    """The sources of the cudarc that the workspace is built with."""
+    command = ["cargo", "metadata", "--format-version", "1", "--features", "mtcae-nn/cuda"]
+    said = subprocess.run(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, check=True).stdout
+    manifests = [p["manifest_path"] for p in json.loads(said)["packages"] if p["name"] == "cudarc"]
+    return Path(manifests[0]).parent
+
+
 def main() -> None:
-    cudarc, out = Path(sys.argv[1]), Path(sys.argv[2])
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    cudarc, out = cudarc_folder(), Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     for module, library, runtime_name, error in LIBRARIES:
         bindings = (cudarc / "src" / module / "sys" / "mod.rs").read_text(encoding="utf-8")

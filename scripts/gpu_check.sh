@@ -28,14 +28,10 @@ fail() { printf 'gpu_check: %s\n' "$*" >&2; exit 1; }
 
 build() {
     cd "$here/.."
-    local file=$1 target=${CARGO_TARGET_DIR:-target} home package
+    local file=$1 target=${CARGO_TARGET_DIR:-target} home
     home=$(realpath "$(scripts/cuda_toolkit.sh "$target/cuda-toolkit")")
     cargo fetch --quiet
-    package=$(cargo metadata --format-version 1 --features mtcae-gpu/cuda | python3 -c '
-import json, os, sys
-print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
-    mkdir -p "$home/lib/stubs"
-    scripts/cuda_stubs.py "$package" "$home/lib/stubs"
+    scripts/cuda_stubs.py "$home/lib/stubs"
     # Candle's own kernels become PTX: that of 8.0 runs on all newer GPUs, that of 9.0 on Hopper alone.
     CUDA_HOME=$home CUDA_PATH=$home PATH=$home/bin:$PATH CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80} \
         NVCC=$PWD/scripts/nvcc_quick.sh REAL_NVCC=$home/bin/nvcc \

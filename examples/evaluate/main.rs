@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use mtcae_examples::config::program;
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::training::{Screen, in_words};
-use mtcae_examples::{Fault, device, one_line};
+use mtcae_examples::{Fault, device};
 use mtcae_nn::weights::write_atomically;
 use mtcae_train::objective::{Bootstrap, Interval};
 use mtcae_train::{
@@ -74,13 +75,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    program("evaluate", run)
 }
 
 fn run(args: &Args) -> Result<(), Fault> {

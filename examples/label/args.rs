@@ -63,17 +63,18 @@ pub struct Args {
     #[arg(long, default_value_t = 20.0, value_name = "PIXELS")]
     pub min_face: f64,
 
-    /// Names of a manifest's classes, in the order of their numbers.
-    #[arg(long, value_delimiter = ',', required_if_eq("dataset", "manifest"))]
+    /// Classes that a manifest may name, any other being an error; by default all
+    /// that it names.
+    #[arg(long, value_delimiter = ',')]
     pub classes: Vec<String>,
 
-    /// Assign the clips to this many subject-independent folds in place of the
-    /// published ones.
+    /// Assign a dataset's clips to this many subject-independent folds in place of
+    /// the published ones.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..))]
     pub folds: Option<u16>,
 
     /// Seed of --folds.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "folds")]
     pub seed: u64,
 
     /// No report, progress or summary; warnings and errors are still said.
@@ -101,7 +102,8 @@ pub enum Dataset {
     Mead,
     /// One folder a class.
     Folder,
-    /// A CSV table of one's own.
+    /// A CSV table of one's own: columns file and class, and any of subject, sex,
+    /// level, fold, dataset.
     Manifest,
     /// Files that belong to no dataset.
     None,

@@ -99,6 +99,12 @@ fn run(args: &Args) -> Result<bool, Fault> {
 
 /// The clips to label, in the order in which the file will have them.
 fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
+    if !args.classes.is_empty() && args.dataset != Dataset::Manifest {
+        return Err("--classes: is of --dataset manifest alone; others have their own".into());
+    }
+    if args.folds.is_some() && args.dataset == Dataset::None {
+        return Err("--folds: needs a --dataset; of loose files nobody knows the subjects".into());
+    }
     if args.dataset == Dataset::None {
         let inputs = expand(&args.inputs, &mut |message| {
             eprintln!("error: {message}");

@@ -54,7 +54,7 @@ pub struct Args {
 
     /// Subject-independent folds that the label file puts the clips into; 0 for
     /// none.
-    #[arg(long, default_value_t = 5, value_name = "K")]
+    #[arg(long, default_value_t = 5, value_name = "K", requires = "out")]
     pub folds: u16,
 
     /// A contact sheet: every expression at its apex, full intensity, one row an
@@ -63,24 +63,24 @@ pub struct Args {
     pub sheet: Option<PathBuf>,
 
     /// Actors on the contact sheet.
-    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 6, value_name = "N", requires = "sheet", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rows: u32,
 
     /// Draw the boxes and landmarks onto the contact sheet.
-    #[arg(long)]
+    #[arg(long, requires = "sheet")]
     pub truth: bool,
 
     /// Look for the faces with MTCNN in this many frames of each written clip, and
     /// compare with what is true of them; 0 for no check.
-    #[arg(long, default_value_t = 0, value_name = "FRAMES")]
+    #[arg(long, default_value_t = 0, value_name = "FRAMES", requires = "out")]
     pub check: usize,
 
     /// Go on with a folder that was begun with the same settings.
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub resume: bool,
 
     /// Clips worked on at once.
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 2, value_name = "N", requires = "out", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
     /// No progress or summary; errors are still said.

@@ -12,8 +12,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-use mtcae_examples::{Bars, Fault, one_line};
+use mtcae_examples::config::program;
+use mtcae_examples::{Bars, Fault};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_nn::weights::write_atomically;
@@ -22,13 +22,7 @@ use mtcae_synth::{Dataset, Planned};
 use args::Args;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    program("synth", run)
 }
 
 fn run(args: &Args) -> Result<(), Fault> {

@@ -107,6 +107,143 @@ fn resuming_a_torn_file_gives_the_same_bytes() {
 }
 
 #[test]
+fn resuming_with_other_folds_or_classes_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (class, subject) in [("happy", "1"), ("happy", "2"), ("sad", "1"), ("sad", "2")] {
+        let place = folder.path().join("clips").join(class).join(subject);
+        std::fs::create_dir_all(&place).expect("made");
+        std::fs::write(place.join("a.mp4"), b"no video").expect("written");
+    }
+    let clips = folder.path().join("clips").display().to_string();
+    let out = folder.path().join("l.jsonl");
+    let label = |more: &[&str]| {
+        let out = out.display().to_string();
+        let args = [&clips, "--dataset", "folder", "--out", &out, "--quiet"];
+        run("label", &[&args[..], more].concat())
+    };
+    label(&["--folds", "2", "--seed", "0"]);
+    let whole = std::fs::read_to_string(&out).expect("labels");
+    let two: String = whole.split_inclusive('\n').take(2).collect();
+    std::fs::write(&out, &two).expect("cut");
+    // Of two people in two folds, some seed deals the other way round.
+    let refused = (1..9).find_map(|seed: u32| {
+        std::fs::write(&out, &two).expect("cut");
+        let again = label(&["--folds", "2", "--seed", &seed.to_string(), "--resume"]);
+        let said = text(&again.stderr);
+        said.contains("cannot resume").then_some((again, said))
+    });
+    let (again, said) = refused.expect("a seed of other folds");
+    let first = two.lines().next().expect("a line");
+    let (was, is) = match first.contains("\"fold\":0") {
+        true => (0, 1),
+        false => (1, 0),
+    };
+    assert_eq!(again.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("l.jsonl: cannot resume: line 1 ")
+            && said.contains(&format!("has fold {was}, and this run {is}")),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&out).expect("labels"), two);
+    let renamed = two.replace("\"class\":\"happy\"", "\"class\":\"joy\"");
+    std::fs::write(&out, &renamed).expect("written");
+    let said = text(&label(&["--folds", "2", "--resume"]).stderr);
+    assert!(
+        said.contains("line 1 has class \"joy\", and this run \"happy\""),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&out).expect("labels"), renamed);
+}
+
+/// The table that docs/training.md shows, with the command that it gives.
+#[test]
+fn a_table_of_ones_own_is_labelled_as_documented() {
+    let docs = fixtures().join("../docs/training.md");
+    let docs = std::fs::read_to_string(docs).expect("documented");
+    let table = docs
+        .split("```csv\n")
+        .nth(1)
+        .and_then(|t| t.split("```").next());
+    let table = table.expect("a table");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (clips, out) = (at("clips.csv"), at("labels.jsonl"));
+    std::fs::write(&clips, table).expect("written");
+    let files: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split(',').next())
+        .collect();
+    for file in &files {
+        let file = folder.path().join(file);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::copy(portrait(), file).expect("copied");
+    }
+    let args = [&clips, "--dataset", "manifest", "--out", &out];
+    let output = run("label", &args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = std::fs::read_to_string(&out).expect("labels");
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    assert_eq!(
+        lines.iter().map(|l| l["file"].as_str()).collect::<Vec<_>>(),
+        files.iter().map(|f| Some(*f)).collect::<Vec<_>>()
+    );
+    let second = &lines[1];
+    assert_eq!(
+        (
+            &second["class"],
+            &second["subject"],
+            &second["sex"],
+            &second["fold"]
+        ),
+        (&"happy".into(), &"mia".into(), &"female".into(), &1.into())
+    );
+    // One class less.
+    let out = at("fewer.jsonl");
+    let args = [
+        &clips,
+        "--dataset",
+        "manifest",
+        "--classes",
+        "happy",
+        "--out",
+        &out,
+    ];
+    let said = text(&run("label", &args).stderr);
+    assert!(
+        said.contains("line 4: unknown class \"sad\"; known: happy"),
+        "{said}"
+    );
+}
+
+#[test]
+fn no_flag_is_accepted_and_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("l.jsonl").display().to_string();
+    let clips = folder.path().display().to_string();
+    for (flags, words) in [
+        (&["--folds", "5"][..], "--folds: needs a --dataset"),
+        (&["--classes", "x,y"], "--classes: is of --dataset manifest"),
+        (
+            &["--dataset", "folder", "--classes", "x,y"],
+            "--classes: is of",
+        ),
+        (&["--dataset", "folder", "--seed", "3"], "--folds <K>"),
+    ] {
+        let output = run("label", &[&[&clips, "--out", &out], flags].concat());
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(words),
+            "{flags:?}: {said}"
+        );
+        assert!(!Path::new(&out).exists(), "nothing was begun: {said}");
+    }
+}
+
+#[test]
 fn infer_crops_to_the_face_and_answers_for_everybody() {
     let video = portrait();
     let parse = |args: &[&str]| -> serde_json::Value {

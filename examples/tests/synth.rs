@@ -113,6 +113,12 @@ fn a_dataset_is_rendered_labelled_resumed_and_never_overwritten() {
         "{}",
         text(&other.stderr)
     );
+    let other = with(&["--resume", "--folds", "2"]);
+    let said = text(&other.stderr);
+    assert!(
+        !other.status.success() && said.contains("labels.jsonl: cannot resume: line"),
+        "{said}"
+    );
     assert_eq!(contents(&out), whole);
 
     // Killed in the middle of a line: the rest is rendered again, to the bit.
@@ -127,6 +133,64 @@ fn a_dataset_is_rendered_labelled_resumed_and_never_overwritten() {
     let drawn = run(&["--sheet", &path, "--rows", "2", "--size", "64", "--truth"]);
     assert!(drawn.status.success(), "{}", text(&drawn.stderr));
     assert!(sheet.metadata().expect("a sheet").len() > 10_000);
+}
+
+#[test]
+fn a_file_says_what_flags_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, other) = (folder.path().join("faces"), folder.path().join("others"));
+    let file = folder.path().join("faces.toml");
+    let say = |more: &str| {
+        let out = out.display();
+        let text = format!("out = '{out}'\nidentities = 5\nframes = 3\nquiet = true\n{more}\n");
+        std::fs::write(&file, text).expect("written");
+    };
+    let path = file.display().to_string();
+    let elsewhere = other.display().to_string();
+    say("size = 128");
+    let flags = ["--config", &path, &elsewhere, "--frames", "2"];
+    let output = run(&flags);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let written = clips(&other.join("labels.jsonl"));
+    assert_eq!((written.len(), written[0].frames.len()), (5 * 22, 2));
+    assert!(!out.exists());
+    for (more, words) in [
+        ("sise = 128", "faces.toml: sise: no such argument of synth"),
+        ("size = \"big\"", "faces.toml: size: invalid value 'big'"),
+        ("size = 20", "width"),
+        ("truth = true", "--sheet"),
+    ] {
+        say(more);
+        let output = run(&["--config", &path]);
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(words),
+            "{more}: {said}"
+        );
+        assert!(!out.exists(), "nothing was begun: {said}");
+    }
+}
+
+#[test]
+fn no_flag_is_accepted_and_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (out, sheet) = (at("faces"), at("sheet.png"));
+    for (flags, words) in [
+        (&[&out[..], "--rows", "2"][..], "--sheet <FILE.png>"),
+        (&[&out, "--truth"], "--sheet <FILE.png>"),
+        (&["--sheet", &sheet, "--resume"], "OUT"),
+        (&["--sheet", &sheet, "--folds", "2"], "OUT"),
+        (&["--sheet", &sheet, "--check", "2"], "OUT"),
+    ] {
+        let output = run(flags);
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(words),
+            "{flags:?}: {said}"
+        );
+    }
+    assert!(!Path::new(&out).exists() && !Path::new(&sheet).exists());
 }
 
 #[test]

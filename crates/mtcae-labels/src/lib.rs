@@ -46,6 +46,11 @@ println!("{} clips without a face", summary.without_face.len());
 //! - `ffmpeg` (default): video and image files, through mtcae-video.
 //! - `cuda`: the detector's networks on NVIDIA GPUs ([`Detector::to_device`]).
 
+/// The README's example, compiled as a test.
+#[cfg(all(doctest, feature = "embedded-weights"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod dataset;
 mod error;
 pub mod labels;

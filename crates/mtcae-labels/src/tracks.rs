@@ -71,6 +71,7 @@ impl Track {
 
 /// How faces are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TrackConfig {
     /// Overlap (intersection over union) from which two boxes are one face.
     pub min_overlap: f32,
@@ -122,6 +123,7 @@ impl TrackConfig {
 /// one does not lag. Positions are taken in sides of the box, so that the values
 /// suit any size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OneEuro {
     /// Cut-off at rest, in Hz.
     pub min_cutoff: f64,

@@ -5,18 +5,22 @@
 use std::io::Write;
 use std::path::Path;
 
-use mtcae_labels::dataset::Sample;
+use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     FrameFaces, LabelReader, LabelSettings, LabelWriter, LabelledClip, Labeller, label_all,
     write_table,
 };
-use mtcae_labels::tracks::Validity;
+use mtcae_labels::tracks::{OneEuro, Validity};
 use mtcae_labels::{Detector, DetectorConfig, Error, Face};
-use mtcae_video::Geometry;
+use mtcae_video::{Geometry, Rect, Resize};
 
 fn labeller() -> Labeller {
+    labeller_with(LabelSettings::default())
+}
+
+fn labeller_with(settings: LabelSettings) -> Labeller {
     let detector = Detector::new(DetectorConfig::default()).unwrap();
-    Labeller::new(detector, LabelSettings::default()).unwrap()
+    Labeller::new(detector, settings).unwrap()
 }
 
 fn samples(n: usize) -> Vec<Sample> {
@@ -159,7 +163,36 @@ fn foreign_files_are_refused_and_left_alone() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("other settings"), "{error}");
+    assert!(
+        error.contains("line 1 has settings.detector.min_face 20.0, and this run 40.0"),
+        "{error}"
+    );
+    let changes: [(fn(&mut Sample), &str); 6] = [
+        (|s| s.fold = Some(2), "fold 1, and this run 2"),
+        (|s| s.fold = None, "fold 1, and this run null"),
+        (
+            |s| s.class = Some("joy".to_owned()),
+            r#"class "happy", and this run "joy""#,
+        ),
+        (
+            |s| s.subject = Some("7".to_owned()),
+            r#"subject "01", and this run "7""#,
+        ),
+        (
+            |s| s.sex = Some(Sex::Female),
+            r#"sex null, and this run "female""#,
+        ),
+        (
+            |s| s.level = Some("high".to_owned()),
+            r#"level null, and this run "high""#,
+        ),
+    ];
+    for (change, words) in changes {
+        let mut changed = inputs.clone();
+        change(&mut changed[1]);
+        let error = resume(&changed).to_string();
+        assert!(error.contains(&format!("line 2 has {words}")), "{error}");
+    }
     assert!(matches!(LabelWriter::create(&path), Err(Error::Io { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), good);
 
@@ -189,6 +222,56 @@ fn foreign_files_are_refused_and_left_alone() {
         .unwrap()
         .unwrap_err();
     assert!(last.to_string().contains("torn off"), "{last}");
+}
+
+#[test]
+fn fields_that_the_format_does_not_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.jsonl");
+    let mut settings = LabelSettings::default();
+    settings.tracking.smoothing = Some(OneEuro::default());
+    let labeller = labeller_with(settings);
+    let good = serde_json::to_value(label(&labeller, &samples(1)[0])).unwrap();
+    for place in [
+        "",
+        "/settings",
+        "/settings/detector",
+        "/settings/tracking",
+        "/settings/tracking/smoothing",
+        "/source",
+        "/frames/0",
+        "/tracks/0",
+        "/tracks/0/faces/0",
+    ] {
+        let mut line = good.clone();
+        line.pointer_mut(place).unwrap()["min_overlapp"] = 0.3.into();
+        std::fs::write(&path, format!("{line}\n")).unwrap();
+        let read = LabelReader::open(&path).unwrap().next().unwrap();
+        let error = read.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(
+            error.contains("line 1: unknown field `min_overlapp`"),
+            "{place}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn settings_say_the_resizing_as_it_is_spelt_elsewhere() {
+    let crop = Resize::Crop(Rect {
+        x: 8.0,
+        y: 0.5,
+        width: 90.0,
+        height: 80.0,
+    });
+    for (resize, said) in [
+        (Resize::Squash, "224x224/squash"),
+        (Resize::ShortestEdgeCrop, "224x224/shortest-edge"),
+        (crop, "224x224/crop:8,0.5,90,80"),
+    ] {
+        let mut settings = LabelSettings::default();
+        settings.clip.resize = resize;
+        assert_eq!(labeller_with(settings).run_settings().detect_at, said);
+    }
 }
 
 #[test]

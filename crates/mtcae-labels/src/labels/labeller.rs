@@ -121,8 +121,7 @@ impl Labeller {
             detect_at: match s.at {
                 DetectAt::Model => {
                     let (w, h) = s.clip.size;
-                    let resize = format!("{:?}", s.clip.resize).to_lowercase();
-                    format!("{w}x{h}/{resize}")
+                    format!("{w}x{h}/{}", s.clip.resize)
                 }
                 DetectAt::Source => "source".to_owned(),
             },

@@ -68,6 +68,19 @@ impl LabelledClip {
         }
     }
 
+    /// The line but for what the clip's file itself says.
+    pub(crate) fn without_findings(self) -> Self {
+        Self {
+            sha256: None,
+            source: None,
+            frames: Vec::new(),
+            tracks: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+            ..self
+        }
+    }
+
     /// The track of the clip's subject, when any face was found.
     pub fn subject_track(&self) -> Option<&TrackRecord> {
         self.tracks.iter().find(|t| t.is_subject)

@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::reader::parse;
 use super::record::{LabelledClip, RunSettings};
 use crate::Error;
@@ -35,13 +37,14 @@ impl LabelWriter {
     }
 
     /// Goes on with a file, or begins it when there is none. Whole lines are kept
-    /// and must be those of the first `inputs`, made with the same settings; a
-    /// torn last line is dropped. [`clips`](Self::clips) of the inputs are then
+    /// and must be those of the first `inputs`: the same file, class, subject, sex,
+    /// level, fold and dataset, made with the same settings. A torn last line is
+    /// dropped. [`clips`](Self::clips) of the inputs are then
     /// done.
     ///
     /// # Errors
-    /// [`Error::Resume`] when a line is of another file or made otherwise,
-    /// [`Error::Schema`], [`Error::Line`], [`Error::Io`]. The file is unchanged
+    /// [`Error::Resume`] names the first field of a line that this run would write
+    /// otherwise. [`Error::Schema`], [`Error::Line`], [`Error::Io`]. The file is unchanged
     /// then.
     pub fn resume(
         path: impl AsRef<Path>,
@@ -71,15 +74,16 @@ impl LabelWriter {
                 reason,
             };
             let clip = parse(path, clips + 1, &text)?;
-            match inputs.get(clips) {
-                Some(input) if input.file == clip.file => {}
-                Some(input) => {
-                    return Err(fault(format!("is of {}, not {}", clip.file, input.file)));
-                }
-                None => return Err(fault("is more than there are inputs".to_owned())),
+            let Some(input) = inputs.get(clips) else {
+                return Err(fault("is more than there are inputs".to_owned()));
+            };
+            if input.file != clip.file {
+                return Err(fault(format!("is of {}, not {}", clip.file, input.file)));
             }
-            if clip.settings != *settings {
-                return Err(fault("was made with other settings".to_owned()));
+            let planned = LabelledClip::unlabelled(input, settings);
+            let different = difference(&clip.without_findings(), &planned);
+            if let Some(reason) = different.map_err(|e| io(e.into()))? {
+                return Err(fault(reason));
             }
             clips += 1;
             length += read as u64;
@@ -157,6 +161,29 @@ impl LabelWriter {
             source,
         })
     }
+}
+
+/// The first field in which two lines differ, and how.
+fn difference(was: &LabelledClip, is: &LabelledClip) -> serde_json::Result<Option<String>> {
+    // As the file spells fields and values; nested ones by their path.
+    fn at(path: &str, was: &Value, is: &Value) -> Option<String> {
+        if let (Value::Object(was), Value::Object(is)) = (was, is) {
+            let below = |name: &str| match path {
+                "" => name.to_owned(),
+                _ => format!("{path}.{name}"),
+            };
+            return is
+                .iter()
+                .find_map(|(name, is)| at(&below(name), was.get(name)?, is));
+        }
+        (was != is).then(|| format!("has {path} {was}, and this run {is}"))
+    }
+    if was == is {
+        return Ok(None);
+    }
+    // By way of the text, in which an `f32` is as short as in the file.
+    let json = |line| serde_json::from_str(&serde_json::to_string(line)?);
+    Ok(at("", &json(was)?, &json(is)?))
 }
 
 #[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
