@@ -167,7 +167,8 @@ fn foreign_files_are_refused_and_left_alone() {
         error.contains("line 1 has settings.detector.min_face 20.0, and this run 40.0"),
         "{error}"
     );
-    let changes: [(fn(&mut Sample), &str); 6] = [
+    type Change = fn(&mut Sample);
+    let changes: [(Change, &str); 6] = [
         (|s| s.fold = Some(2), "fold 1, and this run 2"),
         (|s| s.fold = None, "fold 1, and this run null"),
         (
