@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Device;
 use mtcae_labels::{Detector, DetectorConfig, Face, Keep};
 use ndarray::{Array3, Array4, Axis, s};
 use serde::Deserialize;
@@ -230,7 +231,7 @@ fn weights_come_from_a_file_too_and_faults_are_named() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/mtcnn.safetensors");
     let config = DetectorConfig::default();
     let one = picture("one");
-    let other = Detector::from_file(path, config).unwrap();
+    let other = Detector::from_file(&path, config).unwrap();
     assert_eq!(
         other.detect(one.view()).unwrap(),
         detector(config).detect(one.view()).unwrap()
@@ -245,4 +246,17 @@ fn weights_come_from_a_file_too_and_faults_are_named() {
         "{error}"
     );
     assert!(error.contains("onet.dense6_3.bias"), "all faults: {error}");
+
+    let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let bias = &tensors["rnet.conv2.bias"];
+    let spoilt = (bias * f64::NAN).unwrap();
+    tensors.insert("rnet.conv2.bias".to_owned(), spoilt);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spoilt.safetensors");
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let error = Detector::from_file(&path, config)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("rnet.conv2.bias holds NaN"), "{error}");
 }

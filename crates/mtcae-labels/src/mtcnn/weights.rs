@@ -5,9 +5,17 @@ use candle_core::Result;
 use mtcae_kernels::conv::{Conv, Shape};
 use mtcae_nn::VarBuilder;
 
-/// All values of the tensor `name`.
+/// All values of the tensor `name`. With one that is no number a network would find
+/// fewer faces, or none, and not say why.
 fn floats(vb: &VarBuilder<'_>, shape: &[usize], name: &str) -> Result<Vec<f32>> {
-    vb.get(shape, name)?.flatten_all()?.to_vec1()
+    let values: Vec<f32> = vb.get(shape, name)?.flatten_all()?.to_vec1()?;
+    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+        candle_core::bail!(
+            "{}.{name} holds {value}; weights must be finite",
+            vb.prefix()
+        );
+    }
+    Ok(values)
 }
 
 /// The convolution `name`; `prelu` follows it when given. `stride` is the number
