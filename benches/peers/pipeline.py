@@ -67,7 +67,8 @@ def main() -> None:
     threads = str(args.threads)
     common = [args.file, "--checkpoint", args.checkpoint, "--threads", threads]
     commands = {
-        "ours": [args.program, *common, "--precision", "f32", "--format", "json", "--quiet"],
+        # The other side looks for no faces beside the model either.
+        "ours": [args.program, *common, "--precision", "f32", "--faces", "none", "--format", "json", "--quiet"],
         "Python": [sys.executable, os.path.abspath(__file__), *common, "--worker"],
     }
     environment = {**os.environ, "OMP_NUM_THREADS": threads}

@@ -37,7 +37,7 @@ struct Args {
     labels: Option<PathBuf>,
 
     /// Folder that the label file's videos lie in; its own by default.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
     root: Option<PathBuf>,
 
     /// The model's checkpoint folder.
@@ -54,7 +54,7 @@ struct Args {
     out: Option<PathBuf>,
 
     /// Clips that go through the model at once.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
     batch: usize,
 
     /// Samples of the bootstrap that draws whole subjects; 0 for no intervals.
@@ -62,7 +62,7 @@ struct Args {
     bootstrap: usize,
 
     /// Where to compute: cpu or cuda:N.
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", conflicts_with = "predictions")]
     device: String,
 
     /// Threads to compute on; one a core by default.

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use training::{BUSY, Material, arguments, bytes, done, killed_at, log, material, program, text};
+use training::{
+    BUSY, Material, arguments, bytes, done, killed_at, log, material, program, run, text,
+};
 
 #[test]
 fn killed_at_any_moment_and_resumed_it_ends_the_same() {
@@ -105,6 +107,14 @@ fn a_cross_validation_killed_and_resumed_reports_the_same_as_its_table() {
         "{printed}\n{said}"
     );
     assert!(bytes(&out, "predictions.csv") == bytes(&whole, "predictions.csv"));
+    // Folds and their spread, as the report has them.
+    let spread = printed
+        .lines()
+        .find(|l| l.starts_with("mean ± std of 3 folds"));
+    assert!(said.contains(spread.expect("a line")), "{printed}\n{said}");
+    assert!(said.contains("  fold 2: 6 clips, UAR "), "{said}");
+    let output = run("evaluate", &["--predictions", &table, "--device", "cpu"]);
+    assert_eq!(output.status.code(), Some(2), "no model is run");
 
     // A subject's own fold, and no other, is measured with --fold.
     let said = done(

@@ -53,21 +53,18 @@ struct ResidualMlp {
     saved: Mutex<Option<Vec<f32>>>,
 }
 
-impl ResidualMlp {
-    fn norm(&self, inputs: &[&[f32]]) -> Vec<f32> {
-        let mut normed = vec![0.0; inputs[0].len()];
-        layer_norm::forward(inputs[0], inputs[1], inputs[2], self.eps, &mut normed);
-        normed
-    }
-}
-
 impl Fused for ResidualMlp {
     fn name(&self) -> &'static str {
         "residual-mlp"
     }
 
     fn forward(&self, inputs: &[&[f32]], save: bool) -> Vec<f32> {
-        let hidden = forward(&self.norm(inputs), inputs[3], Some(inputs[4]), self.hidden);
+        let hidden = forward(
+            &norm(inputs, self.eps),
+            inputs[3],
+            Some(inputs[4]),
+            self.hidden,
+        );
         let mut active = vec![0.0; hidden.len()];
         gelu::forward(&hidden, &mut active);
         if save {
@@ -84,7 +81,7 @@ impl Fused for ResidualMlp {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let normed = self.norm(inputs);
+        let normed = norm(inputs, self.eps);
         // A second backward over the same graph computes it again.
         let hidden =
             saved.unwrap_or_else(|| forward(&normed, inputs[3], Some(inputs[4]), self.hidden));
@@ -112,6 +109,13 @@ impl Fused for ResidualMlp {
             d_b2,
         ]
     }
+}
+
+/// LayerNorm of the first input by the next two, γ and β.
+pub(super) fn norm(inputs: &[&[f32]], eps: f32) -> Vec<f32> {
+    let mut normed = vec![0.0; inputs[0].len()];
+    layer_norm::forward(inputs[0], inputs[1], inputs[2], eps, &mut normed);
+    normed
 }
 
 /// The gradients of LayerNorm of `inputs` (y, γ, β, …), to whose dy the

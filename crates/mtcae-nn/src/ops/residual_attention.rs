@@ -5,13 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, backward, forward as attention};
-use mtcae_kernels::layer_norm;
 use mtcae_kernels::rows::{add_residual, column_sums, scaled};
 
 use super::attention::{part, scale};
 use super::fused::{Fused, apply};
 use super::linear::{bias_gradient, forward, input_gradient, input_gradient_into, weight_gradient};
-use super::mlp::norm_gradient;
+use super::mlp::{norm, norm_gradient};
 
 /// y + s·proj(softmax(Q·Kᵀ/√d)·V), with Q of LayerNorm(y) and K, V of x, for y
 /// (B, N, w), x (B, M, w) and one s for each sample in `scales`, or none for 1.
@@ -83,12 +82,6 @@ struct Projections {
 }
 
 impl ResidualAttention {
-    fn norm(&self, inputs: &[&[f32]]) -> Vec<f32> {
-        let mut normed = vec![0.0; inputs[0].len()];
-        layer_norm::forward(inputs[0], inputs[1], inputs[2], self.eps, &mut normed);
-        normed
-    }
-
     fn project(&self, inputs: &[&[f32]], normed: &[f32]) -> Projections {
         let (d, inner) = (self.dims, self.dims.width());
         let q = forward(normed, inputs[3], Some(inputs[4]), inner);
@@ -115,7 +108,7 @@ impl Fused for ResidualAttention {
     }
 
     fn forward(&self, inputs: &[&[f32]], save: bool) -> Vec<f32> {
-        let projections = self.project(inputs, &self.norm(inputs));
+        let projections = self.project(inputs, &norm(inputs, self.eps));
         let mut out = forward(
             &projections.attended,
             inputs[7],
@@ -136,7 +129,7 @@ impl Fused for ResidualAttention {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let normed = self.norm(inputs);
+        let normed = norm(inputs, self.eps);
         // A second backward over the same graph computes them again.
         let Projections { q, kv, attended } =
             saved.unwrap_or_else(|| self.project(inputs, &normed));
