@@ -444,8 +444,8 @@ mod files {
 
         /// Slides a window over a video. Where the sampling takes several clips of a
         /// window, their probabilities are averaged. Memory does not grow with the
-        /// video's length, but for the predictions themselves. On a GPU the next batch of windows is decoded
-        /// while one is computed ([`Pipeline::with_decoding_ahead`]).
+        /// video's length, but for the predictions themselves. On a GPU the next batch of
+        /// windows is decoded while one is computed ([`Pipeline::with_decoding_ahead`]).
         ///
         /// `progress` is called after each batch of windows; when it breaks, the
         /// work stops with [`Error::Cancelled`].
