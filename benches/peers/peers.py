@@ -13,6 +13,7 @@ PyTorch's f32: max|difference| / max|reference|.
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -110,7 +111,12 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="let the engines write to standard error")
     args = parser.parse_args()
     folder = os.path.join(args.folder, args.size)
-    prepare(args.size, args.part, folder)
+    # In a process of its own: a child's peak memory begins with its parent's.
+    preparing = multiprocessing.get_context("spawn").Process(target=prepare, args=(args.size, args.part, folder))
+    preparing.start()
+    preparing.join()
+    if preparing.exitcode != 0:
+        sys.exit(f"{folder}: weights, input or graph could not be made")
 
     engines = []
     for name in args.engines.split(","):

@@ -259,11 +259,7 @@ impl Ahead {
 
     /// Decodes until the plan's frames are there or lost.
     fn decode(&mut self, video: &mut Video, options: &WindowOptions, plan: &Plan) -> Result<()> {
-        let slack = if self.pump.is_intra_only() {
-            0
-        } else {
-            video.threads() + 1
-        };
+        let slack = self.pump.slack();
         loop {
             let target = plan
                 .picks

@@ -255,14 +255,7 @@ fn sparse(
         .filter_map(|&i| scan.shown.get(i as usize).map(|s| s.1))
         .collect();
     let mut pump = Pump::new(video.decoder()?);
-    // Emptying the decoder costs about a frame per thread: small gaps are
-    // decoded through instead.
-    let slack = if pump.is_intra_only() {
-        0
-    } else {
-        video.threads() + 1
-    };
-    let runs = runs(scan, &wanted, slack);
+    let runs = runs(scan, &wanted, pump.slack());
     let mut tape = Tape::new(scan);
     let mut faults = Faults::default();
     let last = runs.len().saturating_sub(1);

@@ -79,6 +79,8 @@ mod decode;
 mod ffi;
 #[cfg(feature = "ffmpeg")]
 mod frames;
+#[cfg(feature = "ffmpeg")]
+mod nal;
 mod options;
 #[cfg(feature = "ffmpeg")]
 mod pump;

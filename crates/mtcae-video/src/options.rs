@@ -9,8 +9,9 @@ use crate::sampling::Sampling;
 /// How a file is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// Decoder threads; 0 for as many as rayon's current pool has, on which frames
-    /// are resized as well. Frames are the same for any number.
+    /// Threads to keep busy with decoding; 0 for as many as rayon's current pool has,
+    /// on which frames are resized as well. From two on the decoder has one more,
+    /// since pictures wait for each other. Frames are the same for any number.
     pub threads: usize,
     /// Largest picture accepted, in pixels (width times height): a guard
     /// against headers that claim absurd sizes. 2²⁷, 16384×8192.

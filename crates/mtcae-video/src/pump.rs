@@ -36,6 +36,15 @@ impl Pump {
         self.decoder.is_intra_only()
     }
 
+    /// Packets that are better decoded than the decoder emptied for their sake, which
+    /// costs about a frame for each that it holds.
+    pub fn slack(&self) -> usize {
+        match self.is_intra_only() {
+            true => 0,
+            false => self.decoder.delay() + 1,
+        }
+    }
+
     /// Sends one packet and takes what comes; `skippable` when its frame is
     /// not wanted.
     pub fn push(&mut self, packet: &Packet, skippable: bool) {

@@ -92,6 +92,14 @@ impl Packet {
         self.get().size.max(0) as usize
     }
 
+    pub fn data(&self) -> &[u8] {
+        if self.get().data.is_null() {
+            return &[];
+        }
+        // SAFETY: the packet is valid for `size` bytes as long as it lives.
+        unsafe { std::slice::from_raw_parts(self.get().data, self.size()) }
+    }
+
     /// Whether the container says its data are encrypted.
     pub fn is_encrypted(&self) -> bool {
         // SAFETY: the packet is valid; a null size pointer is allowed.
