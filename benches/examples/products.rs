@@ -23,6 +23,9 @@ fn main() {
         ("fc1, weight's gradient", 2048, tokens, 512, true, false),
         ("fc2, weight's gradient", 512, tokens, 2048, true, false),
         ("proj, weight's gradient", 512, tokens, 528, true, false),
+        ("attention, logits", 1568, 171, 1568, false, true),
+        ("attention, q's gradient", 1568, 1568, 171, false, false),
+        ("attention, k's gradient", 1568, 1568, 171, true, false),
     ] {
         let (a, b) = (vec![0.5f32; m * k], vec![0.25f32; k * n]);
         let lhs = match ta {

@@ -21,6 +21,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use crate::buffer::Buffer;
+use crate::fetch::fetch;
 use crate::isa::{Isa, Level};
 use crate::lanes::{Lanes, vectorise};
 use crate::matrix::{MatMut, MatRef, extent};
@@ -511,9 +512,14 @@ fn block_on<K: Kernel>(kernel: K, job: Job<'_>, mut out: Rectangle<'_>) {
                 let a =
                     &job.left[i * left..(i + 1) * left][done * K::LEFT..end * K::LEFT + K::TAIL];
                 let soon = ahead.next().unwrap_or_default();
+                let rows = K::ROWS.min(m - row);
+                // Asked for before the product, written after it: products of few
+                // terms wait for memory otherwise.
+                for r in row..row + rows {
+                    fetch(out.row(r, column, cols));
+                }
                 kernel.tile(a, b, end - done, soon, &mut tile);
                 let start = start.from(column, cols);
-                let rows = K::ROWS.min(m - row);
                 for (r, sums) in tile.0.chunks_exact(K::COLS).enumerate().take(rows) {
                     let out = out.row(row + r, column, cols);
                     write(sums, job.alpha, start, out);

@@ -39,6 +39,9 @@ const TERMS: usize = 64;
 const STEP: usize = 3 * 2 * SQUARE;
 /// Steps whose sums of three products, below 2¹⁴ each, surely fit 32 bits.
 const MOST: usize = 256;
+/// Steps whose tiles the first-level cache holds, beside the sums, while they are
+/// multiplied for the three sums in turn.
+const AT_HAND: usize = 3;
 /// What the largest number of a row becomes: somewhat less than 127 in each
 /// digit, so that rounding never passes that.
 const LARGEST: f32 = 8_355_000.0;
@@ -49,16 +52,16 @@ const SMALLEST: f32 = 1e-30;
 #[derive(Clone, Copy)]
 pub(crate) struct Digits(());
 
-/// Goes over `$n` steps with the four sums in tmm0 to tmm3 and stores them. Each
-/// product is given by where its tiles lie within a step: two of the left operand
-/// and two of the right.
+/// Goes over `$n` steps with the four sums in tmm0 to tmm3, which start as `$start`
+/// says, and stores them. Each product is given by where its tiles lie within a step:
+/// two of the left operand and two of the right.
 macro_rules! pass {
-    ($a:expr, $b:expr, $p:expr => $next:tt, $n:expr, $sums:expr, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
+    ($start:ident, $a:expr, $b:expr, $p:ident, $n:expr, $sums:expr, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
+            pass!($start "0", ""),
+            pass!($start "1", " + 64"),
+            pass!($start "2", " + 2048"),
+            pass!($start "3", " + 2112"),
             "2:",
             "prefetcht1 [{p}]",
             "prefetcht1 [{p} + 64]",
@@ -86,9 +89,9 @@ macro_rules! pass {
             "tilestored [{out} + {row} + 2112], tmm3",
             a = inout(reg) $a => _,
             b = inout(reg) $b => _,
-            p = inout(reg) $p => $next,
+            p = inout(reg) $p,
             steps = inout(reg) $n => _,
-            out = in(reg) $sums.as_mut_ptr(),
+            out = in(reg) $sums,
             line = in(reg) 64usize,
             row = in(reg) 128usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -96,7 +99,45 @@ macro_rules! pass {
             options(nostack),
         )
     };
+    (zero $tile:literal, $at:literal) => {
+        concat!("tilezero tmm", $tile)
+    };
+    (stored $tile:literal, $at:literal) => {
+        concat!("tileloadd tmm", $tile, ", [{out} + {row}", $at, "]")
+    };
 }
+
+/// The three sums of whole numbers, some steps after the other.
+macro_rules! passes {
+    ($start:ident, $a:expr, $b:expr, $p:ident, $n:expr, $low:expr, $middle:expr, $high:expr) => {
+        // m·m, h·l and l·h.
+        pass!(
+            $start,
+            $a,
+            $b,
+            $p,
+            $n,
+            $low,
+            ("2048", "3072", "2048", "3072"),
+            ("0", "1024", "4096", "5120"),
+            ("4096", "5120", "0", "1024"),
+        );
+        // h·m and m·h.
+        pass!(
+            $start,
+            $a,
+            $b,
+            $p,
+            $n,
+            $middle,
+            ("0", "1024", "2048", "3072"),
+            ("2048", "3072", "0", "1024"),
+        );
+        // h·h.
+        pass!($start, $a, $b, $p, $n, $high, ("0", "1024", "0", "1024"),);
+    };
+}
+
 /// The factor to whole numbers for a row whose largest magnitude has these bits,
 /// and 256² times the factor back: sums of products are in units of 256⁴.
 #[inline(always)]
@@ -119,77 +160,81 @@ impl Digits {
     pub(crate) unsafe fn new() -> Self {
         Self(())
     }
+}
 
-    /// [`Digits::multiply`] of at most [`MOST`] steps: each operand is its steps and
-    /// its factors.
-    #[inline(always)]
-    fn add(
-        self,
-        [left, rows]: [&[f32]; 2],
-        [right, cols]: [&[f32]; 2],
-        fresh: bool,
-        ahead: &[f32],
-        sums: &mut [f32],
-    ) {
-        let sums = &mut sums[..SUMS];
-        let steps = left.len() / STEP;
-        assert!(steps > 0 && left.len() == right.len() && rows.len() >= SIDE && cols.len() >= SIDE);
-        let mut whole = [const { MaybeUninit::<Aligned>::uninit() }; 3];
-        // SAFETY: the engine proves AMX, and `begin` has configured the tiles. The
-        // loops read 6 KiB a step from either operand, which the slices hold, and
-        // write 32 rows of 128 bytes of each sum, which is all of it.
-        let [low, middle, high] = unsafe {
-            let [low, middle, high] = &mut whole;
-            let (a, b, n) = (left.as_ptr(), right.as_ptr(), steps);
-            let mut p = soon(ahead, right);
-            // m·m, h·l and l·h.
-            pass!(
-                a,
-                b,
-                p => p,
-                n,
-                low,
-                ("2048", "3072", "2048", "3072"),
-                ("0", "1024", "4096", "5120"),
-                ("4096", "5120", "0", "1024"),
-            );
-            // h·m and m·h.
-            pass!(
-                a,
-                b,
-                p => p,
-                n,
-                middle,
-                ("0", "1024", "2048", "3072"),
-                ("2048", "3072", "0", "1024"),
-            );
-            // h·h.
-            pass!(a, b, p => _, n, high, ("0", "1024", "0", "1024"),);
-            [
-                low.assume_init_ref(),
-                middle.assume_init_ref(),
-                high.assume_init_ref(),
-            ]
-        };
-        // SAFETY: the engine proves AVX-512; all loads and stores lie within 32
-        // rows of 32 and 32 factors.
-        unsafe {
-            let base = _mm512_set1_ps(1.0 / 256.0);
-            for (r, &row) in rows[..SIDE].iter().enumerate() {
-                let row = _mm512_set1_ps(row);
-                for half in [0, 16] {
-                    let at = r * SIDE + half;
-                    let y = _mm512_fmadd_ps(sixteen(low, at), base, sixteen(middle, at));
-                    let y = _mm512_fmadd_ps(y, base, sixteen(high, at));
-                    // Weights' factors first: they are neither huge nor tiny.
-                    let y = _mm512_mul_ps(y, _mm512_loadu_ps(cols.as_ptr().add(half)));
-                    let out = sums.as_mut_ptr().add(at);
-                    let y = match fresh {
-                        true => _mm512_mul_ps(y, row),
-                        false => _mm512_fmadd_ps(y, row, _mm512_loadu_ps(out)),
-                    };
-                    _mm512_storeu_ps(out, y);
-                }
+/// The sums of whole numbers of the products of two panels' steps: low, middle, high.
+///
+/// The three sums take turns every [`AT_HAND`] steps: their tiles are read from the
+/// second-level cache once, not for each sum, and a tile's product takes 8.9 ns where
+/// it took 10.7 (16 steps; 7.0 where all lies in the first-level cache).
+///
+/// # Safety
+/// The CPU must have AMX, and [`Engine::begin`] have configured the tiles.
+#[inline(never)]
+unsafe fn multiply(left: &[f32], right: &[f32], ahead: &[f32], sums: &mut Whole) {
+    let steps = left.len() / STEP;
+    assert!(steps > 0 && left.len() == right.len());
+    let [low, middle, high] = sums.each_mut().map(MaybeUninit::as_mut_ptr);
+    let (mut a, mut b, mut p) = (left.as_ptr(), right.as_ptr(), soon(ahead, right));
+    let mut left = steps;
+    let mut n = left.min(AT_HAND);
+    // SAFETY: the caller's promise. The loops read 6 KiB a step from either operand,
+    // which the slices hold, and write 32 rows of 128 bytes of each sum, which is all
+    // of it, before they read it.
+    unsafe {
+        passes!(zero, a, b, p, n, low, middle, high);
+        while left > n {
+            (a, b) = (a.add(n * STEP), b.add(n * STEP));
+            left -= n;
+            n = left.min(AT_HAND);
+            passes!(stored, a, b, p, n, low, middle, high);
+        }
+    }
+    let _ = p;
+}
+
+/// Three sums, low, middle and high.
+type Whole = [MaybeUninit<Aligned>; 3];
+
+/// [`Digits::multiply`] of at most [`MOST`] steps: each operand is its steps and its
+/// factors.
+///
+/// # Safety
+/// As for [`multiply`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add(
+    [left, rows]: [&[f32]; 2],
+    [right, cols]: [&[f32]; 2],
+    fresh: bool,
+    ahead: &[f32],
+    sums: &mut [f32],
+) {
+    let sums = &mut sums[..SUMS];
+    assert!(rows.len() >= SIDE && cols.len() >= SIDE);
+    let mut whole = [const { MaybeUninit::uninit() }; 3];
+    // SAFETY: the caller's promise; the function writes all of the sums.
+    let [low, middle, high] = unsafe {
+        multiply(left, right, ahead, &mut whole);
+        whole.each_ref().map(|sums| sums.assume_init_ref())
+    };
+    // SAFETY: all loads and stores lie within 32 rows of 32 and 32 factors.
+    unsafe {
+        let base = _mm512_set1_ps(1.0 / 256.0);
+        for (r, &row) in rows[..SIDE].iter().enumerate() {
+            let row = _mm512_set1_ps(row);
+            for half in [0, 16] {
+                let at = r * SIDE + half;
+                let y = _mm512_fmadd_ps(sixteen(low, at), base, sixteen(middle, at));
+                let y = _mm512_fmadd_ps(y, base, sixteen(high, at));
+                // Weights' factors first: they are neither huge nor tiny.
+                let y = _mm512_mul_ps(y, _mm512_loadu_ps(cols.as_ptr().add(half)));
+                let out = sums.as_mut_ptr().add(at);
+                let y = match fresh {
+                    true => _mm512_mul_ps(y, row),
+                    false => _mm512_fmadd_ps(y, row, _mm512_loadu_ps(out)),
+                };
+                _mm512_storeu_ps(out, y);
             }
         }
     }
@@ -232,7 +277,8 @@ impl Engine for Digits {
         }
         let mut fresh = fresh;
         for (left, right) in left.chunks(MOST * STEP).zip(right.chunks(MOST * STEP)) {
-            self.add([left, rows], [right, cols], fresh, ahead, sums);
+            // SAFETY: the engine proves AMX; callers of `multiply` have begun.
+            unsafe { add([left, rows], [right, cols], fresh, ahead, sums) };
             fresh = false;
         }
     }
