@@ -3,9 +3,11 @@
 //! forward, backward and AdamW, and is answered by its wall seconds, its processor
 //! seconds and its loss.
 //!
-//! `train_step features BATCH`: the paper's cascade on cached features of ViT-L
-//! (B, 1568, 1024). `train_step small|base|large BATCH`: the whole model, all of it
-//! trained, on tubes (B, 1568, 1536).
+//! `train_step features BATCH [AT_ONCE]`: the paper's cascade on cached features of
+//! ViT-L (B, 1568, 1024). `train_step small|base|large BATCH [AT_ONCE]`: the whole
+//! model, all of it trained, on tubes (B, 1568, 1536). AT_ONCE clips go through the
+//! model at once (all, unless given), as training's `accumulate` does it: the gradient
+//! is that of the batch.
 
 #![allow(clippy::print_stdout)]
 
@@ -23,15 +25,21 @@ const TOKENS: usize = 1568;
 const CLASSES: usize = 7;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
-/// Outputs of the three heads.
-type Forward = Box<dyn Fn(&mut Pass) -> Result<Vec<Tensor>, Fault> + Send + Sync>;
+/// Outputs of the three heads for some clips: the first, how many.
+type Forward = Box<dyn Fn(usize, usize, &mut Pass) -> Result<Vec<Tensor>, Fault> + Send + Sync>;
 
 fn main() -> Result<(), Fault> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [what, batch] = args.as_slice() else {
-        return Err("train_step features|small|base|large BATCH".into());
+    let (what, batch, at_once) = match args.as_slice() {
+        [what, batch] => (what, batch, batch),
+        [what, batch, at_once] => (what, batch, at_once),
+        _ => return Err("train_step features|small|base|large BATCH [AT_ONCE]".into()),
     };
-    let batch: usize = batch.parse()?;
+    let (batch, at_once): (usize, usize) = (batch.parse()?, at_once.parse()?);
+    if at_once == 0 || batch % at_once != 0 {
+        return Err(format!("a batch of {batch} is no multiple of {at_once}").into());
+    }
+    let parts = batch / at_once;
     let params = ParamStore::new(0);
     let forward = forward(what, batch, &params)?;
     let vars = params.vars();
@@ -44,15 +52,25 @@ fn main() -> Result<(), Fault> {
     let classes = Tensor::zeros(batch, DType::U32, &Device::Cpu)?;
     let mut seed = 0;
     let mut step = || -> Result<f32, Fault> {
-        seed += 1;
-        let heads = forward(&mut Pass::training(seed))?;
-        let loss = ((candle_nn::loss::mse(&heads[0], &boxes)? * 0.5)?
-            + (candle_nn::loss::mse(&heads[1], &points)? * 0.5)?)?;
-        let loss = (loss + (candle_nn::loss::cross_entropy(&heads[2], &classes)? * 1.5)?)?;
-        drop(heads);
-        let gradients = Gradients::take(&vars, &mut loss.backward()?)?;
-        optimiser.step(&gradients, 1e-3, 1.0)?;
-        Ok(loss.to_scalar()?)
+        let (mut sum, mut total) = (None::<Gradients>, 0.0);
+        for part in 0..parts {
+            seed += 1;
+            let some = |x: &Tensor| x.narrow(0, part * at_once, at_once);
+            let heads = forward(part * at_once, at_once, &mut Pass::training(seed))?;
+            let loss = ((candle_nn::loss::mse(&heads[0], &some(&boxes)?)? * 0.5)?
+                + (candle_nn::loss::mse(&heads[1], &some(&points)?)? * 0.5)?)?;
+            let expression = candle_nn::loss::cross_entropy(&heads[2], &some(&classes)?)?;
+            let loss = ((loss + (expression * 1.5)?)? * (1.0 / parts as f64))?;
+            drop(heads);
+            let taken = Gradients::take(&vars, &mut loss.backward()?)?;
+            total += loss.to_scalar::<f32>()?;
+            match &mut sum {
+                Some(sum) => sum.add(&taken)?,
+                None => sum = Some(taken),
+            }
+        }
+        optimiser.step(&sum.ok_or("an empty batch")?, 1e-3, 1.0)?;
+        Ok(total)
     };
     // As `mtcae-train` does: on a thread of the pool.
     let mut step = || rayon::scope(|_| step());
@@ -79,7 +97,9 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
             ];
             let decoder = MultiTaskDecoder::new(&Config::cascade(1024, tasks), vb)?;
             let f = tensor(&[batch, TOKENS, 1024])?;
-            return Ok(Box::new(move |pass| Ok(decoder.run(&f, pass)?.heads)));
+            return Ok(Box::new(move |from, clips, pass| {
+                Ok(decoder.run(&f.narrow(0, from, clips)?, pass)?.heads)
+            }));
         }
         "small" => EncoderConfig::small(),
         "base" => EncoderConfig::base(),
@@ -90,8 +110,8 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
     let config = mtcae_model::Config::new(encoder, Structure::Cascade, classes);
     let model = Mtcae::new(&config, vb)?;
     let tubes = tensor(&[batch, TOKENS, 1536])?;
-    Ok(Box::new(move |pass| {
-        let f = model.encoder().run(&tubes, pass)?;
+    Ok(Box::new(move |from, clips, pass| {
+        let f = model.encoder().run(&tubes.narrow(0, from, clips)?, pass)?;
         Ok(model.decoder().run(&f, pass)?.heads)
     }))
 }

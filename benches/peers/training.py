@@ -7,6 +7,7 @@ beside PyTorch eager, in turns within one run.
     python benches/peers/training.py base 1 --program target/release/examples/train_step
 
 `features`: the cascade alone on features as ViT-L makes them; otherwise the whole model with an encoder of that size.
+With `--at-once N` our clips go through the model N by N and their gradients are added; PyTorch's all at once.
 """
 
 import argparse
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--program", default="target/release/examples/train_step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--at-once", type=int, help="of our clips; all, unless given")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -87,7 +89,8 @@ def main() -> None:
         return
     case = [args.what, str(args.batch)]
     python = [sys.executable, os.path.abspath(__file__), *case, "--threads", str(args.threads), "--serve"]
-    ours, torch = Side("ours", [args.program, *case], args.threads), Side("torch", python, args.threads)
+    parts = [str(args.at_once)] if args.at_once else []
+    ours, torch = Side("ours", [args.program, *case, *parts], args.threads), Side("torch", python, args.threads)
     for _ in range(args.rounds):
         ours.step()
         torch.step()
