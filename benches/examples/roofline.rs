@@ -184,10 +184,8 @@ fn main() -> Result<(), Fault> {
         );
     }
     threads::on_pool(|| {
-        for precision in [Precision::F32, Precision::Bf16] {
-            if let Ok(format) = format(precision) {
-                products(format, rounds);
-            }
+        for format in Format::available() {
+            products(format, rounds);
         }
         rowwise(rounds);
     });
