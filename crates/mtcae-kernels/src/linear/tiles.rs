@@ -2,9 +2,9 @@
 //!
 //! The result is cut into tasks of some left panels by some right panels. A task
 //! goes over the inner dimension in runs of steps whose left panels stay in the
-//! second-level cache; the sums of all but the last run wait in memory. Runs
-//! follow from the inner dimension alone, so that results do not depend on how
-//! the tasks are cut.
+//! second-level cache, and over a run in parts whose right panel stays in the first;
+//! the sums of all but the last wait in memory. Runs and parts follow from the inner
+//! dimension alone, so that results do not depend on how the tasks are cut.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -91,7 +91,7 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
     (0..down * across).into_par_iter().for_each(|i| {
         let rows = part(panels, down, i % down);
         let cols = part(columns, across, i / down);
-        let tiles = if job.runs > 1 { rows.len() * cols.len() } else { 1 };
+        let tiles = if job.runs > 1 { rows.len() * cols.len() } else { rows.len() };
         // The engines' code takes on their features as long as no closure lies
         // between, so the memory is had out here.
         scratch::with(tiles * SUMS, |sums| {
@@ -189,21 +189,30 @@ fn task<E: Engine>(
         let some = steps * run / runs..steps * (run + 1) / runs;
         // The same of a right panel, factors behind its steps included.
         let share = panel * some.start / steps..panel * some.end / steps;
+        let parts = some.len().div_ceil(E::AT_HAND).max(1);
         for (j, col) in cols.clone().enumerate() {
             let right = &job.right[col * panel..(col + 1) * panel];
             let next = match col + 1 < cols.end {
                 true => &job.right[(col + 1) * panel..][share.clone()],
                 false => &[],
             };
-            let mut ahead = next.chunks(next.len().div_ceil(rows.len()).max(1));
-            for (i, row) in rows.clone().enumerate() {
-                let left = &job.left[row * stride..row * stride + panel];
-                let tile = if runs > 1 { j * rows.len() + i } else { 0 };
-                let sums = &mut sums[tile * SUMS..(tile + 1) * SUMS];
-                let soon = ahead.next().unwrap_or_default();
-                engine.multiply(left, right, some.clone(), run == 0, soon, sums);
-                if run + 1 == runs {
-                    finish(engine, job, row, col, sums);
+            let mut ahead = next.chunks(next.len().div_ceil(parts * rows.len()).max(1));
+            for part in 0..parts {
+                let at = |i: usize| some.start + some.len() * i / parts;
+                for (i, row) in rows.clone().enumerate() {
+                    let left = &job.left[row * stride..row * stride + panel];
+                    let tile = match (runs, parts) {
+                        (1, 1) => 0,
+                        (1, _) => i,
+                        _ => j * rows.len() + i,
+                    };
+                    let sums = &mut sums[tile * SUMS..(tile + 1) * SUMS];
+                    let soon = ahead.next().unwrap_or_default();
+                    let (steps, fresh) = (at(part)..at(part + 1), run + part == 0);
+                    engine.multiply(left, right, steps, fresh, soon, sums);
+                    if run + 1 == runs && part + 1 == parts {
+                        finish(engine, job, row, col, sums);
+                    }
                 }
             }
         }

@@ -130,6 +130,8 @@ macro_rules! on_registers {
 pub(super) use on_registers;
 
 impl Engine for Rounded {
+    const AT_HAND: usize = 8;
+
     #[inline(always)]
     fn begin(self) {
         // SAFETY: the engine proves AMX.

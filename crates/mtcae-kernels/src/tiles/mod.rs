@@ -43,6 +43,9 @@ pub(crate) trait Engine: Copy + Send + Sync {
     const TAIL: usize = 0;
     /// `f32` that [`Engine::put`] writes.
     const PUT: usize = Self::STEP;
+    /// Steps of a right panel that are to be multiplied by several left panels, one
+    /// after the other, while the first-level cache holds them.
+    const AT_HAND: usize = usize::MAX;
 
     /// `f32` of a panel.
     #[inline(always)]
