@@ -41,7 +41,7 @@ const STEP: usize = 3 * 2 * SQUARE;
 const MOST: usize = 256;
 /// Steps whose tiles the first-level cache holds, beside the sums, while they are
 /// multiplied for the three sums in turn.
-const AT_HAND: usize = 3;
+const TURN: usize = 3;
 /// What the largest number of a row becomes: somewhat less than 127 in each
 /// digit, so that rounding never passes that.
 const LARGEST: f32 = 8_355_000.0;
@@ -56,7 +56,7 @@ pub(crate) struct Digits(());
 /// says, and stores them. Each product is given by where its tiles lie within a step:
 /// two of the left operand and two of the right.
 macro_rules! pass {
-    ($start:ident, $a:expr, $b:expr, $p:ident, $n:expr, $sums:expr, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
+    ($start:ident, [$a:ident, $b:ident, $p:ident, $n:ident], $sums:ident, $(($a0:literal, $a1:literal, $b0:literal, $b1:literal),)*) => {
         asm!(
             pass!($start "0", ""),
             pass!($start "1", " + 64"),
@@ -107,34 +107,25 @@ macro_rules! pass {
     };
 }
 
-/// The three sums of whole numbers, some steps after the other.
+/// The three sums of whole numbers in turn: m·m, h·l and l·h; h·m and m·h; h·h.
 macro_rules! passes {
-    ($start:ident, $a:expr, $b:expr, $p:ident, $n:expr, $low:expr, $middle:expr, $high:expr) => {
-        // m·m, h·l and l·h.
+    ($start:ident, $at:tt, $low:ident, $middle:ident, $high:ident) => {
         pass!(
             $start,
-            $a,
-            $b,
-            $p,
-            $n,
+            $at,
             $low,
             ("2048", "3072", "2048", "3072"),
             ("0", "1024", "4096", "5120"),
             ("4096", "5120", "0", "1024"),
         );
-        // h·m and m·h.
         pass!(
             $start,
-            $a,
-            $b,
-            $p,
-            $n,
+            $at,
             $middle,
             ("0", "1024", "2048", "3072"),
             ("2048", "3072", "0", "1024"),
         );
-        // h·h.
-        pass!($start, $a, $b, $p, $n, $high, ("0", "1024", "0", "1024"),);
+        pass!($start, $at, $high, ("0", "1024", "0", "1024"),);
     };
 }
 
@@ -164,9 +155,10 @@ impl Digits {
 
 /// The sums of whole numbers of the products of two panels' steps: low, middle, high.
 ///
-/// The three sums take turns every [`AT_HAND`] steps: their tiles are read from the
+/// The three sums take turns every [`TURN`] steps: their tiles are read from the
 /// second-level cache once, not for each sum, and a tile's product takes 8.9 ns where
-/// it took 10.7 (16 steps; 7.0 where all lies in the first-level cache).
+/// it took 10.7 (16 steps; 7.0 where all lies in the first-level cache), by a C program
+/// with the same loops.
 ///
 /// # Safety
 /// The CPU must have AMX, and [`Engine::begin`] have configured the tiles.
@@ -177,17 +169,17 @@ unsafe fn multiply(left: &[f32], right: &[f32], ahead: &[f32], sums: &mut Whole)
     let [low, middle, high] = sums.each_mut().map(MaybeUninit::as_mut_ptr);
     let (mut a, mut b, mut p) = (left.as_ptr(), right.as_ptr(), soon(ahead, right));
     let mut left = steps;
-    let mut n = left.min(AT_HAND);
+    let mut n = left.min(TURN);
     // SAFETY: the caller's promise. The loops read 6 KiB a step from either operand,
     // which the slices hold, and write 32 rows of 128 bytes of each sum, which is all
     // of it, before they read it.
     unsafe {
-        passes!(zero, a, b, p, n, low, middle, high);
+        passes!(zero, [a, b, p, n], low, middle, high);
         while left > n {
             (a, b) = (a.add(n * STEP), b.add(n * STEP));
             left -= n;
-            n = left.min(AT_HAND);
-            passes!(stored, a, b, p, n, low, middle, high);
+            n = left.min(TURN);
+            passes!(stored, [a, b, p, n], low, middle, high);
         }
     }
     let _ = p;
