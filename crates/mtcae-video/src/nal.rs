@@ -80,6 +80,8 @@ fn with_start_codes(packet: &[u8], pass: &mut impl FnMut(&[u8]) -> bool) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ffi::decoder::extradata;
+    use crate::ffi::input::Input;
 
     /// First bytes: a slice of a B picture, of a reference, of an IDR picture, and
     /// what may stand beside it.
@@ -141,5 +143,30 @@ mod tests {
         assert_eq!(Units::of(&[1, 100, 0, 40, 0xfc]), Units::Lengths(1));
         assert_eq!(Units::of(&[0, 0, 0, 1, 0x67]), Units::StartCodes);
         assert_eq!(Units::of(&[]), Units::StartCodes);
+    }
+
+    /// As many as libavcodec leaves out by `skip_frame = NONREF`, counted by PyAV 18.1:
+    /// of lengths, and of start codes.
+    #[test]
+    fn libavcodec_leaves_out_the_same_number() {
+        for (name, frames, decoded) in [
+            ("bframes.mp4", 60, 43),
+            ("opengop.mkv", 50, 37),
+            ("h264.ts", 30, 21),
+            ("raw.h264", 30, 21),
+        ] {
+            let file = format!("{}/../../fixtures/video/{name}", env!("CARGO_MANIFEST_DIR"));
+            let file = std::fs::File::open(&file).expect(&file);
+            let Ok(mut input) = Input::open(file, 1 << 27) else {
+                panic!("{name} does not open");
+            };
+            let units = Units::of(extradata(input.parameters()));
+            let (mut all, mut disposable) = (0, 0);
+            while let Ok(Some(packet)) = input.read() {
+                all += 1;
+                disposable += u32::from(units.is_disposable(packet.data()));
+            }
+            assert_eq!((all, all - disposable), (frames, decoded), "{name}");
+        }
     }
 }

@@ -143,7 +143,8 @@ fn frames_at_once(threads: usize) -> usize {
     }
 }
 
-fn extradata(parameters: &ffi::AVCodecParameters) -> &[u8] {
+/// The codec's own header.
+pub fn extradata(parameters: &ffi::AVCodecParameters) -> &[u8] {
     if parameters.extradata.is_null() {
         return &[];
     }
