@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use mtcae_core::files::write_atomically;
 use mtcae_examples::config::program;
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::training::{Screen, in_words};
 use mtcae_examples::{Fault, device};
-use mtcae_nn::weights::write_atomically;
 use mtcae_train::objective::{Bootstrap, Interval};
 use mtcae_train::{
     ClipResult, Dataset, PREDICTIONS, Recipe, Source, Spread, Start, TrainConfig, Viewer, predict,

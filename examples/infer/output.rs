@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use mtcae_core::files::write_atomically;
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
 use mtcae_dfer::{Device, Tensor, write_csv};
-use mtcae_nn::weights::{save, write_atomically};
+use mtcae_nn::weights::save;
 
 use crate::args::Format;
 use crate::{Answer, Fault};

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mtcae_core::files::write_atomically;
 use mtcae_examples::inputs::expand;
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::{Bars, Fault, device, one_line};
@@ -23,7 +24,6 @@ use mtcae_labels::labels::{
     write_table,
 };
 use mtcae_labels::{Detector, DetectorConfig};
-use mtcae_nn::weights::write_atomically;
 
 use args::{Args, Dataset};
 

@@ -12,11 +12,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use mtcae_core::files::write_atomically;
 use mtcae_examples::config::program;
 use mtcae_examples::{Bars, Fault};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
-use mtcae_nn::weights::write_atomically;
 use mtcae_synth::{Dataset, Planned};
 
 use args::Args;

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use mtcae_core::files::write_atomically;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_examples::settings::{program, to_toml};
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::training::{Screen, announce, in_words};
 use mtcae_examples::{Fault, device};
-use mtcae_nn::weights::write_atomically;
 use mtcae_train::{
     CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Start, TrainConfig, Tune,
     cross_validate, fit, predict, summarise, write_table,

@@ -6,9 +6,8 @@ use std::io::Write;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_nn::weights::{
-    Mapped, load_strict, load_strict_as, save as save_tensors, write_atomically,
-};
+use mtcae_core::files::write_atomically;
+use mtcae_nn::weights::{Mapped, load_strict, load_strict_as, save as save_tensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

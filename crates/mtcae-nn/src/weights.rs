@@ -1,16 +1,17 @@
-//! Weights from and to files: memory-mapped reading, strict loading, atomic
-//! writing.
+//! Weights from and to files: memory-mapped reading, strict loading, writing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use mtcae_core::files::Draft;
 use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo, View};
 
 /// What can go wrong with weights.
 #[derive(Debug, thiserror::Error)]
@@ -375,8 +376,7 @@ impl Source for InMemory {
     }
 }
 
-/// Writes tensors and free text to a safetensors file, atomically: under a
-/// temporary name in the same folder, flushed, then renamed.
+/// Writes tensors and free text to a safetensors file, whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] names the file; nothing is left behind then.
@@ -386,48 +386,56 @@ pub fn save<'a>(
     metadata: BTreeMap<String, String>,
 ) -> Result<(), Error> {
     let path = path.as_ref();
-    let tensors: Vec<(&str, &Tensor)> = tensors.into_iter().collect();
-    let metadata: HashMap<String, String> = metadata.into_iter().collect();
-    let metadata = (!metadata.is_empty()).then_some(metadata);
-    write_atomically(path, |temporary| {
-        safetensors::serialize_to_file(tensors, metadata, temporary).map_err(std::io::Error::other)
-    })
-    .map_err(|source| Error::Io {
+    let write = || {
+        let mut draft = Draft::new(path)?;
+        write_safetensors(draft.file(), tensors.into_iter().collect(), metadata)?;
+        draft.commit()
+    };
+    write().map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })
 }
 
-/// Lets `write` fill a temporary file beside `path`, flushes it to the disk and
-/// renames it to `path`. When anything fails, `path` is as it was.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&Path) -> std::io::Result<()>,
+/// The format as <https://github.com/huggingface/safetensors> describes it: the length
+/// of the header, the header in JSON, the tensors. The crate's own writer puts a file of
+/// its own beside the target, which stays where the process is killed.
+fn write_safetensors(
+    file: &mut std::fs::File,
+    mut tensors: Vec<(&str, &Tensor)>,
+    metadata: BTreeMap<String, String>,
 ) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What the umask leaves of this, as for any new file.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    // Large types first, so that every tensor lies where its type may.
+    tensors.sort_by_key(|&(name, tensor)| (std::cmp::Reverse(View::dtype(&tensor)), name));
+    let mut offset = 0;
+    let infos = tensors.iter().map(|&(name, tensor)| {
+        let start = offset;
+        offset += View::data_len(&tensor);
+        let info = TensorInfo {
+            dtype: View::dtype(&tensor),
+            shape: tensor.dims().to_vec(),
+            data_offsets: (start, offset),
+        };
+        (name.to_owned(), info)
+    });
+    let infos = infos.collect();
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    let header = Metadata::new(metadata, infos).map_err(std::io::Error::other)?;
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for (_, tensor) in tensors {
+        out.write_all(&View::data(&tensor))?;
     }
-    let temporary = builder.tempfile_in(folder)?.into_temp_path();
-    let permissions = std::fs::metadata(&temporary)?.permissions();
-    write(&temporary)?;
-    // `write` may have put another file in its place, as safetensors does.
-    std::fs::set_permissions(&temporary, permissions)?;
-    std::fs::File::open(&temporary)?.sync_all()?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    out.flush()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn tensors() -> Vec<(String, Tensor)> {
@@ -468,14 +476,12 @@ mod tests {
         let (a, ..) = load_strict(&mapped, &Device::Cpu, build).expect("loaded");
         assert_eq!(a.to_vec1::<f32>().expect("values"), [1.0; 3]);
         assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1);
-        let plain = dir.path().join("plain");
-        std::fs::write(&plain, b"").expect("written");
-        let mode = |path: &Path| std::fs::metadata(path).expect("metadata").permissions();
-        assert_eq!(
-            mode(&path),
-            mode(&plain),
-            "others may read it as any new file"
-        );
+        // The bytes are those of the format's own library.
+        let all = tensors();
+        let pairs = all.iter().map(|(n, t)| (n.as_str(), t));
+        let metadata = HashMap::from([("k".to_owned(), "v".to_owned())]);
+        let theirs = safetensors::serialize(pairs, Some(metadata)).expect("serialised");
+        assert_eq!(std::fs::read(&path).expect("read"), theirs);
     }
 
     #[test]
@@ -516,18 +522,5 @@ mod tests {
             assert!(error.contains("m.safetensors"), "{error}");
         }
         assert!(Mapped::open(dir.path()).is_err());
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file() {
-        let (dir, path) = file();
-        let before = std::fs::read(&path).expect("read");
-        let failed = write_atomically(&path, |temporary| {
-            std::fs::write(temporary, b"half")?;
-            Err(std::io::Error::other("disk full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(std::fs::read(&path).expect("read"), before);
-        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1);
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
+use mtcae_core::files::write_atomically;
 use mtcae_model::checkpoint::WEIGHTS;
-use mtcae_nn::weights::write_atomically;
 use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
 

@@ -275,7 +275,7 @@ pub fn write_table(path: &Path, results: &[ClipResult], classes: &[String]) -> R
         table.flush()?;
         Ok(())
     };
-    mtcae_nn::weights::write_atomically(path, |temporary| {
+    mtcae_core::files::write_atomically(path, |temporary| {
         write(temporary).map_err(std::io::Error::other)
     })
     .map_err(|source| Error::Io {

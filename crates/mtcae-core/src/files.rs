@@ -1,0 +1,255 @@
+//! Files: read within bounds, written whole or not at all.
+//!
+//! What is read must be a regular file, since a pipe or a device can block or never
+//! end. What is written comes under a temporary name in the same folder and takes its
+//! own name when it is complete, so that nobody ever sees half of it and a failure
+//! leaves what was there before.
+
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempPath;
+
+/// Opens a regular file to read.
+///
+/// # Errors
+/// What the system reports, and [`ErrorKind::InvalidInput`] for a pipe, a socket or a
+/// device, which is not opened.
+pub fn open(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    // Before opening, which would wait for a pipe's other end.
+    regular(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Reads a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`open`], and [`ErrorKind::FileTooLarge`] for a longer one.
+pub fn read(path: impl AsRef<Path>, most: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let length = file.metadata()?.len();
+    let mut data = Vec::new();
+    if length <= most {
+        data.reserve_exact(length as usize);
+        // It may grow while it is read.
+        file.take(most.saturating_add(1)).read_to_end(&mut data)?;
+    }
+    if length > most || data.len() as u64 > most {
+        let reason = format!("larger than the {most} bytes that such a file may have");
+        return Err(Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    Ok(data)
+}
+
+/// As [`read`], for text.
+///
+/// # Errors
+/// As [`read`], and [`ErrorKind::InvalidData`] for what is not UTF-8.
+pub fn read_to_string(path: impl AsRef<Path>, most: u64) -> Result<String> {
+    String::from_utf8(read(path, most)?).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::new(
+            ErrorKind::InvalidData,
+            format!("not UTF-8 text from byte {at} on"),
+        )
+    })
+}
+
+fn regular(metadata: &Metadata) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    if metadata.is_dir() {
+        return Err(Error::from(ErrorKind::IsADirectory));
+    }
+    let reason = "not a regular file but a pipe, a socket or a device";
+    Err(Error::new(ErrorKind::InvalidInput, reason))
+}
+
+/// Whether two names lead to one file. Names of files that are not there do not.
+pub fn same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
+    fn same(a: &Path, b: &Path) -> Result<bool> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let (a, b) = (std::fs::metadata(a)?, std::fs::metadata(b)?);
+            Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+        }
+        #[cfg(not(unix))]
+        Ok(a.canonicalize()? == b.canonicalize()?)
+    }
+    same(a.as_ref(), b.as_ref()).unwrap_or(false)
+}
+
+/// Lets `write` fill a temporary file beside `path`, flushes it to the disk and
+/// renames it to `path`.
+///
+/// # Errors
+/// What `write` or the system reports; `path` is as it was then.
+pub fn write_atomically(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let draft = Draft::new(path)?;
+    write(draft.path())?;
+    draft.commit()
+}
+
+/// A file that is being written under a temporary name.
+///
+/// Dropped without [`commit`](Self::commit), it is removed. Where the process was
+/// killed instead, the next draft in the same folder removes it: a draft is locked as
+/// long as somebody writes it.
+#[derive(Debug)]
+pub struct Draft {
+    target: PathBuf,
+    /// Holds the lock.
+    file: File,
+    temporary: Option<TempPath>,
+}
+
+/// What the names of drafts end in; a dot, the target's name, another dot and six
+/// random characters come before it.
+const ENDING: &str = ".mtcae-part";
+
+/// Drafts that this process writes now.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+impl Draft {
+    /// Begins a file that will be called `target`, in whose folder it lies.
+    ///
+    /// # Errors
+    /// When the folder is not there or cannot be written into.
+    pub fn new(target: impl AsRef<Path>) -> Result<Self> {
+        let target = target.as_ref();
+        let name = target.file_name().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "the name of a folder, not a file")
+        })?;
+        let folder = folder_of(target);
+        remove_leftovers(folder);
+        // A name may have 255 bytes on most systems; this leaves room for the rest.
+        let shown: String = name.to_string_lossy().chars().take(50).collect();
+        let prefix = format!(".{shown}.");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(ENDING);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // What the umask leaves of this, as for any new file.
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        loop {
+            let (file, temporary) = builder.tempfile_in(folder)?.into_parts();
+            // Where the file system knows no locks, nobody takes it for a leftover.
+            let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            if taken || is_removed(&file)? {
+                continue; // by somebody who took it for one, before it was locked
+            }
+            lock(&UNFINISHED).insert(temporary.to_path_buf());
+            return Ok(Self {
+                target: target.to_owned(),
+                file,
+                temporary: Some(temporary),
+            });
+        }
+    }
+
+    /// The temporary file, which is there and empty. It is to be filled in place:
+    /// another file put under its name would be taken for a leftover.
+    pub fn path(&self) -> &Path {
+        self.temporary.as_deref().unwrap_or(&self.target)
+    }
+
+    /// The temporary file, to read and write.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Flushes it to the disk and gives it its name, in the place of any file that has
+    /// it.
+    ///
+    /// # Errors
+    /// What the system reports; the file of that name is as it was then.
+    pub fn commit(mut self) -> Result<()> {
+        self.file.sync_all()?;
+        if let Some(temporary) = self.temporary.take() {
+            let path = temporary.to_path_buf();
+            let renamed = temporary.persist(&self.target);
+            lock(&UNFINISHED).remove(&path);
+            renamed.map_err(|e| e.error)?;
+        }
+        // So that the name is on the disk as well; no file depends on it.
+        #[cfg(unix)]
+        if let Ok(folder) = File::open(folder_of(&self.target)) {
+            drop(folder.sync_all());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            lock(&UNFINISHED).remove(&*temporary);
+        }
+    }
+}
+
+/// Removes every file that this process has begun and not finished. For a program that
+/// is told to stop, right before it ends.
+pub fn remove_unfinished() {
+    for path in std::mem::take(&mut *lock(&UNFINISHED)) {
+        drop(std::fs::remove_file(path));
+    }
+}
+
+/// Removes what killed processes left in a folder; once a process and folder, since
+/// folders of results can be large.
+fn remove_leftovers(folder: &Path) {
+    static SEEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let Ok(folder) = folder.canonicalize() else {
+        return; // creating the draft will say why
+    };
+    if !lock(&SEEN).insert(folder.clone()) {
+        return;
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b".") && bytes.ends_with(ENDING.as_bytes()) {
+            // Opened before it is looked at, so that the lock is that file's.
+            let left = open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+            if left {
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
+/// Whether nothing has this file's name any more.
+fn is_removed(file: &File) -> Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Ok(file.metadata()?.nlink() == 0)
+    }
+    #[cfg(not(unix))]
+    file.metadata().map(|_| false)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn lock(set: &Mutex<BTreeSet<PathBuf>>) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+    set.lock().unwrap_or_else(PoisonError::into_inner)
+}
