@@ -8,6 +8,7 @@ use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
 use crate::ffi::convert::assumptions;
 use crate::ffi::decoder::Frame;
+use crate::frames::FullFrame;
 use crate::geometry::Geometry;
 use crate::options::ClipOptions;
 use crate::pump::{Event, Faults, Pump};
@@ -79,6 +80,11 @@ impl Darkroom {
         for (key, time, frame) in self.waiting.drain(..) {
             stamps.push((key, time));
             frames.push(frame);
+        }
+        if let Some(watch) = &video.watch {
+            for (&(index, time), frame) in stamps.iter().zip(&frames) {
+                watch(FullFrame::new(video, frame, index, time)?);
+            }
         }
         let done = shrink_all(&frames, &video.info, &options.resize, options.size);
         for ((index, time), result) in stamps.into_iter().zip(done) {

@@ -5,7 +5,9 @@ use ndarray::Array3;
 use crate::clip::Warning;
 use crate::error::{Error, Result};
 use crate::ffi::convert::assumptions;
+use crate::ffi::decoder::Frame;
 use crate::geometry::Geometry;
+use crate::resize::{FrameResizer, Resize};
 use crate::sequence::Sequence;
 use crate::shrink::{full, warn};
 use crate::video::Video;
@@ -21,6 +23,47 @@ pub struct FullFrame {
     pub index: u64,
     /// Size, aspect and orientation of this frame.
     pub source: Geometry,
+}
+
+impl FullFrame {
+    pub(crate) fn new(video: &Video, frame: &Frame, index: u64, time: f64) -> Result<Self> {
+        let (pixels, source) = full(frame, &video.info).map_err(|reason| Error::Convert {
+            path: video.path.clone(),
+            index,
+            reason,
+        })?;
+        Ok(Self {
+            pixels,
+            time,
+            index,
+            source,
+        })
+    }
+
+    /// A part of the frame, brought to `size` (width, height) as a clip's frames are:
+    /// (H, W, 3), and the geometry of what it shows.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the part or the size, as [`Resize::crop`].
+    pub fn part(
+        &self,
+        part: &Resize,
+        size: (u32, u32),
+        resizer: &mut FrameResizer,
+    ) -> std::result::Result<(Array3<u8>, Geometry), String> {
+        let crop = part.crop(&self.source, size)?;
+        let whole = (self.source.width, self.source.height);
+        let mut small = Array3::zeros((size.1 as usize, size.0 as usize, 3));
+        let pixels = self.pixels.as_standard_layout();
+        if let (Some(from), Some(to)) = (pixels.as_slice(), small.as_slice_mut()) {
+            resizer.resize(from, whole, crop, size, to)?;
+        }
+        let source = Geometry {
+            crop,
+            ..self.source
+        };
+        Ok((small, source))
+    }
 }
 
 /// Iterator over all frames of a video; holds the decoder's frames and one
@@ -75,18 +118,7 @@ impl Frames {
                 warn(&mut self.sequence.warnings, w);
             }
         }
-        let (pixels, source) =
-            full(&d.frame, &self.video.info).map_err(|reason| Error::Convert {
-                path: self.video.path.clone(),
-                index: d.index,
-                reason,
-            })?;
-        Ok(Some(FullFrame {
-            pixels,
-            time: d.time,
-            index: d.index,
-            source,
-        }))
+        FullFrame::new(&self.video, &d.frame, d.index, d.time).map(Some)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ffmpeg_next::ffi;
 
@@ -12,7 +13,7 @@ use crate::ffi::convert::format_name;
 use crate::ffi::decoder::{Decoder, codec_name};
 use crate::ffi::input::{Input, OpenFault};
 use crate::ffi::{reason, seconds};
-use crate::frames::Frames;
+use crate::frames::{Frames, FullFrame};
 use crate::geometry::{Geometry, Orientation};
 use crate::options::{ClipOptions, OpenOptions, WindowOptions};
 use crate::scan::Scan;
@@ -60,7 +61,11 @@ pub struct Video {
     pub(crate) scan: Option<Scan>,
     /// Whether packets were read since opening.
     pub(crate) started: bool,
+    pub(crate) watch: Option<Watch>,
 }
+
+/// Who is shown the frames that clips are made of.
+pub(crate) type Watch = Arc<dyn Fn(FullFrame) + Send + Sync>;
 
 impl std::fmt::Debug for Video {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +109,19 @@ impl Video {
             info,
             scan: None,
             started: false,
+            watch: None,
         })
+    }
+
+    /// Shows `watch` each frame that clips and windows are made of at full size,
+    /// upright, one after the other as they come from the decoder. A frame that
+    /// windows share is shown once; all are shown again where a clip has to be sampled
+    /// anew because frames did not decode, so that those of its
+    /// [`indices`](Clip::indices) are what counts, each as it was shown last.
+    #[must_use]
+    pub fn watched_by(mut self, watch: impl Fn(FullFrame) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
+        self
     }
 
     /// What the headers say.
