@@ -28,21 +28,25 @@ impl Input {
 /// Files, the media files in folders, and what patterns match; in the order
 /// given, folders in the order of their names. Faults are told to `complain` and
 /// left out.
-pub fn expand(names: &[String], complain: &mut impl FnMut(&str)) -> Vec<Input> {
+pub fn expand(names: &[impl AsRef<Path>], complain: &mut impl FnMut(&str)) -> Vec<Input> {
     let mut inputs = Vec::new();
     for name in names {
-        let path = Path::new(name);
+        let path = name.as_ref();
+        let pattern = path.to_str().filter(|name| name.contains(['*', '?', '[']));
         if path.is_dir() {
             let before = inputs.len();
             search(path, Path::new(""), &mut inputs, complain);
             if inputs.len() == before {
+                let name = path.display();
                 complain(&format!("{name}: no video or image file in this folder"));
             }
-        } else if path.symlink_metadata().is_ok() || !name.contains(['*', '?', '[']) {
-            // It exists, or opening it will say why not.
+        } else if path.symlink_metadata().is_ok() {
             inputs.push(Input::new(path.to_owned()));
+        } else if let Some(pattern) = pattern {
+            expand_pattern(pattern, &mut inputs, complain);
         } else {
-            expand_pattern(name, &mut inputs, complain);
+            // Opening it will say why it cannot be.
+            inputs.push(Input::new(path.to_owned()));
         }
     }
     inputs

@@ -8,6 +8,7 @@ struct Readme;
 
 pub mod config;
 pub mod inputs;
+pub mod output;
 pub mod settings;
 pub mod threads;
 pub mod training;

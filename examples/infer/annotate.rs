@@ -38,7 +38,13 @@ pub fn write(
                 .collect::<Result<Vec<_>, _>>()?;
             save_png(path, &contact_sheet(&sheets, 1)?)?;
         }
-        (Kind::Png, Answer::Windows(timeline)) => save_png(path, &course(timeline)?)?,
+        (Kind::Png, Answer::Windows(timelines)) => {
+            let plots = timelines
+                .iter()
+                .map(course)
+                .collect::<Result<Vec<_>, _>>()?;
+            save_png(path, &contact_sheet(&plots, 1)?)?;
+        }
         (Kind::Mp4, _) => film(path, answer, video, bars)?,
     }
     Ok(())
@@ -165,21 +171,22 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
 
 /// The predictions that speak of a time: everybody's of a clip; of windows the one
 /// over it whose centre is nearest.
-fn at(answer: &Answer, time: f64) -> &[Prediction] {
+fn at(answer: &Answer, time: f64) -> Vec<&Prediction> {
     match answer {
-        Answer::Clip(people) => people,
-        Answer::Windows(timeline) => {
-            let windows = timeline.windows.as_slice();
-            let distance = |i: usize| ((windows[i].start + windows[i].end) / 2.0 - time).abs();
-            // Centres grow, so the nearest is one of two.
-            let after = windows.partition_point(|p| (p.start + p.end) / 2.0 < time);
-            let near = after.saturating_sub(1)..windows.len().min(after + 1);
-            match near.min_by(|&i, &j| distance(i).total_cmp(&distance(j))) {
-                Some(i) => &windows[i..=i],
-                None => &[],
-            }
-        }
+        Answer::Clip(people) => people.iter().collect(),
+        Answer::Windows(timelines) => timelines.iter().filter_map(|t| of(t, time)).collect(),
     }
+}
+
+/// The window over a time whose centre is nearest to it.
+fn of(timeline: &Timeline, time: f64) -> Option<&Prediction> {
+    let windows = timeline.windows.as_slice();
+    let distance = |i: usize| ((windows[i].start + windows[i].end) / 2.0 - time).abs();
+    // Centres grow, so the nearest is one of two.
+    let after = windows.partition_point(|p| (p.start + p.end) / 2.0 < time);
+    let near = after.saturating_sub(1)..windows.len().min(after + 1);
+    near.min_by(|&i, &j| distance(i).total_cmp(&distance(j)))
+        .map(|i| &windows[i])
 }
 
 /// The face at a time, drawn between the sampled frames before and after it.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -14,7 +15,7 @@ use mtcae_dfer::Precision;
 pub struct Args {
     /// Video or image files, folders (searched through), or glob patterns.
     #[arg(value_name = "VIDEO|DIR|GLOB")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<OsString>,
 
     /// Checkpoint folder, or hub:ORG/NAME[@REVISION]; default: the demo checkpoint.
     #[arg(long, value_name = "DIR|hub:NAME")]
@@ -23,6 +24,14 @@ pub struct Args {
     /// Folder for results; created if need be. Without it they go to stdout.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+
+    /// Go on with what is in --out: files whose results are all there are skipped.
+    #[arg(long, requires = "out", conflicts_with = "force")]
+    pub resume: bool,
+
+    /// Write results anew where there are some. Inputs are never written over.
+    #[arg(long, requires = "out")]
+    pub force: bool,
 
     /// Formats of the results: with --out, files (default: json,csv); without,
     /// stdout in place of the summary, JSON as one line a video.
@@ -43,19 +52,39 @@ pub struct Args {
     pub stride: Option<f64>,
 
     /// Who looks for faces beside the model, for the results, --crop and --people:
-    /// mtcnn or none [default: mtcnn; none with --window, --stride and --trace].
+    /// mtcnn or none [default: mtcnn; none with --trace].
     #[arg(long, value_name = "mtcnn|none")]
     pub faces: Option<Faces>,
 
+    /// Which picture MTCNN looks at: source, at its full size, or model, as small as the
+    /// model's own, which is the paper's way and misses small faces.
+    #[arg(long, default_value = "source", value_name = "source|model")]
+    pub detect_at: At,
+
+    /// The smallest face that MTCNN looks for, in pixels of that picture [default: a
+    /// twentieth of the source's short side, and at least 20; 20 with --detect-at model].
+    #[arg(long, value_name = "PIXELS", value_parser = pixels)]
+    pub min_face: Option<f64>,
+
     /// Look at a crop: face is the square around the followed face, 1.3 times as
     /// large as it.
-    #[arg(long, value_name = "face", conflicts_with_all = ["window", "stride", "trace"])]
+    #[arg(long, value_name = "face", conflicts_with = "trace")]
     pub crop: Option<Crop>,
 
     /// Whom to look at: the subject (the face seen longest), or all, each cropped
     /// to and answered for on their own.
-    #[arg(long, default_value = "subject", value_name = "subject|all", conflicts_with_all = ["window", "stride", "trace"])]
+    #[arg(
+        long,
+        default_value = "subject",
+        value_name = "subject|all",
+        conflicts_with = "trace"
+    )]
     pub people: People,
+
+    /// With --crop and --people all: of a clip's frames, in how many a person must be seen
+    /// to be answered for [default: 2].
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub min_seen: Option<u16>,
 
     /// Where to compute: cpu or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
@@ -98,22 +127,33 @@ impl Args {
 
     /// Whether MTCNN looks for faces.
     pub fn finds_faces(&self) -> bool {
-        let default = match self.windows().is_some() || self.trace.is_some() {
-            true => Faces::None,
-            false => Faces::Mtcnn,
+        let default = match self.trace {
+            Some(_) => Faces::None,
+            None => Faces::Mtcnn,
         };
         self.faces.unwrap_or(default) == Faces::Mtcnn
     }
 
+    /// Whether the model looks at crops to faces.
+    pub fn follows(&self) -> bool {
+        self.crop.is_some() || self.people == People::All
+    }
+
     /// What the parser cannot see: flags of which one would be ignored.
     pub fn check(&self) -> Result<(), clap::Error> {
-        let follows = self.crop.is_some() || self.people == People::All;
+        let looks = self.detect_at != At::Source || self.min_face.is_some();
         let reason = match self.faces {
-            Some(Faces::None) if follows => {
+            Some(Faces::None) if self.follows() => {
                 "--crop and --people all follow MTCNN's faces: --faces none cannot be used with them"
             }
-            Some(Faces::Mtcnn) if self.windows().is_some() || self.trace.is_some() => {
-                "with --window, --stride or --trace no faces are looked for: --faces mtcnn cannot be used with them"
+            Some(Faces::Mtcnn) if self.trace.is_some() => {
+                "with --trace no faces are looked for: --faces mtcnn cannot be used with it"
+            }
+            _ if looks && !self.finds_faces() => {
+                "--detect-at and --min-face say how MTCNN looks, and here it does not (--faces none, --trace)"
+            }
+            _ if self.min_seen.is_some() && !self.follows() => {
+                "--min-seen says whom to answer for, which needs --crop face or --people all"
             }
             _ => return Ok(()),
         };
@@ -126,6 +166,13 @@ impl Args {
 pub enum Faces {
     Mtcnn,
     None,
+}
+
+/// Which picture MTCNN looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum At {
+    Source,
+    Model,
 }
 
 /// What part of the picture the model looks at.
@@ -183,5 +230,12 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if s.is_finite() && s > 0.0 => Ok(s),
         _ => Err("a number of seconds above 0 is needed".to_owned()),
+    }
+}
+
+fn pixels(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(p) if p.is_finite() && p >= 12.0 => Ok(p),
+        _ => Err("a number of pixels is needed, at least the 12 that MTCNN sees".to_owned()),
     }
 }

@@ -1,160 +1,292 @@
-//! MTCNN's faces beside the model's: whom a prediction is about, and where to look.
+//! MTCNN's faces in the frames that the model looks at.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use mtcae_dfer::video::{Clip, ClipOptions, Geometry, Rect, Resize};
-use mtcae_dfer::{Detection, Device, Pipeline, Prediction};
-use mtcae_labels::labels::{LabelSettings, Labeller};
+use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
+use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
 use mtcae_labels::mtcnn::Face;
-use mtcae_labels::tracks::{Track, TrackConfig, link, subject};
+use mtcae_labels::people::{Look, PeopleConfig, Person, Sighting, people};
 use mtcae_labels::{Detector, DetectorConfig};
 
 use crate::Fault;
+use crate::args::At;
 
-/// A face crop is the square around all boxes of a track, this much larger.
-const MARGIN: f64 = 1.3;
-
-/// Finds and follows faces, on the model's device.
+/// Finds faces, on the model's device.
 pub struct Finder {
-    labeller: Labeller,
+    device: Device,
+    at: At,
+    min_face: Option<f64>,
+    /// The last detector that was made, and the smallest face that it looks for.
+    made: Mutex<Option<(f64, Arc<Detector>)>>,
 }
 
-/// The faces of the frames of one clip.
-struct Found {
-    /// Time of each frame in seconds.
-    times: Vec<f64>,
-    tracks: Vec<Track>,
+/// What a detector sees in one frame.
+struct Sight {
+    time: f64,
+    faces: Vec<Sighting>,
     source: Geometry,
+    min_face: f64,
+}
+
+/// What a video's frames show, by their numbers.
+#[derive(Default)]
+struct Noted {
+    sights: BTreeMap<u64, Sight>,
+    fault: Option<String>,
+}
+
+/// Looks at the frames of one video as they are decoded.
+pub struct Watcher {
+    finder: Arc<Finder>,
+    noted: Arc<Mutex<Noted>>,
+    /// Width and height of the model's frames.
+    size: (u32, u32),
+}
+
+/// The people of a video.
+pub struct Found {
+    /// What is in the frames that were looked at, by their numbers.
+    sights: BTreeMap<u64, Sight>,
+    /// Which of them each number is, from 0.
+    places: HashMap<u64, usize>,
+    /// Whose faces these are; their frames count through `sights`.
+    pub people: Vec<Person>,
+    at: String,
 }
 
 impl Finder {
-    pub fn new(device: &Device) -> Result<Self, Fault> {
-        let detector = Detector::new(DetectorConfig::default())?.to_device(device)?;
-        Ok(Self {
-            labeller: Labeller::new(detector, LabelSettings::default())?,
-        })
+    /// Looks at pictures of one kind for faces of a size and more, by default a
+    /// twentieth of the picture's short side, where that is more than 20 pixels.
+    ///
+    /// # Errors
+    /// When the size cannot be used or the device fails.
+    pub fn new(device: &Device, at: At, min_face: Option<f64>) -> Result<Arc<Self>, Fault> {
+        let finder = Self {
+            device: device.clone(),
+            at,
+            min_face,
+            made: Mutex::new(None),
+        };
+        finder.detector(min_face.unwrap_or(DetectorConfig::default().min_face))?;
+        Ok(Arc::new(finder))
+    }
+
+    /// Begins to look at a video.
+    pub fn watch(self: &Arc<Self>, pipeline: &Pipeline) -> Watcher {
+        Watcher {
+            finder: self.clone(),
+            noted: Arc::default(),
+            size: pipeline.clip_options().size,
+        }
     }
 
     /// The prediction of a file, with the faces of its subject.
-    pub fn subject(&self, pipeline: &Pipeline, path: &Path) -> Result<Prediction, Fault> {
-        let views = pipeline.read(path)?;
+    pub fn subject(
+        self: &Arc<Self>,
+        pipeline: &Pipeline,
+        path: &Path,
+    ) -> Result<Prediction, Fault> {
+        let watcher = self.watch(pipeline);
+        let mut video = watcher.at(pipeline.open(path)?);
+        let views = pipeline.read_of(&mut video)?;
+        let found = watcher.found(views.iter().flat_map(|clip| &clip.indices))?;
         let mut prediction = pipeline.predict_views(path, &views)?;
-        let found = match pipeline.clip_options().resize {
-            // The model's own frames show the whole picture.
-            Resize::Squash => self.find_in(&views)?,
-            _ => self.find(pipeline, path)?,
-        };
-        if let Some(i) = subject(&found.tracks) {
-            found.note(&mut prediction, &found.tracks[i]);
-        }
+        found.note_subject(std::slice::from_mut(&mut prediction));
         Ok(prediction)
     }
 
-    /// Predictions from a crop to the subject's face or, for `everybody`, to each
-    /// person's, numbered in the order in which they appear.
-    pub fn cropped(
-        &self,
+    /// The windows of a file, with the faces of its subject.
+    pub fn windows(
+        self: &Arc<Self>,
         pipeline: &Pipeline,
         path: &Path,
-        everybody: bool,
-    ) -> Result<Vec<Prediction>, Fault> {
-        let found = self.find(pipeline, path)?;
-        let whom: Vec<usize> = match subject(&found.tracks) {
-            None => {
-                return Err(format!("{}: MTCNN finds no face to crop to", path.display()).into());
+        windowing: &Windowing,
+        progress: impl FnMut(f64),
+    ) -> Result<Timeline, Fault> {
+        let watcher = self.watch(pipeline);
+        let video = watcher.at(pipeline.open(path)?);
+        let mut timeline = crate::windows(pipeline, video, windowing, progress)?;
+        let frames = timeline.windows.iter().flat_map(|w| &w.frames);
+        let found = watcher.found(frames.map(|f| &f.index))?;
+        found.note_subject(&mut timeline.windows);
+        Ok(timeline)
+    }
+
+    fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Fault> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, detector)) = made.as_ref().filter(|made| made.0 == min_face) {
+            return Ok(detector.clone());
+        }
+        let config = DetectorConfig {
+            min_face,
+            ..DetectorConfig::default()
+        };
+        let detector = Arc::new(Detector::new(config)?.to_device(&self.device)?);
+        *made = Some((min_face, detector.clone()));
+        Ok(detector)
+    }
+
+    fn look(&self, frame: &FullFrame, size: (u32, u32)) -> Result<Sight, Fault> {
+        let small = match self.at {
+            At::Source => None,
+            At::Model => {
+                let mut resizer = FrameResizer::default();
+                Some(frame.part(&Resize::Squash, size, &mut resizer)?.0)
             }
-            Some(_) if everybody => (0..found.tracks.len()).collect(),
-            Some(i) => vec![i],
         };
-        let mut predictions = Vec::with_capacity(whom.len());
-        for i in whom {
-            let track = &found.tracks[i];
-            let crop = Resize::Crop(surround(track, &found.source));
-            let options = ClipOptions {
-                resize: crop,
-                ..pipeline.clip_options().clone()
-            };
-            let mut prediction = pipeline.clone().with_clip_options(options).predict(path)?;
-            prediction.person = everybody.then_some(track.id + 1);
-            found.note(&mut prediction, track);
-            predictions.push(prediction);
-        }
-        Ok(predictions)
+        let picture = small.as_ref().unwrap_or(&frame.pixels);
+        let (height, width, _) = picture.dim();
+        let min_face = self.min_face.unwrap_or_else(|| {
+            let usual = DetectorConfig::default().min_face;
+            match self.at {
+                At::Source => usual.max((width.min(height) as f64 / 20.0).round()),
+                At::Model => usual,
+            }
+        });
+        let found = self.detector(min_face)?.detect(picture.view())?;
+        let scale = [
+            frame.source.width as f32 / width as f32,
+            frame.source.height as f32 / height as f32,
+        ];
+        let faces = found.iter().map(|face| Sighting {
+            face: scaled(face, scale),
+            look: Look::of(picture.view(), face),
+        });
+        Ok(Sight {
+            time: frame.time,
+            faces: faces.collect(),
+            source: frame.source,
+            min_face,
+        })
+    }
+}
+
+impl Watcher {
+    /// The video, whose frames this will see.
+    pub fn at(&self, video: Video) -> Video {
+        let (finder, noted, size) = (self.finder.clone(), self.noted.clone(), self.size);
+        video.watched_by(move |frame| {
+            let sight = finder.look(&frame, size);
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            match sight {
+                Ok(sight) => {
+                    noted.sights.insert(frame.index, sight);
+                }
+                Err(fault) => noted.fault = Some(fault.to_string()),
+            }
+        })
     }
 
-    /// Faces in the whole picture of the frames that the model would look at.
-    fn find(&self, pipeline: &Pipeline, path: &Path) -> Result<Found, Fault> {
-        let options = ClipOptions {
-            resize: Resize::Squash,
-            ..pipeline.clip_options().clone()
-        };
-        self.find_in(&pipeline.clone().with_clip_options(options).read(path)?)
-    }
-
-    /// Faces in frames of the whole picture.
-    fn find_in(&self, clips: &[Clip]) -> Result<Found, Fault> {
-        let source = clips
-            .first()
-            .map_or_else(|| Geometry::plain(1, 1), |clip| clip.source);
-        let mut frames = Vec::new();
-        for clip in clips {
-            frames.extend(self.labeller.faces(clip)?);
+    /// The people in the frames of these numbers.
+    ///
+    /// # Errors
+    /// What the detector met.
+    pub fn found<'a>(self, indices: impl Iterator<Item = &'a u64>) -> Result<Found, Fault> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Noted { mut sights, fault } = std::mem::take(&mut *noted);
+        if let Some(fault) = fault {
+            return Err(fault.into());
         }
-        frames.sort_by(|a, b| a.time.total_cmp(&b.time));
-        frames.dedup_by(|a, b| a.index == b.index);
-        let times: Vec<f64> = frames.iter().map(|f| f.time).collect();
-        let faces: Vec<Vec<Face>> = frames.into_iter().map(|f| f.faces).collect();
+        let wanted: std::collections::BTreeSet<u64> = indices.copied().collect();
+        sights.retain(|index, _| wanted.contains(index));
+        let times: Vec<f64> = sights.values().map(|s| s.time).collect();
+        let faces: Vec<Vec<Sighting>> = sights.values().map(|s| s.faces.clone()).collect();
+        let people = people(&faces, &times, &PeopleConfig::default())?;
+        let at = match self.finder.at {
+            At::Source => "source".to_owned(),
+            At::Model => format!("{}x{}", self.size.0, self.size.1),
+        };
+        let places = sights.keys().enumerate().map(|(i, &index)| (index, i));
         Ok(Found {
-            tracks: link(&faces, &times, &TrackConfig::default())?,
-            times,
-            source,
+            places: places.collect(),
+            sights,
+            people,
+            at,
         })
     }
 }
 
 impl Found {
-    /// Puts a track's faces beside the model's.
-    fn note(&self, prediction: &mut Prediction, track: &Track) {
+    /// The person seen in most frames; of equals the one with the larger face.
+    pub fn subject(&self) -> Option<usize> {
+        (0..self.people.len()).max_by(|&a, &b| {
+            let (p, q) = (&self.people[a], &self.people[b]);
+            (p.detected().cmp(&q.detected()))
+                .then(p.mean_area().total_cmp(&q.mean_area()))
+                .then(b.cmp(&a))
+        })
+    }
+
+    /// The face of a person in the frame of a number.
+    pub fn face(&self, person: usize, index: u64) -> Option<&Face> {
+        let &frame = self.places.get(&index)?;
+        self.people[person].at(frame).map(|tracked| &tracked.face)
+    }
+
+    /// Whether a person is seen in the frame of a number, and not only there in between.
+    pub fn is_seen(&self, person: usize, index: u64) -> bool {
+        let frame = self.places.get(&index);
+        frame.is_some_and(|&frame| self.people[person].is_seen(frame))
+    }
+
+    /// The picture that the frames were taken from.
+    pub fn source(&self) -> Geometry {
+        let first = self.sights.values().next();
+        first.map_or_else(|| Geometry::plain(1, 1), |sight| sight.source)
+    }
+
+    /// Puts a person's faces beside the model's.
+    pub fn note(&self, prediction: &mut Prediction, person: usize) {
         for frame in &mut prediction.frames {
-            let place = self
-                .times
-                .iter()
-                .position(|t| (t - frame.time).abs() < 1e-6);
-            frame.detected = place.and_then(|i| track.at(i)).map(|seen| Detection {
-                face_box: seen.face.bbox.into(),
-                landmarks: seen.face.landmarks.into(),
-                score: seen.face.score,
+            frame.detected = self.face(person, frame.index).map(|face| Detection {
+                face_box: face.bbox.into(),
+                landmarks: face.landmarks.into(),
+                score: face.score,
             });
+        }
+    }
+
+    /// In how many of these frames there is a face.
+    pub fn seen(&self, indices: &[u64], is_seen: impl Fn(u64) -> bool) -> Seen {
+        Seen {
+            frames: indices.iter().filter(|&&i| is_seen(i)).count() as u32,
+            of: indices.len() as u32,
+            at: self.at.clone(),
+            min_face: self.sights.values().map(|s| s.min_face).fold(0.0, f64::max),
+        }
+    }
+
+    /// Puts the subject's faces beside those of answers about whole pictures, and in how
+    /// many of their frames there is anybody's.
+    fn note_subject(&self, predictions: &mut [Prediction]) {
+        let subject = self.subject();
+        for prediction in predictions {
+            if let Some(person) = subject {
+                self.note(prediction, person);
+            }
+            let indices: Vec<u64> = prediction.frames.iter().map(|f| f.index).collect();
+            let anybody = |i| self.sights.get(&i).is_some_and(|s| !s.faces.is_empty());
+            prediction.note_seen(self.seen(&indices, anybody));
         }
     }
 }
 
-/// The square around all boxes of a track, moved into the picture where it fits.
-fn surround(track: &Track, source: &Geometry) -> Rect {
-    let edge = |i: usize, pick: fn(f32, f32) -> f32| {
-        f64::from(
-            track
-                .faces
-                .iter()
-                .map(|f| f.face.bbox[i])
-                .reduce(pick)
-                .unwrap_or(0.0),
-        )
-    };
-    let (x1, y1, x2, y2) = (
-        edge(0, f32::min),
-        edge(1, f32::min),
-        edge(2, f32::max),
-        edge(3, f32::max),
-    );
-    let (w, h) = (f64::from(source.width), f64::from(source.height));
-    let side = (MARGIN * (x2 - x1).max(y2 - y1)).clamp(1.0, w.min(h));
-    let start =
-        |low: f64, high: f64, size: f64| ((low + high - side) / 2.0).clamp(0.0, size - side);
-    Rect {
-        x: start(x1, x2, w),
-        y: start(y1, y2, h),
-        width: side,
-        height: side,
+/// A face of a picture that is smaller than the source by `scale`.
+fn scaled(face: &Face, [sx, sy]: [f32; 2]) -> Face {
+    let [x1, y1, x2, y2] = face.bbox;
+    Face {
+        bbox: [x1 * sx, y1 * sy, x2 * sx, y2 * sy],
+        score: face.score,
+        landmarks: face.landmarks.map(|[x, y]| [x * sx, y * sy]),
     }
+}
+
+/// The frames of a clip: their numbers, each once.
+pub fn numbers(clip: &Clip) -> Vec<u64> {
+    let mut numbers = clip.indices.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }

@@ -4,41 +4,48 @@
 //! file that cannot be read does not stop the others. Exit code 0: all done; 1:
 //! something failed; 2: the command line is wrong.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod annotate;
 mod args;
 mod faces;
 mod output;
+mod overview;
+mod people;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use mtcae_core::files::FileId;
+use mtcae_dfer::video::Video;
 use mtcae_dfer::{Pass, Pipeline, Prediction, Timeline, Windowing};
-use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, one_line};
+use mtcae_examples::inputs::{Input, expand};
+use mtcae_examples::output::{clean_up_when_stopped, finish};
+use mtcae_examples::threads::limit_threads;
+use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, note, one_line};
 
 use args::{Args, Format, People};
 use faces::Finder;
-use mtcae_examples::inputs::{Input, expand};
-use mtcae_examples::threads::limit_threads;
+use overview::{Outcome, Overview};
+use people::Request;
 
 /// What the model says of one file.
 pub enum Answer {
     /// Of the whole of it: one person's or, in order of appearance, everybody's.
     Clip(Vec<Prediction>),
-    /// Window by window.
-    Windows(Timeline),
+    /// Window by window: one timeline or, in order of appearance, everybody's.
+    Windows(Vec<Timeline>),
 }
 
 impl Answer {
     /// The predictions, one a clip or window.
-    pub fn predictions(&self) -> &[Prediction] {
+    pub fn predictions(&self) -> Vec<&Prediction> {
         match self {
-            Self::Clip(people) => people,
-            Self::Windows(timeline) => &timeline.windows,
+            Self::Clip(people) => people.iter().collect(),
+            Self::Windows(timelines) => timelines.iter().flat_map(|t| &t.windows).collect(),
         }
     }
 }
@@ -48,21 +55,14 @@ fn main() -> ExitCode {
     if let Err(error) = args.check() {
         error.exit();
     }
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&args))
 }
 
 /// Whether everything worked.
 fn run(args: &Args) -> Result<bool, Fault> {
     limit_threads(args.threads.map(usize::from))?;
+    clean_up_when_stopped()?;
     let device = device(&args.device)?;
-    let demo = args.checkpoint.is_none();
     let folder = match &args.checkpoint {
         Some(name) => checkpoint(name, args.quiet)?,
         None => fixtures().join("checkpoint"),
@@ -72,19 +72,15 @@ fn run(args: &Args) -> Result<bool, Fault> {
         Some(_) => Pipeline::load_model(&folder, &device)?,
         None => Pipeline::load_in(&folder, &device, args.precision)?,
     };
-    if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-    }
-
     let finder = match args.finds_faces() {
-        true => Some(Finder::new(&device)?),
+        true => Some(Finder::new(&device, args.detect_at, args.min_face)?),
         false => None,
     };
 
-    let mut all_well = true;
+    let mut overview = Overview::default();
     let mut complain = |message: &str| {
-        eprintln!("error: {message}");
-        all_well = false;
+        note!("error: {message}");
+        overview.unreadable += 1;
     };
     let inputs = if args.inputs.is_empty() {
         vec![Input::new(fixtures().join("rendered.mp4"))]
@@ -94,58 +90,230 @@ fn run(args: &Args) -> Result<bool, Fault> {
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+        output::note_settings(out, &folder, args)?;
+    }
 
+    let run = Run {
+        args,
+        pipeline: &pipeline,
+        finder,
+        protected: inputs.iter().filter_map(|i| FileId::of(&i.path)).collect(),
+    };
     let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
     let names = output::names(&inputs);
+    let mut warnings = Warnings::default();
     for (input, name) in inputs.iter().zip(&names) {
-        let result = predict(&pipeline, finder.as_ref(), &input.path, args).and_then(|answer| {
+        let outcome = run.file(input, name, |answer, left_out| {
             bar.suspend(|| {
-                warn(&answer, args.quiet);
-                say(&answer, args, demo)
-            })?;
-            write(&answer, &input.path, name, &pipeline, args)
+                if !args.quiet {
+                    warnings.say(answer, left_out);
+                }
+                say(answer, args)
+            })
         });
-        if let Err(error) = result {
-            bar.suspend(|| complain(&one_line(&*error)));
+        if let Outcome::Failed(error) = &outcome {
+            bar.suspend(|| note!("error: {error}"));
         }
+        overview.add(&input.path, outcome);
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(all_well)
+    if inputs.len() > 1 || overview.unreadable > 0 {
+        if let Some(out) = &args.out {
+            overview.write(&out.join(overview::FILE))?;
+        }
+        if !args.quiet {
+            note!("{}", overview.line());
+        }
+    }
+    Ok(overview.all_well())
 }
 
-fn predict(
-    pipeline: &Pipeline,
-    finder: Option<&Finder>,
-    path: &Path,
-    args: &Args,
-) -> Result<Answer, Fault> {
-    if let Some((length, stride)) = args.windows() {
-        let duration = mtcae_dfer::video::Video::open(path)?.info().duration;
-        let bar = Bars::new(args.quiet).seconds("windows", duration);
-        let windowing = Windowing {
+/// What each file is looked at with.
+struct Run<'a> {
+    args: &'a Args,
+    pipeline: &'a Pipeline,
+    finder: Option<Arc<Finder>>,
+    /// Files that are never written over.
+    protected: BTreeSet<FileId>,
+}
+
+impl Run<'_> {
+    /// Answers about one file, shows the answer and writes what is asked for.
+    fn file(
+        &self,
+        input: &Input,
+        name: &Path,
+        show: impl FnOnce(&Answer, usize) -> Result<(), Fault>,
+    ) -> Outcome {
+        let work = || -> Result<Outcome, Fault> {
+            let targets = self.targets(name);
+            if self.is_done(&targets)? {
+                return Ok(Outcome::done_before(&targets));
+            }
+            let (answer, left_out) = self.answer(&input.path)?;
+            show(&answer, left_out)?;
+            self.write(&targets, &answer, &input.path)?;
+            Ok(Outcome::Done(overview::rows(&answer)))
+        };
+        work().unwrap_or_else(|error| {
+            if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                mtcae_examples::output::end_if_closed(error);
+            }
+            Outcome::Failed(one_line(&*error))
+        })
+    }
+
+    /// The files that a file's results go into.
+    fn targets(&self, name: &Path) -> Vec<(Target, PathBuf)> {
+        let Some(folder) = &self.args.out else {
+            return Vec::new();
+        };
+        let base = folder.join(name);
+        let formats = match self.args.format.as_slice() {
+            [] => &[Format::Json, Format::Csv],
+            formats => formats,
+        };
+        let formats = formats.iter().map(|&f| (Target::Table(f), f.extension()));
+        let pictures = self
+            .args
+            .annotate
+            .iter()
+            .map(|&k| (Target::Picture(k), k.extension()));
+        formats
+            .chain(pictures)
+            .map(|(target, extension)| (target, output::with_extension(&base, extension)))
+            .collect()
+    }
+
+    /// Whether the results are there already and are to stay.
+    ///
+    /// # Errors
+    /// When one of them must not be written.
+    fn is_done(&self, targets: &[(Target, PathBuf)]) -> Result<bool, Fault> {
+        let there = |path: &Path| path.symlink_metadata().is_ok();
+        for (_, path) in targets {
+            if FileId::of(path).is_some_and(|id| self.protected.contains(&id)) {
+                let path = path.display();
+                return Err(format!(
+                    "{path} is an input, which its results would be written over; give another --out"
+                )
+                .into());
+            }
+        }
+        if self.args.resume {
+            return Ok(!targets.is_empty() && targets.iter().all(|(_, path)| there(path)));
+        }
+        match targets
+            .iter()
+            .find(|(_, path)| there(path) && !self.args.force)
+        {
+            Some((_, path)) => Err(format!(
+                "{} is there already; --resume skips what is done, --force writes it anew",
+                path.display()
+            )
+            .into()),
+            None => Ok(false),
+        }
+    }
+
+    /// What the model says of a file, and how many people it says nothing of.
+    fn answer(&self, path: &Path) -> Result<(Answer, usize), Fault> {
+        let (args, pipeline) = (self.args, self.pipeline);
+        if let Some(trace) = &args.trace {
+            let prediction = traced(pipeline, path, trace)?;
+            return Ok((Answer::Clip(vec![prediction]), 0));
+        }
+        let windowing = args.windows().map(|(length, stride)| Windowing {
             length,
             stride,
             batch: args.batch.into(),
-        };
-        let timeline = pipeline.predict_windows(path, &windowing, |progress| {
-            bar.set_position(progress.seconds as u64);
-            ControlFlow::Continue(())
         });
-        bar.finish_and_clear();
-        return Ok(Answer::Windows(timeline?));
-    }
-    if let Some(trace) = &args.trace {
-        return Ok(Answer::Clip(vec![traced(pipeline, path, trace)?]));
-    }
-    let everybody = args.people == People::All;
-    Ok(Answer::Clip(match finder {
-        Some(finder) if everybody || args.crop.is_some() => {
-            finder.cropped(pipeline, path, everybody)?
+        let finder = self.finder.as_ref();
+        let bar = match &windowing {
+            Some(_) => {
+                let duration = Video::open(path)?.info().duration;
+                Some(Bars::new(args.quiet).seconds("windows", duration))
+            }
+            None => None,
+        };
+        let progress = |seconds: f64| {
+            if let Some(bar) = &bar {
+                bar.set_position(seconds as u64);
+            }
+        };
+        let answer = match (finder, windowing) {
+            (Some(finder), windowing) if args.follows() => people::answer(
+                &Request {
+                    pipeline,
+                    finder,
+                    path,
+                    everybody: args.people == People::All,
+                    min_seen: args.min_seen.map_or(2, usize::from),
+                    windowing,
+                },
+                progress,
+            ),
+            (Some(finder), Some(windowing)) => finder
+                .windows(pipeline, path, &windowing, progress)
+                .map(|timeline| (Answer::Windows(vec![timeline]), 0)),
+            (Some(finder), None) => finder
+                .subject(pipeline, path)
+                .map(|prediction| (Answer::Clip(vec![prediction]), 0)),
+            (None, Some(windowing)) => {
+                windows(pipeline, pipeline.open(path)?, &windowing, progress)
+                    .map(|timeline| (Answer::Windows(vec![timeline]), 0))
+            }
+            (None, None) => Ok((Answer::Clip(vec![pipeline.predict(path)?]), 0)),
+        };
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
         }
-        Some(finder) => vec![finder.subject(pipeline, path)?],
-        None => vec![pipeline.predict(path)?],
-    }))
+        answer
+    }
+
+    fn write(
+        &self,
+        targets: &[(Target, PathBuf)],
+        answer: &Answer,
+        video: &Path,
+    ) -> Result<(), Fault> {
+        for (target, path) in targets {
+            match target {
+                Target::Table(format) => output::write_file(path, answer, *format)?,
+                Target::Picture(kind) => {
+                    let bars = Bars::new(self.args.quiet);
+                    annotate::write(path, *kind, answer, video, self.pipeline, bars)?;
+                }
+            }
+        }
+        if !self.args.quiet && !targets.is_empty() {
+            let list: Vec<String> = targets.iter().map(|t| t.1.display().to_string()).collect();
+            note!("wrote {}", list.join(", "));
+        }
+        Ok(())
+    }
+}
+
+/// A file of results.
+#[derive(Clone, Copy)]
+enum Target {
+    Table(Format),
+    Picture(args::Kind),
+}
+
+fn windows(
+    pipeline: &Pipeline,
+    video: Video,
+    windowing: &Windowing,
+    mut progress: impl FnMut(f64),
+) -> Result<Timeline, Fault> {
+    Ok(pipeline.predict_windows_of(video, windowing, |reached| {
+        progress(reached.seconds);
+        ControlFlow::Continue(())
+    })?)
 }
 
 /// The prediction of a file, with the intermediates of its first view in a file.
@@ -160,67 +328,51 @@ fn traced(pipeline: &Pipeline, path: &Path, trace: &Path) -> Result<Prediction, 
     Ok(prediction)
 }
 
-/// Each warning once, however many windows repeat it.
-fn warn(answer: &Answer, quiet: bool) {
-    if quiet {
-        return;
-    }
-    let mut said = Vec::new();
-    for prediction in answer.predictions() {
-        let file = prediction.file.as_deref().unwrap_or(Path::new("clip"));
-        for warning in &prediction.warnings {
-            if !said.contains(&warning) {
-                eprintln!("warning: {}: {warning}", file.display());
-                said.push(warning);
+/// Warnings that were said; each is said once a file, and mere notes once a run.
+#[derive(Default)]
+struct Warnings {
+    notes: BTreeSet<String>,
+}
+
+impl Warnings {
+    fn say(&mut self, answer: &Answer, left_out: usize) {
+        let predictions = answer.predictions();
+        let file = predictions.first().and_then(|p| p.file.as_deref());
+        let file = file.unwrap_or(Path::new("clip")).display();
+        let windows = matches!(answer, Answer::Windows(_));
+        let faceless = predictions.iter().filter(|p| p.is_faceless()).count();
+        let mut said = BTreeSet::new();
+        for warning in predictions.iter().flat_map(|p| &p.warnings) {
+            let text = warning.to_string();
+            let is_of_video = matches!(warning, mtcae_dfer::Warning::Video(_));
+            // Of windows, those without a face are counted.
+            if (is_of_video || !windows) && said.insert(text.clone()) {
+                note!("warning: {file}: {text}");
             }
+        }
+        if windows && faceless > 0 {
+            let all = predictions.len();
+            note!(
+                "warning: {file}: no face is seen in {faceless} of {all} windows: what is said of these rests on nothing"
+            );
+        }
+        if left_out > 0 {
+            note!(
+                "warning: {file}: {left_out} more were seen in too few frames to be answered for; --min-seen 1 takes all"
+            );
         }
     }
 }
 
 /// Prints the summary, or the tables where formats are asked for without a folder.
-fn say(answer: &Answer, args: &Args, demo: bool) -> Result<(), Fault> {
+fn say(answer: &Answer, args: &Args) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     if args.out.is_none() && !args.format.is_empty() {
         for format in &args.format {
             output::write(&mut out, answer, *format, false)?;
         }
     } else if !args.quiet {
-        summary::print(&mut out, answer, demo)?;
-    }
-    Ok(())
-}
-
-/// Writes the files that are asked for.
-fn write(
-    answer: &Answer,
-    video: &Path,
-    name: &Path,
-    pipeline: &Pipeline,
-    args: &Args,
-) -> Result<(), Fault> {
-    let Some(folder) = &args.out else {
-        return Ok(());
-    };
-    let base = folder.join(name);
-    let formats = if args.format.is_empty() {
-        &[Format::Json, Format::Csv]
-    } else {
-        args.format.as_slice()
-    };
-    let mut written = Vec::new();
-    for format in formats {
-        let path = output::with_extension(&base, format.extension());
-        output::write_file(&path, answer, *format)?;
-        written.push(path);
-    }
-    for kind in &args.annotate {
-        let path = output::with_extension(&base, kind.extension());
-        annotate::write(&path, *kind, answer, video, pipeline, Bars::new(args.quiet))?;
-        written.push(path);
-    }
-    if !args.quiet {
-        let list: Vec<String> = written.iter().map(|p| p.display().to_string()).collect();
-        eprintln!("wrote {}", list.join(", "));
+        summary::print(&mut out, answer, args.checkpoint.is_none())?;
     }
     Ok(())
 }

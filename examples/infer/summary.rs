@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use mtcae_dfer::{FaceBox, Prediction, Timeline};
+use mtcae_dfer::{FaceBox, Prediction, Seen, Timeline};
 
 use crate::Answer;
 
@@ -19,7 +19,11 @@ pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
                 clip(out, prediction)?;
             }
         }
-        Answer::Windows(timeline) => windows(out, timeline)?,
+        Answer::Windows(timelines) => {
+            for timeline in timelines {
+                windows(out, timeline)?;
+            }
+        }
     }
     let which = if demo {
         "The demo checkpoint"
@@ -60,9 +64,14 @@ fn title(out: &mut dyn Write, p: &Prediction) -> Result<()> {
 
 fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
     title(out, p)?;
+    let doubt = if p.is_faceless() {
+        ", but no face is seen"
+    } else {
+        ""
+    };
     writeln!(
         out,
-        "\nexpression: {} ({:.1}%)",
+        "\nexpression: {} ({:.1}%){doubt}",
         p.expression,
         100.0 * p.confidence
     )?;
@@ -79,6 +88,18 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
             "  {:width$} {:5.1}%  {bar}",
             c.class,
             100.0 * c.probability
+        )?;
+    }
+    if let Some(Seen {
+        frames,
+        of,
+        at,
+        min_face,
+    }) = &p.seen
+    {
+        writeln!(
+            out,
+            "\nface seen in {frames} of {of} frames (MTCNN, {at}, faces from {min_face:.0} pixels)"
         )?;
     }
     if p.frames
@@ -122,13 +143,21 @@ fn windows(out: &mut dyn Write, timeline: &Timeline) -> Result<()> {
         return Ok(());
     };
     title(out, first)?;
-    writeln!(out, "\n{:>17}  {:<24} smoothed", "window", "expression")?;
+    writeln!(
+        out,
+        "\n{:>17}  {:<24} {:<12} face seen in",
+        "window", "expression", "smoothed"
+    )?;
     for (w, point) in timeline.windows.iter().zip(&timeline.points) {
         let best = format!("{} ({:.1}%)", w.expression, 100.0 * w.confidence);
+        let seen = w.seen.as_ref().map(|s| format!("{} of {}", s.frames, s.of));
         writeln!(
             out,
-            "{:7.2}s {:7.2}s  {best:<24} {}",
-            w.start, w.end, point.expression
+            "{:7.2}s {:7.2}s  {best:<24} {:<12} {}",
+            w.start,
+            w.end,
+            point.expression,
+            seen.unwrap_or_default()
         )?;
     }
     Ok(())

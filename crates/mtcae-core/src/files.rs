@@ -72,19 +72,27 @@ fn regular(metadata: &Metadata) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, reason))
 }
 
-/// Whether two names lead to one file. Names of files that are not there do not.
-pub fn same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
-    fn same(a: &Path, b: &Path) -> Result<bool> {
+/// What a file is, whatever name leads to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
+
+impl FileId {
+    /// That of the file that a name leads to; `None` where there is none.
+    pub fn of(path: impl AsRef<Path>) -> Option<Self> {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let (a, b) = (std::fs::metadata(a)?, std::fs::metadata(b)?);
-            Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+            let file = std::fs::metadata(path).ok()?;
+            Some(Self((file.dev(), file.ino())))
         }
         #[cfg(not(unix))]
-        Ok(a.canonicalize()? == b.canonicalize()?)
+        path.as_ref().canonicalize().ok().map(Self)
     }
-    same(a.as_ref(), b.as_ref()).unwrap_or(false)
+}
+
+/// Whether two names lead to one file. Names of files that are not there do not.
+pub fn same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
+    FileId::of(a).is_some_and(|a| Some(a) == FileId::of(b))
 }
 
 /// Lets `write` fill a temporary file beside `path`, flushes it to the disk and

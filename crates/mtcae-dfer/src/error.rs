@@ -39,6 +39,18 @@ pub enum Error {
         /// Those of the clip.
         found: String,
     },
+    /// A clip whose frames, times and numbers are not as many.
+    #[error(
+        "the clip has {frames} frames, {times} times and {indices} numbers of frames; there must be one of each a frame"
+    )]
+    Uneven {
+        /// Frames.
+        frames: usize,
+        /// Times.
+        times: usize,
+        /// Frame numbers.
+        indices: usize,
+    },
     /// An option outside its range.
     #[error("{option}: {reason}")]
     Option {

@@ -39,7 +39,8 @@ pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::{Progress, Windowing};
 pub use prediction::{
-    ClassProbability, Detection, FaceBox, FramePrediction, Landmarks, Prediction,
+    ClassProbability, Detection, FaceBox, FaceWarning, FramePrediction, Landmarks, Prediction,
+    Seen, Warning,
 };
 pub use table::write_csv;
 pub use timeline::{Timeline, TimelinePoint};

@@ -212,8 +212,9 @@ impl Pipeline {
     /// What the model says of a clip of its own number of frames and size.
     ///
     /// # Errors
-    /// [`Error::Clip`] when the clip has another size, [`Error::NotFinite`] when what
-    /// the model says is no number.
+    /// [`Error::Clip`] when the clip has another size, [`Error::Uneven`] when a frame
+    /// lacks its time or number, [`Error::NotFinite`] when what the model says is no
+    /// number.
     pub fn predict_clip(&self, clip: &Clip) -> Result<Prediction, Error> {
         self.predict_traced(clip, &mut Pass::inference())
     }
@@ -269,6 +270,14 @@ impl Pipeline {
             encoder.channels,
         ];
         for clip in clips {
+            let (times, indices) = (clip.times.len(), clip.indices.len());
+            if (times, indices) != (clip.len(), clip.len()) {
+                return Err(Error::Uneven {
+                    frames: clip.len(),
+                    times,
+                    indices,
+                });
+            }
             if clip.frames.shape() != expected {
                 let size = |s: &[usize]| format!("{}×{}×{}", s[0], s[1], s[2]);
                 return Err(Error::Clip {
@@ -435,11 +444,7 @@ mod files {
         /// # Errors
         /// One line that names the file and its fault.
         pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<Clip>, Error> {
-            let path = path.as_ref();
-            self.install(|| {
-                let mut video = self.open(path)?;
-                Ok(video.clips(&self.clip)?)
-            })
+            self.read_of(&mut self.open(path)?)
         }
 
         /// Slides a window over a video. Where the sampling takes several clips of a
@@ -456,16 +461,31 @@ mod files {
             &self,
             path: impl AsRef<Path>,
             windowing: &Windowing,
+            progress: impl FnMut(Progress) -> ControlFlow<()>,
+        ) -> Result<Timeline, Error> {
+            let video = self.open(path)?;
+            self.predict_windows_of(video, windowing, progress)
+        }
+
+        /// As [`Self::predict_windows`], of a video that was [opened](Self::open)
+        /// before.
+        ///
+        /// # Errors
+        /// As [`Self::predict_windows`].
+        pub fn predict_windows_of(
+            &self,
+            video: Video,
+            windowing: &Windowing,
             mut progress: impl FnMut(Progress) -> ControlFlow<()>,
         ) -> Result<Timeline, Error> {
-            let path = path.as_ref();
+            let path = video.path().to_owned();
+            let path = path.as_path();
             if windowing.batch == 0 {
                 return Err(Error::Option {
                     option: "batch",
                     reason: "must be at least 1".to_owned(),
                 });
             }
-            let video = self.open(path)?;
             let duration = video.info().duration;
             let options = WindowOptions {
                 length: windowing.length,
@@ -515,9 +535,21 @@ mod files {
             Timeline::new(windowing.length, windowing.stride, predictions)
         }
 
-        /// On the pool, so that the decoder has as many threads.
-        fn open(&self, path: &Path) -> Result<Video, Error> {
+        /// Opens a file with as many threads to decode it as the pipeline has.
+        ///
+        /// # Errors
+        /// One line that names the file and its fault.
+        pub fn open(&self, path: impl AsRef<Path>) -> Result<Video, Error> {
+            let path = path.as_ref();
             Ok(self.install(|| Video::open(path))?)
+        }
+
+        /// The clips that the model would look at in an open video, as [`Self::read`].
+        ///
+        /// # Errors
+        /// One line that names the file and its fault.
+        pub fn read_of(&self, video: &mut Video) -> Result<Vec<Clip>, Error> {
+            Ok(self.install(|| video.clips(&self.clip))?)
         }
     }
 

@@ -1,15 +1,18 @@
 //! What the pipeline says of a clip, in the units of its source.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
-use mtcae_video::{Clip, Geometry, Warning};
+use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
 
 /// What the model says of one clip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// The file, where the clip came from one.
+    /// The file, where the clip came from one. Written as text; what of a name is not
+    /// Unicode comes out as U+FFFD.
+    #[serde(serialize_with = "as_text")]
     pub file: Option<PathBuf>,
     /// Number of the person, where the caller tells several apart: the pipeline looks
     /// at a clip as a whole and leaves it out.
@@ -31,8 +34,72 @@ pub struct Prediction {
     /// What the weights were trained on, as the checkpoint says it. `None` when they
     /// were not trained: the numbers mean nothing then.
     pub trained_on: Option<String>,
-    /// What was dropped, guessed or damaged in the video.
+    /// In how many of the clip's frames a detector saw a face. `None` when none was
+    /// asked.
+    #[serde(default)]
+    pub seen: Option<Seen>,
+    /// What was dropped, guessed or damaged in the video, and what speaks against the
+    /// answer.
     pub warnings: Vec<Warning>,
+}
+
+/// In how many of a clip's frames a detector saw the face that an answer is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Frames with the face.
+    pub frames: u32,
+    /// Frames that were looked at.
+    pub of: u32,
+    /// Which picture the detector looked at: `source`, at its full size, or the model's
+    /// `WIDTHxHEIGHT`.
+    pub at: String,
+    /// The smallest face that it looks for, in pixels of that picture.
+    pub min_face: f64,
+}
+
+/// A reason to be careful with an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The video's.
+    Video(mtcae_video::Warning),
+    /// The answer's.
+    Face(FaceWarning),
+}
+
+/// What a detector of faces says against an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+#[non_exhaustive]
+pub enum FaceWarning {
+    /// No frame shows a face that the detector sees: the answer rests on nothing.
+    NoFace {
+        /// Frames that were looked at.
+        of: u32,
+    },
+    /// Fewer than half of the frames show one.
+    FaceInFew {
+        /// Frames with a face.
+        frames: u32,
+        /// Frames that were looked at.
+        of: u32,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Video(warning) => warning.fmt(f),
+            Self::Face(FaceWarning::NoFace { of }) => write!(
+                f,
+                "no face is seen in any of the {of} frames: the answer rests on nothing"
+            ),
+            Self::Face(FaceWarning::FaceInFew { frames, of }) => {
+                write!(f, "a face is seen in only {frames} of the {of} frames")
+            }
+        }
+    }
 }
 
 /// One class and its probability.
@@ -134,6 +201,13 @@ impl Landmarks {
     }
 }
 
+/// JSON holds Unicode, and names of files need not be.
+fn as_text<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref()
+        .map(|p| p.to_string_lossy())
+        .serialize(serializer)
+}
+
 /// Head outputs of one clip, as plain numbers in fractions of the clip's frame.
 pub(crate) struct Raw {
     /// T boxes of x1, y1, x2, y2.
@@ -200,7 +274,8 @@ impl Prediction {
             frames: frames.collect(),
             source: clip.source,
             trained_on: trained_on.map(str::to_owned),
-            warnings: clip.warnings.clone(),
+            seen: None,
+            warnings: clip.warnings.iter().cloned().map(Warning::Video).collect(),
         };
         prediction.decide();
         prediction
@@ -239,6 +314,25 @@ impl Prediction {
         merged.frames.sort_by(|a, b| a.time.total_cmp(&b.time));
         merged.decide();
         Some(merged)
+    }
+
+    /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where
+    /// that is too few.
+    pub fn note_seen(&mut self, seen: Seen) {
+        let (frames, of) = (seen.frames, seen.of);
+        if frames == 0 {
+            self.warnings
+                .push(Warning::Face(FaceWarning::NoFace { of }));
+        } else if 2 * frames < of {
+            self.warnings
+                .push(Warning::Face(FaceWarning::FaceInFew { frames, of }));
+        }
+        self.seen = Some(seen);
+    }
+
+    /// Whether a detector looked for a face and saw none.
+    pub fn is_faceless(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.frames == 0)
     }
 
     /// The frame nearest to a time in seconds.

@@ -7,7 +7,8 @@ use crate::{FaceBox, Landmarks, Prediction};
 /// Writes predictions of one model as CSV with a header: one row a sampled frame.
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
-/// of. Cells of tasks that the model does not have are empty, as are those of a detector's
+/// of, and `frames_with_face` of `frames_looked_at` show a face: an answer with a 0
+/// there rests on nothing. Cells of tasks that the model does not have are empty, as are those of a detector's
 /// face where none was asked or it found none.
 ///
 /// # Errors
@@ -29,6 +30,9 @@ pub fn write_csv<'a>(
             format!("{:.3}", prediction.start),
             format!("{:.3}", prediction.end),
         ];
+        let seen = prediction.seen.as_ref();
+        let seen = [seen.map(|s| s.frames), seen.map(|s| s.of)]
+            .map(|n| n.map(|n| n.to_string()).unwrap_or_default());
         let expression = [
             field(&prediction.expression),
             format!("{:.4}", prediction.confidence),
@@ -41,14 +45,15 @@ pub fn write_csv<'a>(
             let mut row: Vec<String> = start.to_vec();
             row.extend([frame.index.to_string(), format!("{:.3}", frame.time)]);
             row.extend(expression.clone());
+            row.extend(seen.clone());
             row.extend(classes.clone());
-            let seen = &frame.detected;
+            let other = &frame.detected;
             face(&mut row, frame.face_box, frame.landmarks);
-            row.push(seen.map(|d| format!("{:.4}", d.score)).unwrap_or_default());
+            row.push(other.map(|d| format!("{:.4}", d.score)).unwrap_or_default());
             face(
                 &mut row,
-                seen.map(|d| d.face_box),
-                seen.map(|d| d.landmarks),
+                other.map(|d| d.face_box),
+                other.map(|d| d.landmarks),
             );
             writeln!(out, "{}", row.join(","))?;
         }
@@ -83,6 +88,8 @@ fn columns(prediction: &Prediction) -> Vec<String> {
         "time",
         "expression",
         "confidence",
+        "frames_with_face",
+        "frames_looked_at",
     ];
     let classes = prediction
         .probabilities

@@ -103,6 +103,7 @@ mod tests {
             frames: vec![],
             source: Geometry::plain(1, 1),
             trained_on: Some("faces".to_owned()),
+            seen: None,
             warnings: vec![],
         }
     }

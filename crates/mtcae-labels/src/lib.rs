@@ -4,6 +4,7 @@
 //! - [`mtcnn`]: the [`Detector`]: boxes and five landmarks, the same faces as
 //!   facenet-pytorch 2.6.0, several times faster.
 //! - [`tracks`]: faces linked into identities, gaps filled, the clip's subject.
+//! - [`people`]: tracks joined over gaps and cuts, for answers about each person.
 //! - [`dataset`]: readers of RAVDESS, CREMA-D, MEAD, folders and tables; folds in
 //!   which no subject is twice.
 //! - [`labels`]: a [`Labeller`](labels::Labeller) puts them together; label files
@@ -55,6 +56,7 @@ pub mod dataset;
 mod error;
 pub mod labels;
 pub mod mtcnn;
+pub mod people;
 pub mod tracks;
 
 pub use error::Error;

@@ -1,0 +1,309 @@
+//! Who is who over a whole video: tracks joined over gaps, turns and cuts.
+//!
+//! [`tracks`](crate::tracks) end where a face is not found for a while: its owner turns
+//! away, is hidden, or the picture cuts to somebody else and back. Tracks that are never
+//! seen together are one person where the second begins near enough to where the first
+//! ended, and what is around the faces looks alike: the colours of face, hair and
+//! clothes, within this one video. A face itself is not recognised.
+
+use ndarray::ArrayView3;
+
+use crate::Error;
+use crate::mtcnn::Face;
+use crate::tracks::{Track, TrackConfig, TrackedFace, Validity, link};
+
+/// Bins of a [`Look`] for each of red, green and blue.
+const LEVELS: usize = 6;
+/// Points of a [`Look`] along each side.
+const POINTS: usize = 32;
+
+/// What a face and its surroundings look like: how often each colour comes, summing
+/// to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look(Vec<f32>);
+
+impl Look {
+    /// The look of a face in a picture (H, W, 3) in RGB, in whose pixels the face is:
+    /// of the face and what is half a face beside and above and a whole one below it.
+    pub fn of(picture: ArrayView3<'_, u8>, face: &Face) -> Self {
+        let (height, width, _) = picture.dim();
+        let [x1, y1, x2, y2] = face.bbox;
+        let (w, h) = (x2 - x1, y2 - y1);
+        let mut bins = vec![0.0; LEVELS * LEVELS * LEVELS];
+        let mut count = 0.0;
+        let at = |low: f32, span: f32, i: usize, size: usize| {
+            let place = (low + span * (i as f32 + 0.5) / POINTS as f32).floor();
+            (place >= 0.0 && place < size as f32).then_some(place as usize)
+        };
+        for i in 0..POINTS {
+            let Some(y) = at(y1 - 0.5 * h, 2.5 * h, i, height) else {
+                continue;
+            };
+            for j in 0..POINTS {
+                let Some(x) = at(x1 - 0.5 * w, 2.0 * w, j, width) else {
+                    continue;
+                };
+                let bin = (0..3).fold(0, |bin, c| {
+                    bin * LEVELS + usize::from(picture[[y, x, c]]) * LEVELS / 256
+                });
+                bins[bin] += 1.0;
+                count += 1.0;
+            }
+        }
+        if count > 0.0 {
+            bins.iter_mut().for_each(|b| *b /= count);
+        }
+        Self(bins)
+    }
+
+    /// How alike two looks are, from 0 to 1: the part of the colours that they share.
+    pub fn likeness(&self, other: &Self) -> f32 {
+        self.0.iter().zip(&other.0).map(|(a, b)| a.min(*b)).sum()
+    }
+}
+
+/// A face with what it looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    /// The face.
+    pub face: Face,
+    /// Its surroundings.
+    pub look: Look,
+}
+
+/// How tracks are joined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeopleConfig {
+    /// How faces are linked into tracks first.
+    pub tracks: TrackConfig,
+    /// Likeness from which tracks are one person wherever they are.
+    pub alike: f32,
+    /// Likeness from which tracks are one person when the second begins near the first.
+    pub similar: f32,
+    /// How far is near: this many sides of the face, and as many more for each second
+    /// between the two.
+    pub near: f32,
+    /// How much larger one face may be than the other.
+    pub growth: f32,
+}
+
+impl Default for PeopleConfig {
+    /// As measured on videos of one person and of several.
+    fn default() -> Self {
+        Self {
+            tracks: TrackConfig::default(),
+            alike: 0.75,
+            similar: 0.45,
+            near: 1.5,
+            growth: 2.0,
+        }
+    }
+}
+
+/// One person: the tracks that are theirs, in the order of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    /// Tracks that no frame has two of.
+    pub tracks: Vec<Track>,
+}
+
+impl Person {
+    /// The face at a frame.
+    pub fn at(&self, frame: usize) -> Option<&TrackedFace> {
+        self.tracks.iter().find_map(|track| track.at(frame))
+    }
+
+    /// Whether the detector found the face in a frame.
+    pub fn is_seen(&self, frame: usize) -> bool {
+        self.at(frame)
+            .is_some_and(|face| face.validity == Validity::Detected)
+    }
+
+    /// Frames in which the face was found.
+    pub fn detected(&self) -> usize {
+        self.tracks.iter().map(Track::detected).sum()
+    }
+
+    /// Mean area of the boxes found, in square pixels.
+    pub fn mean_area(&self) -> f64 {
+        let sum: f64 = self
+            .tracks
+            .iter()
+            .map(|t| t.mean_area() * t.detected() as f64)
+            .sum();
+        sum / self.detected().max(1) as f64
+    }
+}
+
+/// The people in frames at `times` (seconds, growing), in the order in which they
+/// appear, of those who appear together the largest face first.
+///
+/// # Errors
+/// [`Error::Config`] as [`link`].
+pub fn people(
+    frames: &[Vec<Sighting>],
+    times: &[f64],
+    config: &PeopleConfig,
+) -> Result<Vec<Person>, Error> {
+    let faces: Vec<Vec<Face>> = frames
+        .iter()
+        .map(|seen| seen.iter().map(|s| s.face).collect())
+        .collect();
+    let tracks = link(&faces, times, &config.tracks)?;
+    let looks: Vec<Look> = tracks.iter().map(|track| look(track, frames)).collect();
+
+    // The most alike first, so that of two who could go on with a track the right one
+    // does.
+    let mut pairs = Vec::new();
+    for (b, second) in tracks.iter().enumerate() {
+        for (a, first) in tracks.iter().enumerate() {
+            if let Some(likeness) = joins((first, &looks[a]), (second, &looks[b]), times, config) {
+                pairs.push((likeness, a, b));
+            }
+        }
+    }
+    pairs.sort_by(|p, q| q.0.total_cmp(&p.0).then((p.1, p.2).cmp(&(q.1, q.2))));
+    let mut owner: Vec<usize> = (0..tracks.len()).collect();
+    for (_, a, b) in pairs {
+        let (p, q) = (owner[a].min(owner[b]), owner[a].max(owner[b]));
+        let of = |who: usize| owner.iter().enumerate().filter(move |o| *o.1 == who);
+        let together = of(p).any(|(i, _)| of(q).any(|(j, _)| overlap(&tracks[i], &tracks[j])));
+        if p != q && !together {
+            owner.iter_mut().filter(|o| **o == q).for_each(|o| *o = p);
+        }
+    }
+    let mut people: Vec<Person> = Vec::new();
+    let mut number = vec![None; tracks.len()];
+    for (track, owner) in tracks.into_iter().zip(owner) {
+        let n = *number[owner].get_or_insert_with(|| {
+            people.push(Person { tracks: Vec::new() });
+            people.len() - 1
+        });
+        people[n].tracks.push(track);
+    }
+    Ok(people)
+}
+
+/// The mean look of a track's faces.
+fn look(track: &Track, frames: &[Vec<Sighting>]) -> Look {
+    let mut sum = vec![0.0; LEVELS * LEVELS * LEVELS];
+    let mut count = 0.0;
+    for tracked in &track.faces {
+        let seen = frames[tracked.frame]
+            .iter()
+            .find(|s| tracked.validity == Validity::Detected && s.face.score == tracked.face.score);
+        if let Some(sighting) = seen {
+            count += 1.0;
+            sum.iter_mut()
+                .zip(&sighting.look.0)
+                .for_each(|(s, l)| *s += l);
+        }
+    }
+    sum.iter_mut().for_each(|s| *s /= f32::max(count, 1.0));
+    Look(sum)
+}
+
+/// How alike two tracks are, where the second may be the first gone on.
+fn joins(
+    (first, look): (&Track, &Look),
+    (second, other): (&Track, &Look),
+    times: &[f64],
+    config: &PeopleConfig,
+) -> Option<f32> {
+    let (last, next) = (first.faces.last()?, second.faces.first()?);
+    if next.frame <= last.frame {
+        return None;
+    }
+    let likeness = look.likeness(other);
+    let side = |f: &TrackedFace| f.face.area().max(1.0).sqrt();
+    let (a, b) = (side(last), side(next));
+    let centre = |f: &TrackedFace| {
+        let [x1, y1, x2, y2] = f.face.bbox;
+        [(x1 + x2) / 2.0, (y1 + y2) / 2.0]
+    };
+    let (p, q) = (centre(last), centre(next));
+    let distance = (p[0] - q[0]).hypot(p[1] - q[1]) / ((a + b) / 2.0);
+    let seconds = (times[next.frame] - times[last.frame]) as f32;
+    let near = distance <= config.near * (1.0 + seconds)
+        && a.max(b) <= config.growth * a.min(b)
+        && likeness >= config.similar;
+    (near || likeness >= config.alike).then_some(likeness)
+}
+
+/// Whether two tracks have a frame in common.
+fn overlap(a: &Track, b: &Track) -> bool {
+    let span = |t: &Track| Some((t.faces.first()?.frame, t.faces.last()?.frame));
+    match (span(a), span(b)) {
+        (Some(a), Some(b)) => a.0 <= b.1 && b.0 <= a.1,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A face at x, whose surroundings have one colour.
+    fn sighting(x: f32, level: u8) -> Sighting {
+        let picture = ndarray::Array3::from_elem((100, 400, 3), level);
+        let face = Face {
+            bbox: [x, 30.0, x + 20.0, 50.0],
+            score: 0.9 + x / 1e6,
+            landmarks: [[x + 5.0, 40.0]; 5],
+        };
+        let look = Look::of(picture.view(), &face);
+        Sighting { face, look }
+    }
+
+    fn counted(frames: &[Vec<Sighting>]) -> Vec<usize> {
+        let times: Vec<f64> = (0..frames.len()).map(|i| i as f64 / 4.0).collect();
+        let people = people(frames, &times, &PeopleConfig::default()).unwrap();
+        people.iter().map(Person::detected).collect()
+    }
+
+    #[test]
+    fn somebody_who_turns_away_and_moves_is_one() {
+        let mut frames = vec![Vec::new(); 20];
+        for frame in &mut frames[..5] {
+            frame.push(sighting(100.0, 90));
+        }
+        for frame in &mut frames[14..] {
+            frame.push(sighting(130.0, 90));
+        }
+        assert_eq!(counted(&frames), [11]);
+    }
+
+    #[test]
+    fn two_who_are_seen_together_are_two_however_alike() {
+        let mut frames = vec![Vec::new(); 20];
+        for frame in &mut frames {
+            frame.push(sighting(100.0, 90));
+        }
+        for i in (0..5).chain(15..20) {
+            frames[i].push(sighting(200.0, 90));
+        }
+        assert_eq!(counted(&frames), [20, 10]);
+    }
+
+    #[test]
+    fn a_cut_to_somebody_else_and_back_makes_two() {
+        let mut frames = vec![Vec::new(); 24];
+        for (i, frame) in frames.iter_mut().enumerate() {
+            match i / 8 {
+                1 => frame.push(sighting(300.0, 200)),
+                _ => frame.push(sighting(100.0, 60)),
+            }
+        }
+        assert_eq!(counted(&frames), [16, 8]);
+    }
+
+    #[test]
+    fn a_look_counts_what_is_in_the_picture() {
+        let face = sighting(-5.0, 90);
+        assert!((face.look.0.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        let outside = sighting(900.0, 90);
+        assert_eq!(outside.look.0.iter().sum::<f32>(), 0.0);
+        assert_eq!(face.look.likeness(&outside.look), 0.0);
+        assert!((face.look.likeness(&sighting(20.0, 90).look) - 1.0).abs() < 1e-5);
+    }
+}
