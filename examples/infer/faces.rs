@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
 use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
 use mtcae_labels::mtcnn::Face;
-use mtcae_labels::people::{Look, PeopleConfig, Person, Sighting, people};
+use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
 use mtcae_labels::{Detector, DetectorConfig};
 
 use crate::Fault;
@@ -24,8 +24,7 @@ pub struct Finder {
 
 /// What a detector sees in one frame.
 struct Sight {
-    time: f64,
-    faces: Vec<Sighting>,
+    scene: Scene,
     source: Geometry,
     min_face: f64,
 }
@@ -155,8 +154,11 @@ impl Finder {
             look: Look::of(picture.view(), face),
         });
         Ok(Sight {
-            time: frame.time,
-            faces: faces.collect(),
+            scene: Scene {
+                time: frame.time,
+                faces: faces.collect(),
+                look: Look::of_all(picture.view()),
+            },
             source: frame.source,
             min_face,
         })
@@ -191,9 +193,8 @@ impl Watcher {
         }
         let wanted: std::collections::BTreeSet<u64> = indices.copied().collect();
         sights.retain(|index, _| wanted.contains(index));
-        let times: Vec<f64> = sights.values().map(|s| s.time).collect();
-        let faces: Vec<Vec<Sighting>> = sights.values().map(|s| s.faces.clone()).collect();
-        let people = people(&faces, &times, &PeopleConfig::default())?;
+        let scenes: Vec<Scene> = sights.values().map(|s| s.scene.clone()).collect();
+        let people = people(&scenes, &PeopleConfig::default())?;
         let at = match self.finder.at {
             At::Source => "source".to_owned(),
             At::Model => format!("{}x{}", self.size.0, self.size.1),
@@ -267,7 +268,11 @@ impl Found {
                 self.note(prediction, person);
             }
             let indices: Vec<u64> = prediction.frames.iter().map(|f| f.index).collect();
-            let anybody = |i| self.sights.get(&i).is_some_and(|s| !s.faces.is_empty());
+            let anybody = |i| {
+                self.sights
+                    .get(&i)
+                    .is_some_and(|s| !s.scene.faces.is_empty())
+            };
             prediction.note_seen(self.seen(&indices, anybody));
         }
     }

@@ -6,6 +6,8 @@
 //! ended, and what is around the faces looks alike: the colours of face, hair and
 //! clothes, within this one video. A face itself is not recognised.
 
+use std::ops::Range;
+
 use ndarray::ArrayView3;
 
 use crate::Error;
@@ -26,9 +28,20 @@ impl Look {
     /// The look of a face in a picture (H, W, 3) in RGB, in whose pixels the face is:
     /// of the face and what is half a face beside and above and a whole one below it.
     pub fn of(picture: ArrayView3<'_, u8>, face: &Face) -> Self {
-        let (height, width, _) = picture.dim();
         let [x1, y1, x2, y2] = face.bbox;
         let (w, h) = (x2 - x1, y2 - y1);
+        Self::of_part(picture, [x1 - 0.5 * w, y1 - 0.5 * h, 2.0 * w, 2.5 * h])
+    }
+
+    /// The look of a whole picture.
+    pub fn of_all(picture: ArrayView3<'_, u8>) -> Self {
+        let (height, width, _) = picture.dim();
+        Self::of_part(picture, [0.0, 0.0, width as f32, height as f32])
+    }
+
+    /// The look of what of a rectangle of x, y, width and height is in the picture.
+    fn of_part(picture: ArrayView3<'_, u8>, [x, y, w, h]: [f32; 4]) -> Self {
+        let (height, width, _) = picture.dim();
         let mut bins = vec![0.0; LEVELS * LEVELS * LEVELS];
         let mut count = 0.0;
         let at = |low: f32, span: f32, i: usize, size: usize| {
@@ -36,16 +49,14 @@ impl Look {
             (place >= 0.0 && place < size as f32).then_some(place as usize)
         };
         for i in 0..POINTS {
-            let Some(y) = at(y1 - 0.5 * h, 2.5 * h, i, height) else {
+            let Some(y) = at(y, h, i, height) else {
                 continue;
             };
             for j in 0..POINTS {
-                let Some(x) = at(x1 - 0.5 * w, 2.0 * w, j, width) else {
+                let Some(x) = at(x, w, j, width) else {
                     continue;
                 };
-                let bin = (0..3).fold(0, |bin, c| {
-                    bin * LEVELS + usize::from(picture[[y, x, c]]) * LEVELS / 256
-                });
+                let bin = (0..3).fold(0, |bin, c| bin * LEVELS + level(picture[[y, x, c]]));
                 bins[bin] += 1.0;
                 count += 1.0;
             }
@@ -62,6 +73,12 @@ impl Look {
     }
 }
 
+/// Which bin a level is in: narrow ones for dark levels, where most pictures are.
+fn level(value: u8) -> usize {
+    let root = (f32::from(value) / 256.0).sqrt();
+    (root * LEVELS as f32) as usize
+}
+
 /// A face with what it looks like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sighting {
@@ -71,14 +88,28 @@ pub struct Sighting {
     pub look: Look,
 }
 
+/// What is seen in one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scene {
+    /// Seconds from the start.
+    pub time: f64,
+    /// The faces.
+    pub faces: Vec<Sighting>,
+    /// The whole picture.
+    pub look: Look,
+}
+
 /// How tracks are joined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PeopleConfig {
     /// How faces are linked into tracks first.
     pub tracks: TrackConfig,
+    /// Likeness of whole pictures below which there is a cut between them.
+    pub cut: f32,
     /// Likeness from which tracks are one person wherever they are.
     pub alike: f32,
-    /// Likeness from which tracks are one person when the second begins near the first.
+    /// Likeness from which tracks are one person when the second begins near the first,
+    /// without a cut between.
     pub similar: f32,
     /// How far is near: this many sides of the face, and as many more for each second
     /// between the two.
@@ -92,8 +123,9 @@ impl Default for PeopleConfig {
     fn default() -> Self {
         Self {
             tracks: TrackConfig::default(),
-            alike: 0.75,
-            similar: 0.45,
+            cut: 0.5,
+            alike: 0.7,
+            similar: 0.4,
             near: 1.5,
             growth: 2.0,
         }
@@ -135,21 +167,38 @@ impl Person {
     }
 }
 
-/// The people in frames at `times` (seconds, growing), in the order in which they
-/// appear, of those who appear together the largest face first.
+/// The people in frames whose times grow, in the order in which they appear, of those who
+/// appear together the largest face first. Their tracks' frames count through `frames`.
 ///
 /// # Errors
 /// [`Error::Config`] as [`link`].
-pub fn people(
-    frames: &[Vec<Sighting>],
-    times: &[f64],
-    config: &PeopleConfig,
-) -> Result<Vec<Person>, Error> {
-    let faces: Vec<Vec<Face>> = frames
-        .iter()
-        .map(|seen| seen.iter().map(|s| s.face).collect())
-        .collect();
-    let tracks = link(&faces, times, &config.tracks)?;
+pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Error> {
+    // Nobody is followed through a cut.
+    let mut shots: Vec<Range<usize>> = Vec::new();
+    for i in 0..frames.len() {
+        let goes_on = i > 0 && frames[i - 1].look.likeness(&frames[i].look) >= config.cut;
+        match shots.last_mut().filter(|_| goes_on) {
+            Some(shot) => shot.end = i + 1,
+            None => shots.push(i..i + 1),
+        }
+    }
+    let mut tracks: Vec<Track> = Vec::new();
+    let mut shot_of: Vec<usize> = Vec::new();
+    for (number, shot) in shots.into_iter().enumerate() {
+        let first = shot.start;
+        let frames = &frames[shot];
+        let times: Vec<f64> = frames.iter().map(|scene| scene.time).collect();
+        let faces: Vec<Vec<Face>> = frames
+            .iter()
+            .map(|scene| scene.faces.iter().map(|s| s.face).collect())
+            .collect();
+        for mut track in link(&faces, &times, &config.tracks)? {
+            track.id = tracks.len() as u32;
+            track.faces.iter_mut().for_each(|face| face.frame += first);
+            tracks.push(track);
+            shot_of.push(number);
+        }
+    }
     let looks: Vec<Look> = tracks.iter().map(|track| look(track, frames)).collect();
 
     // The most alike first, so that of two who could go on with a track the right one
@@ -157,7 +206,16 @@ pub fn people(
     let mut pairs = Vec::new();
     for (b, second) in tracks.iter().enumerate() {
         for (a, first) in tracks.iter().enumerate() {
-            if let Some(likeness) = joins((first, &looks[a]), (second, &looks[b]), times, config) {
+            if a == b || overlap(first, second) {
+                continue;
+            }
+            let likeness = looks[a].likeness(&looks[b]);
+            let continued = || {
+                shot_of[a] == shot_of[b]
+                    && likeness >= config.similar
+                    && is_near(first, second, frames, config)
+            };
+            if likeness >= config.alike || continued() {
                 pairs.push((likeness, a, b));
             }
         }
@@ -185,11 +243,12 @@ pub fn people(
 }
 
 /// The mean look of a track's faces.
-fn look(track: &Track, frames: &[Vec<Sighting>]) -> Look {
+fn look(track: &Track, frames: &[Scene]) -> Look {
     let mut sum = vec![0.0; LEVELS * LEVELS * LEVELS];
     let mut count = 0.0;
     for tracked in &track.faces {
         let seen = frames[tracked.frame]
+            .faces
             .iter()
             .find(|s| tracked.validity == Validity::Detected && s.face.score == tracked.face.score);
         if let Some(sighting) = seen {
@@ -203,18 +262,11 @@ fn look(track: &Track, frames: &[Vec<Sighting>]) -> Look {
     Look(sum)
 }
 
-/// How alike two tracks are, where the second may be the first gone on.
-fn joins(
-    (first, look): (&Track, &Look),
-    (second, other): (&Track, &Look),
-    times: &[f64],
-    config: &PeopleConfig,
-) -> Option<f32> {
-    let (last, next) = (first.faces.last()?, second.faces.first()?);
-    if next.frame <= last.frame {
-        return None;
-    }
-    let likeness = look.likeness(other);
+/// Whether a track begins where another one ended not long ago.
+fn is_near(first: &Track, second: &Track, frames: &[Scene], config: &PeopleConfig) -> bool {
+    let (Some(last), Some(next)) = (first.faces.last(), second.faces.first()) else {
+        return false;
+    };
     let side = |f: &TrackedFace| f.face.area().max(1.0).sqrt();
     let (a, b) = (side(last), side(next));
     let centre = |f: &TrackedFace| {
@@ -223,11 +275,10 @@ fn joins(
     };
     let (p, q) = (centre(last), centre(next));
     let distance = (p[0] - q[0]).hypot(p[1] - q[1]) / ((a + b) / 2.0);
-    let seconds = (times[next.frame] - times[last.frame]) as f32;
-    let near = distance <= config.near * (1.0 + seconds)
+    let seconds = (frames[next.frame].time - frames[last.frame].time) as f32;
+    next.frame > last.frame
+        && distance <= config.near * (1.0 + seconds)
         && a.max(b) <= config.growth * a.min(b)
-        && likeness >= config.similar;
-    (near || likeness >= config.alike).then_some(likeness)
 }
 
 /// Whether two tracks have a frame in common.
@@ -255,9 +306,19 @@ mod tests {
         Sighting { face, look }
     }
 
-    fn counted(frames: &[Vec<Sighting>]) -> Vec<usize> {
-        let times: Vec<f64> = (0..frames.len()).map(|i| i as f64 / 4.0).collect();
-        let people = people(frames, &times, &PeopleConfig::default()).unwrap();
+    /// Frames of one scene, four a second.
+    fn scenes(frames: &[Vec<Sighting>]) -> Vec<Scene> {
+        let look = sighting(0.0, 90).look;
+        let scene = |(i, faces): (usize, &Vec<Sighting>)| Scene {
+            time: i as f64 / 4.0,
+            faces: faces.clone(),
+            look: look.clone(),
+        };
+        frames.iter().enumerate().map(scene).collect()
+    }
+
+    fn counted(scenes: &[Scene]) -> Vec<usize> {
+        let people = people(scenes, &PeopleConfig::default()).unwrap();
         people.iter().map(Person::detected).collect()
     }
 
@@ -270,7 +331,7 @@ mod tests {
         for frame in &mut frames[14..] {
             frame.push(sighting(130.0, 90));
         }
-        assert_eq!(counted(&frames), [11]);
+        assert_eq!(counted(&scenes(&frames)), [11]);
     }
 
     #[test]
@@ -282,19 +343,23 @@ mod tests {
         for i in (0..5).chain(15..20) {
             frames[i].push(sighting(200.0, 90));
         }
-        assert_eq!(counted(&frames), [20, 10]);
+        assert_eq!(counted(&scenes(&frames)), [20, 10]);
     }
 
+    /// In the same place, so that positions alone would make one person of the two.
     #[test]
     fn a_cut_to_somebody_else_and_back_makes_two() {
         let mut frames = vec![Vec::new(); 24];
         for (i, frame) in frames.iter_mut().enumerate() {
-            match i / 8 {
-                1 => frame.push(sighting(300.0, 200)),
-                _ => frame.push(sighting(100.0, 60)),
-            }
+            frame.push(sighting(100.0, if i / 8 == 1 { 200 } else { 90 }));
         }
-        assert_eq!(counted(&frames), [16, 8]);
+        let mut scenes = scenes(&frames);
+        for scene in &mut scenes[8..16] {
+            scene.look = sighting(0.0, 200).look;
+        }
+        assert_eq!(counted(&scenes), [16, 8]);
+        let people = people(&scenes, &PeopleConfig::default()).unwrap();
+        assert!(people[0].is_seen(20) && people[0].at(10).is_none());
     }
 
     #[test]
