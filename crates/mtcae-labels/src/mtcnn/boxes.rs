@@ -2,7 +2,6 @@
 //! `f32` in facenet-pytorch's order, because a box that rounds to another pixel
 //! is another crop.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 /// x1, y1, x2, y2 in pixels.
@@ -13,7 +12,7 @@ pub type Rect = [f32; 4];
 pub fn suppress(boxes: &[(Rect, f32)], threshold: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     // Stable, so that equals stay in their order.
-    order.sort_by(|&a, &b| descending(boxes[a].1, boxes[b].1));
+    order.sort_by(|&a, &b| boxes[b].1.total_cmp(&boxes[a].1));
     let mut kept: Vec<(Rect, f32)> = Vec::new();
     order.retain(|&i| {
         let b = boxes[i].0;
@@ -35,9 +34,8 @@ pub fn suppress(boxes: &[(Rect, f32)], threshold: f64) -> Vec<usize> {
 /// As [`suppress`], but measured against the smaller of the two boxes, whose
 /// borders belong to them (+1).
 pub fn suppress_by_smaller(boxes: &[(Rect, f32)], threshold: f32) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..boxes.len()).collect();
-    order.sort_by(|&a, &b| descending(boxes[b].1, boxes[a].1));
-    order.reverse(); // of equals, the last goes first
+    let mut order = argsort(boxes.iter().map(|b| b.1));
+    order.reverse(); // the last of the order goes first, of equals too
     let area = |b: &Rect| (b[2] - b[0] + 1.0) * (b[3] - b[1] + 1.0);
     let mut kept: Vec<Rect> = Vec::new();
     order.retain(|&i| {
@@ -55,9 +53,57 @@ pub fn suppress_by_smaller(boxes: &[(Rect, f32)], threshold: f32) -> Vec<usize> 
     order
 }
 
-/// Orders numbers with the largest first.
-pub fn descending(a: f32, b: f32) -> Ordering {
-    b.partial_cmp(&a).unwrap_or(Ordering::Equal)
+/// Indices of the values, the smallest first, in the order of `numpy.argsort`. Scores
+/// of sure faces saturate, so that which of several candidates stays depends on how
+/// equals are ordered: numpy leaves up to 16 values in their order and splits more of
+/// them around a median, which stirs equals. (From numpy 1.25 on, vector instructions
+/// order equals otherwise, on each processor in its own way; this is the order without.)
+pub fn argsort(values: impl Iterator<Item = f32>) -> Vec<usize> {
+    let values: Vec<f32> = values.collect();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    sort(&mut order, &values);
+    order
+}
+
+/// Sorts indices by their values.
+fn sort(mut order: &mut [usize], values: &[f32]) {
+    let less =
+        |a: usize, b: usize| values[a] < values[b] || values[b].is_nan() && !values[a].is_nan();
+    while order.len() > 16 {
+        let last = order.len() - 1;
+        let middle = last / 2;
+        for (a, b) in [(0, middle), (middle, last), (0, middle)] {
+            if less(order[b], order[a]) {
+                order.swap(a, b);
+            }
+        }
+        let pivot = order[middle];
+        order.swap(middle, last - 1);
+        let (mut i, mut j) = (1, last - 2);
+        loop {
+            while less(order[i], pivot) {
+                i += 1;
+            }
+            while less(pivot, order[j]) {
+                j -= 1;
+            }
+            if i >= j {
+                break;
+            }
+            order.swap(i, j);
+            (i, j) = (i + 1, j - 1);
+        }
+        order.swap(i, last - 1);
+        let (left, right) = order.split_at_mut(i);
+        let right = &mut right[1..];
+        let (short, long) = match left.len() < right.len() {
+            true => (left, right),
+            false => (right, left),
+        };
+        sort(short, values);
+        order = long;
+    }
+    order.sort_by(|&a, &b| less(b, a).cmp(&less(a, b)));
 }
 
 /// Moves a box by offsets that are fractions of its width and height, to which
@@ -112,6 +158,39 @@ mod tests {
         let nested = [([0.0, 0.0, 99.0, 99.0], 0.9), ([0.0, 0.0, 9.0, 9.0], 0.8)];
         assert_eq!(suppress(&nested, 0.5), [0, 1]);
         assert_eq!(suppress_by_smaller(&nested, 0.7), [0]);
+    }
+
+    /// Candidates as `fixtures/mtcnn/make.py` made them, and what numpy and
+    /// facenet-pytorch do with them.
+    #[derive(serde::Deserialize)]
+    struct Ties {
+        below_1: Vec<u16>,
+        eighths: Vec<[f32; 4]>,
+        argsort: Vec<usize>,
+        stay: Vec<usize>,
+    }
+
+    #[test]
+    fn of_equally_probable_candidates_the_same_stay() {
+        let path = mtcae_testing::fixtures().join("mtcnn/ties.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        for t in serde_json::from_str::<Vec<Ties>>(&text).unwrap() {
+            let scores = t.below_1.iter().map(|&n| 1.0 - f32::from(n) * f32::EPSILON);
+            let boxes: Vec<(Rect, f32)> = (t.eighths.iter().map(|b| b.map(|v| v / 8.0)))
+                .zip(scores.clone())
+                .collect();
+            assert_eq!(argsort(scores), t.argsort);
+            assert_eq!(suppress_by_smaller(&boxes, 0.7), t.stay);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_sorted_last() {
+        let n = f32::NAN;
+        assert_eq!(argsort([n, 2.0, n, -1.0].into_iter()), [3, 1, 0, 2]);
+        let mixed = (0..100).map(|i| if i % 3 == 0 { n } else { (i % 7) as f32 });
+        let order = argsort(mixed);
+        assert!(order[66..].iter().all(|i| i % 3 == 0), "{order:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use mtcae_nn::weights::{Mapped, Source};
 use ndarray::{ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
-use super::boxes::{Rect, descending, pixels, regress, square, suppress, suppress_by_smaller};
+use super::boxes::{Rect, argsort, pixels, regress, square, suppress, suppress_by_smaller};
 use super::networks::{Networks, probability};
 use super::refine::{self, Outputs};
 use super::tensors::Tensors;
@@ -234,8 +234,8 @@ impl Detector {
             .map(|faces| {
                 let boxes: Vec<(Rect, f32)> = faces.iter().map(|f| (f.bbox, f.score)).collect();
                 let picked = suppress_by_smaller(&boxes, 0.7);
-                let faces = picked.into_iter().map(|i| faces[i]).collect();
-                self.keep(faces, width, height)
+                let faces: Vec<Face> = picked.into_iter().map(|i| faces[i]).collect();
+                self.keep(&faces, width, height)
             })
             .collect())
     }
@@ -465,20 +465,22 @@ impl Detector {
     }
 
     /// Orders a picture's faces and drops those not asked for.
-    fn keep(&self, mut faces: Vec<Face>, width: usize, height: usize) -> Vec<Face> {
+    fn keep(&self, faces: &[Face], width: usize, height: usize) -> Vec<Face> {
         let from_centre = |f: &Face| {
             let [x1, y1, x2, y2] = f.bbox;
             (x1 + x2 - width as f32).hypot(y1 + y2 - height as f32)
         };
-        faces.sort_by(|a, b| match self.config.keep {
-            Keep::All | Keep::Largest => descending(a.area(), b.area()),
-            Keep::MostCentral => descending(from_centre(b), from_centre(a)),
-            Keep::MostProbable => descending(a.score, b.score),
-        });
+        // The greatest first, and of equals the last.
+        let mut order = argsort(faces.iter().map(|f| match self.config.keep {
+            Keep::All | Keep::Largest => f.area(),
+            Keep::MostCentral => -from_centre(f),
+            Keep::MostProbable => f.score,
+        }));
+        order.reverse();
         if self.config.keep != Keep::All {
-            faces.truncate(1);
+            order.truncate(1);
         }
-        faces
+        order.into_iter().map(|i| faces[i]).collect()
     }
 }
 
