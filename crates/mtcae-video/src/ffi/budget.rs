@@ -36,7 +36,10 @@ impl Budget {
 
     /// Most pixels that are worth a try where only the codec is known.
     pub fn pixels(&self, codec: ffi::AVCodecID) -> u64 {
-        self.pixels.min(self.bytes / (guess(codec) + RGB))
+        match guess(codec) {
+            0 => self.pixels,
+            bytes => self.pixels.min(self.bytes / (bytes + RGB)),
+        }
     }
 }
 
@@ -53,8 +56,8 @@ fn copies(codec: ffi::AVCodecID) -> u64 {
     }
 }
 
-/// Bytes of a pixel in the decoder, where the format is not known yet: as little as it
-/// may be of codecs that tell their format without decoding, usual for others.
+/// Bytes of a pixel in the decoder, where the format is not known yet; 0 of codecs that
+/// tell it without decoding.
 fn guess(codec: ffi::AVCodecID) -> u64 {
     use ffi::AVCodecID as Id;
     match codec {
