@@ -1,7 +1,7 @@
 //! Opening a file and what is known of it before decoding.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use ffmpeg_next::ffi;
 
 use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
-use crate::ffi::budget::{Budget, frame_bytes};
+use crate::ffi::budget::{Budget, frame_bytes, png};
 use crate::ffi::convert::format_name;
 use crate::ffi::decoder::{Decoder, codec_name};
 use crate::ffi::input::{Input, OpenFault};
@@ -216,7 +216,6 @@ impl Video {
     /// the demuxer, the one way that works for every container.
     pub(crate) fn rewind(&mut self) -> Result<()> {
         if self.started {
-            use std::io::Seek;
             let mut file = self.input.file().map_err(|source| Error::Open {
                 path: self.path.clone(),
                 source,
@@ -253,6 +252,20 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)>
         });
     }
     let budget = Budget::new(options, file.metadata().map_err(fail)?.len());
+    let mut header = [0; 26];
+    let read = file.read_exact(&mut header);
+    file.rewind().map_err(fail)?;
+    if let (Ok(()), Some((width, height, bytes))) = (read, png(&header))
+        && bytes > budget.bytes()
+    {
+        return Err(Error::TooMuchMemory {
+            path: path.to_path_buf(),
+            width,
+            height,
+            bytes,
+            limit: budget.bytes(),
+        });
+    }
     Ok((file, budget))
 }
 

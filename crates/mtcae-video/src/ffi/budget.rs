@@ -56,18 +56,41 @@ fn copies(codec: ffi::AVCodecID) -> u64 {
     }
 }
 
-/// Bytes of a pixel in the decoder, where the format is not known yet; 0 of codecs that
-/// tell it without decoding.
+/// Bytes of a pixel in the decoder, where the format is not known yet.
 fn guess(codec: ffi::AVCodecID) -> u64 {
     use ffi::AVCodecID as Id;
     match codec {
-        Id::AV_CODEC_ID_PNG | Id::AV_CODEC_ID_APNG | Id::AV_CODEC_ID_TIFF => 0,
+        // `png` has looked at its header.
+        Id::AV_CODEC_ID_PNG | Id::AV_CODEC_ID_APNG => 0,
+        Id::AV_CODEC_ID_TIFF => 13,
         Id::AV_CODEC_ID_MJPEG => 3,
         Id::AV_CODEC_ID_JPEG2000 | Id::AV_CODEC_ID_JPEGXL => 15,
         Id::AV_CODEC_ID_GIF => 12,
         Id::AV_CODEC_ID_WEBP => 8,
         _ => 1,
     }
+}
+
+/// Width, height and bytes until it is RGB of a PNG file that begins with `header`,
+/// since FFmpeg decodes it to find out what it is.
+pub fn png(header: &[u8; 26]) -> Option<(u32, u32, u64)> {
+    if header[..8] != *b"\x89PNG\r\n\x1a\n" || header[12..16] != *b"IHDR" {
+        return None;
+    }
+    let number = |at: usize| {
+        let bytes: [u8; 4] = std::array::from_fn(|i| header[at + i]);
+        u32::from_be_bytes(bytes)
+    };
+    let (width, height, depth, colour) = (number(16), number(20), header[24], header[25]);
+    let channels = match colour {
+        2 => 3,
+        4 => 2,
+        6 => 4,
+        _ => 1,
+    };
+    let pixels = u64::from(width) * u64::from(height);
+    let bytes = channels * u64::from(depth.div_ceil(8)) + RGB;
+    Some((width, height, pixels.saturating_mul(bytes)))
 }
 
 /// Bytes that a frame of this many pixels takes until it is RGB, that included.
