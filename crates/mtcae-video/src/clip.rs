@@ -89,17 +89,23 @@ pub enum Warning {
     DecodeError {
         /// Seconds from the start of the last good frame (or packet) before it.
         time: f64,
-        /// How many times in a row up to the next good frame.
+        /// How many times in all.
         count: u64,
+        /// As `time`, of the last of several such places; the same where there is one.
+        last: f64,
         /// The decoder's reason.
         reason: String,
     },
-    /// A frame decoded with visible damage; it is kept.
+    /// Frames decoded with visible damage; they are kept.
     CorruptFrame {
-        /// Frame number.
+        /// Number of the first such frame.
         index: u64,
-        /// Seconds from the start.
+        /// Its seconds from the start.
         time: f64,
+        /// How many there are.
+        count: u64,
+        /// Seconds from the start of the last one.
+        last: f64,
     },
     /// The container broke off: what was read until then is used.
     ReadError {
@@ -139,6 +145,8 @@ pub enum Warning {
         width: u32,
         /// New coded height.
         height: u32,
+        /// How many times it changes in all; the rest of this is of the first.
+        count: u64,
     },
     /// The stream has no (usable) time stamps; times are frame number over
     /// frame rate.
@@ -159,17 +167,100 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// A mere note: what is usual and harmless enough that a program says it once a
+    /// run, however many files it is true of.
+    pub fn is_note(&self) -> bool {
+        matches!(self, Self::UnknownMatrix { .. } | Self::AlphaDropped)
+    }
+
+    /// Adds it to a list in which no warning stands twice; damage of one kind becomes
+    /// one warning that counts.
+    pub fn add_to(self, list: &mut Vec<Self>) {
+        if !list.contains(&self) && !list.iter_mut().any(|w| w.takes(&self)) {
+            list.push(self);
+        }
+    }
+
+    /// Counts another in, if it is of the same kind.
+    fn takes(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::DecodeError {
+                    count,
+                    last,
+                    reason,
+                    ..
+                },
+                Self::DecodeError {
+                    count: more,
+                    last: later,
+                    reason: same,
+                    ..
+                },
+            ) if reason == same => {
+                *count += more;
+                *last = last.max(*later);
+            }
+            (
+                Self::CorruptFrame { count, last, .. },
+                Self::CorruptFrame {
+                    count: more,
+                    last: later,
+                    ..
+                },
+            ) => {
+                *count += more;
+                *last = last.max(*later);
+            }
+            (Self::SizeChange { count, .. }, Self::SizeChange { count: more, .. }) => {
+                *count += more;
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DecodeError {
                 time,
+                count: 1,
+                reason,
+                ..
+            } => write!(f, "a decode error after {time:.3} s ({reason})"),
+            Self::DecodeError {
+                time,
+                count,
+                last,
+                reason,
+            } if last > time => write!(
+                f,
+                "{count} decode errors, the first after {time:.3} s, the last after {last:.3} s ({reason})"
+            ),
+            Self::DecodeError {
+                time,
                 count,
                 reason,
-            } => write!(f, "{count} decode error(s) after {time:.3} s ({reason})"),
-            Self::CorruptFrame { index, time } => {
-                write!(f, "frame {index} at {time:.3} s is damaged")
-            }
+                ..
+            } => write!(f, "{count} decode errors after {time:.3} s ({reason})"),
+            Self::CorruptFrame {
+                index,
+                time,
+                count: 1,
+                ..
+            } => write!(f, "frame {index} at {time:.3} s is damaged"),
+            Self::CorruptFrame {
+                index,
+                time,
+                count,
+                last,
+            } => write!(
+                f,
+                "{count} damaged frames, the first (frame {index}) at {time:.3} s, the last at {last:.3} s"
+            ),
             Self::ReadError { time, reason } => {
                 write!(f, "the file breaks off after {time:.3} s ({reason})")
             }
@@ -188,10 +279,17 @@ impl fmt::Display for Warning {
                 time,
                 width,
                 height,
-            } => write!(
-                f,
-                "picture size changes to {width}x{height} at frame {index}, {time:.3} s"
-            ),
+                count,
+            } => {
+                write!(
+                    f,
+                    "picture size changes to {width}x{height} at frame {index}, {time:.3} s"
+                )?;
+                match count {
+                    1 => Ok(()),
+                    n => write!(f, ", and {} more times after it", n - 1),
+                }
+            }
             Self::GuessedTimes { fps } => {
                 write!(f, "no usable time stamps; times from {fps:.3} frames/s")
             }
@@ -207,6 +305,43 @@ impl fmt::Display for Warning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_of_one_kind_is_counted_in_one_warning() {
+        let mut list = vec![Warning::OddRotation];
+        for i in 12..52 {
+            let time = f64::from(i) / 25.0;
+            Warning::CorruptFrame {
+                index: i as u64,
+                time,
+                count: 1,
+                last: time,
+            }
+            .add_to(&mut list);
+            Warning::DecodeError {
+                time,
+                count: 2,
+                last: time,
+                reason: "Invalid data".to_owned(),
+            }
+            .add_to(&mut list);
+            Warning::OddRotation.add_to(&mut list);
+        }
+        let said: Vec<String> = list.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "display matrix is no multiple of 90°; ignored",
+                "40 damaged frames, the first (frame 12) at 0.480 s, the last at 2.040 s",
+                "80 decode errors, the first after 0.480 s, the last after 2.040 s (Invalid data)",
+            ]
+        );
+        assert!(list.iter().all(|w| !w.is_note()));
+        let matrix = Warning::UnknownMatrix {
+            format: "yuv420p".to_owned(),
+        };
+        assert!(matrix.is_note());
+    }
 
     #[test]
     fn splits_into_clips() {

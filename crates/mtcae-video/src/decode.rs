@@ -6,7 +6,7 @@ use ndarray::{Array3, Array4, Axis};
 
 use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
-use crate::ffi::convert::assumptions;
+use crate::ffi::convert::{LARGE, assumptions};
 use crate::ffi::decoder::Frame;
 use crate::frames::FullFrame;
 use crate::geometry::Geometry;
@@ -67,8 +67,9 @@ impl Darkroom {
         for w in assumptions(&frame) {
             warn(warnings, w);
         }
+        let pixels = frame.width() as usize * frame.height() as usize;
         self.waiting.push((key, time, frame));
-        if self.waiting.len() >= self.batch {
+        if self.waiting.len() >= self.batch.min(LARGE / pixels.max(1)) {
             self.develop(video, options)?;
         }
         Ok(())
@@ -294,7 +295,13 @@ fn sparse(
                 let index = ordinal as u64;
                 if wanted.contains(&index) && !room.holds(index) {
                     if frame.is_corrupt() {
-                        warnings.push(Warning::CorruptFrame { index, time });
+                        Warning::CorruptFrame {
+                            index,
+                            time,
+                            count: 1,
+                            last: time,
+                        }
+                        .add_to(warnings);
                     }
                     room.add(video, options, index, time, frame, warnings)?;
                 }
@@ -414,6 +421,7 @@ pub fn assemble(
                     time: shot.time,
                     width: now.0,
                     height: now.1,
+                    count: 1,
                 },
             );
         }

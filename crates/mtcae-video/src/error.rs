@@ -65,6 +65,14 @@ pub enum Error {
         /// The named file.
         path: PathBuf,
     },
+    /// An mp4 or mov file whose pictures are said to lie in another file.
+    #[error("{}: says that its pictures lie elsewhere (`{place}`); only the named file is ever read: give the file that has the pictures in it", path.display())]
+    Elsewhere {
+        /// The named file.
+        path: PathBuf,
+        /// Where the data reference points.
+        place: String,
+    },
     /// A container without a video stream.
     #[error("{}: has no video stream ({found})", path.display())]
     NoVideo {
@@ -108,7 +116,7 @@ pub enum Error {
         duration: f64,
     },
     /// Larger than the limit in [`OpenOptions::max_pixels`](crate::OpenOptions).
-    #[error("{}: frames of {width}x{height} pixels exceed the limit of {limit} pixels; raise OpenOptions::max_pixels to read it", path.display())]
+    #[error("{}: frames of {width}x{height} pixels exceed the limit of {limit} pixels; store it smaller", path.display())]
     TooLarge {
         /// The named file.
         path: PathBuf,
@@ -117,6 +125,21 @@ pub enum Error {
         /// Coded height.
         height: u32,
         /// The limit in pixels.
+        limit: u64,
+    },
+    /// One frame would take more memory than
+    /// [`OpenOptions::max_bytes`](crate::OpenOptions) gives a file of this size.
+    #[error("{}: a picture of {width}x{height} pixels takes about {} MB to decode, of which a file of its size may take {}; store it smaller", path.display(), bytes.div_ceil(1_000_000), limit / 1_000_000)]
+    TooMuchMemory {
+        /// The named file.
+        path: PathBuf,
+        /// Coded width.
+        width: u32,
+        /// Coded height.
+        height: u32,
+        /// Bytes that decoding and converting a frame is reckoned to take.
+        bytes: u64,
+        /// The limit in bytes.
         limit: u64,
     },
     /// A frame that the installed FFmpeg cannot turn into RGB.

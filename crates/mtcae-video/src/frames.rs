@@ -106,12 +106,14 @@ impl Frames {
         let size = (d.frame.width(), d.frame.height());
         if self.size != Some(size) {
             if self.size.is_some() {
-                self.sequence.warnings.push(Warning::SizeChange {
+                Warning::SizeChange {
                     index: d.index,
                     time: d.time,
                     width: size.0,
                     height: size.1,
-                });
+                    count: 1,
+                }
+                .add_to(&mut self.sequence.warnings);
             }
             self.size = Some(size);
             for w in assumptions(&d.frame) {

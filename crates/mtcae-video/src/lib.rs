@@ -85,6 +85,8 @@ mod options;
 #[cfg(feature = "ffmpeg")]
 mod pump;
 #[cfg(feature = "ffmpeg")]
+mod references;
+#[cfg(feature = "ffmpeg")]
 mod scan;
 #[cfg(feature = "ffmpeg")]
 mod sequence;
@@ -115,5 +117,5 @@ pub use {
     frames::{Frames, FullFrame},
     video::{Video, VideoInfo},
     windows::{WindowClip, Windows},
-    writer::{ClipWriter, WriterOptions},
+    writer::{ClipWriter, Sound, WriterOptions},
 };

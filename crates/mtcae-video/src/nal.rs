@@ -80,8 +80,10 @@ fn with_start_codes(packet: &[u8], pass: &mut impl FnMut(&[u8]) -> bool) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ffi::budget::Budget;
     use crate::ffi::decoder::extradata;
     use crate::ffi::input::Input;
+    use crate::options::OpenOptions;
 
     /// First bytes: a slice of a B picture, of a reference, of an IDR picture, and
     /// what may stand beside it.
@@ -157,7 +159,7 @@ mod tests {
         ] {
             let file = format!("{}/../../fixtures/video/{name}", env!("CARGO_MANIFEST_DIR"));
             let file = std::fs::File::open(&file).expect(&file);
-            let Ok(mut input) = Input::open(file, 1 << 27) else {
+            let Ok(mut input) = Input::open(file, Budget::new(&OpenOptions::default(), 0)) else {
                 panic!("{name} does not open");
             };
             let units = Units::of(extradata(input.parameters()));

@@ -16,6 +16,10 @@ pub struct OpenOptions {
     /// Largest picture accepted, in pixels (width times height): a guard
     /// against headers that claim absurd sizes. 2²⁷, 16384×8192.
     pub max_pixels: u64,
+    /// Most bytes that decoding one frame and turning it into RGB may take, of a file
+    /// of no size; each of its bytes adds 64. A guard against small files of vast
+    /// pictures. 320 MiB, so that a file below a megabyte stays below 384 MiB.
+    pub max_bytes: u64,
     /// Compressed bytes that may be kept between counting the frames and
     /// decoding them, so that a short file is read once. 64 MiB.
     pub cache_bytes: usize,
@@ -26,6 +30,7 @@ impl Default for OpenOptions {
         Self {
             threads: 0,
             max_pixels: 1 << 27,
+            max_bytes: 320 << 20,
             cache_bytes: 64 << 20,
         }
     }

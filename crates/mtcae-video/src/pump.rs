@@ -92,8 +92,8 @@ impl Pump {
     }
 }
 
-/// Turns runs of decode faults into one warning each, with the time of the
-/// last good frame before them.
+/// Counts decode faults, with the time of the last good frame before each run of
+/// them.
 #[derive(Default)]
 pub struct Faults {
     time: f64,
@@ -115,11 +115,13 @@ impl Faults {
 
     pub fn finish(&mut self, warnings: &mut Vec<Warning>) {
         if self.count > 0 {
-            warnings.push(Warning::DecodeError {
+            Warning::DecodeError {
                 time: self.time,
                 count: self.count,
+                last: self.time,
                 reason: reason(self.code),
-            });
+            }
+            .add_to(warnings);
             self.count = 0;
         }
     }

@@ -72,7 +72,13 @@ impl Clock {
         self.last = Some(time);
         self.faults.good(time, warnings);
         if frame.is_corrupt() {
-            warnings.push(Warning::CorruptFrame { index, time });
+            Warning::CorruptFrame {
+                index,
+                time,
+                count: 1,
+                last: time,
+            }
+            .add_to(warnings);
         }
         Some(Decoded { frame, index, time })
     }
@@ -172,7 +178,7 @@ pub fn no_frames(video: &Video, warnings: &[Warning]) -> Error {
         .map_or_else(|| "the stream is empty".into(), ToString::to_string);
     if video.info.geometry.width == 0 {
         // The decoder refuses sizes over the limit before it tells them.
-        let limit = video.options.max_pixels;
+        let limit = video.budget.pixels(video.input.parameters().codec_id);
         reason += &format!("; no size is known: it is damaged or over the limit of {limit} pixels");
     }
     Error::NoFrames {

@@ -33,7 +33,7 @@ fn with_tools<R>(work: impl FnOnce(&mut Tools) -> R) -> R {
     });
     let result = work(&mut tools);
     TOOLS.with_borrow_mut(|list| {
-        if list.len() < 2 {
+        if list.len() < 2 && !tools.converter.is_large() {
             list.push(tools);
         }
     });
@@ -140,7 +140,5 @@ pub fn full(frame: &Frame, info: &VideoInfo) -> Result<(Array3<u8>, Geometry), S
 
 /// Adds a warning once.
 pub fn warn(list: &mut Vec<Warning>, warning: Warning) {
-    if !list.contains(&warning) {
-        list.push(warning);
-    }
+    warning.add_to(list);
 }

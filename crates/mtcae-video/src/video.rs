@@ -1,7 +1,7 @@
 //! Opening a file and what is known of it before decoding.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use ffmpeg_next::ffi;
 
 use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
+use crate::ffi::budget::{Budget, frame_bytes, png};
 use crate::ffi::convert::format_name;
 use crate::ffi::decoder::{Decoder, codec_name};
 use crate::ffi::input::{Input, OpenFault};
@@ -16,6 +17,7 @@ use crate::ffi::{reason, seconds};
 use crate::frames::{Frames, FullFrame};
 use crate::geometry::{Geometry, Orientation};
 use crate::options::{ClipOptions, OpenOptions, WindowOptions};
+use crate::references::elsewhere;
 use crate::scan::Scan;
 use crate::windows::Windows;
 
@@ -57,6 +59,7 @@ pub struct Video {
     pub(crate) path: PathBuf,
     pub(crate) input: Input,
     pub(crate) options: OpenOptions,
+    pub(crate) budget: Budget,
     pub(crate) info: VideoInfo,
     pub(crate) scan: Option<Scan>,
     /// Whether packets were read since opening.
@@ -94,10 +97,9 @@ impl Video {
     /// As [`Video::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
-        let file = open_file(&path)?;
-        let input =
-            Input::open(file, options.max_pixels).map_err(|fault| open_error(&path, fault))?;
-        let info = inspect(&path, &input, options)?;
+        let (file, budget) = open(&path, options)?;
+        let input = Input::open(file, budget).map_err(|fault| open_error(&path, fault))?;
+        let info = inspect(&path, &input, options, budget)?;
         let mut options = options.clone();
         if options.threads == 0 {
             options.threads = rayon::current_num_threads();
@@ -106,6 +108,7 @@ impl Video {
             path,
             input,
             options,
+            budget,
             info,
             scan: None,
             started: false,
@@ -191,7 +194,7 @@ impl Video {
     }
 
     pub(crate) fn decoder(&self) -> Result<Decoder> {
-        match Decoder::open(&self.input, self.threads(), self.options.max_pixels) {
+        match Decoder::open(&self.input, self.threads(), self.budget) {
             Ok(Some(d)) => Ok(d),
             Ok(None) => Err(Error::NoDecoder {
                 path: self.path.clone(),
@@ -213,7 +216,6 @@ impl Video {
     /// the demuxer, the one way that works for every container.
     pub(crate) fn rewind(&mut self) -> Result<()> {
         if self.started {
-            use std::io::Seek;
             let mut file = self.input.file().map_err(|source| Error::Open {
                 path: self.path.clone(),
                 source,
@@ -222,8 +224,8 @@ impl Video {
                 path: self.path.clone(),
                 source,
             })?;
-            self.input = Input::open(file, self.options.max_pixels)
-                .map_err(|fault| open_error(&self.path, fault))?;
+            self.input =
+                Input::open(file, self.budget).map_err(|fault| open_error(&self.path, fault))?;
             self.started = false;
         }
         Ok(())
@@ -234,6 +236,37 @@ impl Video {
         let origin = self.input.start_time().unwrap_or(0);
         seconds(pts.saturating_sub(origin), self.input.time_base())
     }
+}
+
+/// Opens a file that has its pictures in it, and reckons what these may take.
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)> {
+    let mut file = open_file(path)?;
+    let fail = |source| Error::Open {
+        path: path.to_path_buf(),
+        source,
+    };
+    if let Some(place) = elsewhere(&mut file).map_err(fail)? {
+        return Err(Error::Elsewhere {
+            path: path.to_path_buf(),
+            place,
+        });
+    }
+    let budget = Budget::new(options, file.metadata().map_err(fail)?.len());
+    let mut header = [0; 26];
+    let read = file.read_exact(&mut header);
+    file.rewind().map_err(fail)?;
+    if let (Ok(()), Some((width, height, bytes))) = (read, png(&header))
+        && bytes > budget.bytes()
+    {
+        return Err(Error::TooMuchMemory {
+            path: path.to_path_buf(),
+            width,
+            height,
+            bytes,
+            limit: budget.bytes(),
+        });
+    }
+    Ok((file, budget))
 }
 
 /// Opens the named file and nothing else: no FIFO that blocks, no device.
@@ -300,7 +333,7 @@ fn kind_of(meta: &std::fs::Metadata) -> &'static str {
     "a special file"
 }
 
-fn open_error(path: &Path, fault: OpenFault) -> Error {
+pub(crate) fn open_error(path: &Path, fault: OpenFault) -> Error {
     let path = path.to_path_buf();
     match fault {
         OpenFault::Forbidden => Error::ForbiddenFormat { path },
@@ -325,7 +358,7 @@ fn open_error(path: &Path, fault: OpenFault) -> Error {
 /// Codec tag of encrypted MP4 sample entries.
 const ENCV: u32 = u32::from_le_bytes(*b"encv");
 
-fn inspect(path: &Path, input: &Input, options: &OpenOptions) -> Result<VideoInfo> {
+fn inspect(path: &Path, input: &Input, options: &OpenOptions, budget: Budget) -> Result<VideoInfo> {
     let p = input.parameters();
     if p.codec_tag == ENCV {
         return Err(Error::Encrypted {
@@ -333,12 +366,23 @@ fn inspect(path: &Path, input: &Input, options: &OpenOptions) -> Result<VideoInf
         });
     }
     let (width, height) = (p.width.max(0) as u32, p.height.max(0) as u32);
-    if u64::from(width) * u64::from(height) > options.max_pixels {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > options.max_pixels {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
             width,
             height,
             limit: options.max_pixels,
+        });
+    }
+    let bytes = frame_bytes(p.codec_id, p.format, pixels);
+    if bytes > budget.bytes() {
+        return Err(Error::TooMuchMemory {
+            path: path.to_path_buf(),
+            width,
+            height,
+            bytes,
+            limit: budget.bytes(),
         });
     }
     let mut warnings = Vec::new();

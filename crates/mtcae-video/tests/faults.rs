@@ -246,16 +246,98 @@ fn only_the_named_file_is_read() {
             "{e}"
         );
     }
-    // A track whose data are said to lie in another file.
-    let mut data = std::fs::read(&good).unwrap();
-    let at = data.windows(4).position(|w| w == b"url ").unwrap();
-    data[at..at + 4].copy_from_slice(b"alis");
-    data[at + 7] = 0; // no longer "in this file"
-    let path = dir.file("dref.mp4", data);
-    match clip(&path) {
-        // Either refused, or read from the file itself.
-        Err(e) => println!("{e}"),
-        Ok(clip) => assert_eq!(clip.len(), 16),
+}
+
+/// Puts `entry` in the place of the first data reference of an mp4 file whose index
+/// comes last.
+fn refer(file: &[u8], entry: &[u8]) -> Vec<u8> {
+    let at = file.windows(4).position(|w| w == b"url ").unwrap() - 4;
+    let old = u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let mut new = file.to_vec();
+    new.splice(at..at + old, entry.iter().copied());
+    // The boxes around it grow with it.
+    for name in [b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"] {
+        let place = file.windows(4).position(|w| w == name).unwrap() - 4;
+        let size = u32::from_be_bytes(file[place..place + 4].try_into().unwrap());
+        let size = size + entry.len() as u32 - old as u32;
+        new[place..place + 4].copy_from_slice(&size.to_be_bytes());
+    }
+    new
+}
+
+/// A track whose data are said to lie in another file.
+#[test]
+fn data_references_to_other_files_are_refused() {
+    let dir = Folder::new();
+    let good = std::fs::read(fixture("bframes.mp4")).unwrap();
+    let entry = |name: &[u8; 4], flags: u8, place: &[u8]| {
+        let size = (12 + place.len()) as u32;
+        let mut entry = size.to_be_bytes().to_vec();
+        entry.extend(name);
+        entry.extend([0, 0, 0, flags]);
+        entry.extend(place);
+        entry
+    };
+    for (name, place) in [
+        (b"url ", &b"file:///other/place.mp4\0"[..]),
+        (b"url ", b"http://127.0.0.1:9/x.mp4\0"),
+        (b"urn ", b"urn:x\0/other/place.mp4\0"),
+        (b"alis", &[[0; 150], [b'x'; 150]].concat()),
+    ] {
+        let path = dir.file("elsewhere.mp4", refer(&good, &entry(name, 0, place)));
+        let error = fault(&path);
+        assert!(matches!(error, Error::Elsewhere { .. }), "{error}");
+        if place.starts_with(b"file") {
+            assert!(error.to_string().contains("`file:///other/place.mp4`"));
+        }
+    }
+    // In this file: by the flag, or since no other place is named.
+    for (flags, place) in [(1, &b""[..]), (1, b"left over\0"), (0, b""), (0, b"\0")] {
+        let path = dir.file("here.mp4", refer(&good, &entry(b"url ", flags, place)));
+        assert_eq!(clip(&path).unwrap().len(), 16);
+    }
+}
+
+/// Small files of vast pictures.
+#[test]
+fn pictures_that_would_fill_the_memory_are_refused() {
+    let dir = Folder::new();
+    let good = std::fs::read(fixture("still.png")).unwrap();
+    let png = |width: u32, height: u32, depth: u8, colour: u8| {
+        let mut data = good.clone();
+        data[16..20].copy_from_slice(&width.to_be_bytes());
+        data[20..24].copy_from_slice(&height.to_be_bytes());
+        data[24..26].copy_from_slice(&[depth, colour]);
+        let mut crc = !0u32;
+        for byte in &data[12..29] {
+            crc ^= u32::from(*byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            }
+        }
+        data[29..33].copy_from_slice(&(!crc).to_be_bytes());
+        data
+    };
+    for (size, depth, colour) in [
+        ((16_000, 8_000), 8, 2),
+        ((11_000, 11_000), 8, 0),
+        ((8_000, 8_000), 16, 6),
+    ] {
+        let path = dir.file("vast.png", png(size.0, size.1, depth, colour));
+        let error = fault(&path);
+        assert!(matches!(error, Error::TooMuchMemory { .. }), "{error}");
+        // Whoever has the memory may read it; what is there decodes.
+        let options = OpenOptions {
+            max_bytes: 2 << 30,
+            ..OpenOptions::default()
+        };
+        let video = Video::open_with(&path, &options).unwrap();
+        let read = video.info().geometry;
+        assert_eq!((read.width, read.height), size);
+    }
+    // Photographs of 50 megapixels and 8K are within.
+    for (size, depth, colour) in [((8_688, 5_792), 8, 2), ((7_680, 4_320), 16, 2)] {
+        assert!(Video::open(dir.file("photo.png", png(size.0, size.1, depth, colour))).is_ok());
     }
 }
 

@@ -101,3 +101,89 @@ fn windows_are_the_clips_of_their_bounds() {
         assert_eq!(count, expected, "{length} {stride}");
     }
 }
+
+/// swscale reads rows in whole vectors: what lies in memory behind a frame is none of
+/// the file's business.
+#[test]
+fn what_lies_behind_a_frame_does_not_reach_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (side, behind) in [(96, 0u8), (96, 255), (33, 0), (33, 255)] {
+        let path = dir.path().join(format!("{side}-{behind}.mp4"));
+        let options = WriterOptions {
+            crf: 0,
+            threads: 1,
+            ..WriterOptions::new(side as u32, side as u32)
+        };
+        let mut writer = ClipWriter::create(&path, &options).unwrap();
+        for t in 0..3 {
+            let mut memory: Vec<u8> = picture(side, side, t).into_iter().collect();
+            let length = memory.len();
+            memory.resize(length + 256, behind);
+            let view = ndarray::ArrayView3::from_shape((side, side, 3), &memory[..length]);
+            writer.write(&view.unwrap(), t as f64 / 25.0).unwrap();
+        }
+        writer.finish().unwrap();
+        files.push(std::fs::read(&path).unwrap());
+    }
+    assert!(files[0] == files[1] && files[2] == files[3]);
+}
+
+/// Frames keep their own times, whatever their rate and however close they are.
+#[test]
+fn variable_rates_keep_their_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let close = [0.0, 1e-6, 0.04, 0.040_002, 0.5, 1.394_4, 1.394_401, 7.0];
+    let mut film = vec![(close.to_vec(), (3_628_800, 502_589), 1e-5)];
+    let frames = Video::open(format!(
+        "{}/../../fixtures/video/vfr.mkv",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    let frames = frames.unwrap().frames().unwrap();
+    let rate = frames.video().info().frame_rate;
+    let times: Vec<f64> = frames.map(|f| f.unwrap().time).collect();
+    let steps: std::collections::BTreeSet<u64> = times
+        .windows(2)
+        .map(|t| ((t[1] - t[0]) * 1e3).round() as u64)
+        .collect();
+    assert!(steps.len() > 3, "{steps:?}");
+    film.push((times, rate, 1e-9));
+    film.push((vec![0.0, 1e-4], (u32::MAX, 1), 1e-5));
+    film.push((vec![0.0, 3600.0], (1, u32::MAX), 1e-5));
+    for (times, fps, exact) in film {
+        for encoder in ["libx264", "mpeg4"] {
+            let path = dir.path().join("a.mp4");
+            let options = WriterOptions {
+                fps,
+                encoder: Some(encoder.into()),
+                ..WriterOptions::new(32, 32)
+            };
+            let mut writer = ClipWriter::create(&path, &options).unwrap();
+            for (i, time) in times.iter().enumerate() {
+                writer.write(&picture(32, 32, i).view(), *time).unwrap();
+            }
+            writer.finish().unwrap();
+            let exact = if encoder == "mpeg4" { 3.4e-5 } else { exact };
+            let read = Video::open(&path).unwrap().frames().unwrap();
+            let read: Vec<f64> = read.map(|f| f.unwrap().time).collect();
+            assert_eq!(read.len(), times.len());
+            for (got, want) in read.iter().zip(&times) {
+                assert!(
+                    (got - want).abs() <= exact,
+                    "{encoder} {fps:?}: {got} {want}"
+                );
+            }
+        }
+    }
+    // The message is a person's.
+    let mut writer =
+        ClipWriter::create(dir.path().join("b.mp4"), &WriterOptions::new(32, 32)).unwrap();
+    writer.write(&picture(32, 32, 0).view(), 1.5).unwrap();
+    let error = writer.write(&picture(32, 32, 1).view(), 1.25).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("a frame at 1.25 s after one at 1.5 s; times must grow"),
+        "{error}"
+    );
+}

@@ -4,7 +4,7 @@
 use ndarray::{Array3, ArrayView3};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 use tiny_skia::{
-    Color, FillRule, Paint, PathBuilder, Pixmap, PixmapPaint, Rect, Stroke, Transform,
+    Color, FillRule, Paint, PathBuilder, Pixmap, PixmapPaint, Rect, Stroke, StrokeDash, Transform,
 };
 
 use crate::Error;
@@ -77,26 +77,50 @@ pub enum TextSize {
     Small,
     /// 20 pixels.
     Large,
+    /// About this many pixels: 10, 16, 20, 24, 32 or a multiple of 32.
+    Pixels(usize),
 }
 
 impl TextSize {
+    /// The size that can be read on a picture of these sides and leaves most of it to
+    /// be seen: 16 pixels from 100 to 550 a side, above that a 32nd of it.
+    pub fn fitting(width: usize, height: usize) -> Self {
+        let side = width.min(height);
+        Self::Pixels((side / 32).max(16.min(side / 6)))
+    }
+
     /// Pixels from one line to the next.
     pub const fn line(self) -> usize {
-        match self {
-            Self::Small => 16,
-            Self::Large => 20,
-        }
+        let (raster, times, of) = self.raster();
+        raster.val() * times / of
     }
 
     /// Width of a text in pixels.
     pub fn width(self, text: &str) -> usize {
-        text.chars().count() * get_raster_width(FontWeight::Regular, self.raster())
+        let (raster, times, of) = self.raster();
+        text.chars().count() * get_raster_width(FontWeight::Regular, raster) * times / of
     }
 
-    const fn raster(self) -> RasterHeight {
+    /// As much of a text as `width` pixels hold, with dots for the rest.
+    pub fn cut(self, text: &str, width: usize) -> String {
+        if self.width(text) <= width {
+            return text.to_owned();
+        }
+        let fits = width / self.width("x").max(1);
+        let start: String = text.chars().take(fits.saturating_sub(2)).collect();
+        start + ".."
+    }
+
+    /// A raster of the font, how many times over each of its pixels is drawn, and how
+    /// many of them a side are drawn as one.
+    const fn raster(self) -> (RasterHeight, usize, usize) {
         match self {
-            Self::Small => RasterHeight::Size16,
-            Self::Large => RasterHeight::Size20,
+            Self::Small | Self::Pixels(12..=17) => (RasterHeight::Size16, 1, 1),
+            Self::Large | Self::Pixels(18..=22) => (RasterHeight::Size20, 1, 1),
+            Self::Pixels(0..=11) => (RasterHeight::Size20, 1, 2),
+            Self::Pixels(23..=28) => (RasterHeight::Size24, 1, 1),
+            Self::Pixels(29..=47) => (RasterHeight::Size32, 1, 1),
+            Self::Pixels(pixels) => (RasterHeight::Size32, (pixels + 16) / 32, 1),
         }
     }
 }
@@ -164,6 +188,17 @@ impl Canvas {
             .collect()
     }
 
+    /// Copies a row of the picture, red, green, blue, into `row`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn copy_row(&self, y: usize, row: &mut [u8]) {
+        let from = &self.pixels.data()[4 * y * self.width()..];
+        for (to, from) in row.chunks_exact_mut(3).zip(from.chunks_exact(4)) {
+            to.copy_from_slice(&from[..3]);
+        }
+    }
+
     /// The picture as a frame (H, W, 3).
     pub fn to_frame(&self) -> Array3<u8> {
         let rgb = self.rgb();
@@ -191,8 +226,30 @@ impl Canvas {
         );
     }
 
+    /// As [`Self::outline`], in dashes.
+    pub fn outline_dashed(&mut self, corners: [f32; 4], thickness: f32, colour: Colour) {
+        let [x1, y1, x2, y2] = corners;
+        let dash = StrokeDash::new(vec![5.0 * thickness, 4.0 * thickness], 0.0);
+        self.line(
+            &[[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]],
+            thickness,
+            colour,
+            dash,
+        );
+    }
+
     /// Draws lines through points; points that are not finite are left out.
     pub fn polyline(&mut self, points: &[[f32; 2]], thickness: f32, colour: Colour) {
+        self.line(points, thickness, colour, None);
+    }
+
+    fn line(
+        &mut self,
+        points: &[[f32; 2]],
+        thickness: f32,
+        colour: Colour,
+        dash: Option<StrokeDash>,
+    ) {
         let mut path = PathBuilder::new();
         for (i, [x, y]) in points
             .iter()
@@ -207,6 +264,7 @@ impl Canvas {
         if let Some(path) = path.finish() {
             let stroke = Stroke {
                 width: thickness,
+                dash,
                 ..Stroke::default()
             };
             self.pixels
@@ -266,22 +324,32 @@ impl Canvas {
         place: impl Fn(i64, i64) -> (i64, i64),
     ) {
         let (width, height) = (self.width() as i64, self.height() as i64);
+        let (raster, times, of) = size.raster();
         let mut left = 0;
         for c in text.chars() {
-            let Some(glyph) = get_raster(c, FontWeight::Regular, size.raster())
-                .or_else(|| get_raster('?', FontWeight::Regular, size.raster()))
+            let Some(glyph) = get_raster(c, FontWeight::Regular, raster)
+                .or_else(|| get_raster('?', FontWeight::Regular, raster))
             else {
                 continue;
             };
-            for (dy, row) in (0i64..).zip(glyph.rows()) {
-                for (dx, coverage) in (0i64..).zip(row) {
-                    let (px, py) = place(left + dx, dy);
+            // The mean of the font's pixels that are drawn as one.
+            let coverage = |x: usize, y: usize| {
+                let square =
+                    (0..of * of).map(|i| (x / times * of + i % of, y / times * of + i / of));
+                let sum: usize = square
+                    .filter_map(|(x, y)| glyph.pixel(x, y).map(usize::from))
+                    .sum();
+                (sum / (of * of)) as u8
+            };
+            for dy in 0..raster.val() * times / of {
+                for dx in 0..glyph.width() * times / of {
+                    let (px, py) = place(left + dx as i64, dy as i64);
                     if (0..width).contains(&px) && (0..height).contains(&py) {
-                        self.blend((py * width + px) as usize, *coverage, colour);
+                        self.blend((py * width + px) as usize, coverage(dx, dy), colour);
                     }
                 }
             }
-            left += glyph.width() as i64;
+            left += (glyph.width() * times / of) as i64;
         }
     }
 

@@ -15,11 +15,12 @@ mod timeline;
 pub use canvas::{Canvas, Colour, TextSize};
 pub use confusion::confusion_matrix;
 pub use curves::{Curve, Panel, curves};
-pub use overlay::{Face, draw_face};
+pub use overlay::{Face, draw_face, draw_legend, draw_part, draw_tag};
 pub use sheet::{contact_sheet, probability_panel};
 pub use timeline::{Series, timeline};
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// What can go wrong with a picture.
@@ -66,31 +67,16 @@ pub enum Error {
 /// [`Error::Write`] names the file; nothing is left behind then.
 pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
     let path = path.as_ref();
-    let write = || -> std::io::Result<()> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".writing-");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // What the umask leaves of this, as for any new file.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder)?;
-        let mut encoder =
-            png::Encoder::new(&mut file, canvas.width() as u32, canvas.height() as u32);
+    mtcae_core::files::write_atomically(path, |temporary| {
+        let mut file = BufWriter::new(File::create(temporary)?);
+        let (width, height) = (canvas.width() as u32, canvas.height() as u32);
+        let mut encoder = png::Encoder::new(&mut file, width, height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.write_header()?.write_image_data(&canvas.rgb())?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(|source| Error::Write {
+        file.flush()
+    })
+    .map_err(|source| Error::Write {
         path: path.to_owned(),
         source,
     })

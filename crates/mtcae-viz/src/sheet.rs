@@ -32,7 +32,9 @@ pub fn contact_sheet(pictures: &[Canvas], columns: usize) -> Result<Canvas, Erro
     Ok(sheet)
 }
 
-/// A panel of lines of text above one bar a class, for probabilities in [0, 1].
+/// A panel of lines of text above one bar a class, for probabilities in [0, 1], and
+/// below these what the colours of a `legend` mean. It is as high as all that needs, and
+/// at least `height`.
 ///
 /// # Errors
 /// [`Error::Size`] when the panel has no pixels.
@@ -41,42 +43,45 @@ pub fn probability_panel(
     height: usize,
     lines: &[String],
     bars: &[(String, f32)],
+    legend: &[(&str, Colour)],
 ) -> Result<Canvas, Error> {
-    let mut panel = Canvas::new(width, height, Colour::new(24, 24, 28))?;
-    let mut y = 8.0;
+    const LEFT: f32 = 12.0;
+    let small = TextSize::Small;
+    let title = |i: usize| match i {
+        0 => (TextSize::Pixels(24), Colour::WHITE),
+        _ => (small, Colour::new(170, 170, 176)),
+    };
+    let text: usize = (0..lines.len()).map(|i| title(i).0.line() + 5).sum();
+    let needed = 10 + text + 12 + 22 * bars.len() + 12 + 22 * legend.len() + 4;
+    let mut panel = Canvas::new(width, height.max(needed), Colour::new(24, 24, 28))?;
+    let mut y = 10.0;
     for (i, line) in lines.iter().enumerate() {
-        let (size, colour) = match i {
-            0 => (TextSize::Large, Colour::WHITE),
-            _ => (TextSize::Small, Colour::GREY),
-        };
-        panel.text(10.0, y, line, size, colour);
-        y += size.line() as f32 + 4.0;
+        let (size, colour) = title(i);
+        let line = size.cut(line, width.saturating_sub(20));
+        panel.text(LEFT, y, &line, size, colour);
+        y += size.line() as f32 + 5.0;
     }
-    y += 8.0;
+    y += 12.0;
     let name = bars
         .iter()
-        .map(|(class, _)| TextSize::Small.width(class))
+        .map(|(class, _)| small.width(class))
         .max()
         .unwrap_or(0) as f32;
-    let left = 20.0 + name;
-    let full = (width as f32 - left - 60.0).max(1.0);
+    let left = LEFT + 12.0 + name;
+    let full = (width as f32 - left - 62.0).max(1.0);
     for (i, (class, p)) in bars.iter().enumerate() {
-        panel.text(10.0, y, class, TextSize::Small, Colour::WHITE);
+        panel.text(LEFT, y, class, small, Colour::WHITE);
         panel.fill(left, y + 2.0, full, 12.0, Colour::new(52, 52, 58));
-        panel.fill(
-            left,
-            y + 2.0,
-            (full * p.clamp(0.0, 1.0)).max(1.0),
-            12.0,
-            Colour::series(i),
-        );
-        panel.text(
-            left + full + 8.0,
-            y,
-            &format!("{:4.1}%", 100.0 * p),
-            TextSize::Small,
-            Colour::WHITE,
-        );
+        let filled = (full * p.clamp(0.0, 1.0)).max(1.0);
+        panel.fill(left, y + 2.0, filled, 12.0, Colour::series(i));
+        let percent = format!("{:5.1}%", 100.0 * p);
+        panel.text(left + full + 4.0, y, &percent, small, Colour::WHITE);
+        y += 22.0;
+    }
+    y += 12.0;
+    for (meaning, colour) in legend {
+        panel.outline([LEFT + 1.0, y + 2.0, LEFT + 13.0, y + 14.0], 2.0, *colour);
+        panel.text(LEFT + 22.0, y, meaning, small, Colour::WHITE);
         y += 22.0;
     }
     Ok(panel)

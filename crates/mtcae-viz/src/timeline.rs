@@ -12,13 +12,19 @@ pub struct Series {
     pub points: Vec<(f64, f32)>,
 }
 
-/// Plots probabilities over seconds, with a grid and a legend.
+/// Plots probabilities over seconds below a title and, in smaller letters, what is to
+/// be known of the lines; with a grid and a legend.
 ///
 /// # Errors
 /// [`Error::Size`] when the picture would be too small to hold a plot.
-pub fn timeline(series: &[Series], width: usize, height: usize) -> Result<Canvas, Error> {
+pub fn timeline(
+    (title, note): (&str, &str),
+    series: &[Series],
+    width: usize,
+    height: usize,
+) -> Result<Canvas, Error> {
     const LEFT: f32 = 48.0;
-    const TOP: f32 = 12.0;
+    const TOP: f32 = 44.0;
     const BOTTOM: f32 = 28.0;
     let legend = series
         .iter()
@@ -31,6 +37,12 @@ pub fn timeline(series: &[Series], width: usize, height: usize) -> Result<Canvas
         return Err(Error::Size { width, height });
     }
     let mut canvas = Canvas::new(width, height, Colour::new(24, 24, 28))?;
+    let (large, small) = (TextSize::Large, TextSize::Small);
+    let room = width.saturating_sub(LEFT as usize + 16 + small.width(note));
+    let title = large.cut(title, room);
+    canvas.text(LEFT, 10.0, &title, large, Colour::WHITE);
+    let at = LEFT + large.width(&title) as f32 + 16.0;
+    canvas.text(at, 13.0, note, small, Colour::GREY);
     let times = || series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
     let from = times().fold(f64::INFINITY, f64::min).min(0.0);
     let to = times().fold(from, f64::max).max(from + 1e-3);
@@ -86,12 +98,14 @@ mod tests {
             name: "a".to_owned(),
             points: vec![(0.0, 0.5), (10.0, 0.5)],
         };
-        let frame = timeline(&[series], 300, 140).expect("drawn").to_frame();
+        let frame = timeline(("a.mp4", "smoothed"), &[series], 300, 140)
+            .expect("drawn")
+            .to_frame();
         let [r, g, b] = Colour::series(0).rgb;
         let middle: Vec<[u8; 3]> = (0..140)
             .map(|y| [frame[[y, 120, 0]], frame[[y, 120, 1]], frame[[y, 120, 2]]])
             .collect();
         assert!(middle.contains(&[r, g, b]));
-        assert!(timeline(&[], 30, 30).is_err());
+        assert!(timeline(("", ""), &[], 30, 30).is_err());
     }
 }

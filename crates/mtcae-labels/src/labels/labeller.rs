@@ -69,9 +69,12 @@ pub struct Labeller {
     open: OpenOptions,
 }
 
-/// Full-size frames worked on together: what bounds the memory.
+/// Full-size frames worked on together, and most pixels of all of them but one: what
+/// bounds the memory.
 #[cfg(feature = "ffmpeg")]
 const FULL_FRAMES: usize = 8;
+#[cfg(feature = "ffmpeg")]
+const FULL_PIXELS: usize = 1 << 24;
 /// Seconds of frames at the model's size worked on together.
 #[cfg(feature = "ffmpeg")]
 const WINDOW: f64 = 1.0;
@@ -251,7 +254,9 @@ impl Labeller {
                 for window in windows {
                     let mut clip = window?.clip;
                     source.get_or_insert(clip.source);
-                    warnings.extend(clip.warnings.iter().map(ToString::to_string));
+                    for warning in std::mem::take(&mut clip.warnings) {
+                        warning.add_to(&mut warnings);
+                    }
                     let kept: Vec<usize> = (0..clip.len())
                         .filter(|&i| clip.indices[i] % n == 0)
                         .collect();
@@ -264,7 +269,7 @@ impl Labeller {
                 }
                 let source = source.unwrap_or_else(|| Geometry::plain(1, 1));
                 let mut labels = self.assemble(sample, &source, found)?;
-                labels.warnings = warnings;
+                labels.warnings = warnings.iter().map(ToString::to_string).collect();
                 Ok(labels)
             }
             (pick, DetectAt::Source) => {
@@ -306,14 +311,16 @@ impl Labeller {
                 (None, Pick::Clip) => true,
             };
             if take {
-                if group.len() == FULL_FRAMES
-                    || group
-                        .last()
-                        .is_some_and(|f| f.pixels.dim() != frame.pixels.dim())
-                {
+                let size = frame.pixels.dim();
+                if group.last().is_some_and(|f| f.pixels.dim() != size) {
                     self.detect_group(&mut group, &mut found)?;
                 }
                 group.push(frame);
+                // Not kept until the next one is there, where they are large.
+                let pixels = (group.len() + 1) * size.0 * size.1;
+                if group.len() >= FULL_FRAMES || pixels > FULL_PIXELS {
+                    self.detect_group(&mut group, &mut found)?;
+                }
             }
             if last.is_some_and(|last| index >= last) {
                 break;
@@ -349,11 +356,17 @@ impl Labeller {
         if views.is_empty() {
             return Ok(());
         }
-        let stack = ndarray::stack(ndarray::Axis(0), &views).map_err(|e| Error::Config {
-            field: "frames",
-            reason: e.to_string(),
-        })?;
-        let faces = self.detector.detect_batch(stack.view())?;
+        let faces = match views.as_slice() {
+            [one] => vec![self.detector.detect(*one)?],
+            several => {
+                let stack = ndarray::stack(ndarray::Axis(0), several);
+                let stack = stack.map_err(|e| Error::Config {
+                    field: "frames",
+                    reason: e.to_string(),
+                })?;
+                self.detector.detect_batch(stack.view())?
+            }
+        };
         for (frame, faces) in group.drain(..).zip(faces) {
             found.push(FrameFaces {
                 index: frame.index,

@@ -39,6 +39,10 @@ struct Source {
     siting: i32,
 }
 
+/// Pixels from which a frame is large: no second copy of it is made, and no scratch
+/// kept. 8K video stays below.
+pub const LARGE: usize = 1 << 25;
+
 /// A converted frame: RGB levels, in one of two layouts.
 pub enum Picture<'a> {
     /// Rows of RGB without padding.
@@ -64,7 +68,7 @@ pub struct Converter {
 // SAFETY: the context is owned by this object alone.
 unsafe impl Send for Converter {}
 
-fn format_of(value: c_int) -> Option<ffi::AVPixelFormat> {
+pub fn format_of(value: c_int) -> Option<ffi::AVPixelFormat> {
     let last = ffi::AVPixelFormat::AV_PIX_FMT_NB as c_int;
     // SAFETY: the enum is `repr(i32)` and its values are 0..AV_PIX_FMT_NB
     // without gaps (the C enum assigns none).
@@ -214,11 +218,30 @@ impl Converter {
         self.scale(frame, source)
     }
 
+    /// Whether it holds the pixels of a large frame.
+    pub fn is_large(&self) -> bool {
+        self.pixels.capacity() > 3 * LARGE
+    }
+
     /// Writes the frame as RGB rows without padding (`width·height·3` bytes)
     /// into `out`, resized as needed.
     pub fn rgb(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), String> {
         let width = frame.width() as usize;
         out.clear();
+        if width * frame.height() as usize > LARGE {
+            // Planes would be there twice, apart and together.
+            let source = source_of(frame);
+            self.source = None;
+            self.prepare(source, false)?;
+            let Picture::Packed(rgb) = self.scale(frame, source)? else {
+                return Err("planes instead of rows".into());
+            };
+            let length = rgb.len();
+            self.source = None;
+            *out = std::mem::take(&mut self.pixels);
+            out.truncate(length);
+            return Ok(());
+        }
         match self.picture(frame)? {
             Picture::Packed(rgb) => out.extend_from_slice(rgb),
             Picture::Planes { planes, stride } => {

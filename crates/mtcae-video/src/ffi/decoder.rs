@@ -5,6 +5,7 @@ use std::ptr;
 use ffmpeg_next::ffi;
 use libc::c_int;
 
+use super::budget::Budget;
 use super::input::{Input, Packet, matrix};
 use crate::geometry::Orientation;
 use crate::nal::Units;
@@ -160,7 +161,7 @@ pub fn extradata(parameters: &ffi::AVCodecParameters) -> &[u8] {
 
 impl Decoder {
     /// Opens a decoder for the input's stream; `Ok(None)` when FFmpeg has none.
-    pub fn open(input: &Input, threads: usize, max_pixels: u64) -> Result<Option<Self>, i32> {
+    pub fn open(input: &Input, threads: usize, budget: Budget) -> Result<Option<Self>, i32> {
         let parameters = input.parameters();
         // SAFETY: the context is fresh and freed by Drop on each early return;
         // the parameters outlive the copying call.
@@ -200,7 +201,13 @@ impl Decoder {
             (*context).pkt_timebase = input.time_base();
             (*context).thread_count = frames_at_once(threads) as c_int;
             (*context).thread_type = (ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE) as c_int;
-            (*context).max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
+            let mut pixels = budget.pixels(parameters.codec_id);
+            let first = parameters.width.max(0) as u64 * parameters.height.max(0) as u64;
+            if input.is_pipe() && first > 0 {
+                // What follows the picture that was looked at is no larger.
+                pixels = pixels.min(first);
+            }
+            (*context).max_pixels = i64::try_from(pixels).unwrap_or(i64::MAX);
             let code = ffi::avcodec_open2(context, codec, ptr::null_mut());
             if code < 0 {
                 return Err(code);

@@ -8,6 +8,7 @@ use ffmpeg_next::format::context::Input as Context;
 use ffmpeg_next::{codec, ffi};
 use libc::{c_char, c_int};
 
+use super::budget::Budget;
 use super::io::FileIo;
 use crate::geometry::Orientation;
 
@@ -63,6 +64,10 @@ impl Packet {
     }
 
     pub fn as_ptr(&self) -> *const ffi::AVPacket {
+        self.0
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut ffi::AVPacket {
         self.0
     }
 
@@ -149,7 +154,46 @@ fn set(dict: &mut *mut ffi::AVDictionary, key: &CStr, value: &str) {
 
 impl Input {
     /// Opens `file`, finds its streams and picks the best video stream.
-    pub fn open(file: File, max_pixels: u64) -> Result<Self, OpenFault> {
+    pub fn open(file: File, budget: Budget) -> Result<Self, OpenFault> {
+        let mut input = Self::probe(file, budget)?;
+        input.pick()?;
+        Ok(input)
+    }
+
+    /// Opens `file` for the sound that goes with its pictures, and gives the time stamp
+    /// of the sound at which these start (0 without any); `None` where there is no sound.
+    pub fn open_sound(file: File, budget: Budget) -> Result<Option<(Self, i64)>, OpenFault> {
+        let mut input = Self::probe(file, budget)?;
+        let pictures = input.pick().is_ok();
+        let start = match pictures {
+            true => (input.start_time().unwrap_or(0), input.time_base()),
+            false => (0, ffi::AVRational { num: 1, den: 1 }),
+        };
+        // SAFETY: the context is open; stream indices are below nb_streams.
+        let origin = unsafe {
+            let best = ffi::av_find_best_stream(
+                input.raw(),
+                ffi::AVMediaType::AVMEDIA_TYPE_AUDIO,
+                -1,
+                if pictures { input.stream as c_int } else { -1 },
+                ptr::null_mut(),
+                0,
+            );
+            let Ok(best) = usize::try_from(best) else {
+                return Ok(None);
+            };
+            let streams = (*input.raw()).streams;
+            if pictures {
+                (**streams.add(input.stream)).discard = ffi::AVDiscard::AVDISCARD_ALL;
+            }
+            (**streams.add(best)).discard = ffi::AVDiscard::AVDISCARD_DEFAULT;
+            input.stream = best;
+            ffi::av_rescale_q(start.0, start.1, input.time_base())
+        };
+        Ok(Some((input, origin)))
+    }
+
+    fn probe(file: File, budget: Budget) -> Result<Self, OpenFault> {
         super::quiet();
         let io = FileIo::new(file, false).ok_or(OpenFault::Memory)?;
         // SAFETY: the context is fresh; on failure avformat_open_input frees it
@@ -187,8 +231,7 @@ impl Input {
             stream: 0,
             streams: 0,
         };
-        input.find_info(max_pixels);
-        input.pick()?;
+        input.find_info(budget);
         Ok(input)
     }
 
@@ -199,15 +242,18 @@ impl Input {
     }
 
     /// Probes the streams; a failure shows later as a missing size or codec.
-    fn find_info(&mut self, max_pixels: u64) {
+    fn find_info(&mut self, budget: Budget) {
         let raw = self.raw();
         // SAFETY: one dictionary per present stream, as the call demands, freed
         // afterwards; entries may be replaced by FFmpeg.
         unsafe {
             let n = (*raw).nb_streams as usize;
             let mut options = vec![ptr::null_mut::<ffi::AVDictionary>(); n.max(1)];
-            for dict in &mut options {
-                set(dict, c"max_pixels", &max_pixels.to_string());
+            for (i, dict) in options.iter_mut().enumerate() {
+                if i < n {
+                    let codec = (*(**(*raw).streams.add(i)).codecpar).codec_id;
+                    set(dict, c"max_pixels", &budget.pixels(codec).to_string());
+                }
                 set(dict, c"threads", "1");
             }
             let _ = ffi::avformat_find_stream_info(raw, options.as_mut_ptr());
@@ -324,6 +370,12 @@ impl Input {
                     .filter(|&d| d > 0)
                     .map(|d| d as f64 / f64::from(ffi::AV_TIME_BASE))
             })
+    }
+
+    /// Whether it is a format of pictures one after the other, without a header of its
+    /// own.
+    pub fn is_pipe(&self) -> bool {
+        self.format().ends_with("_pipe")
     }
 
     /// Average, else guessed frames per second.

@@ -7,6 +7,7 @@ use std::sync::Once;
 
 use ffmpeg_next::ffi;
 
+pub mod budget;
 pub mod convert;
 pub mod decoder;
 pub mod input;

@@ -1,4 +1,5 @@
-//! RGB frames to an encoded video file: encoder, colour conversion, muxer.
+//! RGB frames to an encoded video file: encoder, colour conversion, muxer; sound is
+//! carried over packet by packet.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -8,15 +9,23 @@ use ffmpeg_next::ffi;
 use libc::c_int;
 
 use super::decoder::Frame;
+use super::input::{Input, Packet};
 use super::io::FileIo;
 use super::reason;
 
 /// Encoders, best first.
 const ENCODERS: [&CStr; 3] = [c"libx264", c"libopenh264", c"mpeg4"];
 
-/// Ticks per second of the written time stamps: MPEG-4 part 2 allows at most
-/// 65535, and 60000 has the NTSC rates 60000/1001 and 30000/1001 exactly.
-pub const TICKS: i32 = 60_000;
+/// Ticks per second of the written time stamps: whole for the rates and time bases
+/// that are met most (1/600, 1/1000, 1/90000, 1001/24000, 1001/60000 s).
+const TICKS: c_int = 360_000;
+
+/// As [`TICKS`], of MPEG-4 part 2, which allows at most 65535.
+const FEW_TICKS: c_int = 60_000;
+
+/// swscale reads rows in whole vectors, and so past the last pixel; what lies there
+/// must be ours and always the same.
+const PADDING: usize = 64;
 
 /// What is to be written.
 pub struct Settings<'a> {
@@ -30,6 +39,19 @@ pub struct Settings<'a> {
     pub encoder: Option<&'a str>,
 }
 
+/// A stream of sound on its way from one file into another.
+struct Carried {
+    from: Input,
+    /// Time stamp of the source that is the film's 0.
+    origin: i64,
+    stream: *mut ffi::AVStream,
+    /// Read, and of a later time than the pictures so far.
+    waiting: Option<Packet>,
+    last: Option<i64>,
+    /// Packets that the container did not take.
+    refused: u64,
+}
+
 /// An open output file.
 pub struct Output {
     format: *mut ffi::AVFormatContext,
@@ -37,7 +59,11 @@ pub struct Output {
     scaler: *mut ffi::SwsContext,
     packet: *mut ffi::AVPacket,
     stream: *mut ffi::AVStream,
+    sound: Option<Carried>,
     name: String,
+    /// The next frame's rows of RGB, `stride` bytes apart.
+    rows: Vec<u8>,
+    stride: usize,
     io: FileIo,
 }
 
@@ -53,8 +79,14 @@ fn check(code: c_int, call: &str) -> Result<(), String> {
 }
 
 impl Output {
-    pub fn create(file: File, s: &Settings<'_>) -> Result<Self, String> {
+    /// With `sound`, its chosen stream is carried over; see [`Input::open_sound`].
+    pub fn create(
+        file: File,
+        s: &Settings<'_>,
+        sound: Option<(Input, i64)>,
+    ) -> Result<Self, String> {
         super::quiet();
+        let stride = (s.width as usize * 3).next_multiple_of(PADDING);
         let io = FileIo::new(file, true).ok_or("out of memory")?;
         let mut this = Self {
             format: ptr::null_mut(),
@@ -62,7 +94,10 @@ impl Output {
             scaler: ptr::null_mut(),
             packet: ptr::null_mut(),
             stream: ptr::null_mut(),
+            sound: None,
             name: String::new(),
+            rows: vec![0; stride * s.height as usize + PADDING],
+            stride,
             io,
         };
         // SAFETY: each pointer is checked; Drop frees whatever was made, in
@@ -91,6 +126,9 @@ impl Output {
                 "parameters",
             )?;
             (*(*this.stream).codecpar).codec_tag = 0;
+            if let Some((from, origin)) = sound {
+                this.add_sound(from, origin)?;
+            }
             check(
                 ffi::avformat_write_header(this.format, ptr::null_mut()),
                 "header",
@@ -116,6 +154,44 @@ impl Output {
             ffi::sws_setColorspaceDetails(this.scaler, table, 1, table, 0, 0, 1 << 16, 1 << 16);
         }
         Ok(this)
+    }
+
+    /// Adds a stream for the sound, if the container can carry it.
+    ///
+    /// # Safety
+    /// `self.format` must be allocated, and its header not written.
+    unsafe fn add_sound(&mut self, from: Input, origin: i64) -> Result<(), String> {
+        // SAFETY: see above; the parameters are copied.
+        unsafe {
+            let p = from.parameters();
+            let fits = ffi::avformat_query_codec(
+                (*self.format).oformat,
+                p.codec_id,
+                ffi::FF_COMPLIANCE_NORMAL as c_int,
+            );
+            if fits != 1 {
+                return Err("the container cannot carry it".into());
+            }
+            let stream = ffi::avformat_new_stream(self.format, ptr::null());
+            if stream.is_null() {
+                return Err("out of memory".into());
+            }
+            check(
+                ffi::avcodec_parameters_copy((*stream).codecpar, p),
+                "parameters",
+            )?;
+            (*(*stream).codecpar).codec_tag = 0;
+            (*stream).time_base = from.time_base();
+            self.sound = Some(Carried {
+                from,
+                origin,
+                stream,
+                waiting: None,
+                last: None,
+                refused: 0,
+            });
+        }
+        Ok(())
     }
 
     /// The first encoder of the list that is built in and accepts the
@@ -144,11 +220,23 @@ impl Output {
                 e.width = s.width as c_int;
                 e.height = s.height as c_int;
                 e.pix_fmt = ffi::AVPixelFormat::AV_PIX_FMT_YUV420P;
-                e.time_base = ffi::AVRational { num: 1, den: TICKS };
-                e.framerate = ffi::AVRational {
-                    num: s.fps.0 as c_int,
-                    den: s.fps.1 as c_int,
+                e.time_base = ffi::AVRational {
+                    num: 1,
+                    den: match name.to_bytes() {
+                        b"mpeg4" => FEW_TICKS,
+                        _ => TICKS,
+                    },
                 };
+                // The mean of a variable rate may be a fraction of large numbers.
+                ffi::av_reduce(
+                    &raw mut e.framerate.num,
+                    &raw mut e.framerate.den,
+                    s.fps.0.into(),
+                    s.fps.1.into(),
+                    1_000_000,
+                );
+                e.framerate.num = e.framerate.num.max(1);
+                e.framerate.den = e.framerate.den.max(1);
                 e.gop_size = 60;
                 e.thread_count = s.threads.clamp(1, 64) as c_int;
                 e.color_range = ffi::AVColorRange::AVCOL_RANGE_MPEG;
@@ -201,16 +289,26 @@ impl Output {
         &self.name
     }
 
-    /// Encodes RGB rows without padding, shown from `pts` ticks on.
-    pub fn write(&mut self, rgb: &[u8], pts: i64) -> Result<(), String> {
+    /// Ticks per second of the times that [`Output::write`] takes.
+    pub fn ticks(&self) -> f64 {
+        // SAFETY: the encoder is open.
+        f64::from(unsafe { (*self.encoder).time_base.den })
+    }
+
+    /// Row `y` of the next frame, RGB, to be filled.
+    pub fn row(&mut self, y: usize) -> &mut [u8] {
+        // SAFETY: the encoder is open.
+        let width = unsafe { (*self.encoder).width } as usize;
+        &mut self.rows[y * self.stride..][..3 * width]
+    }
+
+    /// Encodes the frame in the rows, shown from `pts` ticks on.
+    pub fn write(&mut self, pts: i64) -> Result<(), String> {
         let frame = Frame::new().ok_or("out of memory")?;
         // SAFETY: the frame is fresh; its size and format are set before its
-        // buffer is made; `rgb` holds `height` rows of `width·3` (checked).
+        // buffer is made; `rows` holds `height` rows of `stride` and padding.
         unsafe {
             let (w, h) = ((*self.encoder).width, (*self.encoder).height);
-            if rgb.len() != w as usize * h as usize * 3 {
-                return Err("the frame has another size than the video".into());
-            }
             let f = frame.as_ptr();
             (*f).width = w;
             (*f).height = h;
@@ -222,8 +320,8 @@ impl Output {
                 (*f).quality = (*self.encoder).global_quality;
             }
             check(ffi::av_frame_get_buffer(f, 0), "frame")?;
-            let planes = [rgb.as_ptr(), ptr::null(), ptr::null(), ptr::null()];
-            let strides = [w * 3, 0, 0, 0];
+            let planes = [self.rows.as_ptr(), ptr::null(), ptr::null(), ptr::null()];
+            let strides = [self.stride as c_int, 0, 0, 0];
             ffi::sws_scale(
                 self.scaler,
                 planes.as_ptr(),
@@ -235,7 +333,72 @@ impl Output {
             );
             check(ffi::avcodec_send_frame(self.encoder, f), "encoder")?;
         }
-        self.collect()
+        self.collect()?;
+        self.carry(Some(pts))
+    }
+
+    /// Carries the sound over, up to the time of a picture or to its end.
+    fn carry(&mut self, until: Option<i64>) -> Result<(), String> {
+        let Some(mut sound) = self.sound.take() else {
+            return Ok(());
+        };
+        let result = self.carry_from(&mut sound, until);
+        self.sound = Some(sound);
+        result
+    }
+
+    fn carry_from(&mut self, sound: &mut Carried, until: Option<i64>) -> Result<(), String> {
+        let base = sound.from.time_base();
+        loop {
+            let mut packet = match sound.waiting.take() {
+                Some(packet) => packet,
+                None => match sound.from.read() {
+                    Ok(Some(packet)) => packet,
+                    // What breaks off ends there, as the pictures do.
+                    Ok(None) | Err(_) => return Ok(()),
+                },
+            };
+            let (Some(dts), pts) = (packet.dts().or(packet.pts()), packet.pts()) else {
+                sound.refused += 1;
+                continue;
+            };
+            // SAFETY: encoder, muxer and packet are open and ours; the muxer takes the
+            // packet's data and leaves it blank.
+            unsafe {
+                let time = dts.saturating_sub(sound.origin);
+                if let Some(until) = until
+                    && ffi::av_compare_ts(time, base, until, (*self.encoder).time_base) > 0
+                {
+                    sound.waiting = Some(packet);
+                    return Ok(());
+                }
+                let p = packet.as_mut_ptr();
+                (*p).dts = time;
+                (*p).pts = pts.map_or(time, |t| t.saturating_sub(sound.origin));
+                (*p).pos = -1;
+                (*p).stream_index = (*sound.stream).index;
+                ffi::av_packet_rescale_ts(p, base, (*sound.stream).time_base);
+                let dts = (*p).dts;
+                // The container wants times that grow.
+                if sound.last.is_some_and(|last| dts <= last) {
+                    sound.refused += 1;
+                    continue;
+                }
+                let code = ffi::av_interleaved_write_frame(self.format, p);
+                if let Some(fault) = self.io.take_fault() {
+                    return Err(fault.to_string());
+                }
+                match code < 0 {
+                    true => sound.refused += 1,
+                    false => sound.last = Some(dts),
+                }
+            }
+        }
+    }
+
+    /// Packets of sound that could not be carried over.
+    pub fn refused(&self) -> u64 {
+        self.sound.as_ref().map_or(0, |s| s.refused)
     }
 
     /// Moves finished packets to the file.
@@ -264,7 +427,7 @@ impl Output {
         }
     }
 
-    /// Writes what is left and syncs the file to disk.
+    /// Writes what is left.
     pub fn finish(&mut self) -> Result<(), String> {
         // SAFETY: encoder and muxer are open; the trailer is written once.
         unsafe {
@@ -273,13 +436,14 @@ impl Output {
                 "encoder",
             )?;
             self.collect()?;
+            self.carry(None)?;
             check(ffi::av_write_trailer(self.format), "trailer")?;
         }
         self.io.flush();
-        if let Some(fault) = self.io.take_fault() {
-            return Err(fault.to_string());
+        match self.io.take_fault() {
+            Some(fault) => Err(fault.to_string()),
+            None => Ok(()),
         }
-        self.io.file().sync_all().map_err(|e| e.to_string())
     }
 }
 
