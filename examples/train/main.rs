@@ -1,22 +1,22 @@
 //! `train`: fine-tunes on a label file: one run, or a subject-independent
 //! cross-validation.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_core::files::write_atomically;
+use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
+use mtcae_examples::output::clean_up_when_stopped;
 use mtcae_examples::settings::{program, to_toml};
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::training::{Screen, announce, in_words};
-use mtcae_examples::{Fault, device};
+use mtcae_examples::training::{Screen, acquaintance, announce, folds_in_words, in_words};
+use mtcae_examples::{Fault, device, say};
 use mtcae_train::{
-    CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Start, TrainConfig, Tune,
-    cross_validate, fit, predict, summarise, write_table,
+    About, CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Selection, Start,
+    TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -52,9 +52,10 @@ struct Args {
     #[arg(long)]
     structure: Option<Structure>,
 
-    /// Classes in the order of the logits; by default all that the labels have, by
-    /// name, or with --keep-decoder those of the checkpoint.
-    #[arg(long, value_delimiter = ',')]
+    /// Train on clips of these classes alone; others are left out. A decoder that is
+    /// drawn has them in this order, and without --classes all that the labels have, by
+    /// name; with --keep-decoder the checkpoint must have them.
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Option<Vec<String>>,
 
     /// Folder for the model, the state, the log and the report.
@@ -68,6 +69,10 @@ struct Args {
     /// Hold out every fold once.
     #[arg(long)]
     cross_validate: bool,
+
+    /// Test on held-out people that the checkpoint was trained on; the report says so.
+    #[arg(long)]
+    allow_seen: bool,
 
     /// Go on with the run in --out.
     #[arg(long)]
@@ -97,6 +102,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     limit_threads(args.threads)?;
+    clean_up_when_stopped()?;
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
             "--cache: tune = {} does not freeze the encoder",
@@ -112,17 +118,20 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         )
         .into());
     }
+    if !begun && (args.out.join("model").join(WEIGHTS)).exists() {
+        return Err(format!(
+            "{}: holds a model and no run; take another folder",
+            args.out.join("model").display()
+        )
+        .into());
+    }
     let given = Start::checkpoint(&args.checkpoint)?;
-    let classes = match (&args.classes, args.keep_decoder) {
-        (None, true) => Some(given.config().classes.clone()),
-        (classes, _) => classes.clone(),
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: args.keep_decoder.then_some(&given.config().classes[..]),
+        only: args.classes.as_deref(),
     };
-    let data = Arc::new(Dataset::read(
-        &args.labels,
-        args.root.as_deref(),
-        classes.as_deref(),
-        &config,
-    )?);
+    let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     let start = match args.keep_decoder {
         true => given,
         false => {
@@ -133,6 +142,10 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     if !args.quiet {
         announce(&data, &config);
     }
+    let tested = |i: &usize| args.cross_validate || Some(data.items[*i].fold) == args.fold;
+    let tested: Vec<usize> = (0..data.items.len()).filter(tested).collect();
+    let model = start.config();
+    acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
     // Those of a run that is gone on with stay as they are: others are refused.
     if !begun {
         write_settings(&args.out, &config)?;
@@ -162,14 +175,14 @@ fn all_folds(
     let mut screen = Screen::new(args.quiet);
     let report = cross_validate(&cv, &mut |event| screen.show(event))?;
     screen.done();
-    println!("{}", in_words(&report.pooled));
-    println!(
+    say!("{}", in_words(&report.pooled));
+    say!(
         "mean ± std of {} folds: UAR {}, WAR {}",
         report.folds.len(),
         report.uar().percent(),
         report.war().percent()
     );
-    println!("{}", args.out.join("report.md").display());
+    say!("{}", args.out.join("report.md").display());
     Ok(())
 }
 
@@ -183,7 +196,7 @@ fn one_run(
     if let Some(fold) = args.fold
         && fold >= data.folds
     {
-        return Err(format!("--fold {fold}: there are {} folds, from 0", data.folds).into());
+        return Err(format!("--fold {fold}: there are {}", folds_in_words(data)).into());
     }
     let split = data.split(args.fold, config)?;
     let mut screen = Screen::new(args.quiet);
@@ -210,10 +223,9 @@ fn one_run(
     };
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
-    let words = data.in_words(args.fold, split.train.len());
     let folder = args.out.join("model");
-    fitted.started.save(&folder, &words)?;
-    println!(
+    fitted.started.save(&folder, data, &split, args.fold)?;
+    say!(
         "{}: weights of epoch {}",
         folder.display(),
         fitted.epoch + 1
@@ -230,7 +242,12 @@ fn one_run(
             &mut |event| screen.show(event),
         )?;
         write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
-        println!("{}", in_words(&summarise(&results, &data.classes, None)?));
+        let about = About {
+            seed: Some(config.seed),
+            ..About::new(&data.detectors, None)
+        };
+        let summary = summarise(&results, &data.classes, None)?;
+        say!("{}\n{}", in_words(&summary), about.in_words());
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{self, write_atomically};
 use mtcae_model::checkpoint::WEIGHTS;
 use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub struct FoldResult {
     pub summary: Summary,
 }
 
+/// Bytes of the largest of these files: a fold's result with a thousand classes.
+const LARGEST: u64 = 64 << 20;
 /// What a cross-validation is one of: its file name in the folder.
 pub(crate) const IDENTITY: &str = "run.json";
 /// The result's file name in a fold's folder; it is written last.
@@ -72,6 +74,16 @@ pub const PREDICTIONS: &str = "predictions.csv";
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
     cv.config.validate()?;
+    if cv.data.folds < 2 {
+        return Err(Error::Data {
+            path: cv.data.labels.clone(),
+            reason: match cv.data.folds {
+                1 => "its clips are all in one fold; a cross-validation takes 2 or more: `folds` deals people to them",
+                _ => "shows one person; a cross-validation takes 2 or more",
+            }
+            .to_owned(),
+        });
+    }
     let folds: Vec<u32> = (0..cv.data.folds).collect();
     // Every split is looked at before the first hour is spent, and before the
     // folder becomes one of a run that cannot be.
@@ -157,8 +169,8 @@ fn one_fold(
     )?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     if cv.save_models {
-        let words = cv.data.in_words(Some(fold), split.train.len());
-        fitted.started.save(&folder.join("model"), &words)?;
+        let model = folder.join("model");
+        fitted.started.save(&model, cv.data, &split, Some(fold))?;
     }
     let result = FoldResult {
         fold,
@@ -190,7 +202,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
     let path = folder.join(RESULT);
-    match std::fs::read_to_string(&path) {
+    match files::read_to_string(&path, LARGEST) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
             .map_err(|e| Error::File {
@@ -245,7 +257,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             value(serde_json::to_value(&cv.data.classes))?,
         ),
     ]);
-    match std::fs::read_to_string(&path) {
+    match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
             let fault = |reason: String| Error::File {
                 path: path.clone(),
