@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_core::files::write_atomically;
+use mtcae_dfer::Device;
 use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_examples::output::clean_up_when_stopped;
@@ -146,13 +147,24 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     let tested: Vec<usize> = (0..data.items.len()).filter(tested).collect();
     let model = start.config();
     acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
+    // Whatever can be refused is, before there is a folder.
+    let device = device(&args.device)?;
+    if let Some(fold) = args.fold
+        && fold >= data.folds
+    {
+        return Err(format!("--fold {fold}: there are {}", folds_in_words(&data)).into());
+    }
+    match args.cross_validate {
+        true => drop(data.splits(&config)?),
+        false => drop(data.split(args.fold, &config)?),
+    }
     // Those of a run that is gone on with stay as they are: others are refused.
     if !begun {
         write_settings(&args.out, &config)?;
     }
     match args.cross_validate {
-        true => all_folds(args, &start, &data, &config),
-        false => one_run(args, &start, &data, &config),
+        true => all_folds(args, &start, &data, &config, &device),
+        false => one_run(args, &start, &data, &config, &device),
     }
 }
 
@@ -161,8 +173,8 @@ fn all_folds(
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
+    device: &Device,
 ) -> Result<(), Fault> {
-    let device = device(&args.device)?;
     let cv = CrossValidation {
         folder: &args.out,
         start,
@@ -170,7 +182,7 @@ fn all_folds(
         cache: args.cache.as_deref(),
         save_models: true,
         config,
-        device: &device,
+        device,
     };
     let mut screen = Screen::new(args.quiet);
     let report = cross_validate(&cv, &mut |event| screen.show(event))?;
@@ -191,13 +203,8 @@ fn one_run(
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
+    device: &Device,
 ) -> Result<(), Fault> {
-    let device = device(&args.device)?;
-    if let Some(fold) = args.fold
-        && fold >= data.folds
-    {
-        return Err(format!("--fold {fold}: there are {}", folds_in_words(data)).into());
-    }
     let split = data.split(args.fold, config)?;
     let mut screen = Screen::new(args.quiet);
     let cache = match &args.cache {
@@ -206,7 +213,7 @@ fn one_run(
             data,
             config,
             folder,
-            &device,
+            device,
             &mut |event| screen.show(event),
         )?)),
         None => None,
@@ -219,7 +226,7 @@ fn one_run(
         split: &split,
         cache: cache.as_ref(),
         config,
-        device: &device,
+        device,
     };
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
@@ -238,7 +245,7 @@ fn one_run(
             &split.test,
             None,
             config,
-            &device,
+            device,
             &mut |event| screen.show(event),
         )?;
         write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;

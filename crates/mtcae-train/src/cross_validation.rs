@@ -74,27 +74,14 @@ pub const PREDICTIONS: &str = "predictions.csv";
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
     cv.config.validate()?;
-    if cv.data.folds < 2 {
-        return Err(Error::Data {
-            path: cv.data.labels.clone(),
-            reason: match cv.data.folds {
-                1 => "its clips are all in one fold; a cross-validation takes 2 or more: `folds` deals people to them",
-                _ => "shows one person; a cross-validation takes 2 or more",
-            }
-            .to_owned(),
-        });
-    }
-    let folds: Vec<u32> = (0..cv.data.folds).collect();
-    // Every split is looked at before the first hour is spent, and before the
-    // folder becomes one of a run that cannot be.
-    for &fold in &folds {
-        cv.data.split(Some(fold), cv.config)?;
-    }
+    // Before the first hour is spent, and before the folder becomes one of a run that
+    // cannot be.
+    cv.data.splits(cv.config)?;
     let _claim = Claim::of(cv.folder)?;
     identify(cv)?;
     let cache = open_cache(cv, watch)?;
     let mut done = Vec::new();
-    for fold in folds {
+    for fold in 0..cv.data.folds {
         let folder = cv.folder.join(format!("fold-{fold}"));
         let result = match read_result(&folder)? {
             Some(result) => result,

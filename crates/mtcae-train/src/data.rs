@@ -348,6 +348,28 @@ impl Dataset {
         Ok(split)
     }
 
+    /// Divides the clips for a cross-validation, with each fold held out once.
+    ///
+    /// # Errors
+    /// As [`Self::split`]; [`Error::Data`] when there are fewer than two folds.
+    pub fn splits(&self, config: &TrainConfig) -> Result<Vec<Split>, Error> {
+        if self.folds < 2 {
+            let what = match self.folds {
+                1 => "its clips are all in one fold",
+                _ => "its clips have no folds, and show one person",
+            };
+            return Err(Error::Data {
+                path: self.labels.clone(),
+                reason: format!(
+                    "{what}; a cross-validation takes 2 folds or more, to which `folds` deals \
+                     people"
+                ),
+            });
+        }
+        let folds = 0..self.folds;
+        folds.map(|fold| self.split(Some(fold), config)).collect()
+    }
+
     /// A digest of all that training and testing take from the labels.
     pub(crate) fn digest(&self) -> String {
         let mut hash = Sha256::new();

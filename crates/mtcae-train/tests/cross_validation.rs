@@ -410,6 +410,11 @@ fn folds_are_those_of_the_labels_or_dealt_anew_and_said() {
     // Nobody asked for three.
     let data = Dataset::read(&with_folds, &Selection::default(), &unasked).expect("read");
     assert_eq!((data.folds, data.dealt), (0, None));
+    let said = data.splits(&unasked).expect_err("one person").to_string();
+    assert!(
+        said.contains("folds.jsonl: its clips have no folds"),
+        "{said}"
+    );
 }
 
 #[test]
