@@ -10,6 +10,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, parser::ValueSource, value_parser};
 use toml::{Table, Value};
 
+use crate::output::finish;
 use crate::{Fault, one_line};
 
 /// A whole program: arguments of its own, from flags and a file, and an error in one
@@ -20,24 +21,25 @@ pub fn program<A: Args>(name: &'static str, run: impl FnOnce(&A) -> Result<(), F
 }
 
 /// A program of these arguments and `--config`.
-#[allow(clippy::print_stderr)]
 pub(crate) fn main(command: Command, run: impl FnOnce(&Given) -> Result<(), Fault>) -> ExitCode {
     let command = command.version(env!("CARGO_PKG_VERSION"));
-    match Given::read(command, std::env::args_os()).and_then(|given| run(&given)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(error) = error.downcast_ref::<clap::Error>() {
-                error.exit(); // help, or a flag that clap explains on several lines
-            }
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
+    let run = |given: Given| run(&given).map_err(|e| given.in_flags(e));
+    let done = Given::read(command, std::env::args_os()).and_then(run);
+    if let Some(error) = done
+        .as_ref()
+        .err()
+        .and_then(|e| e.downcast_ref::<clap::Error>())
+    {
+        error.exit(); // help, or a flag that clap explains on several lines
     }
+    finish(done.map(|()| true))
 }
 
 /// The arguments of a run, and where each is from.
 pub struct Given {
     matches: ArgMatches,
+    /// The names of all arguments, as libraries and files call them.
+    names: Vec<String>,
     /// The file, and the keys taken from it.
     file: Option<(PathBuf, BTreeSet<String>)>,
 }
@@ -58,6 +60,8 @@ impl Given {
                      and paths in it are relative to the current folder",
                 ),
         );
+        let names = command.get_arguments().map(|a| a.get_id().to_string());
+        let names: Vec<String> = names.collect();
         let mut line: Vec<OsString> = line.into_iter().collect();
         // What is wrong with the flags is said below, when the file's are there.
         let lenient = command.clone().ignore_errors(true);
@@ -66,6 +70,7 @@ impl Given {
             let matches = command.try_get_matches_from(line)?;
             return Ok(Self {
                 matches,
+                names,
                 file: None,
             });
         };
@@ -90,6 +95,7 @@ impl Given {
             .map_err(|e| blame(e, command, path, &keys))?;
         Ok(Self {
             matches,
+            names,
             file: Some((path.clone(), keys)),
         })
     }
@@ -112,6 +118,25 @@ impl Given {
             _ => format!("--{}", key.replace('_', "-")),
         }
     }
+
+    /// An error in which libraries name their settings, with the names that these have
+    /// here: `allow_missing` is `--allow-missing`.
+    fn in_flags(&self, error: Fault) -> Fault {
+        if error.is::<clap::Error>() || error.is::<std::io::Error>() {
+            return error;
+        }
+        let mut text = one_line(&*error);
+        if let Some(mtcae_train::Error::Config { field, .. }) = error.downcast_ref()
+            && let Some(rest) = text.strip_prefix(field)
+        {
+            text = self.origin(field) + rest;
+        }
+        for name in &self.names {
+            let flag = format!("--{}", name.replace('_', "-"));
+            text = text.replace(&format!("`{name}`"), &flag);
+        }
+        text.into()
+    }
 }
 
 const CONFIG: &str = "config";
@@ -119,7 +144,8 @@ const CONFIG: &str = "config";
 /// The file's keys, all of which are arguments of `command`.
 fn read(path: &Path, command: &Command) -> Result<Table, String> {
     let file = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{file}: {e}"))?;
+    let text =
+        mtcae_core::files::read_to_string(path, 1 << 20).map_err(|e| format!("{file}: {e}"))?;
     let table: Table = text
         .parse()
         .map_err(|e: toml::de::Error| format!("{file}: {}", e.to_string().replace('\n', " ")))?;

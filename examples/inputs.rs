@@ -2,12 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Endings of files that a folder is searched for. Files named one by one may
-/// end as they like.
-const MEDIA: [&str; 24] = [
-    "3gp", "apng", "asf", "avi", "bmp", "flv", "gif", "h264", "jpeg", "jpg", "m2ts", "m4v", "mkv",
-    "mov", "mp4", "mpeg", "mpg", "mxf", "ogv", "png", "ts", "webm", "webp", "wmv",
-];
+use mtcae_dfer::video::is_media;
 
 /// A file to look at.
 pub struct Input {
@@ -91,11 +86,4 @@ fn search(root: &Path, below: &Path, inputs: &mut Vec<Input>, complain: &mut imp
             });
         }
     }
-}
-
-fn is_media(name: &Path) -> bool {
-    let ending = name
-        .extension()
-        .map(|e| e.to_string_lossy().to_ascii_lowercase());
-    ending.is_some_and(|e| MEDIA.contains(&e.as_str()))
 }

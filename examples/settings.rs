@@ -89,9 +89,7 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
     }
     match config.validate() {
         Ok(()) => Ok(config),
-        Err(Error::Config { field, reason }) if given.is_given(field) => {
-            Err(format!("{}: {reason}", given.origin(field)))
-        }
+        Err(Error::Config { field, reason }) => Err(format!("{}: {reason}", given.origin(field))),
         Err(other) => Err(other.to_string()),
     }
 }

@@ -1,13 +1,15 @@
 //! What the training programs share: progress, notices, measures in words.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use indicatif::ProgressBar;
+use mtcae_dfer::model::Config;
 use mtcae_train::objective::Summary;
-use mtcae_train::{Dataset, Event, TrainConfig};
+use mtcae_train::{Acquaintance, Dataset, Event, TrainConfig, chance};
 
-use crate::Bars;
 use crate::settings::to_toml;
+use crate::{Bars, Fault, note};
 
 /// Draws what a run tells.
 pub struct Screen {
@@ -128,40 +130,74 @@ impl Screen {
         }
     }
 
-    #[allow(clippy::print_stderr)]
     fn say(&self, text: &str) {
         if self.quiet {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note!("{text}")),
+            None => note!("{text}"),
         }
     }
 }
 
 /// Says what will be trained on, with which settings, and which of them no source
 /// publishes.
-#[allow(clippy::print_stderr)]
 pub fn announce(data: &Dataset, config: &TrainConfig) {
     for notice in &data.notices {
-        eprintln!("warning: {notice}");
+        note!("warning: {notice}");
     }
-    eprintln!(
-        "{}: {} clips, classes {}, {} folds",
+    note!(
+        "{}: {} clips, classes {}, {}",
         data.labels.display(),
         data.items.len(),
         data.classes.join(", "),
-        data.folds
+        folds_in_words(data)
     );
-    eprintln!(
+    note!(
         "{}",
         to_toml(config).replace('\n', "; ").trim_end_matches("; ")
     );
-    eprintln!(
+    note!(
         "not published with this recipe, chosen here: {}",
         config.unpublished().join(", ")
     );
+}
+
+/// `5 folds of the labels, from 0`.
+pub fn folds_in_words(data: &Dataset) -> String {
+    match (data.folds, data.dealt) {
+        (0, _) => "no folds".to_owned(),
+        (n, None) => format!("{n} folds of the labels, from 0"),
+        (n, Some(seed)) => format!("{n} folds dealt by seed {seed}, from 0"),
+    }
+}
+
+/// Whom of the people that are to be measured a checkpoint was trained on.
+///
+/// # Errors
+/// When it is anybody, unless that is allowed: the figures would say nothing of people
+/// that the model does not know.
+pub fn acquaintance(
+    data: &Dataset,
+    places: &[usize],
+    checkpoint: &Path,
+    model: &Config,
+    allowed: bool,
+) -> Result<Acquaintance, Fault> {
+    let people = data.acquaintance(places, model);
+    if people.names.is_empty() || allowed {
+        return Ok(people);
+    }
+    let mut text = format!(
+        "{}: {}; measure others, or these all the same with --allow-seen",
+        checkpoint.display(),
+        people.in_words("the model")
+    );
+    if let Some(words) = &model.trained_on {
+        text += &format!(" (trained on {words})");
+    }
+    Err(text.into())
 }
 
 /// Measures in words.
@@ -189,6 +225,10 @@ pub fn in_words(s: &Summary) -> String {
     if let Some(nme) = s.nme {
         text += &format!(", landmark NME {:.2} %", 100.0 * nme);
     }
+    if let Some(why) = &s.no_interval {
+        text += &format!("\n  no interval: {why}");
+    }
+    text += &format!("\n  chance: {}", chance(s));
     for class in &s.classes {
         let percent =
             |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{:.1} %", 100.0 * v));

@@ -1,18 +1,17 @@
 //! `ablation`: the paper's six structures under one budget and the same folds.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_dfer::model::decoder::Structure;
+use mtcae_examples::output::clean_up_when_stopped;
 use mtcae_examples::settings::program;
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::training::{Screen, announce};
-use mtcae_examples::{Fault, device};
-use mtcae_train::{Ablation, Dataset, TrainConfig, ablate};
+use mtcae_examples::training::{Screen, acquaintance, announce};
+use mtcae_examples::{Fault, device, say};
+use mtcae_train::{Ablation, Dataset, Selection, Start, TrainConfig, ablate};
 
 /// Cross-validates the six structures of the paper's Table I over the encoder of
 /// one checkpoint and prints our table beside the published one.
@@ -45,14 +44,19 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     seeds: Vec<u64>,
 
-    /// Classes in the order of the logits; by default all that the labels have.
-    #[arg(long, value_delimiter = ',')]
+    /// Clips of these classes alone, in the order of the logits; by default all that
+    /// the labels have, by name.
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Option<Vec<String>>,
 
-    /// Dataset whose published results are printed: ravdess, crema-d, mead; by
-    /// default what the labels say.
+    /// Dataset whose published results are printed beside ours: ravdess, crema-d or
+    /// mead; by default that of the labels, if it is one of them.
     #[arg(long)]
     dataset: Option<String>,
+
+    /// Test on people that the checkpoint was trained on.
+    #[arg(long)]
+    allow_seen: bool,
 
     /// With a frozen encoder: keep its features in this folder.
     #[arg(long, value_name = "DIR")]
@@ -77,22 +81,35 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     limit_threads(args.threads)?;
+    clean_up_when_stopped()?;
     let device = device(&args.device)?;
-    let data = Arc::new(Dataset::read(
-        &args.labels,
-        args.root.as_deref(),
-        args.classes.as_deref(),
-        &config,
-    )?);
+    if let Some(name) = &args.dataset
+        && mtcae_train::published::tables(name).is_none()
+    {
+        return Err(format!(
+            "--dataset: nothing is published of {name:?}; there are ravdess, crema-d and mead"
+        )
+        .into());
+    }
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: None,
+        only: args.classes.as_deref(),
+    };
+    let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     if !args.quiet {
         announce(&data, &config);
     }
+    let all: Vec<usize> = (0..data.items.len()).collect();
+    let start = Start::checkpoint(&args.checkpoint)?;
+    let model = start.config();
+    acquaintance(&data, &all, &args.checkpoint, model, args.allow_seen)?;
     let ablation = Ablation {
         folder: &args.out,
         encoder: &args.checkpoint,
         structures: &args.structures,
         seeds: &args.seeds,
-        dataset: args.dataset.as_deref().unwrap_or(&data.dataset),
+        published: args.dataset.as_deref().unwrap_or(&data.dataset),
         data: &data,
         cache: args.cache.as_deref(),
         config: &config,
@@ -101,6 +118,6 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     let mut screen = Screen::new(args.quiet);
     let table = ablate(&ablation, &mut |event| screen.show(event))?;
     screen.done();
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }

@@ -1,23 +1,24 @@
 //! `evaluate`: measures a model on labelled clips, or predictions written before.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{same_file, write_atomically};
 use mtcae_examples::config::program;
+use mtcae_examples::output::clean_up_when_stopped;
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::training::{Screen, in_words};
-use mtcae_examples::{Fault, device};
-use mtcae_train::objective::{Bootstrap, Interval};
+use mtcae_examples::training::{Screen, acquaintance, folds_in_words, in_words};
+use mtcae_examples::{Fault, device, note, say};
+use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
-    ClipResult, Dataset, PREDICTIONS, Recipe, Source, Spread, Start, TrainConfig, Viewer, predict,
-    read_table, summarise, write_table,
+    About, Acquaintance, ClipResult, Dataset, PREDICTIONS, Recipe, STATE, Selection, Source,
+    Spread, Start, TrainConfig, Viewer, capital, predict, read_table, summarise, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
+use serde::Serialize;
 
 /// Measures a model on labelled clips: UAR, WAR, recall and precision of each
 /// class, calibration, overlap of boxes, error of landmarks, by intensity.
@@ -29,7 +30,7 @@ use mtcae_viz::{confusion_matrix, save_png};
 struct Args {
     /// Table of predictions to measure.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "checkpoint"],
-          required_unless_present_all = ["labels", "checkpoint"])]
+          required_unless_present_any = ["labels", "checkpoint"])]
     predictions: Option<PathBuf>,
 
     /// Label file of the clips to predict.
@@ -45,11 +46,14 @@ struct Args {
     checkpoint: Option<PathBuf>,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
-    /// Mind that a model may have been trained on other folds than the file's.
     #[arg(long)]
     fold: Option<u32>,
 
-    /// Folder for predictions.csv, summary.json and confusion.png.
+    /// Measure people that the model was trained on as well; the report says so.
+    #[arg(long, conflicts_with = "predictions")]
+    allow_seen: bool,
+
+    /// Folder for predictions.csv, summary.json and confusion.png; not that of a run.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -78,99 +82,166 @@ fn main() -> ExitCode {
     program("evaluate", run)
 }
 
+/// What is measured, and what the report says beside it.
+struct Measured {
+    results: Vec<ClipResult>,
+    classes: Vec<String>,
+    detectors: BTreeSet<String>,
+    people: Option<Acquaintance>,
+}
+
+/// `summary.json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    about: About,
+}
+
 fn run(args: &Args) -> Result<(), Fault> {
     limit_threads(args.threads)?;
-    let (mut results, classes) = match (&args.predictions, &args.labels, &args.checkpoint) {
-        (Some(table), ..) => read_table(table)?,
+    clean_up_when_stopped()?;
+    if let Some(out) = &args.out {
+        may_be_written(out, args.predictions.as_deref())?;
+    }
+    let measured = match (&args.predictions, &args.labels, &args.checkpoint) {
+        (Some(table), ..) => run_table(args, table)?,
         (None, Some(labels), Some(checkpoint)) => run_model(args, labels, checkpoint)?,
         // clap has asked for one or the other.
         _ => return Err("either --predictions, or --labels and --checkpoint".into()),
     };
-    if let Some(fold) = args.fold {
-        results.retain(|r| r.fold == fold);
-        if results.is_empty() {
-            return Err(format!("--fold {fold}: no clip is of this fold").into());
-        }
-    }
-    let bootstrap = Bootstrap {
+    let (results, classes) = (&measured.results, &measured.classes);
+    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
         resamples: args.bootstrap,
         ..Bootstrap::default()
+    });
+    let summary = summarise(results, classes, bootstrap.as_ref())?;
+    let about = About {
+        people: measured.people,
+        ..About::new(&measured.detectors, bootstrap)
     };
-    let summary = summarise(
-        &results,
-        &classes,
-        (args.bootstrap > 0).then_some(&bootstrap),
-    )?;
-    println!("{}", in_words(&summary));
+    let mut text = in_words(&summary);
     if args.predictions.is_some() {
-        by_fold(&results, &classes)?;
+        text += &by_fold(results, classes, bootstrap.as_ref())?;
     }
-    let levels: std::collections::BTreeSet<&str> =
-        results.iter().filter_map(|r| r.level.as_deref()).collect();
+    let levels: BTreeSet<&str> = results.iter().filter_map(|r| r.level.as_deref()).collect();
     for level in levels {
         let of_level: Vec<ClipResult> = results
             .iter()
             .filter(|r| r.level.as_deref() == Some(level))
             .cloned()
             .collect();
-        let s = summarise(&of_level, &classes, None)?;
-        println!(
-            "  intensity {level}: {} clips, UAR {:.1} %, WAR {:.1} %",
+        let s = summarise(&of_level, classes, None)?;
+        text += &format!(
+            "\n  intensity {level}: {} clips, UAR {:.1} %, WAR {:.1} %",
             s.clips,
             100.0 * s.uar,
             100.0 * s.war
         );
     }
+    if let Some(people) = &about.people {
+        text += &format!("\n{}.", capital(&people.in_words("the model")));
+    }
+    text += &format!("\n{}", about.in_words());
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-        write_table(&out.join(PREDICTIONS), &results, &classes)?;
-        let json = serde_json::to_string_pretty(&summary)?;
+        write_table(&out.join(PREDICTIONS), results, classes)?;
+        let picture = confusion_matrix(classes, &summary.confusion)?;
+        let report = Report {
+            summary: &summary,
+            about,
+        };
+        let json = serde_json::to_string_pretty(&report)?;
         let path = out.join("summary.json");
         write_atomically(&path, |temporary| std::fs::write(temporary, json))
             .map_err(|e| format!("{}: {e}", path.display()))?;
-        let picture = confusion_matrix(&classes, &summary.confusion)?;
         save_png(out.join("confusion.png"), &picture)?;
+    }
+    say!("{text}");
+    Ok(())
+}
+
+/// Refuses the folder of a run, and the table that is read.
+fn may_be_written(out: &Path, table: Option<&Path>) -> Result<(), Fault> {
+    for name in [STATE, "run.json", "fold.json", "settings.toml"] {
+        if out.join(name).exists() {
+            return Err(format!(
+                "--out: {} is a run's, as its {name} says; take another folder",
+                out.display()
+            )
+            .into());
+        }
+    }
+    let target = out.join(PREDICTIONS);
+    if table.is_some_and(|table| same_file(table, &target)) {
+        return Err(format!(
+            "--out: {} is what is read; take another folder",
+            target.display()
+        )
+        .into());
     }
     Ok(())
 }
 
+/// The results of a table.
+fn run_table(args: &Args, table: &Path) -> Result<Measured, Fault> {
+    let (mut results, classes) = read_table(table)?;
+    if let Some(fold) = args.fold {
+        results.retain(|r| r.fold == fold);
+    }
+    if results.is_empty() {
+        let of = args.fold.map_or(String::new(), |f| format!(" of fold {f}"));
+        return Err(format!("{}: holds no clip{of}", table.display()).into());
+    }
+    Ok(Measured {
+        results,
+        classes,
+        detectors: BTreeSet::new(),
+        people: None,
+    })
+}
+
 /// Where a table is of several folds, each by itself and their mean.
-fn by_fold(results: &[ClipResult], classes: &[String]) -> Result<(), Fault> {
-    let folds: std::collections::BTreeSet<u32> = results.iter().map(|r| r.fold).collect();
+fn by_fold(
+    results: &[ClipResult],
+    classes: &[String],
+    bootstrap: Option<&Bootstrap>,
+) -> Result<String, Fault> {
+    let folds: BTreeSet<u32> = results.iter().map(|r| r.fold).collect();
+    let mut text = String::new();
     if folds.len() < 2 {
-        return Ok(());
+        return Ok(text);
     }
     let (mut uar, mut war) = (Vec::new(), Vec::new());
     for fold in folds {
         let of_fold: Vec<ClipResult> = results.iter().filter(|r| r.fold == fold).cloned().collect();
-        let s = summarise(&of_fold, classes, Some(&Bootstrap::default()))?;
+        let s = summarise(&of_fold, classes, bootstrap)?;
         let percent = |v: f64, i: Option<Interval>| {
             let range = i.map(|i| format!(" ({:.2} to {:.2})", 100.0 * i.low, 100.0 * i.high));
             format!("{:.2} %{}", 100.0 * v, range.unwrap_or_default())
         };
-        println!(
-            "  fold {fold}: {} clips, UAR {}, WAR {}",
+        text += &format!(
+            "\n  fold {fold}: {} clips, UAR {}, WAR {}{}",
             s.clips,
             percent(s.uar, s.uar_interval),
-            percent(s.war, s.war_interval)
+            percent(s.war, s.war_interval),
+            s.no_interval
+                .map_or(String::new(), |why| format!("; no interval: {why}"))
         );
         uar.push(s.uar);
         war.push(s.war);
     }
-    println!(
-        "  mean ± std of {} folds: UAR {}, WAR {}",
+    text += &format!(
+        "\n  mean ± std of {} folds: UAR {}, WAR {}",
         uar.len(),
         Spread::of(&uar).percent(),
         Spread::of(&war).percent()
     );
-    Ok(())
+    Ok(text)
 }
 
-fn run_model(
-    args: &Args,
-    labels: &std::path::Path,
-    checkpoint: &std::path::Path,
-) -> Result<(Vec<ClipResult>, Vec<String>), Fault> {
+/// What a model says of labelled clips.
+fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, Fault> {
     let device = device(&args.device)?;
     let start = Start::checkpoint(checkpoint)?;
     let classes = start.config().classes.clone();
@@ -179,32 +250,37 @@ fn run_model(
         ..TrainConfig::recipe(Recipe::Paper)
     };
     config.validate()?;
-    let data = Dataset::read_to_test(labels, args.root.as_deref(), Some(&classes))?;
-    let data = Arc::new(data);
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: Some(&classes),
+        only: None,
+    };
+    let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
     for notice in &data.notices {
-        eprintln!("warning: {notice}");
+        note!("warning: {notice}");
     }
+    let places: Vec<usize> = (0..data.items.len())
+        .filter(|&i| data.folds == 0 || args.fold.is_none_or(|fold| data.items[i].fold == fold))
+        .collect();
     if let Some(fold) = args.fold
-        && fold >= data.folds
+        && (places.is_empty() || fold >= data.folds)
     {
-        let folds = data.folds;
         return Err(format!(
-            "--fold {fold}: {} has {folds} folds, from 0",
-            labels.display()
+            "--fold {fold}: none of its clips can be measured; {} has {}",
+            labels.display(),
+            folds_in_words(&data)
         )
         .into());
     }
+    let known = acquaintance(&data, &places, checkpoint, start.config(), args.allow_seen)?;
     let model = mtcae_dfer::model::checkpoint::load(checkpoint, &device)?;
-    if let Some(clips) = &model.config().trained_on {
-        // People it was trained on would flatter it.
-        eprintln!("trained on: {clips}");
+    match &model.config().trained_on {
+        Some(clips) => note!("trained on: {clips}"),
+        None => note!("warning: the model is untrained; its figures mean nothing"),
     }
     let viewer = Viewer::new(model.config(), &config)?;
     let frames = model.config().encoder.frames;
     let source = Arc::new(Source::videos(data.clone(), viewer, frames, &config));
-    let places: Vec<usize> = (0..data.items.len())
-        .filter(|&i| args.fold.is_none_or(|fold| data.items[i].fold == fold))
-        .collect();
     let mut screen = Screen::new(args.quiet);
     let bar = mtcae_examples::Bars::new(args.quiet).items("clips", places.len() as u64);
     let mut watch = |event: &mtcae_train::Event<'_>| {
@@ -217,5 +293,10 @@ fn run_model(
         &model, &source, &data, &places, None, &config, &device, &mut watch,
     )?;
     bar.finish_and_clear();
-    Ok((results, classes))
+    Ok(Measured {
+        results,
+        classes,
+        detectors: data.detectors.clone(),
+        people: Some(known),
+    })
 }

@@ -1,19 +1,20 @@
 //! `init`: a new checkpoint folder, with a pretrained encoder or a random one,
 //! and a random decoder.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, value_parser};
+use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{
-    Checkpoint, Config as EncoderConfig, Overrides, Resize, Spelling, open_named,
+    Checkpoint, Config as EncoderConfig, Overrides, Resize, Spelling, open_named, open_with,
 };
-use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
+use mtcae_dfer::model::{Config, Mtcae, Preprocessing, TrainedSubjects, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
-use mtcae_examples::{Download, Fault, one_line};
+use mtcae_examples::output::{clean_up_when_stopped, finish};
+use mtcae_examples::{Download, Fault, note, say};
 use mtcae_nn::{INIT_STD, ParamStore};
 
 /// Makes a checkpoint folder to train from.
@@ -23,20 +24,26 @@ use mtcae_nn::{INIT_STD, ParamStore};
 #[derive(Parser)]
 #[command(name = "init", version)]
 struct Args {
-    /// The folder to make.
+    /// The folder to make. One that holds a model is left as it is, unless --force
+    /// is given.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+
+    /// Write over a model in --out.
+    #[arg(long)]
+    force: bool,
 
     /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
     /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; of a
     /// folder of this program's or of train's, all of the preprocessing is.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
-    encoder: Option<String>,
+    encoder: Option<OsString>,
 
     /// Sizes of a random model: a file as a checkpoint's config.json, from which
     /// all but `trained_on` is taken.
     #[arg(long, value_name = "FILE.json",
-          conflicts_with_all = ["encoder", "size", "structure", "classes"])]
+          conflicts_with_all = ["encoder", "size", "structure", "classes", "decoder_width",
+                                "decoder_depth", "decoder_heads", "decoder_head_dim"])]
     config: Option<PathBuf>,
 
     /// Size of a random encoder.
@@ -44,13 +51,31 @@ struct Args {
     size: Size,
 
     /// Heads of an --encoder that does not say: a bare file of no published width.
-    #[arg(long, value_name = "N", requires = "encoder")]
+    #[arg(long, value_name = "N")]
     heads: Option<usize>,
 
     /// Which of the paper's six structures: single-task, separate-mlp,
     /// separate-vit, shared-mlp, shared-vit or cascade.
     #[arg(long, default_value = "cascade")]
     structure: Structure,
+
+    /// Channels of the decoder [default: the paper's 512; over an encoder of fewer than
+    /// 384, two thirds of its channels, and the depth is then 2]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=8192))]
+    decoder_width: Option<u16>,
+
+    /// Layers of each decoder [default: the paper's 5, or 2]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=64))]
+    decoder_depth: Option<u16>,
+
+    /// Attention heads of the decoder.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u16).range(1..=256))]
+    decoder_heads: u16,
+
+    /// Channels of one of these heads [default: the width over the heads, rounded up to
+    /// a multiple of 8]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=4096))]
+    decoder_head_dim: Option<u16>,
 
     /// Names of the expressions, in the order of the logits.
     #[arg(
@@ -89,26 +114,40 @@ enum Weights {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Args::parse()).map(|()| true))
 }
 
 fn run(args: &Args) -> Result<(), Fault> {
+    clean_up_when_stopped()?;
+    let there = [CONFIG, WEIGHTS].map(|name| args.out.join(name));
+    if let Some(path) = there.iter().find(|p| p.symlink_metadata().is_ok())
+        && !args.force
+    {
+        return Err(format!(
+            "{}: is there; --force writes a new model over it, or take another folder",
+            path.display()
+        )
+        .into());
+    }
+    if args.heads.is_some() && args.encoder.is_none() {
+        return Err(
+            "--heads: is of an --encoder that does not say; a random encoder has its size's, \
+             and the decoder --decoder-heads"
+                .into(),
+        );
+    }
     let device = Device::Cpu;
     let store = ParamStore::new(args.seed);
     if let Some(path) = &args.config {
         let config = Config {
             trained_on: None,
+            trained_subjects: None,
             ..folder::read_config(path)?
         };
         return write(args, &config, &store, &device);
     }
     let mut preprocessing = Preprocessing::default();
+    let mut trained_subjects = None;
     let encoder = match &args.encoder {
         None => random_encoder(args.size),
         Some(name) => {
@@ -117,9 +156,13 @@ fn run(args: &Args) -> Result<(), Fault> {
                 ..Overrides::default()
             };
             let mut download = Download::new(false);
-            let found = open_named(name, &overrides, &mut |file, done, total| {
-                download.step(file, done, total);
-            })?;
+            let found = match name.to_str() {
+                Some(name) => open_named(name, &overrides, &mut |file, done, total| {
+                    download.step(file, done, total);
+                })?,
+                None => open_with(name, &overrides)?,
+            };
+            let name = name.to_string_lossy();
             found.check()?;
             for (tensor, _) in found.config.tensors() {
                 store.set(
@@ -127,11 +170,15 @@ fn run(args: &Args) -> Result<(), Fault> {
                     &found.source().load(&tensor, &device)?,
                 )?;
             }
-            preprocessing = taken_over(name, &found)?;
+            preprocessing = taken_over(&name, &found)?;
+            trained_subjects = subjects_of(&found);
             if !found.ignored.is_empty() {
-                eprintln!(
-                    "not part of the encoder, left out: {}",
-                    found.ignored.join(", ")
+                let names = &found.ignored;
+                let shown = names[..names.len().min(3)].join(", ");
+                let more = if names.len() > 3 { ", …" } else { "" };
+                note!(
+                    "left out, since no part of the encoder: {} tensors ({shown}{more})",
+                    names.len()
                 );
             }
             found.config
@@ -139,17 +186,44 @@ fn run(args: &Args) -> Result<(), Fault> {
     };
     let mut config = Config {
         preprocessing,
+        trained_subjects,
         ..Config::new(encoder, args.structure, args.classes.clone())
     };
-    if args.encoder.is_none() && matches!(args.size, Size::Tiny) {
-        config.decoder = DecoderConfig {
-            width: 64,
-            depth: 2,
-            head_dim: 24,
-            ..config.decoder
-        };
-    }
+    config.decoder = decoder(args, config.decoder);
     write(args, &config, &store, &device)
+}
+
+/// The paper's decoder, or one that is to a small encoder what that is to a large one;
+/// with the sizes that are asked for.
+fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
+    let small = paper.features < EncoderConfig::small().width;
+    let width = match args.decoder_width {
+        Some(width) => width.into(),
+        None if small => (2 * paper.features / 3).next_multiple_of(16),
+        None => paper.width,
+    };
+    let heads = usize::from(args.decoder_heads);
+    DecoderConfig {
+        width,
+        depth: match args.decoder_depth {
+            Some(depth) => depth.into(),
+            None if small => 2,
+            None => paper.depth,
+        },
+        heads,
+        head_dim: match args.decoder_head_dim {
+            Some(dim) => dim.into(),
+            None => width.div_ceil(heads).next_multiple_of(8),
+        },
+        ..paper
+    }
+}
+
+/// Whom an encoder of a model of ours was trained on: it does not forget them.
+fn subjects_of(found: &Checkpoint) -> Option<TrainedSubjects> {
+    let path = found.config_file.as_deref()?;
+    let config = folder::read_config(path).ok()?;
+    config.trained_subjects
 }
 
 /// The preprocessing that an encoder comes with; what of it is not taken is said.
@@ -161,7 +235,7 @@ fn taken_over(name: &str, found: &Checkpoint) -> Result<Preprocessing, Fault> {
     }
     let paper = Preprocessing::default();
     let Some(given) = &found.preprocessing else {
-        eprintln!("{name} does not say how it wants its pixels: ImageNet's mean and std are taken");
+        note!("{name} does not say how it wants its pixels: ImageNet's mean and std are taken");
         return Ok(paper);
     };
     let edge = match given.resize {
@@ -171,7 +245,7 @@ fn taken_over(name: &str, found: &Checkpoint) -> Result<Preprocessing, Fault> {
     let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
     let left: Vec<String> = edge.into_iter().chain(crop).collect();
     if !left.is_empty() {
-        eprintln!(
+        note!(
             "{name}: its {} is not taken: the whole frame is squashed, as in the paper \
              (preprocessing.resize in config.json; shortest-edge crops to the centre)",
             left.join(" with ")
@@ -209,11 +283,15 @@ fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> R
         .collect();
     folder::save(out, config, tensors)?;
     let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
-    println!(
-        "{}: {} parameters in {} tensors, untrained decoder",
+    let decoder = &config.decoder;
+    say!(
+        "{}: {count} parameters in {} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
         out.display(),
-        count,
-        vars.len()
+        vars.len(),
+        decoder.width,
+        decoder.depth,
+        decoder.heads,
+        decoder.head_dim
     );
     Ok(())
 }

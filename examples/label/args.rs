@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -11,13 +12,14 @@ pub struct Args {
     /// A dataset's folder, a manifest, or (with --dataset none) video and image
     /// files, folders and glob patterns.
     #[arg(required = true)]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<OsString>,
 
     /// What the input is.
     #[arg(long, default_value = "none")]
     pub dataset: Dataset,
 
-    /// The label file (JSON Lines). One that exists is never overwritten.
+    /// The label file (JSON Lines). One that is there is never written over; --resume
+    /// goes on with it.
     #[arg(long, value_name = "FILE.jsonl")]
     pub out: PathBuf,
 
@@ -55,7 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub preview: Option<PathBuf>,
 
-    /// The labels as a table as well: one row a frame and face, in source pixels.
+    /// The labels as a table as well: one row a frame and face, in source pixels. One
+    /// that is there is written over with --resume alone.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
 

@@ -1,8 +1,6 @@
 //! `label`: faces and landmarks of videos by MTCNN, with what the datasets say of
 //! each clip, as a label file to train from.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod args;
 mod preview;
 
@@ -12,12 +10,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{same_file, write_atomically};
 use mtcae_examples::inputs::expand;
+use mtcae_examples::output::{clean_up_when_stopped, finish};
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::{Bars, Fault, device, one_line};
+use mtcae_examples::{Bars, Fault, device, note, one_line, say};
 use mtcae_labels::dataset::{
-    Catalogue, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
+    Catalogue, Problem, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
 };
 use mtcae_labels::labels::{
     DetectAt, LabelReader, LabelSettings, LabelWriter, Labeller, Pick, Summary, label_all,
@@ -28,21 +27,28 @@ use mtcae_labels::{Detector, DetectorConfig};
 use args::{Args, Dataset};
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    finish(run(&Args::parse()))
 }
 
 /// Whether every clip could be labelled.
 fn run(args: &Args) -> Result<bool, Fault> {
     limit_threads(args.threads.map(usize::from))?;
+    clean_up_when_stopped()?;
+    if args.out.symlink_metadata().is_ok() && !args.resume {
+        return Err(format!(
+            "{}: is there; --resume goes on with it, or take another name",
+            args.out.display()
+        )
+        .into());
+    }
     let mut all_well = true;
     let samples = samples(args, &mut all_well)?;
+    if samples.is_empty() {
+        return Ok(false); // each input's fault has been said
+    }
+    if let Some(table) = &args.csv {
+        may_be_written(table, args, &samples)?;
+    }
     let detector = Detector::new(DetectorConfig {
         min_face: args.min_face,
         ..DetectorConfig::default()
@@ -63,14 +69,14 @@ fn run(args: &Args) -> Result<bool, Fault> {
     // Files are decoded side by side: each decoder gets its share of the threads.
     let threads = rayon::current_num_threads() / usize::from(args.jobs);
     let labeller = Labeller::new(detector, settings)?.with_decoder_threads(threads.max(1));
+    if let Some(folder) = &args.preview {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
     let mut writer = if args.resume {
         LabelWriter::resume(&args.out, &samples, &labeller.run_settings())?
     } else {
         LabelWriter::create(&args.out)?
     };
-    if let Some(folder) = &args.preview {
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
 
     let bar = Bars::new(args.quiet).items("clips", samples.len() as u64);
     bar.set_position(writer.clips() as u64);
@@ -81,7 +87,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
             && let Err(error) = preview::write(folder, progress.done, sample, progress.clip)
         {
             bar.suspend(|| {
-                eprintln!("warning: preview of {}: {}", sample.file, one_line(&*error));
+                note!("warning: preview of {}: {}", sample.file, one_line(&*error));
             });
         }
         bar.set_message(format!("{:.2} clips/s", bar.per_sec()));
@@ -105,19 +111,24 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
     if args.folds.is_some() && args.dataset == Dataset::None {
         return Err("--folds: needs a --dataset; of loose files nobody knows the subjects".into());
     }
+    let mut complain = |message: &str| {
+        note!("error: {message}");
+        *all_well = false;
+    };
     if args.dataset == Dataset::None {
-        let inputs = expand(&args.inputs, &mut |message| {
-            eprintln!("error: {message}");
-            *all_well = false;
-        });
-        return Ok(inputs
-            .into_iter()
-            .map(|input| Sample::bare(input.path))
-            .collect());
+        let mut samples = Vec::new();
+        for input in expand(&args.inputs, &mut complain) {
+            match Sample::bare(input.path) {
+                Ok(sample) => samples.push(sample),
+                Err(e) => complain(&e.to_string()),
+            }
+        }
+        return Ok(samples);
     }
     let [root] = args.inputs.as_slice() else {
-        return Err("a dataset is one folder, a manifest one file".into());
+        return Err("--dataset: takes one input, a dataset's folder or a manifest".into());
     };
+    let root = Path::new(root);
     let mut catalogue = match args.dataset {
         Dataset::Ravdess => ravdess::read(root, &ravdess::Options::default())?,
         Dataset::CremaD => crema_d::read(root)?,
@@ -125,20 +136,69 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
         Dataset::Manifest => manifest::read(root, &args.classes)?,
         Dataset::Folder | Dataset::None => folder::read(root)?,
     };
+    if catalogue.samples.is_empty() {
+        return Err(nothing_in(root, &catalogue).into());
+    }
     if let Some(k) = args.folds {
         folds::assign(&mut catalogue.samples, k.into(), args.seed)?;
-        folds::prove(&catalogue.samples)?;
+    } else if catalogue.samples.iter().any(|s| s.fold.is_some()) {
+        // What training would refuse.
+        let proved = folds::prove(&catalogue.samples);
+        proved.map_err(|e| format!("{}: {e}; --folds K deals them anew", root.display()))?;
     }
     report(&catalogue, args.quiet);
     Ok(catalogue.samples)
 }
 
+/// Why a dataset has no clip, in one line: how many files there are of each fault, and the
+/// first of them.
+fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
+    let mut text = format!("{}: no clip of {} in it", root.display(), catalogue.dataset);
+    let there = |p: &&Problem| match p {
+        // Each actor's clips, which is all there are.
+        Problem::Missing { .. } => catalogue.dataset == "manifest",
+        _ => true,
+    };
+    let problems: Vec<&Problem> = catalogue.problems.iter().filter(there).collect();
+    if let Some(first) = problems.first() {
+        text += &match problems.len() {
+            1 => format!("; {first}"),
+            n => format!("; {n} files are left out, such as {first}"),
+        };
+    }
+    for (why, count) in &catalogue.left_out {
+        text += &format!("; {count} left out: {why}");
+    }
+    text
+}
+
+/// Refuses a table over labels or an input, or over another table.
+fn may_be_written(table: &Path, args: &Args, samples: &[Sample]) -> Result<(), Fault> {
+    let name = table.display();
+    if table == args.out {
+        return Err(format!("--csv: {name} is --out as well").into());
+    }
+    if table.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let mut read = args.inputs.iter().map(Path::new);
+    let mut clips = samples.iter().map(|s| &*s.path);
+    let is = |path: &Path| same_file(path, table);
+    if is(&args.out) || read.any(is) || clips.any(is) {
+        return Err(format!("--csv: {name} is read by this run, or is its --out").into());
+    }
+    if !args.resume {
+        return Err(format!("--csv: {name} is there; take another name").into());
+    }
+    Ok(())
+}
+
 fn report(catalogue: &Catalogue, quiet: bool) {
     for problem in &catalogue.problems {
-        eprintln!("warning: {problem}");
+        note!("warning: {problem}");
     }
     if !quiet {
-        println!("{}", Report::new(catalogue));
+        say!("{}", Report::new(catalogue));
     }
 }
 
@@ -155,12 +215,12 @@ fn write_csv(table: &Path, labels: &Path) -> Result<(), Fault> {
 
 fn say(summary: &Summary, out: &Path, quiet: bool) {
     for (file, reason) in &summary.failed {
-        eprintln!("error: {file}: {reason}");
+        note!("error: {file}: {reason}");
     }
     if quiet {
         return;
     }
-    println!(
+    say!(
         "{}: {} clips labelled, {} kept from before; of {} frames, the face was found in {} and interpolated in {}",
         out.display(),
         summary.clips,
@@ -170,9 +230,9 @@ fn say(summary: &Summary, out: &Path, quiet: bool) {
         summary.interpolated,
     );
     if !summary.without_face.is_empty() {
-        println!("{} clips without any face:", summary.without_face.len());
+        say!("{} clips without any face:", summary.without_face.len());
         for file in &summary.without_face {
-            println!("  {file}");
+            say!("  {file}");
         }
     }
 }

@@ -8,14 +8,15 @@ use mtcae_labels::labels::{
     TrackRecord, digest,
 };
 use mtcae_labels::tracks::{TrackConfig, Validity};
-use mtcae_synth::{FrameTruth, Planned, write_clip};
+use mtcae_synth::{Dataset, FrameTruth, Planned, write_clip};
 
-/// A planned clip as a dataset's sample.
-pub fn sample(root: &Path, planned: &Planned) -> Sample {
+/// A planned clip as a dataset's sample. Splits and seeds have different people of the
+/// same numbers, and so are datasets of their own.
+pub fn sample(root: &Path, of: &Dataset, planned: &Planned) -> Sample {
     Sample {
         path: root.join(&planned.file),
         file: planned.file.clone(),
-        dataset: "synth".to_owned(),
+        dataset: format!("synth/{}-{}", of.split, of.seed),
         class: Some(planned.take.expression.name().to_owned()),
         subject: Some(planned.subject()),
         sex: Some(if planned.actor % 2 == 1 {

@@ -38,7 +38,8 @@ fn run(args: &Args) -> Result<(), Fault> {
     let Some(out) = &args.out else {
         return Ok(());
     };
-    let mut samples: Vec<Sample> = plan.iter().map(|p| labels::sample(out, p)).collect();
+    let samples = plan.iter().map(|p| labels::sample(out, &dataset, p));
+    let mut samples: Vec<Sample> = samples.collect();
     if args.folds > 0 {
         folds::assign(&mut samples, args.folds.into(), args.seed)?;
     }

@@ -45,7 +45,9 @@ fn a_file_alone_is_a_whole_command_line() {
     assert!(model.contains("shared-mlp"), "{model}");
     assert!(model.find("\"sad\"") < model.find("\"happy\""), "{model}");
 
-    write("checkpoint = \"run/model\"\nfold = 0\nbootstrap = 0\nout = \"measured\"\n");
+    write(
+        "checkpoint = \"run/model\"\nfold = 0\nallow_seen = true\nbootstrap = 0\nout = \"measured\"\n",
+    );
     let said = run("evaluate", &["--fold", "2"]);
     assert!(
         said.starts_with("6 clips: ") && is_there("measured/summary.json"),

@@ -77,7 +77,7 @@ fn a_folder_is_labelled_previewed_and_tabled_and_faults_are_listed() {
         "an existing file is not overwritten"
     );
     assert!(
-        text(&again.stderr).contains("l.jsonl"),
+        text(&again.stderr).contains("l.jsonl: is there; --resume goes on with it"),
         "{}",
         text(&again.stderr)
     );
@@ -153,6 +153,149 @@ fn resuming_with_other_folds_or_classes_is_refused() {
         "{said}"
     );
     assert_eq!(std::fs::read_to_string(&out).expect("labels"), renamed);
+}
+
+/// One line, and nothing written.
+#[test]
+fn a_dataset_without_one_good_name_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clips = folder.path().join("clips");
+    std::fs::create_dir_all(clips.join("x")).expect("made");
+    let out = folder.path().join("l.jsonl").display().to_string();
+    let clips = clips.display().to_string();
+    let refused = |dataset: &str| {
+        let output = run("label", &[&clips, "--dataset", dataset, "--out", &out]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            output.stdout.is_empty() && said.lines().count() == 1,
+            "{said}"
+        );
+        assert!(
+            said.starts_with(&format!("error: {clips}: no clip of {dataset} in it")),
+            "{said}"
+        );
+        assert!(!Path::new(&out).exists(), "{dataset}");
+        said
+    };
+    for dataset in ["ravdess", "crema-d", "mead", "folder"] {
+        refused(dataset);
+    }
+    std::fs::copy(portrait(), Path::new(&clips).join("x/holiday.mp4")).expect("copied");
+    std::fs::write(Path::new(&clips).join("x/notes.txt"), "").expect("written");
+    for dataset in ["ravdess", "crema-d", "mead"] {
+        let said = refused(dataset);
+        assert!(
+            said.contains("holiday.mp4") && said.contains(".txt"),
+            "{said}"
+        );
+    }
+    // No input at all.
+    let output = run("label", &["/no/such/*.mp4", "--out", &out]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_person_in_two_folds_is_refused_as_training_would() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (clips, out) = (at("clips.csv"), at("l.jsonl"));
+    for name in ["a.mp4", "b.mp4", "c.mp4"] {
+        std::fs::write(at(name), b"no video").expect("written");
+    }
+    let label = |rows: &str, more: &[&str]| {
+        std::fs::write(&clips, format!("file,class,subject,fold\n{rows}")).expect("written");
+        let args = [&clips, "--dataset", "manifest", "--out", &out, "--quiet"];
+        let output = run("label", &[&args[..], more].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let torn = "a.mp4,happy,mia,0\nb.mp4,sad,mia,1\nc.mp4,sad,tom,1\n";
+    let (code, said) = label(torn, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.lines().count() == 1
+            && said.contains("clips.csv")
+            && said.contains("mia is in folds 0 and 1")
+            && said.contains("--folds K"),
+        "{said}"
+    );
+    assert!(!Path::new(&out).exists(), "nothing was begun");
+    let (_, said) = label("a.mp4,happy,mia,0\nb.mp4,sad,mia,\n", &[]);
+    assert!(said.contains("1 clip has no fold"), "{said}");
+    // Dealt anew, the table's folds do not matter; the clips are no videos.
+    let (_, said) = label(torn, &["--folds", "2"]);
+    assert!(
+        !said.contains("folds") && Path::new(&out).exists(),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_table_of_labels_goes_over_nothing() {
+    let (folder, clips) = folder();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (video, out) = (clips.join("a.mp4").display().to_string(), at("l.jsonl"));
+    let before = std::fs::read(&video).expect("a video");
+    std::fs::write(at("table.csv"), "mine").expect("written");
+    for (csv, words) in [
+        (&video, "is read by this run"),
+        (&out, "is --out as well"),
+        (&at("table.csv"), "is there; take another name"),
+    ] {
+        let output = run("label", &[&video, "--out", &out, "--csv", csv]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.starts_with("error: --csv: ") && said.contains(words),
+            "{said}"
+        );
+        assert!(!Path::new(&out).exists(), "nothing was begun");
+    }
+    assert!(std::fs::read(&video).expect("a video") == before);
+}
+
+/// A label file is UTF-8: what it cannot say is named, and the rest is labelled.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_are_named_and_the_others_labelled() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+    let (folder, clips) = folder();
+    std::fs::remove_file(clips.join("b.mp4")).expect("removed");
+    std::fs::remove_file(clips.join("c.mp4")).expect("removed");
+    let odd = clips.join(OsStr::from_bytes(b"d\xff.mp4"));
+    std::fs::copy(portrait(), &odd).expect("copied");
+    let label = |input: OsString, out: &str| {
+        let test = std::env::current_exe().expect("this test's path");
+        let profile = test.parent().and_then(Path::parent).expect("a folder");
+        let out = folder.path().join(out);
+        let mut command = Command::new(profile.join("examples/label"));
+        command.arg(input).arg("--out").arg(&out).arg("--quiet");
+        (command.output().expect("started"), out)
+    };
+    let (output, out) = label(clips.clone().into(), "l.jsonl");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.lines().count() == 1 && said.contains("not UTF-8"),
+        "{said}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(out)
+            .expect("labels")
+            .lines()
+            .count(),
+        1
+    );
+    let (output, out) = label(odd.into(), "m.jsonl");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.lines().count() == 1 && said.contains("not UTF-8"),
+        "{said}"
+    );
+    assert!(!out.exists());
 }
 
 /// The table that docs/training.md shows, with the command that it gives.

@@ -1,22 +1,23 @@
 //! `train`: fine-tunes on a label file: one run, or a subject-independent
 //! cross-validation.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_core::files::write_atomically;
+use mtcae_dfer::Device;
+use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
+use mtcae_examples::output::clean_up_when_stopped;
 use mtcae_examples::settings::{program, to_toml};
 use mtcae_examples::threads::limit_threads;
-use mtcae_examples::training::{Screen, announce, in_words};
-use mtcae_examples::{Fault, device};
+use mtcae_examples::training::{Screen, acquaintance, announce, folds_in_words, in_words};
+use mtcae_examples::{Fault, device, say};
 use mtcae_train::{
-    CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Start, TrainConfig, Tune,
-    cross_validate, fit, predict, summarise, write_table,
+    About, CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Selection, Start,
+    TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -52,9 +53,10 @@ struct Args {
     #[arg(long)]
     structure: Option<Structure>,
 
-    /// Classes in the order of the logits; by default all that the labels have, by
-    /// name, or with --keep-decoder those of the checkpoint.
-    #[arg(long, value_delimiter = ',')]
+    /// Train on clips of these classes alone; others are left out. A decoder that is
+    /// drawn has them in this order, and without --classes all that the labels have, by
+    /// name; with --keep-decoder the checkpoint must have them.
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Option<Vec<String>>,
 
     /// Folder for the model, the state, the log and the report.
@@ -68,6 +70,10 @@ struct Args {
     /// Hold out every fold once.
     #[arg(long)]
     cross_validate: bool,
+
+    /// Test on held-out people that the checkpoint was trained on; the report says so.
+    #[arg(long)]
+    allow_seen: bool,
 
     /// Go on with the run in --out.
     #[arg(long)]
@@ -97,6 +103,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     limit_threads(args.threads)?;
+    clean_up_when_stopped()?;
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
             "--cache: tune = {} does not freeze the encoder",
@@ -112,17 +119,20 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         )
         .into());
     }
+    if !begun && (args.out.join("model").join(WEIGHTS)).exists() {
+        return Err(format!(
+            "{}: holds a model and no run; take another folder",
+            args.out.join("model").display()
+        )
+        .into());
+    }
     let given = Start::checkpoint(&args.checkpoint)?;
-    let classes = match (&args.classes, args.keep_decoder) {
-        (None, true) => Some(given.config().classes.clone()),
-        (classes, _) => classes.clone(),
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: args.keep_decoder.then_some(&given.config().classes[..]),
+        only: args.classes.as_deref(),
     };
-    let data = Arc::new(Dataset::read(
-        &args.labels,
-        args.root.as_deref(),
-        classes.as_deref(),
-        &config,
-    )?);
+    let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     let start = match args.keep_decoder {
         true => given,
         false => {
@@ -133,13 +143,28 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     if !args.quiet {
         announce(&data, &config);
     }
+    let tested = |i: &usize| args.cross_validate || Some(data.items[*i].fold) == args.fold;
+    let tested: Vec<usize> = (0..data.items.len()).filter(tested).collect();
+    let model = start.config();
+    acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
+    // Whatever can be refused is, before there is a folder.
+    let device = device(&args.device)?;
+    if let Some(fold) = args.fold
+        && fold >= data.folds
+    {
+        return Err(format!("--fold {fold}: there are {}", folds_in_words(&data)).into());
+    }
+    match args.cross_validate {
+        true => drop(data.splits(&config)?),
+        false => drop(data.split(args.fold, &config)?),
+    }
     // Those of a run that is gone on with stay as they are: others are refused.
     if !begun {
         write_settings(&args.out, &config)?;
     }
     match args.cross_validate {
-        true => all_folds(args, &start, &data, &config),
-        false => one_run(args, &start, &data, &config),
+        true => all_folds(args, &start, &data, &config, &device),
+        false => one_run(args, &start, &data, &config, &device),
     }
 }
 
@@ -148,8 +173,8 @@ fn all_folds(
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
+    device: &Device,
 ) -> Result<(), Fault> {
-    let device = device(&args.device)?;
     let cv = CrossValidation {
         folder: &args.out,
         start,
@@ -157,19 +182,19 @@ fn all_folds(
         cache: args.cache.as_deref(),
         save_models: true,
         config,
-        device: &device,
+        device,
     };
     let mut screen = Screen::new(args.quiet);
     let report = cross_validate(&cv, &mut |event| screen.show(event))?;
     screen.done();
-    println!("{}", in_words(&report.pooled));
-    println!(
+    say!("{}", in_words(&report.pooled));
+    say!(
         "mean ± std of {} folds: UAR {}, WAR {}",
         report.folds.len(),
         report.uar().percent(),
         report.war().percent()
     );
-    println!("{}", args.out.join("report.md").display());
+    say!("{}", args.out.join("report.md").display());
     Ok(())
 }
 
@@ -178,13 +203,8 @@ fn one_run(
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
+    device: &Device,
 ) -> Result<(), Fault> {
-    let device = device(&args.device)?;
-    if let Some(fold) = args.fold
-        && fold >= data.folds
-    {
-        return Err(format!("--fold {fold}: there are {} folds, from 0", data.folds).into());
-    }
     let split = data.split(args.fold, config)?;
     let mut screen = Screen::new(args.quiet);
     let cache = match &args.cache {
@@ -193,7 +213,7 @@ fn one_run(
             data,
             config,
             folder,
-            &device,
+            device,
             &mut |event| screen.show(event),
         )?)),
         None => None,
@@ -206,14 +226,13 @@ fn one_run(
         split: &split,
         cache: cache.as_ref(),
         config,
-        device: &device,
+        device,
     };
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
-    let words = data.in_words(args.fold, split.train.len());
     let folder = args.out.join("model");
-    fitted.started.save(&folder, &words)?;
-    println!(
+    fitted.started.save(&folder, data, &split, args.fold)?;
+    say!(
         "{}: weights of epoch {}",
         folder.display(),
         fitted.epoch + 1
@@ -226,11 +245,16 @@ fn one_run(
             &split.test,
             None,
             config,
-            &device,
+            device,
             &mut |event| screen.show(event),
         )?;
         write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
-        println!("{}", in_words(&summarise(&results, &data.classes, None)?));
+        let about = About {
+            seed: Some(config.seed),
+            ..About::new(&data.detectors, None)
+        };
+        let summary = summarise(&results, &data.classes, None)?;
+        say!("{}\n{}", in_words(&summary), about.in_words());
     }
     Ok(())
 }

@@ -34,6 +34,12 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file has a name that a label file cannot say.
+    #[error("{}: {}", path.display(), crate::dataset::NOT_UTF8)]
+    Name {
+        /// The file.
+        path: PathBuf,
+    },
     /// A manifest cannot be used.
     #[error("{}: {}", path.display(), faults.join("; "))]
     Manifest {
@@ -43,11 +49,7 @@ pub enum Error {
         faults: Vec<String>,
     },
     /// Folds are not independent of subjects.
-    #[error(
-        "folds: {} subject(s) in several ({}); {without} sample(s) without a fold",
-        torn.len(),
-        torn.join("; ")
-    )]
+    #[error("{}", folds(torn, *without))]
     Folds {
         /// Subjects in several folds, with these.
         torn: Vec<String>,
@@ -90,4 +92,22 @@ pub enum Error {
     /// A video cannot be read.
     #[error(transparent)]
     Video(#[from] mtcae_video::Error),
+}
+
+/// What is wrong with folds, in words.
+fn folds(torn: &[String], without: usize) -> String {
+    let mut faults = Vec::new();
+    if !torn.is_empty() {
+        faults.push(format!(
+            "a subject's clips must all be in one fold, but {}",
+            torn.join(", ")
+        ));
+    }
+    if without > 0 {
+        faults.push(format!(
+            "{without} clip{} no fold, which all or none must have",
+            if without == 1 { " has" } else { "s have" }
+        ));
+    }
+    faults.join("; ")
 }

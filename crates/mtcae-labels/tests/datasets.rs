@@ -249,15 +249,19 @@ fn folders_are_classes() {
         "happy/anna/2.png",
         "happy/notes.txt",
         "stray.mp4",
+        "sad/wave.gif",
+        "sad/b.3gp",
         ".hidden/x.mp4",
     ] {
         touch(dir.path(), name);
     }
     let c = folder::read(dir.path()).unwrap();
     assert_eq!(c.classes, ["happy", "sad"]);
-    assert_eq!(c.samples.len(), 3);
+    // The endings that a folder of loose files is searched for as well.
+    assert_eq!(c.samples.len(), 5);
     assert_eq!(c.samples[0].subject.as_deref(), Some("anna"));
     assert_eq!((misnamed(&c), c.left_out.len()), (1, 1));
+    assert_eq!(c.left_out["no video or image by its name: .txt"], 1);
 }
 
 #[test]
@@ -287,7 +291,9 @@ fn a_manifest_says_what_is_wrong_by_line() {
     let fault = |text: &str, classes: &[&str]| read(text, classes).unwrap_err().to_string();
     let e = fault("file,emotion,clss\n", &[]);
     assert!(
-        e.contains("\"emotion\"") && e.contains("\"clss\"") && e.contains("no column \"class\""),
+        e.contains("\"emotion\"")
+            && e.contains("\"clss\"")
+            && e.contains("the column \"class\" is missing"),
         "{e}"
     );
     let e = fault(
@@ -297,8 +303,8 @@ fn a_manifest_says_what_is_wrong_by_line() {
     for part in [
         "line 2: unknown class \"bored\"",
         "line 2: fold \"x\"",
-        "line 3: no file",
-        "line 4: no class",
+        "line 3: the file's name is missing",
+        "line 4: the class is missing",
     ] {
         assert!(e.contains(part), "{part} in {e}");
     }
@@ -322,7 +328,7 @@ fn seeded_folds_are_balanced_and_independent() {
                 } else {
                     Sex::Male
                 }),
-                ..Sample::bare(format!("{subject}/{clip}"))
+                ..Sample::bare(format!("{subject}/{clip}")).unwrap()
             });
         }
     }
@@ -373,5 +379,31 @@ fn seeded_folds_are_balanced_and_independent() {
     assert!(
         matches!(&error, Error::Folds { torn, without: 1 } if torn.len() == 1),
         "{error}"
+    );
+    let said = error.to_string();
+    assert!(
+        said.contains("is in folds 0 and ") && said.contains("1 clip has no fold"),
+        "{said}"
+    );
+}
+
+/// A label file is UTF-8 and could not say which file it means.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf8_is_named_and_left_out() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    touch(dir.path(), "happy/a.mp4");
+    let odd = dir
+        .path()
+        .join("happy")
+        .join(std::ffi::OsStr::from_bytes(b"b\xff.mp4"));
+    fs::write(odd, b"").unwrap();
+    let c = folder::read(dir.path()).unwrap();
+    assert_eq!(c.samples.len(), 1);
+    let said: Vec<String> = c.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        said.len() == 1 && said[0].contains("not UTF-8") && said[0].contains("happy/b"),
+        "{said:?}"
     );
 }

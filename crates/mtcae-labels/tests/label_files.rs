@@ -29,7 +29,7 @@ fn samples(n: usize) -> Vec<Sample> {
             class: Some("happy".to_owned()),
             subject: Some(format!("{:02}", i % 3)),
             fold: Some((i % 3) as u32),
-            ..Sample::bare(format!("clip \"{i}\", ünïcode.mp4"))
+            ..Sample::bare(format!("clip \"{i}\", ünïcode.mp4")).unwrap()
         })
         .collect()
 }
@@ -334,4 +334,31 @@ fn the_table_has_a_row_for_each_frame_and_face() {
     }
     let clips = samples(1).into_iter().map(|s| Ok(label(&labeller, &s)));
     assert!(matches!(write_table(clips, Full), Err(Error::Table(_))));
+}
+
+/// Somebody else would have to write into it, and need never come.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("VideoDemographics.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("started").success());
+    let (done, is_done) = std::sync::mpsc::channel();
+    let (path, root) = (pipe.clone(), folder.path().to_owned());
+    std::thread::spawn(move || {
+        let labels = LabelReader::open(&path).err().map(|e| e.to_string());
+        let table = mtcae_labels::dataset::manifest::read(&path, &[]);
+        let actors = mtcae_labels::dataset::crema_d::read(&root).expect("a folder");
+        let actors = actors.problems.first().map(ToString::to_string);
+        done.send([labels, table.err().map(|e| e.to_string()), actors])
+    });
+    let said = is_done.recv_timeout(std::time::Duration::from_secs(20));
+    for said in said.expect("nothing is waited for") {
+        let said = said.expect("an error");
+        assert!(
+            said.contains("VideoDemographics.csv") && said.contains("not a regular file"),
+            "{said}"
+        );
+    }
 }

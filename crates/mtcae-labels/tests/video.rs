@@ -20,7 +20,7 @@ fn labeller(at: DetectAt, pick: Pick) -> Labeller {
 }
 
 fn demo() -> Sample {
-    Sample::bare(mtcae_testing::fixtures().join("demo/portrait.mp4"))
+    Sample::bare(mtcae_testing::fixtures().join("demo/portrait.mp4")).unwrap()
 }
 
 fn centre(clip: &LabelledClip, frame: usize) -> [f32; 2] {
@@ -91,8 +91,8 @@ fn a_bad_file_is_a_line_of_its_own() {
     std::fs::write(&text, "no video").unwrap();
     let inputs = [
         demo(),
-        Sample::bare(&text),
-        Sample::bare("gone.mp4"),
+        Sample::bare(&text).unwrap(),
+        Sample::bare("gone.mp4").unwrap(),
         demo(),
     ];
     let mut writer = LabelWriter::create(folder.path().join("l.jsonl")).unwrap();

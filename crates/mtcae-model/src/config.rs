@@ -8,7 +8,7 @@ use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::Config as EncoderConfig;
 use mtcae_video::{ParseError, Resize, Sampling};
 
-use crate::Error;
+use crate::{Error, TrainedSubjects};
 
 /// Name of the face-box task: frames × (x1, y1, x2, y2).
 pub const FACE_BOX: &str = "face_box";
@@ -34,6 +34,9 @@ pub struct Config {
     /// What the weights were trained on, in the writer's words; `null` says that
     /// they were not trained at all.
     pub trained_on: Option<String>,
+    /// Whom they were trained on; `None` where nobody wrote it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_subjects: Option<TrainedSubjects>,
     /// How a video becomes the encoder's input.
     pub preprocessing: Preprocessing,
     /// The VideoMAE encoder.
@@ -133,6 +136,7 @@ impl Config {
             format: FORMAT.to_owned(),
             version: VERSION,
             trained_on: None,
+            trained_subjects: None,
             preprocessing: Preprocessing::default(),
             decoder: DecoderConfig {
                 structure,
@@ -214,6 +218,9 @@ impl Config {
             if !seen.insert(class) {
                 return fault("classes", format!("{class:?} is listed twice"));
             }
+        }
+        if let Some(subjects) = &self.trained_subjects {
+            subjects.validate()?;
         }
         self.preprocessing.validate()
     }

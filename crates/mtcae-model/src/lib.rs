@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod model;
 mod plan;
+mod subjects;
 
 pub use candle_core;
 pub use config::{Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};
@@ -20,3 +21,4 @@ pub use mtcae_decoder as decoder;
 pub use mtcae_encoder as encoder;
 pub use mtcae_nn::Precision;
 pub use plan::InferencePlan;
+pub use subjects::TrainedSubjects;

@@ -48,6 +48,19 @@ pub struct Interval {
 }
 
 impl Bootstrap {
+    /// The fewest subjects (or clips) that an interval of this level can be drawn from:
+    /// 4 at 95 %.
+    ///
+    /// Of n, one sample in nⁿ draws the worst of them n times. Where that is as likely
+    /// as the tail that the interval leaves out, its end is that one subject's own value,
+    /// and of a single subject all samples are alike.
+    pub fn fewest(&self) -> usize {
+        let tail = (1.0 - self.level) / 2.0;
+        (2..1000u16)
+            .find(|&n| f64::from(n).powi(-i32::from(n)) < tail)
+            .map_or(1000, usize::from)
+    }
+
     /// Draws clips one by one. `statistic` is given the numbers of the clips of a
     /// sample, 0 to `clips` − 1, some of them more than once.
     ///
@@ -55,15 +68,15 @@ impl Bootstrap {
     /// narrow for people not seen before; [`Self::by_subject`] is the one to quote.
     ///
     /// # Errors
-    /// When there is no clip or no sample, the level is not in (0, 1), or the
-    /// statistic fails or is not finite.
+    /// [`Error::TooFew`] below [`Self::fewest`] clips. When there is no clip or no sample,
+    /// the level is not in (0, 1), or the statistic fails or is not finite.
     pub fn by_clip(
         &self,
         clips: usize,
         statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
     ) -> Result<Interval, Error> {
         let units: Vec<Vec<usize>> = (0..clips).map(|i| vec![i]).collect();
-        self.run(&units, statistic)
+        self.run("clips", &units, statistic)
     }
 
     /// Draws whole subjects, each with all of its clips (cluster bootstrap):
@@ -71,7 +84,7 @@ impl Bootstrap {
     /// of clips where subjects do.
     ///
     /// # Errors
-    /// As [`Self::by_clip`].
+    /// As [`Self::by_clip`], for subjects.
     pub fn by_subject<S: Ord>(
         &self,
         subjects: &[S],
@@ -81,11 +94,13 @@ impl Bootstrap {
         for (clip, subject) in subjects.iter().enumerate() {
             units.entry(subject).or_default().push(clip);
         }
-        self.run(&units.into_values().collect::<Vec<_>>(), statistic)
+        let units: Vec<Vec<usize>> = units.into_values().collect();
+        self.run("subjects", &units, statistic)
     }
 
     fn run(
         &self,
+        what: &'static str,
         units: &[Vec<usize>],
         mut statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
     ) -> Result<Interval, Error> {
@@ -102,6 +117,13 @@ impl Bootstrap {
             return Err(Error::Config {
                 field: "bootstrap.level",
                 reason: format!("must be between 0 and 1, not {}", self.level),
+            });
+        }
+        if units.len() < self.fewest() {
+            return Err(Error::TooFew {
+                what,
+                found: units.len(),
+                fewest: self.fewest(),
             });
         }
         let mut all = units.concat();

@@ -23,10 +23,20 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// There is nothing to measure.
-    #[error("{what}: there is none, so nothing can be measured")]
+    #[error("there are no {what}, so nothing can be measured")]
     Empty {
         /// What there is none of.
         what: &'static str,
+    },
+    /// There are too few to draw an interval from.
+    #[error("too few {what} to draw an interval from: {found}, and {fewest} are needed")]
+    TooFew {
+        /// What is drawn.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many it takes.
+        fewest: usize,
     },
     /// Two lists that belong together differ in length.
     #[error("{what}: {found} given, {expected} expected")]
@@ -49,7 +59,7 @@ pub enum Error {
         reason: String,
     },
     /// A class that does not exist.
-    #[error("{what} {index}: class {class} of {classes}")]
+    #[error("{what} {index}: is class {class}, but there are {classes} classes, numbered from 0")]
     Class {
         /// The list it stands in.
         what: &'static str,

@@ -15,14 +15,21 @@ pub struct Summary {
     pub clips: u64,
     /// Unweighted average recall.
     pub uar: f64,
+    /// What it is without looking: always naming one class recognises that class alone.
+    pub uar_chance: f64,
     /// Its confidence interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uar_interval: Option<Interval>,
     /// Weighted average recall: accuracy.
     pub war: f64,
+    /// What it is without looking, always naming the most frequent class.
+    pub war_chance: f64,
     /// Its confidence interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub war_interval: Option<Interval>,
+    /// Why an interval was asked for and is not given, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_interval: Option<String>,
     /// Mean F1 over the classes that occur or were predicted.
     pub macro_f1: f64,
     /// Expected calibration error.
@@ -66,12 +73,18 @@ impl Summary {
     pub fn new(matrix: &ConfusionMatrix) -> Result<Self, Error> {
         let (support, predicted) = (matrix.support(), matrix.predicted());
         let (recall, precision, f1) = (matrix.recall(), matrix.precision(), matrix.f1());
+        let (uar, war) = (matrix.uar()?, matrix.war()?);
+        let classes = support.iter().filter(|n| **n > 0).count();
+        let most = support.iter().max().copied().unwrap_or(0);
         Ok(Self {
             clips: matrix.total(),
-            uar: matrix.uar()?,
+            uar,
+            uar_chance: 1.0 / classes as f64,
             uar_interval: None,
-            war: matrix.war()?,
+            war,
+            war_chance: most as f64 / matrix.total() as f64,
             war_interval: None,
+            no_interval: None,
             macro_f1: matrix.macro_f1()?,
             ece: None,
             mean_iou: None,

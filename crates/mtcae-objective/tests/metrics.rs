@@ -244,7 +244,7 @@ fn equal_seeds_draw_equal_samples() {
             ..Bootstrap::default()
         };
         bootstrap
-            .by_subject(&["a", "b", "a", "c"], |clips| {
+            .by_subject(&["a", "b", "a", "c", "d"], |clips| {
                 samples.push(clips.to_vec());
                 Ok(0.0)
             })
@@ -254,13 +254,42 @@ fn equal_seeds_draw_equal_samples() {
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
     let samples = draw(1);
-    assert_eq!(samples[0], [0, 1, 2, 3]);
+    assert_eq!(samples[0], [0, 1, 2, 3, 4]);
     for sample in &samples {
         // Both clips of `a`, or neither, as often.
         let count = |clip| sample.iter().filter(|c| **c == clip).count();
         assert_eq!(count(0), count(2));
-        assert_eq!(count(0) + count(1) + count(3), 3);
+        assert_eq!(count(0) + count(1) + count(3) + count(4), 4);
     }
+}
+
+#[test]
+fn too_few_subjects_give_no_interval() {
+    let bootstrap = Bootstrap::default();
+    assert_eq!(bootstrap.fewest(), 4);
+    // What the rule says, counted: below it, the draws of the worst subject alone fill
+    // the lower tail, from it on they do not.
+    for (subjects, fills) in [(2, true), (3, true), (4, false), (5, false)] {
+        let all_worst = 1.0 / f64::powi(f64::from(subjects), subjects);
+        assert_eq!(all_worst >= 0.025, fills, "{subjects}");
+    }
+    for subjects in [vec!["a"], vec!["a", "b"], vec!["c", "b", "a", "a"]] {
+        let said = bootstrap.by_subject(&subjects, |_| Ok(0.5));
+        assert!(
+            matches!(said, Err(Error::TooFew { fewest: 4, .. })),
+            "{said:?}"
+        );
+    }
+    let one = bootstrap.by_subject(&["a", "a", "a", "a"], |_| Ok(0.5));
+    assert_eq!(
+        one.expect_err("one subject").to_string(),
+        "too few subjects to draw an interval from: 1, and 4 are needed"
+    );
+    let narrow = Bootstrap {
+        level: 0.5,
+        ..bootstrap
+    };
+    assert_eq!(narrow.fewest(), 3);
 }
 
 #[test]
@@ -271,7 +300,7 @@ fn what_cannot_be_measured_is_an_error_by_name() {
     let nan = f64::NAN;
     let empty = ConfusionMatrix::new(["a", "b"]).expect("two classes");
     for rate in [empty.uar(), empty.war(), empty.macro_f1()] {
-        said(rate, "clips: there is none, so nothing can be measured");
+        said(rate, "there are no clips, so nothing can be measured");
     }
     said(
         ConfusionMatrix::new(["a", "a"]),
@@ -280,7 +309,7 @@ fn what_cannot_be_measured_is_an_error_by_name() {
     assert!(ConfusionMatrix::new(Vec::<String>::new()).is_err());
     said(
         ConfusionMatrix::from_labels(["a", "b"], &[0, 1], &[0, 2]),
-        "predicted class 1: class 2 of 2",
+        "predicted class 1: is class 2, but there are 2 classes, numbered from 0",
     );
     said(
         ConfusionMatrix::from_labels(["a", "b"], &[0, 1], &[0]),
@@ -329,20 +358,20 @@ fn what_cannot_be_measured_is_an_error_by_name() {
 
     let bootstrap = Bootstrap::default();
     said(
-        bootstrap.by_clip(3, |clips| Ok(if clips == [0, 1, 2] { 0.0 } else { nan })),
+        bootstrap.by_clip(4, |clips| Ok(if clips == [0, 1, 2, 3] { 0.0 } else { nan })),
         "statistic of sample 1: NaN is not a finite number",
     );
     said(
         bootstrap.by_clip(0, |_| Ok(0.0)),
-        "clips: there is none, so nothing can be measured",
+        "there are no clips, so nothing can be measured",
     );
     let none = Bootstrap {
         resamples: 0,
         ..bootstrap
     };
-    assert!(none.by_clip(3, |_| Ok(0.0)).is_err());
+    assert!(none.by_clip(4, |_| Ok(0.0)).is_err());
     for level in [0.0, 1.0, nan] {
         let all = Bootstrap { level, ..bootstrap };
-        assert!(all.by_clip(3, |_| Ok(0.0)).is_err());
+        assert!(all.by_clip(4, |_| Ok(0.0)).is_err());
     }
 }

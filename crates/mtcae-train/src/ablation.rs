@@ -12,7 +12,7 @@ use crate::cross_validation::{CrossValidation, cross_validate, write_text};
 use crate::data::Dataset;
 use crate::event::Watch;
 use crate::log::{EpochLine, Line};
-use crate::report::{Spread, published_table};
+use crate::report::{About, Spread, chance, published_table};
 use crate::start::Start;
 use crate::{Error, Report, TrainConfig, published};
 
@@ -28,8 +28,9 @@ pub struct Ablation<'a> {
     pub seeds: &'a [u64],
     /// The labelled clips. Folds do not depend on the seeds.
     pub data: &'a Arc<Dataset>,
-    /// Name of the dataset, for the paper's figures.
-    pub dataset: &'a str,
+    /// Name of the dataset whose published figures stand beside ours; usually that of the
+    /// labels.
+    pub published: &'a str,
     /// Where features are kept, for a frozen encoder.
     pub cache: Option<&'a Path>,
     /// How; its seed is replaced.
@@ -128,17 +129,44 @@ fn table(ablation: &Ablation<'_>, rows: &[Row]) -> String {
 }
 
 fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::fmt::Result {
-    let tables = published::tables(ablation.dataset);
+    let tables = published::tables(ablation.published);
     let (folds, seeds) = (ablation.data.folds, ablation.seeds.len());
     writeln!(
         out,
-        "# Six structures on {}\n\n{} clips, {folds} subject-independent folds, {seeds} seed(s), {} \
+        "# Structures of the decoder on {}\n\n{} clips, {folds} subject-independent folds, {} of training ({}), {} \
          epochs each. UAR and WAR are means over folds and seeds ± the standard deviation over \
          the seeds' means; compute is one forward of the decoder for one clip.\n",
-        ablation.dataset,
+        ablation.data.dataset,
         ablation.data.items.len(),
+        match seeds {
+            1 => "1 seed".to_owned(),
+            n => format!("{n} seeds"),
+        },
+        ablation
+            .seeds
+            .iter()
+            .map(u64::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
         ablation.config.epochs
     )?;
+    if let Some(pooled) = rows
+        .first()
+        .and_then(|r| r.reports.first())
+        .map(|r| &r.pooled)
+    {
+        let about = About::new(&ablation.data.detectors, None);
+        writeln!(out, "Chance: {}. {}\n", chance(pooled), about.in_words())?;
+    }
+    if let Some(tables) = tables
+        && ablation.published != ablation.data.dataset
+    {
+        writeln!(
+            out,
+            "The published figures are of {}, on which nothing was measured here.\n",
+            tables.dataset
+        )?;
+    }
     let head = match tables {
         Some(tables) => format!(
             "published UAR %, {0} | published WAR %, {0} |",
@@ -148,7 +176,7 @@ fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::f
     };
     writeln!(
         out,
-        "| structure | UAR % | WAR % | IoU | NME | parameters | GFLOP | recognised in training % | last loss / loss a tenth earlier | {head}"
+        "| structure | UAR % | WAR % | IoU | NME % | parameters | GFLOP | recognised in training % | last loss / loss a tenth earlier | {head}"
     )?;
     let more = if tables.is_some() { "---|---|" } else { "" };
     writeln!(out, "|---|---|---|---|---|---|---|---|---|{more}")?;
@@ -158,11 +186,10 @@ fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::f
         };
         let mean = |of: &dyn Fn(&Report) -> Option<f64>| {
             let values: Vec<f64> = row.reports.iter().filter_map(of).collect();
-            match values.is_empty() {
-                true => "–".to_owned(),
-                false => format!("{:.3}", Spread::of(&values).mean),
-            }
+            (!values.is_empty()).then(|| Spread::of(&values).mean)
         };
+        let number =
+            |v: Option<f64>, digits| v.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
         let parameters = row
             .reports
             .first()
@@ -170,22 +197,22 @@ fn write_rows(ablation: &Ablation<'_>, rows: &[Row], out: &mut String) -> std::f
             .map_or(0, |f| f.parameters);
         write!(
             out,
-            "| {} | {} | {} | {} | {} | {parameters} | {:.3} | {:.1} | {:.3} |",
+            "| {} | {} | {} | {} | {} | {parameters} | {:.3} | {:.1} | {} |",
             row.structure,
             over(&|r| r.uar().mean).percent(),
             over(&|r| r.war().mean).percent(),
-            mean(&|r| r.pooled.mean_iou),
-            mean(&|r| r.pooled.nme),
+            number(mean(&|r| r.pooled.mean_iou), 3),
+            number(mean(&|r| r.pooled.nme).map(|v| 100.0 * v), 1),
             row.flops / 1e9,
             100.0 * row.fitted,
-            row.flatness,
+            number(row.flatness.is_finite().then_some(row.flatness), 3),
         )?;
         match tables.and_then(|t| published::of_structure(t, row.structure)) {
             Some((uar, war)) => writeln!(out, " {uar:.2} | {war:.2} |")?,
             None => writeln!(out)?,
         }
     }
-    let others = published_table(ablation.dataset);
+    let others = published_table(ablation.published);
     if !others.is_empty() {
         writeln!(out, "\n{others}")?;
     }

@@ -121,7 +121,7 @@ impl FeatureCache {
         if !idle.is_empty() {
             let names = idle.join(", ");
             notices.push(format!(
-                "cached features stay as they are: no effect have {names}"
+                "cached features stay as they are: {names} cannot take effect"
             ));
         }
         for notice in &notices {
@@ -333,7 +333,7 @@ impl FeatureCache {
             if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
                 let clip = &data.items[numbers[done] / each].file;
                 return Err(self.fault(format!(
-                    "a feature of {clip} is {value}, beyond half precision"
+                    "a feature of {clip} is {value}, which half precision cannot hold"
                 )));
             }
             self.write(numbers[done], &features, &faces)?;

@@ -90,7 +90,7 @@ impl TryFrom<String> for Tune {
                 .strip_prefix("last:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::Last)
-                .ok_or_else(|| format!("{other:?} is none of decoder, last:N, all")),
+                .ok_or_else(|| format!("{other:?} is neither decoder nor last:N nor all")),
         }
     }
 }
@@ -324,7 +324,7 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "folds",
-        "Folds of the cross-validation; those of the label file where it has this many",
+        "Folds of the cross-validation; 0 for those of the label file, or 5 where it has none; people are dealt anew where it has another number",
     ),
     field("seed", "Where all randomness comes from"),
     field(
@@ -412,8 +412,12 @@ impl TrainConfig {
                 return fault(field, "must be at least 1".to_owned());
             }
         }
-        if self.folds < 2 {
-            return fault("folds", format!("{} is no cross-validation", self.folds));
+        if self.folds == 1 || self.folds > 10_000 {
+            let reason = format!("must be 0 (the labels') or 2 to 10000, not {}", self.folds);
+            return fault("folds", reason);
+        }
+        if self.views > 1000 {
+            return fault("views", format!("must be at most 1000, not {}", self.views));
         }
         for (field, value) in [
             ("lr", self.lr),
@@ -460,7 +464,7 @@ impl TrainConfig {
         }
         if self.warmup > 0.0 && self.warmup >= self.epochs as f64 {
             let reason = format!(
-                "{} of {} epochs leave none after it",
+                "{} of {} epochs, which leaves none after it",
                 self.warmup, self.epochs
             );
             return fault("warmup", reason);
@@ -497,6 +501,15 @@ mod tests {
         config.smoothing = 1.0;
         let error = config.validate().expect_err("out of range");
         assert!(error.to_string().starts_with("smoothing:"), "{error}");
+        for (folds, views, words) in [
+            (1, 0, "folds: must be 0"),
+            (0, 1 << 32, "views: must be at most 1000"),
+        ] {
+            let mut config = TrainConfig::recipe(Recipe::Paper);
+            (config.folds, config.views) = (folds, views);
+            let error = config.validate().expect_err("out of range").to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
         let mut config = TrainConfig::recipe(Recipe::Videomae);
         config.epochs = 5;
         let error = config.validate().expect_err("all warm-up");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{self, write_atomically};
 use mtcae_model::checkpoint::WEIGHTS;
 use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub struct FoldResult {
     pub summary: Summary,
 }
 
+/// Bytes of the largest of these files: a fold's result with a thousand classes.
+const LARGEST: u64 = 64 << 20;
 /// What a cross-validation is one of: its file name in the folder.
 pub(crate) const IDENTITY: &str = "run.json";
 /// The result's file name in a fold's folder; it is written last.
@@ -72,17 +74,14 @@ pub const PREDICTIONS: &str = "predictions.csv";
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
     cv.config.validate()?;
-    let folds: Vec<u32> = (0..cv.data.folds).collect();
-    // Every split is looked at before the first hour is spent, and before the
-    // folder becomes one of a run that cannot be.
-    for &fold in &folds {
-        cv.data.split(Some(fold), cv.config)?;
-    }
+    // Before the first hour is spent, and before the folder becomes one of a run that
+    // cannot be.
+    cv.data.splits(cv.config)?;
     let _claim = Claim::of(cv.folder)?;
     identify(cv)?;
     let cache = open_cache(cv, watch)?;
     let mut done = Vec::new();
-    for fold in folds {
+    for fold in 0..cv.data.folds {
         let folder = cv.folder.join(format!("fold-{fold}"));
         let result = match read_result(&folder)? {
             Some(result) => result,
@@ -157,8 +156,8 @@ fn one_fold(
     )?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     if cv.save_models {
-        let words = cv.data.in_words(Some(fold), split.train.len());
-        fitted.started.save(&folder.join("model"), &words)?;
+        let model = folder.join("model");
+        fitted.started.save(&model, cv.data, &split, Some(fold))?;
     }
     let result = FoldResult {
         fold,
@@ -190,7 +189,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
     let path = folder.join(RESULT);
-    match std::fs::read_to_string(&path) {
+    match files::read_to_string(&path, LARGEST) {
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
             .map_err(|e| Error::File {
@@ -245,7 +244,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             value(serde_json::to_value(&cv.data.classes))?,
         ),
     ]);
-    match std::fs::read_to_string(&path) {
+    match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
             let fault = |reason: String| Error::File {
                 path: path.clone(),

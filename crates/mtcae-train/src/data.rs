@@ -11,6 +11,22 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, TrainConfig, digest, random};
 
+/// Folds where neither the label file nor the config says how many.
+const FOLDS: usize = 5;
+
+/// Which clips of a label file are read, and from where. By default all, from the label
+/// file's folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// The folder that the videos lie in.
+    pub root: Option<&'a Path>,
+    /// Classes in the order of the logits; by default those of `only`, or else all that
+    /// occur, by name.
+    pub classes: Option<&'a [String]>,
+    /// The classes whose clips are read, others being left out; by default all.
+    pub only: Option<&'a [String]>,
+}
+
 /// Clips, their labels and their folds.
 #[derive(Clone, Debug)]
 pub struct Dataset {
@@ -22,8 +38,17 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The clips that can be trained on, in the order of the label file.
     pub items: Vec<Item>,
+    /// Numbers of the classes that clips were asked for: all, or those of
+    /// [`Selection::only`].
+    pub wanted: Vec<usize>,
     /// Number of folds; every item's fold is below it. 0 where the clips have none.
     pub folds: u32,
+    /// The seed by which people were dealt to the folds; `None` where the folds are those
+    /// of the label file.
+    pub dealt: Option<u64>,
+    /// What found the faces, as the labels have it: `mtcnn`, or `rendered` where they are
+    /// where they were drawn.
+    pub detectors: BTreeSet<String>,
     /// What was left out and why, in words.
     pub notices: Vec<String>,
 }
@@ -35,6 +60,8 @@ pub struct Item {
     pub path: PathBuf,
     /// Its name in the label file.
     pub file: String,
+    /// Its dataset.
+    pub dataset: String,
     /// SHA-256 of its content, where the labels have it.
     pub sha256: Option<String>,
     /// Number of its class.
@@ -88,6 +115,11 @@ impl FaceLabel {
 }
 
 impl Item {
+    /// Whether the labels do not say who it shows; its file's name stands for the person.
+    pub fn is_nameless(&self) -> bool {
+        self.subject == self.file
+    }
+
     /// The face at a frame of the stream: labelled there, or on the straight line
     /// between the labels before and after it.
     pub fn face_at(&self, frame: u64) -> Option<FaceLabel> {
@@ -114,25 +146,22 @@ pub struct Split {
 }
 
 impl Dataset {
-    /// Reads a label file to train on. Videos lie below `root`, which by default is
-    /// the label file's folder. Classes are those given, else all that occur, by
-    /// name. Folds are those of the file where it has as many as the config says;
-    /// else subjects are dealt to folds anew, by the config's seed, which the notices
-    /// say.
+    /// Reads a label file to train on. Folds are those of the file, unless the config asks
+    /// for another number or the file has none: then people are dealt to folds by the
+    /// config's seed, which the notices say.
     ///
     /// # Errors
     /// Names the label file and all that is wrong with it: videos that are missing
-    /// (unless they may be left out), a class that is not among those given, a
-    /// subject in two folds, clips with and clips without a fold, fewer subjects than
-    /// folds, eyes that are one point.
+    /// (unless they may be left out), a class that is not among those given or has no
+    /// clip, a subject in two folds, clips with and clips without a fold, fewer subjects
+    /// than the config has folds, eyes that are one point.
     pub fn read(
         labels: impl AsRef<Path>,
-        root: Option<&Path>,
-        classes: Option<&[String]>,
+        selection: &Selection<'_>,
         config: &TrainConfig,
     ) -> Result<Self, Error> {
         let folds = Some((config.folds, config.seed));
-        Self::gather(labels.as_ref(), root, classes, config.allow_missing, folds)
+        Self::gather(labels.as_ref(), selection, config.allow_missing, folds)
     }
 
     /// As [`Self::read`], but to measure a model that is there: folds are those of
@@ -142,21 +171,19 @@ impl Dataset {
     /// As [`Self::read`]; any number of subjects will do.
     pub fn read_to_test(
         labels: impl AsRef<Path>,
-        root: Option<&Path>,
-        classes: Option<&[String]>,
+        selection: &Selection<'_>,
     ) -> Result<Self, Error> {
-        Self::gather(labels.as_ref(), root, classes, false, None)
+        Self::gather(labels.as_ref(), selection, false, None)
     }
 
-    /// Reads a label file, with folds of some number and seed.
+    /// Reads a label file, with folds of some number (0 for the file's) and seed.
     fn gather(
         labels: &Path,
-        root: Option<&Path>,
-        classes: Option<&[String]>,
+        selection: &Selection<'_>,
         allow_missing: bool,
         wanted: Option<(usize, u64)>,
     ) -> Result<Self, Error> {
-        let root = match root {
+        let root = match selection.root {
             Some(root) => root,
             None => labels.parent().unwrap_or(Path::new("")),
         };
@@ -179,6 +206,16 @@ impl Dataset {
             };
             left_out.entry(why).or_default().push(clip.file);
         }
+        // Before any is left out by its class: the file has as many folds as it says.
+        let mut folds = clips
+            .iter()
+            .filter_map(|c| c.fold)
+            .max()
+            .map_or(0, |f| f + 1);
+        let mut notices = Vec::new();
+        if let Some(only) = selection.only {
+            notices.extend(keep_classes(&mut clips, only).map_err(fault)?);
+        }
         let missing: Vec<String> = clips
             .iter()
             .filter(|c| !root.join(&c.file).is_file())
@@ -186,19 +223,23 @@ impl Dataset {
             .collect();
         if !missing.is_empty() {
             if !allow_missing {
-                return Err(fault(format!(
-                    "{} below {}; `allow_missing` leaves them out",
-                    list("labelled videos are missing", &missing),
-                    root.display()
-                )));
+                return Err(Error::Missing {
+                    labels: labels.to_owned(),
+                    root: root.to_owned(),
+                    files: missing,
+                });
             }
             clips.retain(|c| !missing.contains(&c.file));
             left_out.insert("are missing", missing);
         }
         if clips.is_empty() {
-            return Err(fault("no labelled clip can be trained on".to_owned()));
+            let mut reason = "no labelled clip can be used".to_owned();
+            for (why, files) in &left_out {
+                reason += &format!("; {}", list(&format!("clips {why}"), files));
+            }
+            return Err(fault(reason));
         }
-        let classes = match classes {
+        let classes = match selection.classes.or(selection.only) {
             Some(classes) => classes.to_vec(),
             None => {
                 let names: BTreeSet<&String> =
@@ -206,65 +247,66 @@ impl Dataset {
                 names.into_iter().cloned().collect()
             }
         };
-        let dataset = clips[0].dataset.clone();
+        let place = |name: &String| {
+            let known = classes.join(", ");
+            let place = classes.iter().position(|c| c == name);
+            place.ok_or_else(|| {
+                fault(format!(
+                    "class {name:?} is not one of the model's, which are {known}"
+                ))
+            })
+        };
+        let wanted_classes = match selection.only {
+            Some(only) => only.iter().map(place).collect::<Result<_, _>>()?,
+            None => (0..classes.len()).collect(),
+        };
         let mut samples: Vec<Sample> = clips.iter().map(|c| sample(c, root)).collect();
-        let there = samples.iter().filter_map(|s| s.fold).max();
-        let mut folds = there.map_or(0, |last| last + 1);
         if folds > 0 {
             // What the file says must be right, whether it is used or not.
             folds::prove(&samples).map_err(|e| fault(e.to_string()))?;
         }
         let mut dealt = None;
-        if let Some((k, seed)) = wanted
-            && folds != k as u32
-        {
-            dealt = Some(format!(
-                "the labels have {}: subjects are dealt to {k} by seed {seed}",
-                match folds {
-                    0 => "no folds".to_owned(),
-                    folds => format!("{folds} folds"),
-                }
-            ));
-            folds::assign(&mut samples, k, seed).map_err(|e| fault(e.to_string()))?;
-            folds::prove(&samples).map_err(|e| fault(e.to_string()))?;
-            folds = k as u32;
+        if let Some((asked, seed)) = wanted {
+            let k = match asked {
+                0 if folds > 0 => folds as usize,
+                0 => FOLDS.min(people(&samples)),
+                asked => asked,
+            };
+            if k != folds as usize && k > 1 {
+                notices.push(match folds {
+                    0 => {
+                        format!("the labels have no folds: people are dealt to {k} by seed {seed}")
+                    }
+                    _ => format!(
+                        "the labels have {folds} folds and {k} are asked for: people are dealt \
+                         anew, by seed {seed}, and fold 0 is no longer the labels' fold 0"
+                    ),
+                });
+                folds::assign(&mut samples, k, seed).map_err(|e| fault(e.to_string()))?;
+                folds = k as u32;
+                dealt = Some(seed);
+            }
         }
-        let mut items = Vec::with_capacity(clips.len());
-        for (clip, sample) in clips.into_iter().zip(samples) {
-            items.push(item(clip, sample, &classes).map_err(fault)?);
-        }
+        let detectors = clips.iter().map(|c| c.settings.detector.name.clone());
         Ok(Self {
             labels: labels.to_owned(),
-            dataset,
-            classes,
-            items,
+            dataset: clips[0].dataset.clone(),
+            wanted: wanted_classes,
             folds,
+            dealt,
+            detectors: detectors.collect(),
             notices: left_out
                 .into_iter()
                 .map(|(why, files)| format!("left out: {}", list(&format!("clips {why}"), &files)))
-                .chain(dealt)
+                .chain(notices)
                 .collect(),
+            items: clips
+                .into_iter()
+                .zip(samples)
+                .map(|(clip, sample)| item(clip, sample, &classes).map_err(fault))
+                .collect::<Result<_, _>>()?,
+            classes,
         })
-    }
-
-    /// What a checkpoint says it was trained on.
-    pub fn in_words(&self, held_out: Option<u32>, clips: usize) -> String {
-        let name = &self.dataset;
-        match held_out {
-            Some(fold) => {
-                let mut subjects: Vec<String> = self
-                    .items
-                    .iter()
-                    .filter(|i| i.fold == fold)
-                    .map(|i| i.subject.clone())
-                    .collect();
-                subjects.sort_unstable();
-                subjects.dedup();
-                let held_out = list("subjects", &subjects);
-                format!("{name}: {clips} clips; held out was fold {fold}, {held_out}")
-            }
-            None => format!("{name}: {clips} clips"),
-        }
     }
 
     /// Divides the clips with one fold held out, or with none.
@@ -306,6 +348,28 @@ impl Dataset {
         Ok(split)
     }
 
+    /// Divides the clips for a cross-validation, with each fold held out once.
+    ///
+    /// # Errors
+    /// As [`Self::split`]; [`Error::Data`] when there are fewer than two folds.
+    pub fn splits(&self, config: &TrainConfig) -> Result<Vec<Split>, Error> {
+        if self.folds < 2 {
+            let what = match self.folds {
+                1 => "its clips are all in one fold",
+                _ => "its clips have no folds, and show one person",
+            };
+            return Err(Error::Data {
+                path: self.labels.clone(),
+                reason: format!(
+                    "{what}; a cross-validation takes 2 folds or more, to which `folds` deals \
+                     people"
+                ),
+            });
+        }
+        let folds = 0..self.folds;
+        folds.map(|fold| self.split(Some(fold), config)).collect()
+    }
+
     /// A digest of all that training and testing take from the labels.
     pub(crate) fn digest(&self) -> String {
         let mut hash = Sha256::new();
@@ -343,12 +407,13 @@ impl Dataset {
         };
         let lacking = |places: &[usize]| {
             let there: BTreeSet<usize> = places.iter().map(|&i| self.items[i].class).collect();
-            let names = self.classes.iter().enumerate();
-            let lacking = names.filter(|(c, _)| !there.contains(c));
-            lacking.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+            let lacking = self.wanted.iter().filter(|c| !there.contains(c));
+            lacking
+                .map(|&c| self.classes[c].clone())
+                .collect::<Vec<_>>()
         };
         if split.train.is_empty() {
-            return Err(fault("no subject is left to train on".to_owned()));
+            return Err(fault("nobody is left to train on".to_owned()));
         }
         let mut parts = vec![("to train on", &split.train)];
         if held_out.is_some() {
@@ -358,8 +423,8 @@ impl Dataset {
             let lacking = lacking(places);
             if !lacking.is_empty() && (!config.allow_empty_classes || places.is_empty()) {
                 return Err(fault(format!(
-                    "no clip {purpose} of class {}; `allow_empty_classes` goes on without",
-                    lacking.join(", ")
+                    "class {} has no clip {purpose}; `allow_empty_classes` goes on without",
+                    lacking.join(" and class ")
                 )));
             }
         }
@@ -368,10 +433,40 @@ impl Dataset {
 }
 
 /// `3 WHAT (a, b, c)`, at most five of them by name.
-fn list(what: &str, files: &[String]) -> String {
+pub(crate) fn list(what: &str, files: &[String]) -> String {
     let shown = files.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let more = if files.len() > 5 { ", …" } else { "" };
     format!("{} {what} ({shown}{more})", files.len())
+}
+
+/// Keeps the clips of some classes; what was left out, in words.
+fn keep_classes(clips: &mut Vec<LabelledClip>, only: &[String]) -> Result<Option<String>, String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for class in clips.iter().filter_map(|c| c.class.as_ref()) {
+        *counts.entry(class.clone()).or_default() += 1;
+    }
+    let known = counts.keys().cloned().collect::<Vec<_>>().join(", ");
+    if let Some(class) = only.iter().find(|c| !counts.contains_key(*c)) {
+        return Err(format!("no clip is of class {class:?}; there are {known}"));
+    }
+    let is_kept = |class: &String| only.contains(class);
+    clips.retain(|c| c.class.as_ref().is_some_and(is_kept));
+    counts.retain(|class, _| !is_kept(class));
+    let all: usize = counts.values().sum();
+    let each: Vec<String> = counts.iter().map(|(c, n)| format!("{c} {n}")).collect();
+    let left_out = format!(
+        "left out: {all} clips of other classes ({})",
+        each.join(", ")
+    );
+    Ok((all > 0).then_some(left_out))
+}
+
+/// How many people there are; a clip that names nobody counts as one of its own.
+fn people(samples: &[Sample]) -> usize {
+    let names = samples
+        .iter()
+        .map(|s| s.subject.as_ref().unwrap_or(&s.file));
+    names.collect::<BTreeSet<_>>().len()
 }
 
 fn sample(clip: &LabelledClip, root: &Path) -> Sample {
@@ -391,7 +486,10 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
     let name = clip.class.as_deref().unwrap_or_default();
     let Some(class) = classes.iter().position(|c| c == name) else {
         let known = classes.join(", ");
-        return Err(format!("{}: class {name:?} is none of {known}", clip.file));
+        return Err(format!(
+            "{}: class {name:?} is not one of the model's, which are {known}",
+            clip.file
+        ));
     };
     let size = clip.source.map_or((0, 0), |s| (s.width, s.height));
     let aspect = clip.source.map_or(1.0, |s| {
@@ -428,6 +526,7 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
         path: sample.path,
         subject: sample.subject.unwrap_or_else(|| clip.file.clone()),
         file: clip.file,
+        dataset: clip.dataset,
         sha256: clip.sha256,
         class,
         level: clip.level,

@@ -1,6 +1,5 @@
 //! Digests by which files, weights and settings are known again.
 
-use std::fs::File;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -36,7 +35,7 @@ pub fn tensors<'a>(
 /// A digest of a file's content.
 pub fn file(path: &Path) -> Result<String, Error> {
     let mut hash = Sha256::new();
-    File::open(path)
+    mtcae_core::files::open(path)
         .and_then(|mut file| std::io::copy(&mut file, &mut hash))
         .map_err(|source| Error::Io {
             path: path.to_owned(),

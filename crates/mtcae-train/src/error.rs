@@ -22,6 +22,24 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Labelled videos are not where they should be.
+    #[error(
+        "{}: {} below {}; `root` says in which folder they lie, and `allow_missing` leaves them out",
+        labels.display(),
+        crate::data::list("labelled videos are missing", files),
+        match root.as_os_str().is_empty() {
+            true => "the current folder".into(),
+            false => root.display().to_string(),
+        }
+    )]
+    Missing {
+        /// The label file.
+        labels: PathBuf,
+        /// The folder that they were looked for in.
+        root: PathBuf,
+        /// Their names in the label file.
+        files: Vec<String>,
+    },
     /// The folds cannot be used.
     #[error("fold {fold}: {reason}")]
     Fold {

@@ -83,17 +83,6 @@ pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
             reason: "the folder holds a cross-validation, not a single run".to_owned(),
         });
     }
-    // A run that was killed while it saved leaves a file as large as its state.
-    for entry in std::fs::read_dir(run.folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if entry.file_name().to_string_lossy().starts_with(".writing-") {
-            // What cannot be removed only takes up room.
-            drop(std::fs::remove_file(entry.path()));
-        }
-    }
     let mut trainer = Trainer::new(run)?;
     let first = trainer.resume()?;
     trainer.train(first, watch)
@@ -122,7 +111,7 @@ impl<'a> Trainer<'a> {
             return Err(Error::Config {
                 field: "classes",
                 reason: format!(
-                    "the checkpoint knows {}; the labels have {}",
+                    "those of the checkpoint are {}; those of the labels are {}",
                     model.classes.join(", "),
                     data.classes.join(", ")
                 ),
@@ -134,7 +123,10 @@ impl<'a> Trainer<'a> {
                 if config.tune != crate::Tune::Decoder {
                     return Err(Error::Config {
                         field: "tune",
-                        reason: format!("{} needs the videos, not cached features", config.tune),
+                        reason: format!(
+                            "{} needs the videos; cached features are for `decoder`",
+                            config.tune
+                        ),
                     });
                 }
                 Source::cached(data.clone(), cache.clone(), frames, config)
@@ -372,7 +364,7 @@ impl<'a> Trainer<'a> {
         let Some(gradients) = gradients else {
             return Err(Error::Config {
                 field: "batch",
-                reason: "there was none".to_owned(),
+                reason: "no clips of it could be had".to_owned(),
             });
         };
         let norm = on_pool(|| gradients.norm())?;

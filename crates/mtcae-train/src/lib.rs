@@ -26,6 +26,7 @@ mod fit;
 pub mod log;
 mod loss;
 mod memory;
+mod people;
 mod predict;
 mod prefetch;
 pub mod published;
@@ -45,12 +46,13 @@ pub use config::{
     ClassWeights, Compute, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit,
 };
 pub use cross_validation::{CrossValidation, FoldResult, PREDICTIONS, cross_validate};
-pub use data::{Dataset, FaceLabel, Item, Split};
+pub use data::{Dataset, FaceLabel, Item, Selection, Split};
 pub use error::Error;
 pub use event::{Event, Watch};
 pub use fit::{Fitted, LOG, Run, STATE, fit};
 pub use mtcae_objective as objective;
+pub use people::Acquaintance;
 pub use predict::{ClipResult, predict, read_table, summarise, write_table};
-pub use report::{Report, Spread, published_table};
+pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use start::{Start, Started, group};
 pub use view::{Frames, View, Viewer};

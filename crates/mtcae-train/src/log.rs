@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// Bytes of the largest log: ten million steps.
+const LARGEST: u64 = 4 << 30;
+
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -161,7 +164,7 @@ impl Log {
 /// Names the file and the line that is broken.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Line>, Error> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+    let text = mtcae_core::files::read_to_string(path, LARGEST).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;

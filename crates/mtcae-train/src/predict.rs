@@ -8,8 +8,7 @@ use candle_core::Device;
 use mtcae_model::{Mtcae, Outputs};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
-    Bootstrap, Calibration, ConfusionMatrix, Interval, Objective, Summary, TopLabels, box_iou,
-    landmark_nme,
+    Bootstrap, Calibration, ConfusionMatrix, Objective, Summary, TopLabels, box_iou, landmark_nme,
 };
 use mtcae_video::Resize;
 
@@ -203,8 +202,9 @@ fn ordered([x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
     [x1.min(x2), y1.min(y2), x1.max(x2), y1.max(y2)]
 }
 
-/// All measures of some results. Confidence intervals draw whole subjects;
-/// box and landmark errors are means over frames.
+/// All measures of some results. Confidence intervals draw whole subjects; where these
+/// are too few, or all alike, there is none, and the summary says why. Box and landmark
+/// errors are means over frames.
 ///
 /// # Errors
 /// When there is no result, or a probability is no number.
@@ -224,11 +224,23 @@ pub fn summarise(
             ConfusionMatrix::from_labels(classes.to_vec(), &pick(&truth), &pick(&predicted))
         };
         let interval = |statistic: fn(&ConfusionMatrix) -> Result<f64, mtcae_objective::Error>| {
-            bootstrap.by_subject(&subjects, |clips| statistic(&drawn(clips)?))
+            match bootstrap.by_subject(&subjects, |clips| statistic(&drawn(clips)?)) {
+                Ok(interval) if interval.low < interval.high => Ok(Ok(interval)),
+                // Which says how coarse the measure is, not how sure.
+                Ok(_) => Ok(Err("all draws of subjects give the same value".to_owned())),
+                Err(e @ mtcae_objective::Error::TooFew { .. }) => Ok(Err(e.to_string())),
+                Err(e) => Err(e),
+            }
         };
-        let uar: Interval = interval(ConfusionMatrix::uar)?;
-        summary.uar_interval = Some(uar);
-        summary.war_interval = Some(interval(ConfusionMatrix::war)?);
+        for (of, slot) in [
+            (interval(ConfusionMatrix::uar)?, &mut summary.uar_interval),
+            (interval(ConfusionMatrix::war)?, &mut summary.war_interval),
+        ] {
+            match of {
+                Ok(interval) => *slot = Some(interval),
+                Err(why) => summary.no_interval = Some(why),
+            }
+        }
     }
     let probabilities: Vec<&[f64]> = results.iter().map(|r| &r.probabilities[..]).collect();
     let top = TopLabels::new(&probabilities, &truth)?;
@@ -305,7 +317,11 @@ pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> 
         path: path.to_owned(),
         reason,
     };
-    let mut table = csv::Reader::from_path(path).map_err(|e| fault(e.to_string()))?;
+    let file = mtcae_core::files::open(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut table = csv::Reader::from_reader(file);
     let head = table.headers().map_err(|e| fault(e.to_string()))?.clone();
     if !head.iter().take(COLUMNS.len()).eq(COLUMNS) {
         return Err(fault(format!(
@@ -318,7 +334,11 @@ pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> 
         .skip(COLUMNS.len())
         .map(|name| {
             let class = name.strip_prefix("p_").map(str::to_owned);
-            class.ok_or_else(|| fault(format!("column {name} is no p_CLASS")))
+            class.ok_or_else(|| {
+                fault(format!(
+                    "column {name} is not a class's, which begins with p_"
+                ))
+            })
         })
         .collect::<Result<_, _>>()?;
     let mut results = Vec::new();

@@ -42,7 +42,7 @@ impl TrainConfig {
             views: 0,
             validation: 0.1,
             keep: Keep::Last,
-            folds: 5,
+            folds: 0,
             seed: 0,
             gradients: true,
             save_every: 0,

@@ -1,5 +1,6 @@
 //! What a cross-validation says: JSON Lines, Markdown and pictures.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mtcae_objective::{Bootstrap, Interval, Summary};
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::cross_validation::{CrossValidation, unwritable, write_text};
 use crate::log::{self, EpochLine, Line};
-use crate::{ClipResult, Error, FoldResult, LOG, published, summarise};
+use crate::{Acquaintance, ClipResult, Error, FoldResult, LOG, published, summarise};
 
 /// The measures of all folds, one by one and together.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,9 +53,91 @@ impl Spread {
     }
 }
 
+/// What figures need beside them to be read, for JSON and in words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct About {
+    /// Version of the library that measured.
+    pub version: &'static str,
+    /// Seed of the training, where it is the same run's.
+    pub seed: Option<u64>,
+    /// How intervals were drawn; `None` where none were.
+    pub bootstrap: Option<Bootstrap>,
+    /// How the error of landmarks is normalised.
+    pub nme: &'static str,
+    /// What boxes and landmarks are measured against.
+    pub faces: String,
+    /// Whether the model knows the people it was measured on; `None` where no model ran.
+    pub people: Option<Acquaintance>,
+}
+
+impl About {
+    /// Of labels whose faces were found by these detectors; by none where that is not
+    /// known.
+    pub fn new(detectors: &BTreeSet<String>, bootstrap: Option<Bootstrap>) -> Self {
+        let names: Vec<&str> = detectors.iter().map(String::as_str).collect();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            seed: None,
+            bootstrap,
+            nme: "mean distance of the five landmarks from the labels', over the distance \
+                  between the labels' eyes",
+            faces: match names[..] {
+                ["mtcnn"] => "boxes and landmarks are measured against MTCNN's, which nobody \
+                              has corrected"
+                    .to_owned(),
+                ["rendered"] => "boxes and landmarks are measured against where they were \
+                                 rendered"
+                    .to_owned(),
+                [] => "boxes and landmarks are measured against those of the label file: \
+                       MTCNN's, unless the clips were rendered"
+                    .to_owned(),
+                _ => format!(
+                    "boxes and landmarks are measured against those of {}",
+                    names.join(" and ")
+                ),
+            },
+            people: None,
+        }
+    }
+
+    /// One sentence after the other.
+    pub fn in_words(&self) -> String {
+        let mut text = capital(&format!("{}; NME is the {}.", self.faces, self.nme));
+        if let Some(b) = &self.bootstrap {
+            text += &format!(
+                " Intervals: {} %, {} draws of whole subjects, seed {}.",
+                100.0 * b.level,
+                b.resamples,
+                b.seed
+            );
+        }
+        if let Some(seed) = self.seed {
+            text += &format!(" Training had the seed {seed}.");
+        }
+        text + &format!(" Version {}.", self.version)
+    }
+}
+
+/// A clause as the beginning of a sentence.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().collect::<String>());
+    first.unwrap_or_default() + chars.as_str()
+}
+
+/// What is reached without looking, in words.
+pub fn chance(s: &Summary) -> String {
+    format!(
+        "UAR {:.2} %, WAR {:.2} % (always naming the most frequent class)",
+        100.0 * s.uar_chance,
+        100.0 * s.war_chance
+    )
+}
+
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum MetricLine<'a> {
+    About(&'a About),
     Fold(&'a FoldResult),
     Pooled(&'a Summary),
     Folds { uar: Spread, war: Spread },
@@ -102,7 +185,9 @@ impl Report {
     pub(crate) fn write(&self, cv: &CrossValidation<'_>) -> Result<(), Error> {
         let (uar, war) = (self.uar(), self.war());
         let folds = self.folds.iter().map(MetricLine::Fold);
+        let about = about(cv);
         let whole = [
+            MetricLine::About(&about),
             MetricLine::Pooled(&self.pooled),
             MetricLine::Folds { uar, war },
         ];
@@ -135,12 +220,16 @@ impl Report {
         writeln!(out, "# Cross-validation of {}\n", cv.data.labels.display())?;
         writeln!(
             out,
-            "Structure `{}`, {} clips of {} subjects, {} subject-independent folds, recipe \
+            "Structure `{}`, {} clips of {} subjects, {} subject-independent folds{}, recipe \
              `{}`, {} epochs, trained: {}.\n",
             model.decoder.structure,
             self.pooled.clips,
             subjects(cv),
             self.folds.len(),
+            match cv.data.dealt {
+                Some(seed) => format!(" dealt by seed {seed}"),
+                None => " of the labels".to_owned(),
+            },
             cv.config.recipe,
             cv.config.epochs,
             cv.config.tune,
@@ -155,7 +244,7 @@ impl Report {
         }
         writeln!(
             out,
-            "| | UAR % | WAR % | macro F1 % | ECE | IoU | NME | clips |"
+            "| | UAR % | WAR % | macro F1 % | ECE | IoU | NME % | clips |"
         )?;
         writeln!(out, "|---|---|---|---|---|---|---|---|")?;
         for fold in &self.folds {
@@ -171,8 +260,25 @@ impl Report {
         )?;
         writeln!(
             out,
-            "In brackets 95 % confidence intervals, whole subjects drawn. Folds count from 0.\n"
+            "In brackets confidence intervals. Folds count from 0. Chance, of all clips: {}. {}\n",
+            chance(&self.pooled),
+            about(cv).in_words()
         )?;
+        if let Some(people) = &about(cv).people {
+            let who = "the model that training began with";
+            writeln!(out, "{}.\n", capital(&people.in_words(who)))?;
+        }
+        let mut without: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let folds = self.folds.iter();
+        let parts = folds.map(|f| (format!("fold {}", f.fold), &f.summary));
+        for (name, s) in parts.chain([("all clips".to_owned(), &self.pooled)]) {
+            if let Some(why) = &s.no_interval {
+                without.entry(why).or_default().push(name);
+            }
+        }
+        for (why, names) in without {
+            writeln!(out, "No interval of {}: {why}.\n", names.join(", "))?;
+        }
         writeln!(
             out,
             "| class | clips | recall % | precision % |\n|---|---|---|---|"
@@ -200,10 +306,20 @@ impl Report {
 }
 
 fn subjects(cv: &CrossValidation<'_>) -> usize {
-    let mut names: Vec<&str> = cv.data.items.iter().map(|i| i.subject.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.len()
+    let all: Vec<usize> = (0..cv.data.items.len()).collect();
+    cv.data.people(&all).len()
+}
+
+fn about(cv: &CrossValidation<'_>) -> About {
+    // No fold's model was trained on the people that it is tested on; but what it began
+    // with may have been.
+    let all: Vec<usize> = (0..cv.data.items.len()).collect();
+    let people = cv.data.acquaintance(&all, cv.start.config());
+    About {
+        seed: Some(cv.config.seed),
+        people: (people.trained_on != Some(0)).then_some(people),
+        ..About::new(&cv.data.detectors, Some(Bootstrap::default()))
+    }
 }
 
 fn row(out: &mut String, name: &str, s: &Summary) -> std::fmt::Result {
@@ -220,7 +336,8 @@ fn row(out: &mut String, name: &str, s: &Summary) -> std::fmt::Result {
         100.0 * s.macro_f1,
         number(s.ece),
         number(s.mean_iou),
-        number(s.nme),
+        s.nme
+            .map_or("–".to_owned(), |v| format!("{:.1}", 100.0 * v)),
         s.clips
     )
 }

@@ -10,8 +10,10 @@ use mtcae_model::{Config as ModelConfig, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
 use mtcae_nn::weights::{Faults, Mapped, Source as _};
+use sha2::{Digest, Sha256};
 
-use crate::{Error, TrainConfig, Tune, digest};
+use crate::people::trained_subjects;
+use crate::{Dataset, Error, Split, TrainConfig, Tune, digest};
 
 /// A checkpoint folder to begin with, and what becomes of its decoder.
 #[derive(Clone, Debug)]
@@ -166,14 +168,25 @@ impl Started {
         )?)
     }
 
-    /// Writes the model as a checkpoint folder.
+    /// Writes the model as a checkpoint folder, which says what it was trained on: the
+    /// training and validation clips of a split.
     ///
     /// # Errors
     /// Names the file that cannot be written.
-    pub fn save(&self, folder: &Path, trained_on: &str) -> Result<(), Error> {
+    pub fn save(
+        &self,
+        folder: &Path,
+        data: &Dataset,
+        split: &Split,
+        held_out: Option<u32>,
+    ) -> Result<(), Error> {
+        // Validation chooses weights and settings: those people are no strangers either.
+        let seen = [&split.train[..], &split.validation].concat();
+        let start = self.model.config();
         let config = ModelConfig {
-            trained_on: Some(trained_on.to_owned()),
-            ..self.model.config().clone()
+            trained_on: Some(data.in_words(held_out, &split.train)),
+            trained_subjects: Some(trained_subjects(start, self.salt()?, &data.people(&seen))),
+            ..start.clone()
         };
         let vars = self.store.vars();
         let tensors: Vec<(&str, &Tensor)> = vars
@@ -181,6 +194,19 @@ impl Started {
             .map(|(n, v)| (n.as_str(), v.as_tensor()))
             .collect();
         Ok(checkpoint::save(folder, &config, tensors)?)
+    }
+}
+
+impl Started {
+    /// A salt that no other model has, and that a run which is resumed has again: of its
+    /// weights.
+    fn salt(&self) -> Result<[u8; 16], Error> {
+        let trained = self.trained.iter();
+        let weights = digest::tensors(trained.map(|(n, v)| (n.as_str(), v.as_tensor())))?;
+        let hash = Sha256::digest(format!("salt {} {weights}", self.frozen));
+        let mut salt = [0; 16];
+        salt.copy_from_slice(&hash[..16]);
+        Ok(salt)
     }
 }
 

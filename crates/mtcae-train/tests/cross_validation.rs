@@ -13,8 +13,8 @@ use common::{CLASSES, Place, plain};
 use mtcae_model::decoder::Structure;
 use mtcae_train::objective::Bootstrap;
 use mtcae_train::{
-    Ablation, CrossValidation, Dataset, Error, Event, PREDICTIONS, Report, Run, Start, TrainConfig,
-    ablate, cross_validate, fit, read_table, summarise,
+    Ablation, CrossValidation, Dataset, Error, Event, PREDICTIONS, Recipe, Report, Run, Selection,
+    Start, TrainConfig, ablate, cross_validate, fit, read_table, summarise,
 };
 
 const FOLDS: u32 = 3;
@@ -178,14 +178,34 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         // What was tested is what was saved.
         let model = folder.join(format!("fold-{fold}/model"));
         let saved = mtcae_model::checkpoint::load_config(&model).expect("a checkpoint");
-        let held_out = Vec::from_iter(subjects(&data, &split.test));
+        let held_out = subjects(&data, &split.test);
         let words = format!(
-            "squares: {} clips; held out was fold {fold}, {} subjects ({})",
+            "squares: {} clips of {} people; held out was fold {fold} of 3 dealt by seed 0, {} people",
             split.train.len(),
+            subjects(&data, &split.train).len(),
             held_out.len(),
-            held_out.join(", ")
         );
-        assert_eq!(saved.trained_on, Some(words));
+        assert_eq!(saved.trained_on.as_ref(), Some(&words));
+        // Whom it has seen it knows, and nobody else, and names none of them.
+        let known = saved.trained_subjects.clone().expect("subjects");
+        assert!(known.complete);
+        assert_eq!(known.digests.len(), seen.len());
+        assert!(seen.iter().all(|s| known.has("squares", s)));
+        assert!(!held_out.iter().any(|s| known.has("squares", s)));
+        let json = text(&model.join("config.json"));
+        for subject in seen.iter().chain(&held_out) {
+            assert!(
+                !json.contains(&format!("\"{subject}\"")) && !words.contains(&subject[..]),
+                "{json}"
+            );
+        }
+        let measured = data.acquaintance(&split.test, &saved);
+        assert_eq!(
+            (measured.people, measured.trained_on),
+            (held_out.len(), Some(0))
+        );
+        let flattered = data.acquaintance(&[&split.train[..2], &split.test].concat(), &saved);
+        assert!(flattered.trained_on.is_some_and(|n| n > 0) && !flattered.names.is_empty());
         for left in ["state.safetensors", "best.safetensors"] {
             let left = folder.join(format!("fold-{fold}")).join(left);
             assert!(!left.exists(), "{}", left.display());
@@ -251,7 +271,7 @@ fn an_ablation_compares_structures_on_the_same_folds() {
         structures: &structures,
         seeds: &[4],
         data: &data,
-        dataset: "ravdess",
+        published: "ravdess",
         cache: Some(&place.path("cache")),
         config: &config,
         device: &Device::Cpu,
@@ -269,7 +289,12 @@ fn an_ablation_compares_structures_on_the_same_folds() {
     for words in [
         "| single-task | ",
         "| cascade | ",
-        "1 seed(s)",
+        "1 seed of training (4)",
+        // The labels' own name; the published figures are of another dataset, and say so.
+        "# Structures of the decoder on squares",
+        "The published figures are of RAVDESS (7 classes), on which nothing was measured here.",
+        "| NME % |",
+        "Chance: UAR 33.33 %, WAR 33.33 %",
         "3 subject-independent folds",
     ] {
         assert!(table.contains(words), "{table}");
@@ -316,27 +341,41 @@ fn folds_are_those_of_the_labels_or_dealt_anew_and_said() {
     let changed: String = labels.lines().map(in_fold).collect();
     std::fs::write(&with_folds, changed).expect("written");
 
-    let data = Dataset::read_to_test(&with_folds, None, None).expect("read");
+    let data = Dataset::read_to_test(&with_folds, &Selection::default()).expect("read");
     assert_eq!((data.folds, data.items[3 * 5].fold), (4, 1));
     let four = TrainConfig {
         folds: 4,
         ..config()
     };
-    let same = Dataset::read(&with_folds, None, None, &four).expect("read");
+    let same = Dataset::read(&with_folds, &Selection::default(), &four).expect("read");
     assert_eq!(same.notices, [""; 0]);
     let folds = |d: &Dataset| d.items.iter().map(|i| i.fold).collect::<Vec<_>>();
     assert_eq!(folds(&same), folds(&data));
-    let three = Dataset::read(&with_folds, None, None, &config()).expect("read");
-    assert_eq!(three.folds, 3);
+    // Unless another number is asked for, the labels' folds are kept.
+    let unasked = TrainConfig {
+        folds: TrainConfig::recipe(Recipe::Paper).folds,
+        ..config()
+    };
+    let kept = Dataset::read(&with_folds, &Selection::default(), &unasked).expect("read");
+    assert_eq!(
+        (kept.folds, kept.dealt, folds(&kept)),
+        (4, None, folds(&data))
+    );
+    assert_eq!(kept.notices, [""; 0]);
+    let three = Dataset::read(&with_folds, &Selection::default(), &config()).expect("read");
+    assert_eq!((three.folds, three.dealt), (3, Some(0)));
     assert_eq!(
         three.notices,
-        ["the labels have 4 folds: subjects are dealt to 3 by seed 0"]
+        [
+            "the labels have 4 folds and 3 are asked for: people are dealt anew, by seed 0, and \
+             fold 0 is no longer the labels' fold 0"
+        ]
     );
-    let without = Dataset::read_to_test(&place.labels, None, None).expect("read");
+    let without = Dataset::read_to_test(&place.labels, &Selection::default()).expect("read");
     assert_eq!(without.folds, 0);
     assert_eq!(
         place.data(&config()).notices,
-        ["the labels have no folds: subjects are dealt to 3 by seed 0"]
+        ["the labels have no folds: people are dealt to 3 by seed 0"]
     );
 
     // What is wrong with the file's folds is wrong whether they are used or not.
@@ -347,26 +386,88 @@ fn folds_are_those_of_the_labels_or_dealt_anew_and_said() {
     ] {
         std::fs::write(&with_folds, whole.replacen(from, to, 1)).expect("written");
         for config in [&four, &config()] {
-            let said = Dataset::read(&with_folds, None, None, config).expect_err("torn");
+            let said = Dataset::read(&with_folds, &Selection::default(), config).expect_err("torn");
             let said = said.to_string();
             assert!(
                 said.contains("folds.jsonl") && said.contains(words),
                 "{said}"
             );
         }
-        assert!(Dataset::read_to_test(&with_folds, None, None).is_err());
+        assert!(Dataset::read_to_test(&with_folds, &Selection::default()).is_err());
     }
 
     let one: String = labels.lines().take(3).flat_map(|l| [l, "\n"]).collect();
     std::fs::write(&with_folds, one).expect("written");
-    let data = Dataset::read_to_test(&with_folds, None, None).expect("read");
+    let data = Dataset::read_to_test(&with_folds, &Selection::default()).expect("read");
     assert_eq!((data.folds, data.items.len()), (0, 3));
-    let said = Dataset::read(&with_folds, None, None, &config()).expect_err("one subject");
+    let said =
+        Dataset::read(&with_folds, &Selection::default(), &config()).expect_err("one subject");
     let said = said.to_string();
     assert!(
         said.contains("folds.jsonl") && said.contains("1 subjects"),
         "{said}"
     );
+    // Nobody asked for three.
+    let data = Dataset::read(&with_folds, &Selection::default(), &unasked).expect("read");
+    assert_eq!((data.folds, data.dealt), (0, None));
+    let said = data.splits(&unasked).expect_err("one person").to_string();
+    assert!(
+        said.contains("folds.jsonl: its clips have no folds"),
+        "{said}"
+    );
+}
+
+#[test]
+fn clips_of_other_classes_are_left_out_and_counted() {
+    let place = Place::new();
+    let only = ["happy".to_owned()];
+    let selection = Selection {
+        only: Some(&only),
+        ..Selection::default()
+    };
+    let config = TrainConfig {
+        validation: 0.0,
+        ..config()
+    };
+    let whole = place.data(&config);
+    let data = Dataset::read(&place.labels, &selection, &config).expect("read");
+    assert_eq!(data.classes, only);
+    let others = whole.items.len() - data.items.len();
+    assert!(others > 0 && !data.items.is_empty());
+    let words = format!("left out: {others} clips of other classes (");
+    assert!(
+        data.notices.iter().any(|n| n.starts_with(&words)),
+        "{:?}",
+        data.notices
+    );
+
+    // The logits of a model that knows more; its other classes need no clips.
+    let classes: Vec<String> = CLASSES.map(str::to_owned).to_vec();
+    let wider = Selection {
+        classes: Some(&classes),
+        ..selection
+    };
+    let data = Dataset::read(&place.labels, &wider, &config).expect("read");
+    assert_eq!(data.classes, classes);
+    data.split(Some(0), &config).expect("a split");
+
+    for (classes, only, words) in [
+        (None, "hapy", "no clip is of class \"hapy\"; there are "),
+        (
+            Some(&only[..]),
+            "sad",
+            "class \"sad\" is not one of the model's, which are happy",
+        ),
+    ] {
+        let only = [only.to_owned()];
+        let selection = Selection {
+            classes,
+            only: Some(&only),
+            ..Selection::default()
+        };
+        let said = Dataset::read(&place.labels, &selection, &config).expect_err(words);
+        assert!(said.to_string().contains(words), "{said}");
+    }
 }
 
 /// A single run and a cross-validation do not take each other's folder.
@@ -427,7 +528,8 @@ fn eyes_that_are_one_point_are_refused_by_name() {
         })
         .collect();
     std::fs::write(&place.labels, spoilt.join("\n") + "\n").expect("written");
-    let said = Dataset::read(&place.labels, None, None, &config()).expect_err("one point");
+    let said =
+        Dataset::read(&place.labels, &Selection::default(), &config()).expect_err("one point");
     let said = said.to_string();
     assert!(
         said.contains("s1-happy.mp4: both eyes of frame 2"),

@@ -63,6 +63,7 @@ let tokens = clip.tubes(&Normalization::IMAGENET)?; // (1568, 1536)
 //!   quiet at the first use.
 
 mod clip;
+mod endings;
 mod error;
 mod geometry;
 mod mask;
@@ -102,6 +103,7 @@ mod windows;
 mod writer;
 
 pub use clip::{Clip, Warning};
+pub use endings::{IMAGE_ENDINGS, VIDEO_ENDINGS, is_media, is_video};
 pub use error::{Error, ParseError, Result};
 pub use geometry::{Geometry, Orientation, Rect};
 pub use mask::TokenMask;

@@ -58,7 +58,7 @@ pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     let mut present = BTreeSet::new();
     for found in found {
         if !found.is_video() {
-            c.leave_out("no video by its name");
+            c.leave_out(format!("no video by its name: {}", found.ending()));
             continue;
         }
         let (actor, sentence, class, level) = match parse(found.stem()) {
@@ -135,7 +135,8 @@ fn parse(stem: &str) -> Result<(u32, usize, usize, usize), String> {
 
 /// Actors' sex from the table's columns `ActorID` and `Sex`.
 fn demographics(path: &Path) -> Result<BTreeMap<u32, Sex>, String> {
-    let mut table = csv::Reader::from_path(path).map_err(|e| e.to_string())?;
+    let file = mtcae_core::files::open(path).map_err(|e| e.to_string())?;
+    let mut table = csv::Reader::from_reader(file);
     let headers = table.headers().map_err(|e| e.to_string())?.clone();
     let column = |name: &str| {
         let found = headers.iter().position(|h| h.trim() == name);

@@ -16,7 +16,7 @@ pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     let mut c = Catalogue::new("folder", &[]);
     for found in walk(root.as_ref(), &mut c.problems)? {
         if !found.is_visual() {
-            c.leave_out("no video or image by its name");
+            c.leave_out(format!("no video or image by its name: {}", found.ending()));
             continue;
         }
         let (class, subject) = match &found.parts[..] {

@@ -108,11 +108,11 @@ pub fn assign(samples: &mut [Sample], k: usize, seed: u64) -> Result<(), Error> 
         }
     }
     if k < 2 {
-        return Err(fault(format!("{k} folds are no cross-validation")));
+        return Err(fault(format!("there must be at least 2, not {k}")));
     }
     if subjects.len() < k {
         return Err(fault(format!(
-            "{} subjects do not fill {k} folds",
+            "{k} are wanted, of {} subjects; each fold needs one or more",
             subjects.len()
         )));
     }
@@ -147,7 +147,7 @@ pub fn assign(samples: &mut [Sample], k: usize, seed: u64) -> Result<(), Error> 
             .filter(|&f| sizes[f] < most && (left > empty || sizes[f] == 0))
             .min_by(|&a, &b| cost(&folds[a]).total_cmp(&cost(&folds[b])));
         let Some(best) = best else {
-            return Err(fault("no fold has room".to_owned()));
+            return Err(fault(format!("no fold has room for {subject}")));
         };
         for (have, add) in folds[best].iter_mut().zip(counts.iter()) {
             *have += add;
@@ -185,7 +185,10 @@ pub fn prove(samples: &[Sample]) -> Result<(), Error> {
     let torn: Vec<String> = folds
         .into_iter()
         .filter(|(_, folds)| folds.len() > 1)
-        .map(|(subject, folds)| format!("{subject} is in {folds:?}"))
+        .map(|(subject, folds)| {
+            let folds: Vec<String> = folds.iter().map(u32::to_string).collect();
+            format!("{subject} is in folds {}", folds.join(" and "))
+        })
         .collect();
     if torn.is_empty() && without == 0 {
         return Ok(());

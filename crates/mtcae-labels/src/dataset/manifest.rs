@@ -4,8 +4,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use mtcae_core::files;
+
 use super::{Catalogue, Problem, Sample, Sex};
 use crate::Error;
+
+/// Bytes of the largest table: a line of 100 for each of a million clips and more.
+const LARGEST: u64 = 128 << 20;
 
 const COLUMNS: [&str; 7] = [
     "file", "class", "subject", "sex", "level", "fold", "dataset",
@@ -25,7 +30,7 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
         path: path.to_owned(),
         faults,
     };
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+    let text = files::read_to_string(path, LARGEST).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })?;
@@ -51,7 +56,7 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
     }
     for (name, column) in COLUMNS.iter().zip(columns).take(2) {
         if column.is_none() {
-            wrong.push(format!("line 1: no column {name:?}"));
+            wrong.push(format!("line 1: the column {name:?} is missing"));
         }
     }
     if !wrong.is_empty() {
@@ -75,7 +80,7 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
             value.filter(|v| !v.is_empty()).map(str::to_owned)
         };
         let Some(file) = cell(0) else {
-            wrong.push(format!("line {line}: no file"));
+            wrong.push(format!("line {line}: the file's name is missing"));
             continue;
         };
         let class = cell(1);
@@ -89,7 +94,7 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
             Some(name) => {
                 names.insert(name.clone());
             }
-            None => wrong.push(format!("line {line}: no class")),
+            None => wrong.push(format!("line {line}: the class is missing")),
         }
         let sex = match cell(3).map(|s| s.to_lowercase()).as_deref() {
             None => None,
@@ -105,7 +110,9 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
         let fold = cell(5).and_then(|f| {
             let fold = f.parse();
             if fold.is_err() {
-                wrong.push(format!("line {line}: fold {f:?} is no number"));
+                wrong.push(format!(
+                    "line {line}: fold {f:?} is not a whole number from 0"
+                ));
             }
             fold.ok()
         });

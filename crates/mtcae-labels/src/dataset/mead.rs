@@ -55,13 +55,13 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
     if let Some(view) = options.views.iter().find(|v| !VIEWS.contains(&&v[..])) {
         return Err(Error::Config {
             field: "views",
-            reason: format!("no view {view}; there are {}", VIEWS.join(", ")),
+            reason: format!("there is no view {view}; there are {}", VIEWS.join(", ")),
         });
     }
     if let Some(level) = options.levels.iter().find(|l| !(1..=3).contains(*l)) {
         return Err(Error::Config {
             field: "levels",
-            reason: format!("no level {level}; there are 1, 2, 3"),
+            reason: format!("there is no level {level}; there are 1, 2 and 3"),
         });
     }
     let folds = super::folds::mead();
@@ -71,7 +71,7 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
     let mut present = BTreeSet::new();
     for found in walk(root.as_ref(), &mut c.problems)? {
         if !found.is_video() {
-            c.leave_out("no video by its name");
+            c.leave_out(format!("no video by its name: {}", found.ending()));
             continue;
         }
         let (actor, view, class, level) = match parse(&found.parts, &actors) {

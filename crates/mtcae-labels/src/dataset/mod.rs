@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 pub mod crema_d;
 pub mod folder;
 pub mod folds;
@@ -52,12 +54,22 @@ pub struct Sample {
     pub fold: Option<u32>,
 }
 
+/// What is wrong with a name that a label file cannot say.
+pub(crate) const NOT_UTF8: &str =
+    "its name is not UTF-8, as a label file is, which could not say which file it means; rename it";
+
 impl Sample {
     /// A file that belongs to no dataset.
-    pub fn bare(path: impl Into<PathBuf>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Name`] where a label file cannot say its name.
+    pub fn bare(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        Self {
-            file: path.display().to_string(),
+        let Some(file) = path.to_str().map(str::to_owned) else {
+            return Err(Error::Name { path });
+        };
+        Ok(Self {
+            file,
             path,
             dataset: "none".to_owned(),
             class: None,
@@ -65,7 +77,7 @@ impl Sample {
             sex: None,
             level: None,
             fold: None,
-        }
+        })
     }
 }
 

@@ -108,7 +108,7 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
     let mut present = BTreeSet::new();
     for found in walk(root.as_ref(), &mut c.problems)? {
         if !found.is_video() {
-            c.leave_out("no video by its name");
+            c.leave_out(format!("no video by its name: {}", found.ending()));
             continue;
         }
         let numbers = match parse(found.stem()) {

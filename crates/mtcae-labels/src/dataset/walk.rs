@@ -2,13 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Problem;
+use super::{NOT_UTF8, Problem};
 use crate::Error;
-
-const VIDEOS: [&str; 9] = [
-    "mp4", "flv", "avi", "mov", "mkv", "webm", "m4v", "mpg", "mpeg",
-];
-const IMAGES: [&str; 5] = ["jpg", "jpeg", "png", "bmp", "webp"];
 
 /// A file below a root.
 pub struct Found {
@@ -29,20 +24,22 @@ impl Found {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    fn extension(&self) -> String {
-        let extension = self.path.extension().unwrap_or_default();
-        extension.to_string_lossy().to_lowercase()
+    /// What it ends in, to say what kind of file was left out.
+    pub fn ending(&self) -> String {
+        match self.path.extension() {
+            Some(e) => format!(".{}", e.to_string_lossy()),
+            None => "no ending".to_owned(),
+        }
     }
 
     /// Whether it is named as a video or an image.
     pub fn is_visual(&self) -> bool {
-        let e = self.extension();
-        VIDEOS.contains(&&e[..]) || IMAGES.contains(&&e[..])
+        mtcae_video::is_media(&self.path)
     }
 
     /// Whether it is named as a video.
     pub fn is_video(&self) -> bool {
-        VIDEOS.contains(&&self.extension()[..])
+        mtcae_video::is_video(&self.path)
     }
 }
 
@@ -78,11 +75,18 @@ fn descend(
                 continue;
             }
         };
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
         let path = entry.path();
+        let name = match entry.file_name().into_string() {
+            Ok(name) if name.starts_with('.') => continue,
+            Ok(name) => name,
+            Err(_) => {
+                problems.push(Problem::Misnamed {
+                    path,
+                    reason: NOT_UTF8.to_owned(),
+                });
+                continue;
+            }
+        };
         parts.push(name);
         match std::fs::metadata(&path) {
             Ok(m) if m.is_dir() && parts.len() < DEPTH => match std::fs::read_dir(&path) {

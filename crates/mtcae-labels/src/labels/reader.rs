@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use mtcae_core::files;
 use serde::Deserialize;
 
 use super::record::{LabelledClip, SCHEMA};
@@ -20,10 +21,10 @@ impl LabelReader {
     /// Opens a label file.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also for what is no regular file: a pipe may never end.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_owned();
-        match File::open(&path) {
+        match files::open(&path) {
             Ok(file) => Ok(Self {
                 lines: BufReader::new(file),
                 line: 0,
@@ -70,7 +71,7 @@ pub(super) fn parse(path: &Path, line: usize, text: &[u8]) -> Result<LabelledCli
         line,
         reason: match text.ends_with(b"\n") {
             true => e.to_string(),
-            false => format!("torn off ({e}); label again with resume to mend it"),
+            false => format!("torn off ({e}); labelling again with --resume mends it"),
         },
     };
     let version: Version = serde_json::from_slice(text).map_err(broken)?;

@@ -75,7 +75,7 @@ impl LabelWriter {
             };
             let clip = parse(path, clips + 1, &text)?;
             let Some(input) = inputs.get(clips) else {
-                return Err(fault("is more than there are inputs".to_owned()));
+                return Err(fault("is one more than there are inputs".to_owned()));
             };
             if input.file != clip.file {
                 return Err(fault(format!("is of {}, not {}", clip.file, input.file)));
@@ -197,7 +197,9 @@ mod tests {
         let detector = Detector::new(DetectorConfig::default()).unwrap();
         let labeller = Labeller::new(detector, LabelSettings::default()).unwrap();
         let settings = labeller.run_settings();
-        let inputs: Vec<Sample> = (0..9).map(|i| Sample::bare(format!("{i}"))).collect();
+        let inputs: Vec<Sample> = (0..9)
+            .map(|i| Sample::bare(format!("{i}")).unwrap())
+            .collect();
         // A device on which every write fails for want of space.
         let path = PathBuf::from("/dev/full");
         let mut writer = LabelWriter {

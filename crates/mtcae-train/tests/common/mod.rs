@@ -17,7 +17,7 @@ use mtcae_model::encoder::Config as EncoderConfig;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_train::log::{Line, read};
-use mtcae_train::{Dataset, Recipe, TrainConfig, Tune};
+use mtcae_train::{Dataset, Recipe, Selection, TrainConfig, Tune};
 use mtcae_video::{ClipWriter, WriterOptions};
 use ndarray::Array3;
 
@@ -63,7 +63,7 @@ impl Place {
     }
 
     pub fn data(&self, config: &TrainConfig) -> Arc<Dataset> {
-        Arc::new(Dataset::read(&self.labels, None, None, config).unwrap())
+        Arc::new(Dataset::read(&self.labels, &Selection::default(), config).unwrap())
     }
 }
 
