@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{
-    Checkpoint, Config as EncoderConfig, Overrides, Resize, Spelling, open_named,
+    Checkpoint, Config as EncoderConfig, Error as EncoderError, Overrides, Resize, Spelling,
+    open_named,
 };
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
@@ -119,6 +120,10 @@ fn run(args: &Args) -> Result<(), Fault> {
             let mut download = Download::new(false);
             let found = open_named(name, &overrides, &mut |file, done, total| {
                 download.step(file, done, total);
+            })
+            .map_err(|error| match error {
+                EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
+                error => error.into(),
             })?;
             found.check()?;
             for (tensor, _) in found.config.tensors() {
