@@ -166,7 +166,8 @@ fn strides_and_counts_that_wrap_around_are_refused() {
             drop(Resampler::new((HUGE, 4), (4, 4), 0..4));
         }),
         ("area: columns", || {
-            drop(Resampler::new((4, 4), (4, 4), usize::MAX..4));
+            let (start, end) = (usize::MAX, 4);
+            drop(Resampler::new((4, 4), (4, 4), start..end));
         }),
         ("conv: weight", || {
             drop(Conv::new(shape(HUGE, 16), &[], &[0.0; 16], None));
