@@ -17,7 +17,7 @@ use mtcae_decoder::candle_core::{self, Device};
 use mtcae_decoder::{Config, Task};
 use mtcae_model::{Outputs, checkpoint};
 use mtcae_nn::plan::{Arena, Precision, format};
-use mtcae_nn::weights::{Mapped, Source, load_strict};
+use mtcae_nn::weights::{Source, TensorFile, load_strict};
 
 type Fault = Box<dyn std::error::Error>;
 
@@ -47,16 +47,16 @@ fn main() -> Result<(), Fault> {
 
 /// The paper's cascade over the features that its weights are made for.
 fn decoder(weights: &str, precision: Precision) -> Result<mtcae_decoder::InferencePlan, Fault> {
-    let mapped = Mapped::open(weights)?;
-    let shape = mapped.shape("stages.face_box.dense.weight");
+    let file = TensorFile::open(weights)?;
+    let shape = file.shape("stages.face_box.dense.weight");
     let features = shape.and_then(|s| s.get(1).copied());
     let features = features.ok_or("the file holds no decoder of face boxes")?;
     let outputs = [("face_box", 64), ("landmarks", 160), ("expression", 7)];
     let tasks = outputs.map(|(name, n)| Task::new(name, n)).to_vec();
     let config = Config::cascade(features, tasks);
     let format = format(precision)?;
-    Ok(load_strict(&mapped, &Device::Cpu, |vb| {
-        mtcae_decoder::InferencePlan::new(&config, format, vb).map_err(candle_core::Error::wrap)
+    Ok(load_strict(&file, &Device::Cpu, |vb| {
+        mtcae_decoder::InferencePlan::new(&config, format, vb)
     })?)
 }
 

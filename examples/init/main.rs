@@ -9,7 +9,8 @@ use clap::{Parser, ValueEnum, value_parser};
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{
-    Checkpoint, Config as EncoderConfig, Overrides, Resize, Spelling, open_named, open_with,
+    Checkpoint, Config as EncoderConfig, Error as EncoderError, Overrides, Resize, Spelling,
+    open_named, open_with,
 };
 use mtcae_dfer::model::{Config, Mtcae, Preprocessing, TrainedSubjects, checkpoint as folder};
 use mtcae_dfer::{Device, Tensor};
@@ -159,9 +160,13 @@ fn run(args: &Args) -> Result<(), Fault> {
             let found = match name.to_str() {
                 Some(name) => open_named(name, &overrides, &mut |file, done, total| {
                     download.step(file, done, total);
-                })?,
-                None => open_with(name, &overrides)?,
+                }),
+                None => open_with(name, &overrides),
             };
+            let found = found.map_err(|error| match error {
+                EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
+                error => error.into(),
+            })?;
             let name = name.to_string_lossy();
             found.check()?;
             for (tensor, _) in found.config.tensors() {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use mtcae_nn::weights::{asked_for, shown};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, MultiTaskDecoder};
 
 /// One of the six structures of the paper's ablation (section IV.B.3, Fig. 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,11 +89,14 @@ pub enum KvOrder {
     NormDense,
 }
 
+/// Numbers in the largest weight: a gigabyte of them.
+const MOST_NUMBERS: u64 = 1 << 28;
+
 /// One task: its name and how many numbers its head gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Unique; letters, digits, `_` and `-`. It names the task's tensors.
+    /// Unique; at most 64 letters, digits, `_` and `-`. It names the task's tensors.
     pub name: String,
     /// Outputs of the head.
     pub outputs: usize,
@@ -212,24 +216,41 @@ impl Config {
     /// [`Error::Config`] names the first field at fault.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = |field, reason: String| Err(Error::Config { field, reason });
-        for (field, value) in [
-            ("features", self.features),
-            ("width", self.width),
-            ("depth", self.depth),
-            ("heads", self.heads),
-            ("head_dim", self.head_dim),
-            (
-                "mlp_ratio",
-                if self.mlp_ratio.is_finite() {
-                    self.hidden()
-                } else {
-                    0
-                },
-            ),
-            ("tasks", self.tasks.len()),
+        // Far above any model, low enough that no product of them overflows.
+        for (field, value, most) in [
+            ("features", self.features, 1 << 16),
+            ("width", self.width, 1 << 16),
+            ("depth", self.depth, 1 << 7),
+            ("heads", self.heads, 1 << 10),
+            ("head_dim", self.head_dim, 1 << 12),
+            ("tasks", self.tasks.len(), 1 << 6),
         ] {
-            if value == 0 {
-                return fault(field, "must be at least 1".to_owned());
+            if value == 0 || value > most {
+                return fault(field, format!("must be 1 to {most}, not {value}"));
+            }
+        }
+        let hidden = match self.mlp_ratio.is_finite() {
+            true => self.hidden(),
+            false => 0,
+        };
+        if hidden == 0 || hidden > 1 << 18 {
+            let (ratio, width, most) = (self.mlp_ratio, self.width, 1 << 18);
+            return fault(
+                "mlp_ratio",
+                format!("{ratio} of {width} must be 1 to {most} channels"),
+            );
+        }
+        let (width, inner) = (self.width as u64, (self.heads * self.head_dim) as u64);
+        for (field, numbers) in [
+            ("width", self.features as u64 * width),
+            ("head_dim", 2 * inner * width),
+            ("mlp_ratio", hidden as u64 * width),
+        ] {
+            if numbers > MOST_NUMBERS {
+                return fault(
+                    field,
+                    format!("a weight of {numbers} numbers, more than {MOST_NUMBERS}"),
+                );
             }
         }
         // As it is used: in `f32`.
@@ -251,20 +272,46 @@ impl Config {
         let mut seen = BTreeSet::new();
         for task in &self.tasks {
             let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if task.name.is_empty() || !task.name.chars().all(legal) {
+            if !(1..=64).contains(&task.name.len()) || !task.name.chars().all(legal) {
                 return fault(
                     "tasks",
-                    format!("{:?} is no name of letters, digits, '_' and '-'", task.name),
+                    format!(
+                        "{:?} is no name of at most 64 letters, digits, '_' and '-'",
+                        shown(&task.name)
+                    ),
                 );
             }
-            if task.outputs == 0 {
-                return fault("tasks", format!("{} has no outputs", task.name));
+            let most = 1 << 18;
+            if task.outputs == 0 || task.outputs > most {
+                return fault(
+                    "tasks",
+                    format!(
+                        "{} must have 1 to {most} outputs, not {}",
+                        task.name, task.outputs
+                    ),
+                );
             }
             if !seen.insert(&task.name) {
                 return fault("tasks", format!("{} is listed twice", task.name));
             }
         }
+        let outputs = self.tasks.iter().map(|task| task.outputs as u64);
+        let numbers = outputs.sum::<u64>() * (width.max(self.features as u64));
+        if numbers > MOST_NUMBERS {
+            return fault(
+                "tasks",
+                format!("heads of {numbers} numbers, more than {MOST_NUMBERS}"),
+            );
+        }
         Ok(())
+    }
+
+    /// Names and shapes of all tensors, as [`MultiTaskDecoder::new`] asks for them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first field at fault.
+    pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        asked_for(|vb| MultiTaskDecoder::new(self, vb))
     }
 }
 

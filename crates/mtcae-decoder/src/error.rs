@@ -1,5 +1,7 @@
 //! What can go wrong in the decoder.
 
+use std::path::PathBuf;
+
 /// What can go wrong in the decoder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,6 +22,25 @@ pub enum Error {
         /// The shape given.
         found: Vec<usize>,
     },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file holds no configuration of a decoder.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Tensors are missing, unexpected, wrongly shaped or unreadable.
+    #[error(transparent)]
+    Weights(#[from] mtcae_nn::weights::Error),
     /// A tensor operation or the parameters failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -7,6 +7,7 @@
 
 mod config;
 mod error;
+mod folder;
 mod head;
 mod layer;
 mod multi_task;

@@ -1,6 +1,7 @@
 //! The six structures behind one type.
 
 use candle_core::{Module, Result as CandleResult, Tensor};
+use mtcae_nn::weights::recorded;
 use mtcae_nn::{LayerNorm, Pass, VarBuilder};
 
 use crate::{Config, Error, Head, KvOrder, MlpDecoder, Structure, VitDecoder};
@@ -15,6 +16,8 @@ pub struct MultiTaskDecoder {
     input_norm: Option<LayerNorm>,
     decoders: Decoders,
     heads: Vec<Head>,
+    /// All tensors by name, in memory that the layers share.
+    tensors: Vec<(String, Tensor)>,
 }
 
 /// What stands between F and the heads.
@@ -56,6 +59,7 @@ impl MultiTaskDecoder {
     /// is missing or has another shape.
     pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self, Error> {
         cfg.validate()?;
+        let (vb, record) = recorded(&vb);
         let stages = vb.pp("stages");
         let vit = || -> CandleResult<Vec<VitDecoder>> {
             cfg.tasks
@@ -93,12 +97,18 @@ impl MultiTaskDecoder {
                 .iter()
                 .map(|task| head(cfg, task.outputs, heads.pp(&task.name)))
                 .collect::<CandleResult<_>>()?,
+            tensors: record.take(),
         })
     }
 
     /// The configuration it was built from.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// All tensors by name, as they are now.
+    pub fn tensors(&self) -> &[(String, Tensor)] {
+        &self.tensors
     }
 
     pub(crate) fn decoders(&self) -> &Decoders {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use mtcae_core::files;
 use mtcae_nn::ParamStore;
 use mtcae_nn::candle_core::{Device, Tensor};
-use mtcae_nn::weights::{self, Mapped, Source, load_strict};
+use mtcae_nn::weights::{self, Source, TensorFile, load_strict};
 
 use crate::hugging_face::MARLIN_EPS;
 use crate::json::Fields;
@@ -92,7 +92,11 @@ impl Files {
             path: path.to_owned(),
             source,
         };
-        let beside = |folder: &Path, name: &str| Some(folder.join(name)).filter(|p| p.is_file());
+        // What is there and no file is an error when it is opened, not something else.
+        let beside = |folder: &Path, name: &str| {
+            let path = folder.join(name);
+            path.symlink_metadata().is_ok().then_some(path)
+        };
         if path.metadata().map_err(io)?.is_dir() {
             let weights = WEIGHTS
                 .iter()
@@ -219,9 +223,9 @@ impl Checkpoint {
     /// As [`Checkpoint::check`], or when a tensor cannot be read.
     pub fn load(&self, device: &Device) -> Result<Encoder, Error> {
         self.check()?;
-        Ok(load_strict(self.source(), device, |vb| {
-            Encoder::new(&self.config, vb)
-        })?)
+        load_strict(self.source(), device, |vb| {
+            Encoder::new(&self.config, vb).map_err(Error::from)
+        })
     }
 
     /// Reads the weights into the trainable parameters of `store`, below `prefix`
@@ -271,11 +275,8 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
         })
     };
     let mut start = Vec::new();
-    let file = File::open(path).map_err(io)?;
-    match file.take(64).read_to_end(&mut start) {
-        Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(io(error)),
-        other => other.map_err(io)?,
-    };
+    let file = files::open(path).map_err(io)?;
+    file.take(64).read_to_end(&mut start).map_err(io)?;
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
             "this is a Git LFS pointer, not the file it stands for; fetch it with `git lfs pull`",
@@ -302,7 +303,7 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
         return refuse("it is neither a zip that torch.save wrote nor a safetensors file");
     }
     Ok(Opened {
-        source: Box::new(Mapped::open(path)?),
+        source: Box::new(TensorFile::open(path)?),
         skipped: Vec::new(),
     })
 }
@@ -371,12 +372,9 @@ fn infer(
     })?;
     let hidden = needs("blocks.0.mlp.fc1.weight", "hidden")?.1;
     let heads = overrides.heads.or(Config::known_heads(width));
-    let heads = heads.ok_or_else(|| {
-        let reason = format!(
-            "the tensors do not tell it and width {width} is none of the published sizes; \
-             give it (Overrides::heads)"
-        );
-        fault("heads", reason)
+    let heads = heads.ok_or_else(|| Error::Heads {
+        origin: origin.clone(),
+        width,
     })?;
     let positions = find("pos_embed");
     let config = Config {

@@ -40,6 +40,10 @@ pub struct Config {
     pub drop_path: f64,
 }
 
+/// Numbers in the largest tensor of a model or of a forward of one clip: a gigabyte of
+/// them, thirty times ViT-H's.
+const MOST_NUMBERS: u64 = 1 << 28;
+
 /// Where position embeddings come from.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -192,7 +196,7 @@ impl Config {
                 reason,
             })
         };
-        // Far above any model, low enough that no product of three overflows.
+        // Far above any model, low enough that no product of five overflows.
         let sizes = [
             ("image_size", self.image_size, 1 << 14),
             ("frames", self.frames, 1 << 14),
@@ -209,6 +213,7 @@ impl Config {
                 return fail(field, format!("{value} is not within 1 to {most}"));
             }
         }
+        self.check_sizes(fail)?;
         if !self.image_size.is_multiple_of(self.patch) {
             let reason = format!(
                 "{} is not a multiple of the patch size {}",
@@ -236,6 +241,49 @@ impl Config {
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", format!("{} is not in [0, 1)", self.drop_path));
+        }
+        Ok(())
+    }
+
+    /// Checks what the values that are within their bounds make together, before memory
+    /// for any of it is had.
+    fn check_sizes(&self, fail: impl Fn(&str, String) -> Result<(), Error>) -> Result<(), Error> {
+        let product = |factors: &[usize]| factors.iter().map(|&n| n as u64).product::<u64>();
+        let side = self.image_size / self.patch;
+        let tokens = product(&[self.frames / self.tubelet, side, side]);
+        let made = [
+            (
+                "image_size",
+                "a clip has",
+                product(&[self.frames, self.channels, self.image_size, self.image_size]),
+            ),
+            (
+                "width",
+                "the tokens of a clip have",
+                tokens * self.width as u64,
+            ),
+            ("hidden", "a hidden layer has", tokens * self.hidden as u64),
+            (
+                "hidden",
+                "a weight has",
+                product(&[self.width, self.hidden]),
+            ),
+            (
+                "width",
+                "a weight has",
+                product(&[3, self.width, self.width]),
+            ),
+            (
+                "patch",
+                "a weight has",
+                product(&[self.width, self.tube_len()]),
+            ),
+        ];
+        for (field, what, numbers) in made {
+            if numbers > MOST_NUMBERS {
+                let reason = format!("{what} {numbers} numbers, more than {MOST_NUMBERS}");
+                return fail(field, reason);
+            }
         }
         Ok(())
     }

@@ -28,12 +28,23 @@ pub enum Error {
         reason: String,
     },
     /// A file is no JSON, or not the JSON it should be.
-    #[error("{origin}: {source}")]
+    #[error("{origin}: {}", weights::shown(&source.to_string()))]
     Json {
         /// The file, or what else the text comes from.
         origin: String,
         /// The cause, with line and column.
         source: serde_json::Error,
+    },
+    /// Nothing says how many attention heads an encoder has.
+    #[error(
+        "{origin}: neither a config.json nor the tensors tell how many attention heads there \
+         are, and width {width} is none of the published sizes; their number must be given"
+    )]
+    Heads {
+        /// The file of the weights.
+        origin: String,
+        /// Channels of a token.
+        width: usize,
     },
     /// A file is no checkpoint that can be read.
     #[error("{}: {reason}", path.display())]

@@ -1,5 +1,6 @@
 //! Reading single fields of other people's JSON, with errors that name them.
 
+use mtcae_nn::weights::shown;
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -30,7 +31,8 @@ impl Fields {
         Error::Field {
             origin: self.origin.clone(),
             field: field.to_owned(),
-            reason: reason.into(),
+            // It may quote the file.
+            reason: shown(&reason.into()),
         }
     }
 

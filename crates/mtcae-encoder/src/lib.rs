@@ -35,6 +35,8 @@ mod source;
 
 use std::path::Path;
 
+use mtcae_core::files;
+
 pub use checkpoint::{Checkpoint, Overrides, open, open_with};
 pub use config::{Config, Position};
 pub use encoder::{Encoder, InferencePlan};
@@ -47,9 +49,12 @@ pub use names::Spelling;
 pub use preprocessing::{Preprocessing, Resize};
 pub use source::Below;
 
+/// The longest JSON that is read, and a hundred times what any config takes.
+const LONGEST_JSON: u64 = 4 << 20;
+
 /// The text of a small file.
 fn read_text(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Io {
+    files::read_to_string(path, LONGEST_JSON).map_err(|source| Error::Io {
         path: path.to_owned(),
         source,
     })

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use mtcae_nn::weights::shown;
+
 /// How a checkpoint spells the names of its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Spelling {
@@ -99,7 +101,7 @@ impl Layout {
         match (found.pop(), found.pop()) {
             (Some(layout), None) => Ok(layout),
             (None, _) => {
-                let some: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+                let some: Vec<String> = names.iter().take(3).map(|name| shown(name)).collect();
                 let list = match some.as_slice() {
                     [] => "it holds no tensors".to_owned(),
                     some => format!("its {} tensors begin with {}", names.len(), some.join(", ")),
@@ -112,7 +114,8 @@ impl Layout {
             }
             (Some(a), Some(b)) => Err(format!(
                 "it holds more than one encoder, below {:?} and {:?}",
-                b.prefix, a.prefix
+                shown(&b.prefix),
+                shown(&a.prefix)
             )),
         }
     }

@@ -122,7 +122,7 @@ impl Source for Renamed {
                 // Stacked rows; other parts of another width show in `faults`.
                 Some(whole) if whole.len() == shape.len() && whole[1..] == shape[1..] => {
                     if let (Some(rows), Some(more)) = (whole.first_mut(), shape.first()) {
-                        *rows += more;
+                        *rows = rows.saturating_add(*more);
                     }
                 }
                 Some(_) => return Some(shape),

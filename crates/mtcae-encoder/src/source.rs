@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mtcae_nn::candle_core::{Device, Tensor};
-use mtcae_nn::weights::{self, Mapped, Source};
+use mtcae_nn::weights::{self, Source, TensorFile};
 use serde::Deserialize;
 
 use crate::Error;
@@ -51,13 +51,13 @@ impl Source for Below<'_> {
 /// Several safetensors files as one source.
 pub(crate) struct Shards {
     origin: String,
-    files: Vec<Mapped>,
+    files: Vec<TensorFile>,
     /// Name of a tensor → index of its file.
     file_of: BTreeMap<String, usize>,
 }
 
 impl Shards {
-    /// Maps all files of a `*.safetensors.index.json`.
+    /// Opens all files of a `*.safetensors.index.json`.
     pub fn open(index: &Path) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Index {
@@ -82,10 +82,10 @@ impl Shards {
                 return Err(Error::Field {
                     origin,
                     field: "weight_map".to_owned(),
-                    reason: format!("{file:?} is no plain file name"),
+                    reason: format!("{:?} is no plain file name", weights::shown(file)),
                 });
             }
-            files.push(Mapped::open(index.with_file_name(file))?);
+            files.push(TensorFile::open(index.with_file_name(file))?);
         }
         let mut file_of = BTreeMap::new();
         for (name, file) in &weight_map {

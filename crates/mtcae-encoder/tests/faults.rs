@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
 use mtcae_encoder::{Checkpoint, Encoder, Error, Overrides, Preprocessing, Spelling, open_with};
-use mtcae_nn::weights::{self, Mapped, Source, save};
+use mtcae_nn::weights::{self, Source, TensorFile, save};
 use mtcae_nn::{ParamStore, Pass};
 use mtcae_testing::{Fixture, assert_close, deviation, fixtures};
 use rand::{Rng, SeedableRng};
@@ -37,7 +37,7 @@ fn changed(change: impl Fn(&mut BTreeMap<String, Tensor>)) -> tempfile::TempDir 
     for file in ["config.json", "preprocessor_config.json"] {
         std::fs::copy(from.join(file), to.path().join(file)).unwrap();
     }
-    let mapped = Mapped::open(from.join("model.safetensors")).unwrap();
+    let mapped = TensorFile::open(from.join("model.safetensors")).unwrap();
     let mut tensors = mapped
         .names()
         .into_iter()
@@ -183,8 +183,9 @@ fn preprocessing_is_the_checkpoints() {
 fn a_size_that_nothing_tells_is_asked_for() {
     let path = checkpoints().join("videomae-pretrain.pth");
     let error = mtcae_encoder::open(&path).err().unwrap().to_string();
-    assert!(error.contains("videomae-pretrain.pth: heads: "), "{error}");
-    assert!(error.contains("Overrides::heads"), "{error}");
+    assert!(error.contains("videomae-pretrain.pth: neither"), "{error}");
+    assert!(error.contains("how many attention heads"), "{error}");
+    assert!(error.contains("width 16 is none"), "{error}");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use crate::isa::{Isa, dispatch};
+use crate::matrix::size;
 
 /// A rectangle of an interleaved 8-bit RGB picture.
 #[derive(Clone, Copy)]
@@ -26,7 +27,7 @@ impl<'a> Picture<'a> {
     /// # Panics
     /// When `data` is not height·width·3 long.
     pub fn new(data: &'a [u8], width: usize, height: usize) -> Self {
-        assert_eq!(data.len(), width * height * 3, "area: picture");
+        assert_eq!(data.len(), size([width, height, 3]), "area: picture");
         Self {
             data,
             stride: width * 3,
@@ -85,6 +86,9 @@ fn window(i: usize, from: usize, to: usize) -> Range<usize> {
     i * from / to..((i + 1) * from).div_ceil(to)
 }
 
+/// The longest side: low enough that no product of two is more than a number holds.
+const MOST: usize = 1 << 24;
+
 /// Resamples a [`Picture`] to a size, row by row, for a range of columns.
 pub struct Resampler {
     isa: Isa,
@@ -108,7 +112,7 @@ impl Resampler {
     /// `columns` alone.
     ///
     /// # Panics
-    /// When a size is 0 or the columns lie outside of `to`.
+    /// When a size is 0 or above 2²⁴, or the columns lie outside of `to`.
     pub fn new(from: (usize, usize), to: (usize, usize), columns: Range<usize>) -> Self {
         Self::with(Isa::best(), from, to, columns)
     }
@@ -119,10 +123,16 @@ impl Resampler {
     /// As [`new`](Self::new).
     pub fn with(isa: Isa, from: (usize, usize), to: (usize, usize), columns: Range<usize>) -> Self {
         assert!(
-            from.0 > 0 && from.1 > 0 && to.0 > 0 && to.1 > 0,
-            "area: an empty size"
+            [from.0, from.1, to.0, to.1]
+                .iter()
+                .all(|n| (1..=MOST).contains(n)),
+            "area: {from:?} to {to:?}: a size is not within 1 and {MOST}"
         );
-        assert!(columns.end <= to.0, "area: columns {columns:?} of {}", to.0);
+        assert!(
+            columns.start <= columns.end && columns.end <= to.0,
+            "area: columns {columns:?} of {}",
+            to.0
+        );
         let first = window(columns.start, from.0, to.0).start;
         let mut windows = Vec::with_capacity(columns.len());
         let mut widths = Vec::with_capacity(columns.len() * 3);

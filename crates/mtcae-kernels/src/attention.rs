@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::format::{Format, Kind};
 use crate::isa::{Isa, dispatch};
 use crate::math::{exp, max, sum};
-use crate::matrix::{MatMut, MatRef, extent};
+use crate::matrix::{MatMut, MatRef, extent, size};
 use crate::product::{Finish, Start, pack, packed_len, product_packed, product_with};
 use crate::scratch;
 
@@ -40,9 +40,10 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// H·d, the width of a token over all heads.
+    /// H·d, the width of a token over all heads; more than any slice holds where that
+    /// is no number.
     pub fn width(&self) -> usize {
-        self.heads * self.head_dim
+        size([self.heads, self.head_dim])
     }
 }
 
@@ -122,7 +123,7 @@ pub fn forward_with(
     let width = dims.width();
     assert_eq!(
         out.len(),
-        batch * queries * width,
+        size([batch, queries, width]),
         "attention: output length"
     );
     for (b, out) in out.chunks_exact_mut(queries * width).enumerate() {
@@ -164,7 +165,7 @@ pub fn forward_in(
         #[cfg(target_arch = "x86_64")]
         kind => {
             check(dims, q, k, v);
-            let needed = dims.batch * dims.queries * dims.width();
+            let needed = size([dims.batch, dims.queries, dims.width()]);
             assert_eq!(out.len(), needed, "attention: output length");
             tiles::forward(kind, dims, q, k, v, scale, out);
         }
@@ -267,11 +268,15 @@ pub fn backward_with(
     let width = dims.width();
     assert_eq!(
         grad.len(),
-        batch * queries * width,
+        size([batch, queries, width]),
         "attention: gradient length"
     );
     assert_eq!(dq.len(), grad.len(), "attention: dq length");
-    assert_eq!(dkv.len(), batch * keys * 2 * width, "attention: dkv length");
+    assert_eq!(
+        dkv.len(),
+        size([batch, keys, 2, width]),
+        "attention: dkv length"
+    );
 
     let grad = Rows {
         data: grad,
@@ -322,8 +327,8 @@ fn backward_head(
     width: usize,
 ) {
     let (queries, keys, head_dim) = (q.rows, k.rows, q.cols);
-    let cells = queries * keys;
-    scratch::with(2 * cells, |buffer| {
+    let cells = size([queries, keys]);
+    scratch::with(size([2, cells]), |buffer| {
         let (p, ds) = buffer.split_at_mut(cells);
         with_packed(isa, [k.t(), v.t(), k], |[k_t, v_t, k]| {
             p.par_chunks_mut(BLOCK * keys)
@@ -399,9 +404,10 @@ fn check(dims: Dims, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>) {
         batch > 0 && heads > 0 && queries > 0 && keys > 0 && head_dim > 0,
         "attention: every dimension must be at least 1: {dims:?}"
     );
-    q.check(batch * queries, dims.width(), "q");
-    k.check(batch * keys, dims.width(), "k");
-    v.check(batch * keys, dims.width(), "v");
+    let (width, memory) = (dims.width(), size([batch, keys]));
+    q.check(size([batch, queries]), width, "q");
+    k.check(memory, width, "k");
+    v.check(memory, width, "v");
 }
 
 /// The readable twin in f64 that defines the kernel.

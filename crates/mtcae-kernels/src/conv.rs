@@ -12,6 +12,7 @@
 
 use crate::isa::Isa;
 use crate::lanes::{Lanes, vectorise};
+use crate::matrix::size;
 
 /// How a convolution reads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,24 +30,31 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Products that make one output.
+    /// Products that make one output; more than any slice holds where that is no
+    /// number, as all sizes here.
     pub fn taps(self) -> usize {
-        self.height * self.width * self.inputs
+        size([self.height, self.width, self.inputs])
     }
 
     /// Floats from one output pixel to the next: the outputs rounded up to a
     /// multiple of sixteen.
     pub fn output_stride(self) -> usize {
-        self.outputs.next_multiple_of(16)
+        self.outputs
+            .checked_next_multiple_of(16)
+            .unwrap_or(usize::MAX)
     }
 
-    /// (images, h', w', output_stride) of `images` planes of `height` × `width`, which
-    /// are no smaller than the kernel.
+    /// (images, h', w', output_stride) of `images` planes of `height` × `width`; none
+    /// where the kernel is larger than they.
     pub fn output(self, images: usize, height: usize, width: usize) -> [usize; 4] {
+        let places = |all: usize, kernel: usize| {
+            let more = all.checked_sub(kernel);
+            more.map_or(0, |more| more.saturating_add(1))
+        };
         [
             images,
-            height - self.height + 1,
-            width - self.width + 1,
+            places(height, self.height),
+            places(width, self.width),
             self.output_stride(),
         ]
     }
@@ -99,7 +107,7 @@ impl Conv {
             input_stride >= inputs,
             "conv: {inputs} inputs do not fit a stride of {input_stride}"
         );
-        assert_eq!(weight.len(), outputs * taps, "conv: weight");
+        assert_eq!(weight.len(), size([outputs, taps]), "conv: weight");
         assert_eq!(bias.len(), outputs, "conv: bias");
         assert!(slope.is_none_or(|s| s.len() == outputs), "conv: slope");
         let groups = outputs.div_ceil(16);
@@ -169,7 +177,8 @@ impl Conv {
     /// When the length disagrees with `shape` or a dimension is 0.
     pub fn from_columns(shape: Shape, columns: &[f32]) -> Self {
         let (stride, taps) = (shape.output_stride(), shape.taps());
-        assert_eq!(columns.len(), (taps + 2) * stride, "conv: columns");
+        let rows = taps.saturating_add(2);
+        assert_eq!(columns.len(), size([rows, stride]), "conv: columns");
         let kernel = shape.height * shape.width;
         let weight: Vec<f32> = (0..shape.outputs * taps)
             .map(|i| {
@@ -203,7 +212,7 @@ impl Conv {
         if pixels == 0 {
             return;
         }
-        let needed = (pixels + width - 2) * input_stride + inputs;
+        let needed = size([pixels + width - 2, input_stride]).saturating_add(inputs);
         assert!(
             rows.iter().all(|r| r.len() >= needed),
             "conv: {pixels} pixels need input rows of {needed} floats"
@@ -218,8 +227,11 @@ impl Conv {
     /// # Panics
     /// When the lengths disagree or the kernel is larger than the input.
     pub fn plane(&self, input: &[f32], w: usize, out: &mut [f32]) {
-        let line = w * self.shape.input_stride;
-        assert_eq!(input.len() % line, 0, "conv: no whole input rows");
+        let line = size([w, self.shape.input_stride]);
+        assert!(
+            line > 0 && input.len().is_multiple_of(line),
+            "conv: no whole input rows"
+        );
         let h = input.len() / line;
         assert!(
             h >= self.shape.height && w >= self.shape.width,

@@ -1,6 +1,8 @@
 //! Cross-entropy of logits with target distributions, and its backward: a handful of
 //! numbers a clip, so nothing here is vectorised.
 
+use crate::matrix::size;
+
 /// losses (B): −Σ_c q_c·log softmax(z)_c for logits z and targets q (B, `classes`).
 /// Targets need not sum to 1. The logarithm is taken as z − max z − log Σ exp(z − max z),
 /// which no size of logits overflows.
@@ -50,7 +52,7 @@ pub fn backward(
 fn check(logits: &[f32], targets: &[f32], classes: usize, clips: usize) {
     assert!(classes > 0, "cross_entropy: no classes");
     assert!(
-        logits.len() == clips * classes && targets.len() == logits.len(),
+        logits.len() == size([clips, classes]) && targets.len() == logits.len(),
         "cross_entropy: {} logits and {} targets of {clips} clips and {classes} classes",
         logits.len(),
         targets.len()

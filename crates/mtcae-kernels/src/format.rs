@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::isa::{Isa, Level};
-use crate::matrix::MatRef;
+use crate::matrix::{MatRef, size};
 use crate::scratch;
 #[cfg(target_arch = "x86_64")]
 use crate::tiles;
@@ -151,16 +151,20 @@ impl Format {
         }
     }
 
-    /// `f32` that an operand of `rows` rows of `cols` takes.
+    /// `f32` that an operand of `rows` rows of `cols` takes; more than any slice holds
+    /// where that is no number.
     pub fn operand_len(self, rows: usize, cols: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        let panels = |panel: fn(usize) -> usize| match cols {
+            ..MOST_TERMS => size([rows.div_ceil(tiles::SIDE), panel(cols)]),
+            _ => usize::MAX,
+        };
         match self.0 {
-            Kind::Plain(_) => rows * cols,
+            Kind::Plain(_) => size([rows, cols]),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Digits => {
-                rows.div_ceil(tiles::SIDE) * <tiles::digits::Digits as tiles::Engine>::operand(cols)
-            }
+            Kind::Digits => panels(<tiles::digits::Digits as tiles::Engine>::operand),
             #[cfg(target_arch = "x86_64")]
-            _ => rows.div_ceil(tiles::SIDE) * <tiles::dots::Dots as tiles::Engine>::operand(cols),
+            _ => panels(<tiles::dots::Dots as tiles::Engine>::operand),
         }
     }
 
@@ -175,6 +179,11 @@ impl Format {
         }
     }
 }
+
+/// More terms than a row in memory has, and few enough that a panel's length is a
+/// number.
+#[cfg(target_arch = "x86_64")]
+const MOST_TERMS: usize = usize::MAX >> 16;
 
 /// Whether the CPU has AVX512-BF16 and what packing for it needs.
 #[cfg(target_arch = "x86_64")]

@@ -10,6 +10,7 @@ use crate::format::OperandMut;
 use crate::isa::Isa;
 use crate::lanes::{Lanes, vectorise};
 use crate::math::sum;
+use crate::matrix::extent;
 
 /// Rows that one task works on. Fixed, because the parameters' gradient is
 /// summed task by task and must not depend on the number of threads.
@@ -59,10 +60,18 @@ pub fn forward_into(
         beta.len() == d && out.cols == d && stride >= d,
         "layer_norm: gamma, beta and the operand differ in length"
     );
+    assert!(
+        x.len() >= extent(out.rows, d, stride),
+        "layer_norm: {} rows of {d}, {stride} apart, do not fit {} elements",
+        out.rows,
+        x.len()
+    );
     let isa = out.format.isa();
     out.fill_rows(|r, out| {
         let row = &x[r * stride..r * stride + d];
-        fetch(x.get((r + 1) * stride..(r + 1) * stride + d).unwrap_or_default());
+        // The last row's stride may lead beyond all memory.
+        let rest = x.get(r * stride..).and_then(|x| x.get(stride..));
+        fetch(rest.and_then(|x| x.get(..d)).unwrap_or_default());
         vectorise!(isa, forward_rows(row: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]));
     });
 }

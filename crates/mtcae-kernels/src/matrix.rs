@@ -40,7 +40,7 @@ impl<'a> MatRef<'a> {
 
     /// `rows` rows from `row` on, of which `cols` columns from `col` on.
     pub(crate) fn part(self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
-        debug_assert!(row + rows <= self.rows && col + cols <= self.cols);
+        debug_assert!(within(row, rows, self.rows) && within(col, cols, self.cols));
         let from = match rows == 0 || cols == 0 {
             true => 0,
             false => row * self.row_stride + col * self.col_stride,
@@ -85,6 +85,17 @@ pub(crate) fn extent(rows: usize, cols: usize, row_stride: usize) -> usize {
         0 => 0,
         _ => (rows - 1).saturating_mul(row_stride).saturating_add(cols),
     }
+}
+
+/// Whether `count` from `first` on are among `all`.
+#[inline(always)]
+pub(crate) fn within(first: usize, count: usize, all: usize) -> bool {
+    count <= all && first <= all - count
+}
+
+/// The product of all: more than any slice holds where that is no number.
+pub(crate) fn size<const N: usize>(dims: [usize; N]) -> usize {
+    dims.into_iter().fold(1, usize::saturating_mul)
 }
 
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {

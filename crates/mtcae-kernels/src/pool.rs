@@ -3,6 +3,7 @@
 
 use crate::isa::Isa;
 use crate::lanes::{Lanes, vectorise};
+use crate::matrix::size;
 
 /// Length of an axis of `n` after pooling with windows of `kernel`.
 pub fn output(n: usize, kernel: usize) -> usize {
@@ -38,12 +39,12 @@ pub fn row(isa: Isa, rows: &[&[f32]], kernel: usize, channels: usize, out: &mut 
 /// # Panics
 /// As [`row`].
 pub fn plane(isa: Isa, input: &[f32], w: usize, kernel: usize, channels: usize, out: &mut [f32]) {
-    let line = w * channels;
+    let line = size([w, channels]);
     assert!(line > 0 && input.len().is_multiple_of(line), "pool: input");
     let h = input.len() / line;
     let out_line = output(w, kernel) * channels;
     assert_eq!(out.len(), output(h, kernel) * out_line, "pool: output");
-    let mut rows = Vec::with_capacity(kernel);
+    let mut rows = Vec::with_capacity(kernel.min(h));
     for (y, out) in out.chunks_exact_mut(out_line).enumerate() {
         rows.clear();
         rows.extend(input[2 * y * line..].chunks_exact(line).take(kernel));

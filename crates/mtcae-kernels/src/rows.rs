@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::isa::{Isa, dispatch};
+use crate::matrix::{size, within};
 
 /// Rows that one task works on. Fixed, because column sums are added task by
 /// task and must not depend on the number of threads.
@@ -69,12 +70,12 @@ pub fn scaled(x: &[f32], scales: &[f32]) -> Vec<f32> {
 pub fn column_sums(x: &[f32], stride: usize, from: usize, out: &mut [f32]) {
     let d = out.len();
     assert!(
-        stride > 0 && x.len().is_multiple_of(stride) && from + d <= stride,
+        stride > 0 && x.len().is_multiple_of(stride) && within(from, d, stride),
         "column_sums: no rows of {stride}"
     );
     let isa = Isa::best();
     let partial: Vec<Vec<f32>> = x
-        .par_chunks(ROWS * stride)
+        .par_chunks(size([ROWS, stride]))
         .map(|x| {
             let mut sums = vec![0.0; d];
             let out = &mut sums[..];

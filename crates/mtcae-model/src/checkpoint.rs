@@ -2,12 +2,15 @@
 //! `docs/checkpoint-format.md`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::files::write_atomically;
-use mtcae_nn::weights::{Mapped, load_strict, load_strict_as, save as save_tensors};
+use mtcae_core::files;
+use mtcae_nn::Unsupported;
+use mtcae_nn::weights::{
+    TensorFile, compare, load_strict, load_strict_as, save as save_tensors, shown,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +20,9 @@ use crate::{Config, Error, InferencePlan, Mtcae, Precision, Preprocessing};
 pub const CONFIG: &str = "config.json";
 /// The weights' file name.
 pub const WEIGHTS: &str = "model.safetensors";
+
+/// A hundred times what any config takes.
+const LONGEST_CONFIG: u64 = 4 << 20;
 
 /// Reads and checks the config of a checkpoint folder.
 ///
@@ -64,13 +70,44 @@ struct Part {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+    let io = |source| Error::Io {
         path: path.to_owned(),
         source,
-    })?;
-    serde_json::from_str(&text).map_err(|e| Error::Json {
+    };
+    let text = match files::read_to_string(path, LONGEST_CONFIG) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(elsewhere(path).unwrap_or_else(|| io(error)));
+        }
+        text => text.map_err(io)?,
+    };
+    serde_json::from_str(&text).map_err(|e| match foreign(path, &text) {
+        Some(error) => error,
+        None => Error::Json {
+            path: path.to_owned(),
+            reason: shown(&e.to_string()),
+        },
+    })
+}
+
+/// Where the folder of a config that is not there is one of a training run, whose
+/// model lies in a folder of its own.
+fn elsewhere(config: &Path) -> Option<Error> {
+    let folder = config.parent()?;
+    let model = folder.join("model");
+    let there = config.file_name()? == CONFIG && model.join(CONFIG).is_file();
+    there.then(|| Error::TrainingRun {
+        folder: folder.to_owned(),
+        model,
+    })
+}
+
+/// Where a config that is none of ours is one of Hugging Face's.
+fn foreign(path: &Path, text: &str) -> Option<Error> {
+    let config: serde_json::Value = serde_json::from_str(text).ok()?;
+    let model_type = config.get("model_type")?.as_str()?;
+    config.get("format").is_none().then(|| Error::HuggingFace {
         path: path.to_owned(),
-        reason: e.to_string(),
+        model_type: shown(model_type),
     })
 }
 
@@ -86,15 +123,15 @@ pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Mtcae, Error> {
 /// inference on a GPU in bf16, which then need not round them for every clip.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load`], and [`Error::Precision`] for another type than `f32` on the CPU, where
+/// [`load_plan`] is what computes in bf16.
 pub fn load_as(folder: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
     let folder = folder.as_ref();
-    let config = load_config(folder)?;
-    let weights = Mapped::open(folder.join(WEIGHTS))?;
-    let model = load_strict_as(&weights, device, dtype, |vb| {
-        Mtcae::new(&config, vb).map_err(candle_core::Error::wrap)
-    })?;
-    Ok(model)
+    if device.is_cpu() && dtype != DType::F32 {
+        return Err(Unsupported::OnCpu(dtype).into());
+    }
+    let (config, weights) = open(folder)?;
+    load_strict_as(&weights, device, dtype, |vb| Mtcae::new(&config, vb))
 }
 
 /// Loads the model of a checkpoint folder for inference on the CPU. Tensors are
@@ -105,13 +142,20 @@ pub fn load_as(folder: impl AsRef<Path>, device: &Device, dtype: DType) -> Resul
 /// needs.
 pub fn load_plan(folder: impl AsRef<Path>, precision: Precision) -> Result<InferencePlan, Error> {
     let folder = folder.as_ref();
-    let config = load_config(folder)?;
     mtcae_nn::plan::format(precision)?;
-    let weights = Mapped::open(folder.join(WEIGHTS))?;
-    let plan = load_strict(&weights, &Device::Cpu, |vb| {
-        InferencePlan::new(&config, precision, vb).map_err(candle_core::Error::wrap)
-    })?;
-    Ok(plan)
+    let (config, weights) = open(folder)?;
+    load_strict(&weights, &Device::Cpu, |vb| {
+        InferencePlan::new(&config, precision, vb)
+    })
+}
+
+/// Config and weights of a folder, which fit each other. What does not is refused here,
+/// before memory is had for what a config asks for and no file may hold.
+fn open(folder: &Path) -> Result<(Config, TensorFile), Error> {
+    let config = load_config(folder)?;
+    let weights = TensorFile::open(folder.join(WEIGHTS))?;
+    compare(&weights, config.tensors()?)?;
+    Ok((config, weights))
 }
 
 /// Writes a checkpoint folder, which is created if need be. Each file is written
@@ -137,7 +181,7 @@ pub fn save<'a>(
         path: path.clone(),
         reason: e.to_string(),
     })?;
-    write_atomically(&path, |temporary| {
+    files::write_atomically(&path, |temporary| {
         let mut file = std::fs::File::create(temporary)?;
         writeln!(file, "{json}")
     })

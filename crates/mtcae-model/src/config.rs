@@ -147,6 +147,20 @@ impl Config {
         }
     }
 
+    /// Names and shapes of all tensors.
+    ///
+    /// # Errors
+    /// Names the first field at fault.
+    pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        self.encoder.validate()?;
+        let below = |part: &'static str| {
+            move |(name, shape): (String, Vec<usize>)| (format!("{part}.{name}"), shape)
+        };
+        let encoder = self.encoder.tensors().into_iter().map(below("encoder"));
+        let decoder = self.decoder.tensors()?.into_iter().map(below("decoder"));
+        Ok(encoder.chain(decoder).collect())
+    }
+
     /// Bytes of activations that one clip of inference takes at its peak, with
     /// `element` bytes a number: in the encoder's MLP, or in its attention.
     pub fn activation_bytes(&self, element: usize) -> usize {

@@ -22,6 +22,30 @@ pub enum Error {
         /// What the parser says, with line and column.
         reason: String,
     },
+    /// The config is one of Hugging Face's, which says nothing of a decoder.
+    #[error(
+        "{}: a Hugging Face model of type {model_type:?}, which has no decoder; the program \
+         `init` makes a checkpoint of it",
+        path.display()
+    )]
+    HuggingFace {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is of.
+        model_type: String,
+    },
+    /// The folder is one that training writes, and not the model in it.
+    #[error(
+        "{}: the folder of a training run; its model is {}",
+        folder.display(),
+        model.display()
+    )]
+    TrainingRun {
+        /// The folder.
+        folder: PathBuf,
+        /// The model's folder.
+        model: PathBuf,
+    },
     /// A field of the config cannot be used.
     #[error("model config: {field}: {reason}")]
     Config {

@@ -79,13 +79,15 @@ impl CrossAttention {
     /// `kv.weight` (2·H·d, w) with rows k, v; `v_bias` (H·d); `proj` (w, H·d) with
     /// bias, below `vb`.
     pub fn new(width: usize, heads: usize, head_dim: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        let inner = heads * head_dim;
-        if inner == 0 {
+        // Keys and values lie side by side.
+        let both = heads.checked_mul(head_dim).and_then(|n| n.checked_mul(2));
+        let Some(both @ 1..) = both else {
             candle_core::bail!("cross attention: {heads} heads of {head_dim} are none");
-        }
+        };
+        let inner = both / 2;
         Ok(Self {
             q: linear(width, inner, vb.pp("q"))?,
-            kv: linear_no_bias(width, 2 * inner, vb.pp("kv"))?,
+            kv: linear_no_bias(width, both, vb.pp("kv"))?,
             v_bias: vb.get_with_hints(inner, "v_bias", Init::Const(0.0))?,
             proj: linear(inner, width, vb.pp("proj"))?,
             heads,

@@ -126,9 +126,10 @@ pub(crate) fn pack_tensors(
             bias: bias.as_deref(),
         })
         .collect();
+    let outputs = owned.iter().any(|(weight, _)| !weight.is_empty());
     match inputs {
-        Some(inputs) if inputs > 0 => Ok(Packed::new(format, inputs, &parts)),
-        _ => candle_core::bail!("a linear layer without inputs cannot be packed"),
+        Some(inputs) if inputs > 0 && outputs => Ok(Packed::new(format, inputs, &parts)),
+        _ => candle_core::bail!("a linear layer without inputs or outputs cannot be packed"),
     }
 }
 

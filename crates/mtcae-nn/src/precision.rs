@@ -28,8 +28,18 @@ pub enum Unsupported {
     #[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
     Bf16,
     /// Candle's operations on the CPU take `f32` alone.
-    #[error("{0} needs a GPU here; without packed weights the CPU computes in f32")]
+    #[error(
+        "{0} needs a GPU here; without packed weights (an inference plan's) the CPU computes \
+         in f32"
+    )]
     Unpacked(Precision),
+    /// As [`Self::Unpacked`], by the type of the tensors.
+    #[error(
+        "{}: on the CPU tensors are f32 alone; what computes in bf16 there is an inference \
+         plan, which packs its weights (`InferencePlan`, `checkpoint::load_plan`)",
+        .0.as_str()
+    )]
+    OnCpu(DType),
     /// The process has a model of the other setting.
     #[error(
         "{}: TF32 is a setting of the whole process, which has prepared a model {}; use \

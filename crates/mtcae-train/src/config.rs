@@ -355,6 +355,9 @@ const fn field(name: &'static str, help: &'static str) -> Field {
     Field { name, help }
 }
 
+/// Views of a clip in a cache of features, far beyond what still teaches anything.
+const MOST_VIEWS: usize = 1000;
+
 impl TrainConfig {
     /// The settings that a run's outcome depends on: how clips are fetched and how
     /// often the state is saved may change when it is resumed.
@@ -416,8 +419,9 @@ impl TrainConfig {
             let reason = format!("must be 0 (the labels') or 2 to 10000, not {}", self.folds);
             return fault("folds", reason);
         }
-        if self.views > 1000 {
-            return fault("views", format!("must be at most 1000, not {}", self.views));
+        if self.views > MOST_VIEWS {
+            let reason = format!("must be at most {MOST_VIEWS}, not {}", self.views);
+            return fault("views", reason);
         }
         for (field, value) in [
             ("lr", self.lr),
@@ -514,6 +518,16 @@ mod tests {
         config.epochs = 5;
         let error = config.validate().expect_err("all warm-up");
         assert!(error.to_string().starts_with("warmup: 5 of 5"), "{error}");
+    }
+
+    #[test]
+    fn views_without_bounds_are_refused() {
+        let mut config = TrainConfig::recipe(Recipe::Videomae);
+        for views in [1001, 1 << 32, usize::MAX] {
+            config.views = views;
+            let error = config.validate().expect_err("too many").to_string();
+            assert_eq!(error, format!("views: must be at most 1000, not {views}"));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use mtcae_model::decoder::{KvOrder, Structure};
 use mtcae_model::{Config as ModelConfig, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
-use mtcae_nn::weights::{Faults, Mapped, Source as _};
+use mtcae_nn::weights::{Faults, Source as _, TensorFile};
 use sha2::{Digest, Sha256};
 
 use crate::people::trained_subjects;
@@ -104,7 +104,7 @@ impl Start {
             }
         }
         let store = ParamStore::new(config.seed);
-        let weights = Mapped::open(self.folder.join(checkpoint::WEIGHTS))?;
+        let weights = TensorFile::open(self.folder.join(checkpoint::WEIGHTS))?;
         for name in weights.names() {
             if self.keeps_decoder || name.starts_with("encoder.") {
                 store.set(&name, &weights.load(&name, device)?)?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use mtcae_nn::weights::{Mapped, Source as _, save};
+use mtcae_nn::weights::{Source as _, TensorFile, save};
 use serde::{Deserialize, Serialize};
 
 use crate::sums::Sums;
@@ -49,7 +49,7 @@ struct About {
 /// A state that was read.
 pub struct State {
     pub position: Position,
-    tensors: Mapped,
+    tensors: TensorFile,
 }
 
 /// Writes a state.
@@ -81,7 +81,7 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
         path: path.to_owned(),
         reason,
     };
-    let tensors = Mapped::open(path)?;
+    let tensors = TensorFile::open(path)?;
     let metadata = tensors.metadata();
     let json = metadata
         .get(KEY)

@@ -45,6 +45,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             return Err(format!("the gradient of {name} is zero").into());
         }
     }
+    let folder = std::env::temp_dir().join("downstream-cascade");
+    decoder.save(&folder)?;
+    let again = MultiTaskDecoder::load(&folder, &device)?;
+    println!("{}: {} tasks", folder.display(), again.config().tasks.len());
     println!("loss {:.4}, {} parameters with gradients", loss.to_scalar::<f32>()?, vars.len());
     Ok(())
 }

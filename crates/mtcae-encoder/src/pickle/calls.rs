@@ -5,16 +5,17 @@ use super::machine::{Machine, Object, Result, Storage, TensorRef, Value};
 /// More dimensions than any tensor of a model.
 const MOST_DIMENSIONS: usize = 16;
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
     /// What the few known functions return; anything else is opaque.
     pub(super) fn call(&mut self, callable: Value, arguments: Value) -> Result<Value> {
-        let Some(Object::Global(module, name)) = self.object(callable) else {
+        let Some(Object::Global(names)) = self.object(callable) else {
             return Ok(Value::Opaque);
         };
-        let object = match (module.as_str(), name.as_str()) {
+        let [module, name] = **names;
+        let object = match (module, name) {
             ("collections", "OrderedDict") => self.ordered_dict(arguments),
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
-                Some(Object::Tensor(self.tensor(arguments)?))
+                Some(Object::Tensor(Box::new(self.tensor(arguments)?)))
             }
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 let data = self.items(arguments).first().copied();
@@ -23,17 +24,14 @@ impl Machine<'_> {
             _ => None,
         };
         Ok(match object {
-            Some(object) => {
-                self.objects.push(object);
-                Value::At(self.objects.len() - 1)
-            }
+            Some(object) => self.keep(object),
             None => Value::Opaque,
         })
     }
 
     /// `OrderedDict()` or `OrderedDict([(key, value), …])`. The list is moved, not
     /// copied: it serves no other purpose.
-    fn ordered_dict(&mut self, arguments: Value) -> Option<Object> {
+    fn ordered_dict(&mut self, arguments: Value) -> Option<Object<'a>> {
         let Some(&list) = self.items(arguments).first() else {
             return Some(Object::Dict(Vec::new()));
         };
@@ -50,7 +48,7 @@ impl Machine<'_> {
     }
 
     /// (storage, offset, size, stride, …)
-    fn tensor(&self, arguments: Value) -> Result<TensorRef> {
+    fn tensor(&self, arguments: Value) -> Result<TensorRef<'a>> {
         let &[storage, Value::Int(offset), shape, stride, ..] = self.items(arguments) else {
             return Err("a tensor is not made of storage, offset, size and stride".to_owned());
         };
@@ -76,7 +74,7 @@ impl Machine<'_> {
             return Err("a tensor's size and stride do not fit each other".to_owned());
         }
         Ok(TensorRef {
-            storage: storage.clone(),
+            storage: **storage,
             offset: usize::try_from(offset).map_err(|_| "a tensor's offset is negative")?,
             shape,
             stride,
@@ -84,20 +82,16 @@ impl Machine<'_> {
     }
 
     /// ("storage", class, key, device, elements)
-    pub(super) fn storage(&self, id: Value) -> Result<Object> {
+    pub(super) fn storage(&self, id: Value) -> Result<Object<'a>> {
         let &[tag, class, key, ..] = self.items(id) else {
             return Err("a persistent id is no storage".to_owned());
         };
-        let (Some("storage"), Some(Object::Global(_, class)), Some(key)) = (
-            self.name(tag).as_deref(),
-            self.object(class),
-            self.name(key),
-        ) else {
+        let (Some("storage"), Some(Object::Global(names)), Some(key)) =
+            (self.name(tag), self.object(class), self.name(key))
+        else {
             return Err("a persistent id is no storage".to_owned());
         };
-        Ok(Object::Storage(Storage {
-            class: class.clone(),
-            key,
-        }))
+        let class = names[1];
+        Ok(Object::Storage(Box::new(Storage { class, key })))
     }
 }

@@ -4,9 +4,12 @@
 //! anything. Every other class or function becomes an opaque value. The machine is
 //! a loop over opcodes (Lib/pickletools.py of CPython describes them), values are
 //! indices into one arena, so neither nesting nor sharing nor cycles can exhaust
-//! the stack, and memory is linear in the length of the pickle.
+//! the stack. Texts stay where they are in the pickle, and what is made of it has a
+//! budget: a small multiple of its length.
 
 use std::collections::HashMap;
+
+use mtcae_nn::weights::shown;
 
 /// A value: small ones as they are, others as an index among the objects.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,50 +24,50 @@ pub(super) enum Value {
 
 /// What an index stands for.
 #[derive(Clone, Debug)]
-pub(super) enum Object {
-    Text(String),
-    Tuple(Vec<Value>),
+pub(super) enum Object<'a> {
+    Text(&'a str),
+    Tuple(Box<[Value]>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     /// A class or function by module and name.
-    Global(String, String),
-    Storage(Storage),
-    Tensor(TensorRef),
+    Global(Box<[&'a str; 2]>),
+    Storage(Box<Storage<'a>>),
+    Tensor(Box<TensorRef<'a>>),
 }
 
 /// A storage of `torch.save`.
-#[derive(Clone, Debug)]
-pub(super) struct Storage {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Storage<'a> {
     /// The class, `FloatStorage` say.
-    pub class: String,
+    pub class: &'a str,
     /// Its name below `data/`.
-    pub key: String,
+    pub key: &'a str,
 }
 
 /// A view of a storage, in elements.
 #[derive(Clone, Debug)]
-pub(super) struct TensorRef {
-    pub storage: Storage,
+pub(super) struct TensorRef<'a> {
+    pub storage: Storage<'a>,
     pub offset: usize,
     pub shape: Vec<usize>,
     pub stride: Vec<usize>,
 }
 
 /// All objects of a pickle, and its result.
-pub(super) struct Pickle {
-    objects: Vec<Object>,
+pub(super) struct Pickle<'a> {
+    objects: Vec<Object<'a>>,
     pub root: Value,
 }
 
-impl Pickle {
-    pub fn object(&self, value: Value) -> Option<&Object> {
+impl<'a> Pickle<'a> {
+    pub fn object(&self, value: Value) -> Option<&Object<'a>> {
         match value {
             Value::At(index) => self.objects.get(index),
             _ => None,
         }
     }
 
-    pub fn text(&self, value: Value) -> Option<&str> {
+    pub fn text(&self, value: Value) -> Option<&'a str> {
         match self.object(value)? {
             Object::Text(text) => Some(text),
             _ => None,
@@ -75,28 +78,40 @@ impl Pickle {
 /// Of a class, a module or a storage.
 const LONGEST_NAME: usize = 256;
 
+/// Bytes that any pickle may be turned into; that of the largest model takes a tenth.
+const LEAST_BUDGET: usize = 8 << 20;
+
 pub(super) type Result<T> = std::result::Result<T, String>;
 
 /// Runs a pickle. `Err` says what is wrong and where.
-pub(super) fn read(bytes: &[u8]) -> Result<Pickle> {
+pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>> {
     let mut machine = Machine {
         input: Input { bytes, at: 0 },
         objects: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        contents: 0,
+        highest: 0,
     };
+    // Memory that grows is had twice over at most, and the pickle itself is there too.
+    let budget = (bytes.len() + bytes.len() / 2).max(LEAST_BUDGET);
     loop {
         let at = machine.input.at;
-        match machine.step() {
-            Ok(None) => {}
-            Ok(Some(root)) => {
+        let fault = |reason: String| format!("byte {at} of its pickle: {reason}");
+        match machine.step().map_err(fault)? {
+            None => {}
+            Some(root) => {
                 return Ok(Pickle {
                     objects: machine.objects,
                     root,
                 });
             }
-            Err(reason) => return Err(format!("byte {at} of its pickle: {reason}")),
+        }
+        if machine.held() > budget {
+            return Err(fault(format!(
+                "what is made of it takes more than {budget} bytes"
+            )));
         }
     }
 }
@@ -143,14 +158,29 @@ fn text(bytes: &[u8]) -> Result<&str> {
 
 pub(super) struct Machine<'a> {
     input: Input<'a>,
-    pub(super) objects: Vec<Object>,
+    pub(super) objects: Vec<Object<'a>>,
     stack: Vec<Value>,
     /// Heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
+    /// Bytes that objects hold besides themselves.
+    contents: usize,
+    /// The height that the stack has had.
+    highest: usize,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    /// Bytes of memory in use.
+    fn held(&mut self) -> usize {
+        self.highest = self.highest.max(self.stack.len());
+        self.objects.len() * size_of::<Object<'_>>()
+            + self.highest * size_of::<Value>()
+            + self.marks.len() * size_of::<usize>()
+            // A table is half empty at times.
+            + self.memo.len() * 2 * size_of::<(u64, Value)>()
+            + self.contents
+    }
+
     /// Runs one opcode; `Some` is the result of the pickle.
     fn step(&mut self) -> Result<Option<Value>> {
         let opcode = self.input.number(1)? as u8;
@@ -161,7 +191,7 @@ impl Machine<'_> {
             b'.' => return self.pop().map(Some),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.pop_mark()?),
+            b'1' => self.drop_to_mark()?,
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -205,14 +235,14 @@ impl Machine<'_> {
             0x8c | b'U' => self.text(1)?,
             0x8d => self.text(8)?,
             b'V' | b'S' => {
-                let line = self.input.line()?.trim_matches(['\'', '"']).to_owned();
+                let line = self.input.line()?.trim_matches(['\'', '"']);
                 self.push(Object::Text(line));
             }
             // Bytes
             b'B' => self.skip_bytes(4)?,
             b'C' => self.skip_bytes(1)?,
             0x8e | 0x96 => self.skip_bytes(8)?,
-            b')' => self.push(Object::Tuple(Vec::new())),
+            b')' => self.push(Object::Tuple(Box::default())),
             b'}' => self.push(Object::Dict(Vec::new())),
             b']' => self.push(Object::List(Vec::new())),
             0x8f => self.stack.push(Value::Opaque),
@@ -220,40 +250,44 @@ impl Machine<'_> {
             0x86 => self.tuple(2)?,
             0x87 => self.tuple(3)?,
             b't' => {
-                let items = self.pop_mark()?;
+                let from = self.pop_mark()?;
+                let items = self.stack.drain(from..).collect();
                 self.push(Object::Tuple(items));
             }
             b'l' => {
-                let items = self.pop_mark()?;
+                let from = self.pop_mark()?;
+                let items = self.stack.drain(from..).collect();
                 self.push(Object::List(items));
             }
             b'd' => {
-                let items = pairs(self.pop_mark()?)?;
+                let from = self.pop_mark()?;
+                let items = pairs(&self.stack[from..])?.iter();
+                let items = items.map(|&[key, value]| (key, value)).collect();
+                self.stack.truncate(from);
                 self.push(Object::Dict(items));
             }
             // FROZENSET
             0x91 => {
-                self.pop_mark()?;
+                self.drop_to_mark()?;
                 self.stack.push(Value::Opaque);
             }
             b'a' => {
-                let item = self.pop()?;
-                self.append(vec![item])?;
+                let from = self.topmost(1)?;
+                self.append(from)?;
             }
             b'e' => {
-                let items = self.pop_mark()?;
-                self.append(items)?;
+                let from = self.pop_mark()?;
+                self.append(from)?;
             }
             // ADDITEMS
-            0x90 => drop(self.pop_mark()?),
+            0x90 => self.drop_to_mark()?,
             b's' => {
-                let value = self.pop()?;
-                let key = self.pop()?;
-                self.set(vec![(key, value)])?;
+                let from = self.topmost(2)?;
+                self.set(from)?;
             }
             b'u' => {
-                let items = pairs(self.pop_mark()?)?;
-                self.set(items)?;
+                let from = self.pop_mark()?;
+                self.set(from)?;
             }
             // PUT, GET and MEMOIZE
             b'p' => {
@@ -282,17 +316,17 @@ impl Machine<'_> {
                 self.get(key)?;
             }
             b'c' => {
-                let (module, name) = (self.input.line()?, self.input.line()?);
+                let names = [self.input.line()?, self.input.line()?];
                 // As in `name`: no class that is known here has a longer one.
-                let short = module.len() <= LONGEST_NAME && name.len() <= LONGEST_NAME;
-                let [module, name] = if short { [module, name] } else { [""; 2] };
-                self.push(Object::Global(module.to_owned(), name.to_owned()));
+                let short = names.iter().all(|name| name.len() <= LONGEST_NAME);
+                let names = if short { names } else { [""; 2] };
+                self.push(Object::Global(Box::new(names)));
             }
             // STACK_GLOBAL
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let [module, name] = [module, name].map(|v| self.name(v).unwrap_or_default());
-                self.push(Object::Global(module, name));
+                let names = [module, name].map(|v| self.name(v).unwrap_or_default());
+                self.push(Object::Global(Box::new(names)));
             }
             // REDUCE, NEWOBJ: callable, arguments
             b'R' | 0x81 => {
@@ -311,11 +345,11 @@ impl Machine<'_> {
             b'i' => {
                 self.input.line()?;
                 self.input.line()?;
-                self.pop_mark()?;
+                self.drop_to_mark()?;
                 self.stack.push(Value::Opaque);
             }
             b'o' => {
-                self.pop_mark()?;
+                self.drop_to_mark()?;
                 self.stack.push(Value::Opaque);
             }
             // BUILD: the state of an object, which stays what it is without
@@ -330,18 +364,39 @@ impl Machine<'_> {
         Ok(None)
     }
 
-    fn push(&mut self, object: Object) {
-        self.objects.push(object);
-        self.stack.push(Value::At(self.objects.len() - 1));
+    fn push(&mut self, object: Object<'a>) {
+        let value = self.keep(object);
+        self.stack.push(value);
     }
 
-    /// The top of the stack above the last mark.
-    fn top(&self) -> Result<Value> {
+    /// Puts an object among the others.
+    pub(super) fn keep(&mut self, object: Object<'a>) -> Value {
+        self.contents += match &object {
+            Object::Text(_) => 0,
+            Object::Tuple(items) => size_of_val(&**items),
+            Object::List(items) => size_of_val(&**items),
+            Object::Dict(items) => size_of_val(&**items),
+            Object::Global(names) => size_of_val(&**names),
+            Object::Storage(storage) => size_of_val(&**storage),
+            Object::Tensor(tensor) => {
+                size_of_val(&**tensor) + 2 * size_of_val(tensor.shape.as_slice())
+            }
+        };
+        self.objects.push(object);
+        Value::At(self.objects.len() - 1)
+    }
+
+    /// Where the topmost `n` values above the last mark begin on the stack.
+    fn topmost(&self, n: usize) -> Result<usize> {
         let floor = self.marks.last().copied().unwrap_or(0);
-        match self.stack.last() {
-            Some(&top) if self.stack.len() > floor => Ok(top),
+        match self.stack.len().checked_sub(n) {
+            Some(from) if from >= floor => Ok(from),
             _ => Err("a value is taken where there is none".to_owned()),
         }
+    }
+
+    fn top(&self) -> Result<Value> {
+        Ok(self.stack[self.topmost(1)?])
     }
 
     fn pop(&mut self) -> Result<Value> {
@@ -350,9 +405,16 @@ impl Machine<'_> {
         Ok(top)
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<Value>> {
+    /// Where the values above the last mark begin, which it no longer is.
+    fn pop_mark(&mut self) -> Result<usize> {
         let mark = self.marks.pop().ok_or("a mark is missing")?;
-        Ok(self.stack.split_off(mark.min(self.stack.len())))
+        Ok(mark.min(self.stack.len()))
+    }
+
+    fn drop_to_mark(&mut self) -> Result<()> {
+        let from = self.pop_mark()?;
+        self.stack.truncate(from);
+        Ok(())
     }
 
     fn int(&mut self, bytes: usize) -> Result<()> {
@@ -380,7 +442,7 @@ impl Machine<'_> {
     }
 
     fn text(&mut self, bytes: usize) -> Result<()> {
-        let text = text(self.input.counted(bytes)?)?.to_owned();
+        let text = text(self.input.counted(bytes)?)?;
         self.push(Object::Text(text));
         Ok(())
     }
@@ -392,34 +454,47 @@ impl Machine<'_> {
     }
 
     fn tuple(&mut self, n: usize) -> Result<()> {
-        let mut items = (0..n).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
-        items.reverse();
+        let from = self.topmost(n)?;
+        let items = self.stack.drain(from..).collect();
         self.push(Object::Tuple(items));
         Ok(())
     }
 
-    fn append(&mut self, mut items: Vec<Value>) -> Result<()> {
-        if let Value::At(i) = self.top()?
+    /// What the values from `from` on belong to: that below them.
+    fn owner(&self, from: usize) -> Result<Value> {
+        Ok(self.stack[self.topmost(self.stack.len() - from + 1)?])
+    }
+
+    fn append(&mut self, from: usize) -> Result<()> {
+        if let Value::At(i) = self.owner(from)?
             && let Object::List(list) = &mut self.objects[i]
         {
-            list.append(&mut items);
+            self.contents += size_of_val(&self.stack[from..]);
+            list.extend_from_slice(&self.stack[from..]);
         }
+        self.stack.truncate(from);
         Ok(())
     }
 
     /// Items of a dict; those of opaque objects are passed over.
-    fn set(&mut self, mut items: Vec<(Value, Value)>) -> Result<()> {
-        if let Value::At(i) = self.top()?
+    fn set(&mut self, from: usize) -> Result<()> {
+        let owner = self.owner(from)?;
+        let items = &self.stack[from..];
+        let pairs = pairs(items)?;
+        if let Value::At(i) = owner
             && let Object::Dict(dict) = &mut self.objects[i]
         {
-            dict.append(&mut items);
+            self.contents += size_of_val(items);
+            dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
         }
+        self.stack.truncate(from);
         Ok(())
     }
 
     fn index_line(&mut self) -> Result<u64> {
         let line = self.input.line()?;
-        line.parse().map_err(|_| format!("{line:?} is no index"))
+        line.parse()
+            .map_err(|_| format!("{:?} is no index", shown(line)))
     }
 
     fn put(&mut self, key: u64) -> Result<()> {
@@ -435,35 +510,35 @@ impl Machine<'_> {
         Ok(())
     }
 
-    pub(super) fn object(&self, value: Value) -> Option<&Object> {
+    pub(super) fn object(&self, value: Value) -> Option<&Object<'a>> {
         match value {
             Value::At(i) => self.objects.get(i),
             _ => None,
         }
     }
 
-    /// A name. Texts that are too long for one are none: they would be copied with
-    /// every mention.
-    pub(super) fn name(&self, value: Value) -> Option<String> {
+    /// A name. Texts that are too long for one are none.
+    pub(super) fn name(&self, value: Value) -> Option<&'a str> {
         match self.object(value)? {
-            Object::Text(text) if text.len() <= LONGEST_NAME => Some(text.clone()),
+            Object::Text(text) if text.len() <= LONGEST_NAME => Some(text),
             _ => None,
         }
     }
 
     pub(super) fn items(&self, value: Value) -> &[Value] {
         match self.object(value) {
-            Some(Object::Tuple(items) | Object::List(items)) => items,
+            Some(Object::Tuple(items)) => items,
+            Some(Object::List(items)) => items,
             _ => &[],
         }
     }
 }
 
-fn pairs(items: Vec<Value>) -> Result<Vec<(Value, Value)>> {
-    if !items.len().is_multiple_of(2) {
-        return Err("a key without a value".to_owned());
+fn pairs(items: &[Value]) -> Result<&[[Value; 2]]> {
+    match items.as_chunks() {
+        (pairs, []) => Ok(pairs),
+        _ => Err("a key without a value".to_owned()),
     }
-    Ok(items.chunks_exact(2).map(|p| (p[0], p[1])).collect())
 }
 
 #[cfg(test)]
@@ -491,7 +566,7 @@ mod tests {
                 Value::None,
                 Value::Bool(true),
             ];
-            assert_eq!(tuple, &want);
+            assert_eq!(tuple[..], want);
             let Some(Object::List(list)) = pickle.object(items[1].1) else {
                 panic!("no list")
             };
@@ -508,9 +583,9 @@ mod tests {
 
     #[test]
     fn deep_nesting_and_cycles_are_no_danger() {
-        // A million lists, one in the other.
-        let mut bytes = vec![b']'; 1_000_000];
-        bytes.extend(vec![b'a'; 999_999]);
+        // A hundred thousand lists, one in the other.
+        let mut bytes = vec![b']'; 100_000];
+        bytes.extend(vec![b'a'; 99_999]);
         bytes.push(b'.');
         read(&bytes).expect("read");
         // l = []; l.append(l)

@@ -11,19 +11,29 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use half::{bf16, f16};
 use mtcae_nn::candle_core::{Device, Tensor};
-use mtcae_nn::weights::{self, Source};
+use mtcae_nn::weights::{self, Float, Source, SteadyFile, shown};
+use zip::read::{Config, ZipFileEntry};
+use zip::unstable::read::ZipIterable;
+use zip::{CompressionMethod, ZipReadOptions};
 
 use crate::Error;
 use machine::{Object, Pickle, TensorRef, Value};
 
-/// Far above the pickle of any state dict, which holds names and shapes only.
-const LONGEST_PICKLE: u64 = 256 << 20;
+/// A hundred times the pickle of any state dict, which holds names and shapes only.
+const LONGEST_PICKLE: u64 = 64 << 20;
+
+/// Tensors of a state dict, and other entries of it.
+const MOST_ENTRIES: usize = 1 << 14;
+
+/// Entries of a zip: a storage each, and those of an optimiser's state.
+const MOST_STORAGES: usize = 1 << 16;
+
+/// Of a tensor.
+const LONGEST_NAME: usize = 1024;
 
 /// Keys under which training scripts put the state dict.
 const ROOTS: [&str; 3] = ["model", "module", "state_dict"];
@@ -31,166 +41,196 @@ const ROOTS: [&str; 3] = ["model", "module", "state_dict"];
 /// The state dict of a file; tensors are read one at a time when asked for.
 pub(crate) struct TorchFile {
     path: PathBuf,
-    file: Mutex<File>,
+    file: SteadyFile,
     tensors: BTreeMap<String, Entry>,
     /// Entries of the state dict that are no tensors.
     pub skipped: Vec<String>,
 }
 
-/// Where a tensor's elements are.
+/// A tensor of the file.
 struct Entry {
-    kind: Kind,
-    /// Of the first element, in bytes from the start of the file.
-    start: u64,
-    /// From the first element to the end of the last, in elements.
-    span: usize,
     shape: Vec<usize>,
-    stride: Vec<usize>,
+    data: Data,
 }
 
-/// Types of elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    F64,
-    F32,
-    F16,
-    Bf16,
-    I64,
-    I32,
-    I16,
-    I8,
-    U8,
+/// Where a tensor's elements are.
+enum Data {
+    Floats {
+        float: Float,
+        /// Of the first element, in bytes from the start of the file.
+        start: u64,
+        /// From the first element to the end of the last, in elements.
+        span: usize,
+        stride: Vec<usize>,
+    },
+    /// No weights, but elements of this class of storage.
+    Foreign(String),
 }
 
-impl Kind {
-    fn of(class: &str) -> Option<Self> {
-        Some(match class {
-            "DoubleStorage" => Self::F64,
-            "FloatStorage" => Self::F32,
-            "HalfStorage" => Self::F16,
-            "BFloat16Storage" => Self::Bf16,
-            "LongStorage" => Self::I64,
-            "IntStorage" => Self::I32,
-            "ShortStorage" => Self::I16,
-            "CharStorage" => Self::I8,
-            "ByteStorage" | "BoolStorage" => Self::U8,
-            _ => return None,
-        })
-    }
-
-    fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::Bf16 | Self::I16 => 2,
-            Self::I8 | Self::U8 => 1,
-        }
-    }
-
-    fn decode(self, bytes: &[u8]) -> Vec<f32> {
-        fn each<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-            bytes.as_chunks().0.iter().map(|&b| read(b)).collect()
-        }
-        match self {
-            Self::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
-            Self::F32 => each(bytes, f32::from_le_bytes),
-            Self::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Self::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Self::I64 => each(bytes, |b| i64::from_le_bytes(b) as f32),
-            Self::I32 => each(bytes, |b| i32::from_le_bytes(b) as f32),
-            Self::I16 => each(bytes, |b| i16::from_le_bytes(b).into()),
-            Self::I8 => each(bytes, |b| i8::from_le_bytes(b).into()),
-            Self::U8 => each(bytes, |b| u8::from_le_bytes(b).into()),
-        }
-    }
+/// The type of a storage's elements, where weights are of it.
+fn float(class: &str) -> Option<Float> {
+    Some(match class {
+        "DoubleStorage" => Float::F64,
+        "FloatStorage" => Float::F32,
+        "HalfStorage" => Float::F16,
+        "BFloat16Storage" => Float::Bf16,
+        _ => return None,
+    })
 }
+
+/// Where a storage lies in the file, in bytes; `Err` says why it cannot be read.
+type Place = Result<(u64, u64), String>;
 
 impl TorchFile {
     /// Reads the pickle of a file and finds the state dict in it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|source| Error::Io {
+        let file = SteadyFile::open(path).map_err(|source| Error::Io {
             path: path.to_owned(),
             source,
         })?;
-        Self::read(path, file).map_err(|reason| Error::Checkpoint {
-            path: path.to_owned(),
-            reason,
-        })
-    }
-
-    fn read(path: &Path, file: File) -> Result<Self, String> {
-        let mut zip = zip::ZipArchive::new(&file)
-            .map_err(|e| format!("not a whole zip as torch.save writes it: {e}"))?;
-        let names: Vec<String> = zip
-            .file_names()
-            .map(|name| name.map(|n| n.into_owned()).map_err(|e| e.to_string()))
-            .collect::<Result<_, _>>()?;
-        let pickle_name = names
-            .iter()
-            .find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
-            .ok_or("a zip, but not one that torch.save wrote: it has no data.pkl")?;
-        let folder = pickle_name
-            .strip_suffix("data.pkl")
-            .unwrap_or_default()
-            .to_owned();
-
-        let byte_order = format!("{folder}byteorder");
-        if names.contains(&byte_order) {
-            let order = content(&mut zip, &byte_order, 64)?;
-            if order != b"little" {
-                return Err("its tensors are big-endian, which is not supported".to_owned());
-            }
+        let read = read(&file.lock());
+        match read {
+            Ok((tensors, skipped)) => Ok(Self {
+                path: path.to_owned(),
+                file,
+                tensors,
+                skipped,
+            }),
+            Err(reason) => Err(Error::Checkpoint {
+                path: path.to_owned(),
+                reason,
+            }),
         }
-        let bytes = content(&mut zip, pickle_name, LONGEST_PICKLE)?;
-        let pickle = machine::read(&bytes)?;
-
-        let mut this = Self {
-            path: path.to_owned(),
-            file: Mutex::new(file.try_clone().map_err(|e| e.to_string())?),
-            tensors: BTreeMap::new(),
-            skipped: Vec::new(),
-        };
-        for &(key, value) in state_dict(&pickle)? {
-            let Some(name) = pickle.text(key) else {
-                continue;
-            };
-            match pickle.object(value) {
-                Some(Object::Tensor(tensor)) => {
-                    let entry = Entry::locate(&mut zip, &folder, tensor)
-                        .map_err(|reason| format!("tensor {name}: {reason}"))?;
-                    this.tensors.insert(name.to_owned(), entry);
-                }
-                _ => this.skipped.push(name.to_owned()),
-            }
-        }
-        Ok(this)
-    }
-
-    fn bytes(&self, start: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
-        // A panic elsewhere leaves the file as it was; every read seeks first.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
     }
 }
 
-/// An entry of a zip, if it is no longer than `limit`.
-fn content(zip: &mut zip::ZipArchive<&File>, name: &str, limit: u64) -> Result<Vec<u8>, String> {
-    let fault = |reason: &dyn std::fmt::Display| format!("its entry {name}: {reason}");
-    let entry = zip.by_name(name).map_err(|e| fault(&e))?;
-    let mut bytes = Vec::new();
-    let read = entry.take(limit + 1).read_to_end(&mut bytes);
-    match read.map_err(|e| fault(&e))? as u64 > limit {
-        true => Err(fault(&format!("longer than {limit} bytes"))),
-        false => Ok(bytes),
+/// The tensors of a file, and what of its state dict is none.
+fn read(file: &File) -> Result<(BTreeMap<String, Entry>, Vec<String>), String> {
+    let mut found = None;
+    each_entry(file, |name, entry| {
+        if name == "data.pkl" || name.ends_with("/data.pkl") {
+            found = Some((name.to_owned(), entry));
+        }
+        Ok(())
+    })?;
+    let (name, entry) =
+        found.ok_or("a zip, but not one that torch.save wrote: it has no data.pkl")?;
+    let bytes = content(file, &name, entry, LONGEST_PICKLE)?;
+    let pickle = machine::read(&bytes)?;
+    let state = state_dict(&pickle)?;
+    if state.len() > MOST_ENTRIES {
+        return Err(format!(
+            "its state dict has {} entries, more than {MOST_ENTRIES}",
+            state.len()
+        ));
     }
+    let tensor = |value: &Value| match pickle.object(*value) {
+        Some(Object::Tensor(tensor)) => Some(&**tensor),
+        _ => None,
+    };
+    let mut wanted: BTreeMap<&str, Place> = BTreeMap::new();
+    for tensor in state.iter().filter_map(|(_, value)| tensor(value)) {
+        if float(tensor.storage.class).is_some() {
+            let key = tensor.storage.key;
+            wanted.insert(key, Err(format!("its storage {} is not there", shown(key))));
+        }
+    }
+    let folder = name.strip_suffix("data.pkl").unwrap_or_default();
+    each_entry(file, |name, entry| {
+        let inside = name.strip_prefix(folder).unwrap_or_default();
+        if inside == "byteorder" {
+            return match content(file, name, entry, 64)?.as_slice() {
+                b"little" => Ok(()),
+                _ => Err("its tensors are big-endian, which is not supported".to_owned()),
+            };
+        }
+        let key = inside.strip_prefix("data/");
+        if let Some(place) = key.and_then(|key| wanted.get_mut(key)) {
+            *place = locate(file, name, entry);
+        }
+        Ok(())
+    })?;
+    let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
+    for (key, value) in state {
+        let Some(name) = pickle.text(*key) else {
+            continue;
+        };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("the name {} is too long", shown(name)));
+        }
+        match tensor(value) {
+            Some(tensor) => {
+                let place = wanted.get(tensor.storage.key);
+                let entry = Entry::new(tensor, place)
+                    .map_err(|reason| format!("tensor {}: {reason}", shown(name)))?;
+                tensors.insert(name.to_owned(), entry);
+            }
+            None => skipped.push(name.to_owned()),
+        }
+    }
+    Ok((tensors, skipped))
+}
+
+/// Goes over the entries of a zip, of which none is kept.
+fn each_entry(
+    file: &File,
+    mut take: impl FnMut(&str, ZipFileEntry<'static>) -> Result<(), String>,
+) -> Result<(), String> {
+    let broken = |e: zip::result::ZipError| format!("not a whole zip as torch.save writes it: {e}");
+    let mut zip = ZipIterable::try_new(file, Config::default()).map_err(broken)?;
+    if zip.len() > MOST_STORAGES {
+        return Err(format!(
+            "its zip has {} entries, more than {MOST_STORAGES}",
+            zip.len()
+        ));
+    }
+    for entry in zip.files().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = entry.name().map_err(broken)?.into_owned();
+        take(&name, entry)?;
+    }
+    Ok(())
+}
+
+/// Where an entry's bytes lie.
+fn locate(mut file: &File, name: &str, entry: ZipFileEntry<'static>) -> Place {
+    let fault = |reason: &str| format!("its storage {}: {reason}", shown(name));
+    if entry.compression() != CompressionMethod::Stored {
+        return Err(fault("it is compressed"));
+    }
+    let length = entry.size();
+    let found = entry
+        .with_reader(&mut file, ZipReadOptions::new())
+        .map_err(|e| fault(&e.to_string()))?;
+    let start = found.data_start().ok_or_else(|| fault("it is nowhere"))?;
+    Ok((start, length))
+}
+
+/// The bytes of an entry, if they are no more than `limit`.
+fn content(
+    mut file: &File,
+    name: &str,
+    entry: ZipFileEntry<'static>,
+    limit: u64,
+) -> Result<Vec<u8>, String> {
+    let fault = |reason: &dyn std::fmt::Display| format!("its entry {}: {reason}", shown(name));
+    let length = entry.size();
+    if length > limit {
+        return Err(fault(&format!("longer than {limit} bytes")));
+    }
+    let reader = entry.with_reader(&mut file, ZipReadOptions::new());
+    let mut bytes = Vec::with_capacity(length as usize);
+    let read = reader
+        .map_err(|e| fault(&e))?
+        .take(length)
+        .read_to_end(&mut bytes);
+    read.map_err(|e| fault(&e))?;
+    Ok(bytes)
 }
 
 /// The names and tensors of a checkpoint: what lies under one of [`ROOTS`], or all
 /// of it.
-fn state_dict(pickle: &Pickle) -> Result<&[(Value, Value)], String> {
+fn state_dict<'a>(pickle: &'a Pickle<'_>) -> Result<&'a [(Value, Value)], String> {
     let dict = |value| match pickle.object(value) {
         Some(Object::Dict(items)) => Some(items.as_slice()),
         _ => None,
@@ -210,31 +250,22 @@ fn state_dict(pickle: &Pickle) -> Result<&[(Value, Value)], String> {
 }
 
 impl Entry {
-    fn locate(
-        zip: &mut zip::ZipArchive<&File>,
-        folder: &str,
-        tensor: &TensorRef,
-    ) -> Result<Self, String> {
+    /// A tensor whose storage has this place.
+    fn new(tensor: &TensorRef<'_>, place: Option<&Place>) -> Result<Self, String> {
         let TensorRef {
             storage,
             offset,
             shape,
             stride,
         } = tensor;
-        let kind = Kind::of(&storage.class)
-            .ok_or_else(|| format!("elements of type {} are not supported", storage.class))?;
-        let name = format!("{folder}data/{}", storage.key);
-        let entry = zip
-            .by_name(&name)
-            .map_err(|e| format!("its storage {name}: {e}"))?;
-        if entry.compression() != zip::CompressionMethod::Stored {
-            return Err(format!("its storage {name} is compressed"));
-        }
-        let length = entry.size();
-        let data = entry
-            .data_start()
-            .ok_or_else(|| format!("its storage {name} is nowhere in the file"))?;
-        let beyond = || format!("it reaches beyond its storage {name}");
+        let (Some(float), Some(place)) = (float(storage.class), place) else {
+            return Ok(Self {
+                shape: shape.clone(),
+                data: Data::Foreign(storage.class.to_owned()),
+            });
+        };
+        let (data, length) = place.clone()?;
+        let beyond = || format!("it reaches beyond its storage {}", shown(storage.key));
         let elements = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s));
         // Index of the last element, from the first.
         let last = shape
@@ -246,10 +277,13 @@ impl Entry {
         let (Some(elements), Some(last)) = (elements, last) else {
             return Err(beyond());
         };
-        let span = if elements == 0 { 0 } else { last + 1 };
+        let span = match elements {
+            0 => 0,
+            _ => last.checked_add(1).ok_or_else(beyond)?,
+        };
         let end = offset
             .checked_add(span)
-            .and_then(|n| n.checked_mul(kind.size()));
+            .and_then(|n| n.checked_mul(float.size()));
         if end.is_none_or(|end| end as u64 > length) {
             return Err(beyond());
         }
@@ -257,51 +291,54 @@ impl Entry {
         if elements > span {
             return Err("its elements overlap; save a contiguous copy of it".to_owned());
         }
-        let start = data.checked_add((offset * kind.size()) as u64);
+        let start = data.checked_add((offset * float.size()) as u64);
         Ok(Self {
-            kind,
-            start: start.ok_or_else(beyond)?,
-            span,
             shape: shape.clone(),
-            // The step of a dimension of one element means nothing and may be anything.
-            stride: shape
-                .iter()
-                .zip(stride)
-                .map(|(&size, &step)| if size == 1 { 0 } else { step })
-                .collect(),
+            data: Data::Floats {
+                float,
+                start: start.ok_or_else(beyond)?,
+                span,
+                // The step of a dimension of one element means nothing and may be anything.
+                stride: shape
+                    .iter()
+                    .zip(stride)
+                    .map(|(&size, &step)| if size == 1 { 0 } else { step })
+                    .collect(),
+            },
         })
     }
+}
 
-    /// The elements in row-major order from those of the span.
-    fn gather(&self, span: Vec<f32>) -> Vec<f32> {
-        let mut step = 1;
-        let contiguous = self.shape.iter().zip(&self.stride).rev().all(|(&n, &s)| {
-            let fits = n == 1 || s == step;
-            step *= n;
-            fits
-        });
-        if contiguous {
-            return span;
-        }
-        let elements: usize = self.shape.iter().product();
-        let mut index = vec![0; self.shape.len()];
-        let mut out = Vec::with_capacity(elements);
-        let mut at = 0;
-        for _ in 0..elements {
-            out.push(span[at]);
-            // The next index, the last dimension fastest.
-            for d in (0..index.len()).rev() {
-                index[d] += 1;
-                at += self.stride[d];
-                if index[d] < self.shape[d] {
-                    break;
-                }
-                at -= index[d] * self.stride[d];
-                index[d] = 0;
-            }
-        }
-        out
+/// The elements of a tensor in row-major order from those of its span.
+fn gather(shape: &[usize], stride: &[usize], span: Vec<f32>) -> Vec<f32> {
+    let mut step = 1;
+    let contiguous = shape.iter().zip(stride).rev().all(|(&n, &s)| {
+        let fits = n == 1 || s == step;
+        // Of no elements it may wrap around.
+        step = step.wrapping_mul(n);
+        fits
+    });
+    if contiguous {
+        return span;
     }
+    let elements: usize = shape.iter().product();
+    let mut index = vec![0; shape.len()];
+    let mut out = Vec::with_capacity(elements);
+    let mut at = 0;
+    for _ in 0..elements {
+        out.push(span[at]);
+        // The next index, the last dimension fastest.
+        for d in (0..index.len()).rev() {
+            index[d] += 1;
+            at += stride[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= index[d] * stride[d];
+            index[d] = 0;
+        }
+    }
+    out
 }
 
 impl Source for TorchFile {
@@ -318,21 +355,31 @@ impl Source for TorchFile {
     }
 
     fn load(&self, name: &str, device: &Device) -> Result<Tensor, weights::Error> {
-        let Some(entry) = self.tensors.get(name) else {
-            return Err(weights::Error::Tensor {
-                origin: self.origin(),
-                name: name.to_owned(),
-                reason: "not in the state dict".to_owned(),
-            });
+        let fault = |reason: String| weights::Error::Tensor {
+            origin: self.origin(),
+            name: name.to_owned(),
+            reason,
         };
-        let bytes = self
-            .bytes(entry.start, entry.span * entry.kind.size())
-            .map_err(|e| weights::Error::Tensor {
-                origin: self.origin(),
-                name: name.to_owned(),
-                reason: e.to_string(),
-            })?;
-        let values = entry.gather(entry.kind.decode(&bytes));
-        Ok(Tensor::from_vec(values, entry.shape.as_slice(), device)?)
+        let Some(Entry { shape, data }) = self.tensors.get(name) else {
+            return Err(fault("not in the state dict".to_owned()));
+        };
+        let values = match data {
+            Data::Floats {
+                float,
+                start,
+                span,
+                stride,
+            } => {
+                let span = self.file.floats(*float, *start, *span);
+                gather(shape, stride, span.map_err(|e| fault(e.to_string()))?)
+            }
+            Data::Foreign(class) => {
+                return Err(fault(format!(
+                    "its elements are a {class}; those of a weight are {}",
+                    Float::NAMES
+                )));
+            }
+        };
+        Ok(Tensor::from_vec(values, shape.as_slice(), device)?)
     }
 }

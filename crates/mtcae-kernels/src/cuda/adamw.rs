@@ -70,10 +70,10 @@ impl Table {
                 rate: p.rate,
                 padding: 0,
             });
-            table.blocks += p.length.div_ceil(PART);
+            table.blocks = table.blocks.saturating_add(p.length.div_ceil(PART));
         }
         // A grid has at most 2³¹ − 1 blocks.
-        count("adamw: blocks", 2 * table.blocks)?;
+        count("adamw: blocks", table.blocks.saturating_mul(2))?;
         Ok(table)
     }
 

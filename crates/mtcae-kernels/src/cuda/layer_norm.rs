@@ -105,7 +105,7 @@ pub struct Scratch {
 /// The scratch of a backward over `rows` rows.
 pub fn scratch(rows: usize) -> Scratch {
     Scratch {
-        statistics: 2 * rows,
+        statistics: rows.saturating_mul(2),
         slabs: slabs(rows).1,
     }
 }

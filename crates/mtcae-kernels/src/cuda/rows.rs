@@ -60,7 +60,7 @@ pub fn column_sums(
 
 /// `f32`s of scratch that [`column_sums`] takes.
 pub fn parts(rows: usize, width: usize) -> usize {
-    slabs(rows).1 * width
+    slabs(rows).1.saturating_mul(width)
 }
 
 #[cfg(test)]

@@ -47,8 +47,8 @@ impl Packed {
     /// the order of `parts`.
     ///
     /// # Panics
-    /// When a weight is no matrix of `inputs` columns, or a bias has another
-    /// length than its weight has rows.
+    /// When there are no inputs or no outputs, a weight is no matrix of `inputs` columns,
+    /// or a bias has another length than its weight has rows.
     pub fn new(format: Format, inputs: usize, parts: &[Part<'_>]) -> Self {
         assert!(inputs > 0, "linear: no inputs");
         let mut bias = Vec::new();
@@ -64,6 +64,8 @@ impl Packed {
             }
         }
         let outputs = bias.len();
+        // Without one, nothing says that `inputs` is the width of anything.
+        assert!(outputs > 0, "linear: no outputs");
         bias.resize(outputs.next_multiple_of(COLS), 0.0);
         let rows: Vec<&[f32]> = parts
             .iter()

@@ -165,8 +165,8 @@ impl Squares {
         reason = "distinct squares, as the caller promises"
     )]
     unsafe fn square(&self, panel: usize, i: usize, size: usize) -> &mut [f32] {
+        assert!(i < self.stride / size && panel < self.len / self.stride);
         let from = panel * self.stride + i * size;
-        assert!((i + 1) * size <= self.stride && from + size <= self.len);
         // SAFETY: within the operand, and lent once, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(from), size) }
     }

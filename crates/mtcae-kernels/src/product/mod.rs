@@ -24,7 +24,7 @@ use crate::buffer::Buffer;
 use crate::fetch::fetch;
 use crate::isa::{Isa, Level};
 use crate::lanes::{Lanes, vectorise};
-use crate::matrix::{MatMut, MatRef, extent};
+use crate::matrix::{MatMut, MatRef, extent, within};
 use crate::scratch;
 
 /// Terms of the inner dimension that are packed at a time: a task's packed rows
@@ -342,7 +342,7 @@ impl<'a> Rectangle<'a> {
     /// # Safety
     /// No two parts in use at a time may overlap.
     pub(crate) unsafe fn part(&self, row: usize, rows: usize, col: usize, cols: usize) -> Self {
-        assert!(row + rows <= self.rows && col + cols <= self.cols);
+        assert!(rows > 0 && within(row, rows, self.rows) && within(col, cols, self.cols));
         Self {
             // SAFETY: within the rectangle, as just asserted.
             data: unsafe { self.data.add(row * self.stride + col) },
@@ -355,7 +355,7 @@ impl<'a> Rectangle<'a> {
     /// `cols` elements of a row from `col` on.
     #[inline(always)]
     pub(crate) fn row(&mut self, row: usize, col: usize, cols: usize) -> &mut [f32] {
-        assert!(row < self.rows && col + cols <= self.cols);
+        assert!(row < self.rows && within(col, cols, self.cols));
         // SAFETY: within the rectangle, which is borrowed mutably meanwhile.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + col), cols) }
     }

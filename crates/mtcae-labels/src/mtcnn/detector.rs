@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use mtcae_kernels::area::{Crop, Picture, Resampler};
-use mtcae_nn::weights::{Mapped, Source};
+use mtcae_nn::weights::{Source, TensorFile};
 use ndarray::{ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
 
@@ -107,7 +107,7 @@ impl Detector {
     /// [`Error::Weights`] names the file and all tensors that are missing,
     /// unexpected or of another shape; [`Error::Config`] as [`new`](Self::new).
     pub fn from_file(path: impl AsRef<Path>, config: DetectorConfig) -> Result<Self, Error> {
-        Self::from_source(&Mapped::open(path)?, config)
+        Self::from_source(&TensorFile::open(path)?, config)
     }
 
     /// A detector with weights from anywhere.

@@ -16,7 +16,7 @@ pub struct Networks {
 impl Networks {
     /// Loads them from a source that has their tensors and no others.
     pub fn load(source: &dyn Source) -> Result<Self, Error> {
-        Ok(load_strict(source, &candle_core::Device::Cpu, |vb| {
+        load_strict(source, &candle_core::Device::Cpu, |vb| {
             // One after the other without `?` between them, so that all faults
             // of a file are found before any is reported.
             let pnet = PNet::new(&vb.pp("pnet"));
@@ -27,7 +27,7 @@ impl Networks {
                 rnet: rnet?,
                 onet: onet?,
             })
-        })?)
+        })
     }
 }
 

@@ -26,6 +26,8 @@ mod tubes;
 
 use candle_core::{CpuStorage, Layout, Result};
 
+use crate::Unsupported;
+
 pub use area::area_resample;
 pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
@@ -51,7 +53,8 @@ pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> R
     };
     let CpuStorage::F32(data) = storage else {
         use candle_core::backend::BackendStorage;
-        candle_core::bail!("{op}: the CPU kernel takes f32, not {:?}", storage.dtype());
+        let error = Unsupported::OnCpu(storage.dtype());
+        candle_core::bail!("{op}: {error}");
     };
     Ok(&data[start..end])
 }
