@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mtcae_dfer::video::is_media;
+use mtcae_viz::is_saved_png;
 
 /// A file to look at.
 pub struct Input {
@@ -20,52 +21,62 @@ impl Input {
     }
 }
 
-/// Files, the media files in folders, and what patterns match; in the order
-/// given, folders in the order of their names. Faults are told to `complain` and
-/// left out.
-pub fn expand(names: &[impl AsRef<Path>], complain: &mut impl FnMut(&str)) -> Vec<Input> {
-    let mut inputs = Vec::new();
+/// Files to look at.
+#[derive(Default)]
+pub struct Inputs {
+    /// In the order given, those of folders in the order of their names.
+    pub files: Vec<Input>,
+    /// Pictures and videos in folders that are left out, since `infer` and `label` drew
+    /// them.
+    pub drawn: usize,
+}
+
+/// Files, the media files in folders, and what patterns match, but for what these
+/// programs drew themselves. Faults are told to `complain` and left out.
+pub fn expand(names: &[impl AsRef<Path>], complain: &mut impl FnMut(&str)) -> Inputs {
+    let mut inputs = Inputs::default();
     for name in names {
         let path = name.as_ref();
         let pattern = path.to_str().filter(|name| name.contains(['*', '?', '[']));
         if path.is_dir() {
-            let before = inputs.len();
+            let before = inputs.files.len();
             search(path, Path::new(""), &mut inputs, complain);
-            if inputs.len() == before {
+            if inputs.files.len() == before {
                 let name = path.display();
                 complain(&format!("{name}: no video or image file in this folder"));
             }
         } else if path.symlink_metadata().is_ok() {
-            inputs.push(Input::new(path.to_owned()));
+            inputs.files.push(Input::new(path.to_owned()));
         } else if let Some(pattern) = pattern {
             expand_pattern(pattern, &mut inputs, complain);
         } else {
             // Opening it will say why it cannot be.
-            inputs.push(Input::new(path.to_owned()));
+            inputs.files.push(Input::new(path.to_owned()));
         }
     }
     inputs
 }
 
-fn expand_pattern(pattern: &str, inputs: &mut Vec<Input>, complain: &mut impl FnMut(&str)) {
+fn expand_pattern(pattern: &str, inputs: &mut Inputs, complain: &mut impl FnMut(&str)) {
     let matches = match glob::glob(pattern) {
         Ok(matches) => matches,
         Err(e) => return complain(&format!("{pattern}: not a pattern: {e}")),
     };
-    let before = inputs.len();
+    let before = inputs.files.len() + inputs.drawn;
     for entry in matches {
         match entry {
             Ok(path) if path.is_dir() => {}
-            Ok(path) => inputs.push(Input::new(path)),
+            Ok(path) if is_drawn(&path) => inputs.drawn += 1,
+            Ok(path) => inputs.files.push(Input::new(path)),
             Err(e) => complain(&format!("{}: {}", e.path().display(), e.error())),
         }
     }
-    if inputs.len() == before {
+    if inputs.files.len() + inputs.drawn == before {
         complain(&format!("{pattern}: no such file, and no file matches it"));
     }
 }
 
-fn search(root: &Path, below: &Path, inputs: &mut Vec<Input>, complain: &mut impl FnMut(&str)) {
+fn search(root: &Path, below: &Path, inputs: &mut Inputs, complain: &mut impl FnMut(&str)) {
     let folder = root.join(below);
     let entries =
         std::fs::read_dir(&folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
@@ -80,10 +91,31 @@ fn search(root: &Path, below: &Path, inputs: &mut Vec<Input>, complain: &mut imp
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             search(root, &name, inputs, complain);
         } else if is_media(&name) {
-            inputs.push(Input {
-                path: entry.path(),
-                name,
-            });
+            match is_drawn(&entry.path()) {
+                true => inputs.drawn += 1,
+                false => inputs.files.push(Input {
+                    path: entry.path(),
+                    name,
+                }),
+            }
         }
     }
+}
+
+/// How many files were left out because these programs drew them, as a sentence.
+pub fn drawn(count: usize) -> String {
+    match count {
+        1 => "left out: 1 picture or video that infer or label drew".to_owned(),
+        n => format!("left out: {n} pictures and videos that infer or label drew"),
+    }
+}
+
+/// What the names of annotated videos end in.
+pub const ANNOTATED: &str = "annotated.mp4";
+
+/// Whether `infer` or `label` drew a picture or video, by what the picture says of its
+/// software and by the name of the video.
+fn is_drawn(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(format!(".{ANNOTATED}").as_bytes()) || is_saved_png(path)
 }

@@ -6,9 +6,7 @@ use std::path::Path;
 use mtcae_dfer::video::{
     ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
 };
-use mtcae_dfer::{
-    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
-};
+use mtcae_dfer::{ClassProbability, FaceBox, FramePrediction, Landmarks, Prediction, Timeline};
 use mtcae_examples::{Bars, note};
 use mtcae_viz::{
     Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
@@ -32,20 +30,21 @@ const GROUND: Colour = Colour::new(24, 24, 28);
 /// encoder holds of larger frames would fill the memory.
 const LARGEST: f64 = 4096.0 * 2304.0;
 
-/// Draws an answer into a file.
+/// Draws an answer into a file. `frames` says how those that it is about come from the
+/// video.
 pub fn write(
     path: &Path,
     kind: Kind,
     answer: &Answer,
     video: &Path,
-    pipeline: &Pipeline,
+    frames: &ClipOptions,
     bars: Bars,
 ) -> Result<(), Fault> {
     match (kind, answer) {
         (Kind::Png, Answer::Clip(people)) => {
             let sheets = people
                 .iter()
-                .map(|prediction| sheet(prediction, video, pipeline))
+                .map(|prediction| sheet(prediction, video, frames))
                 .collect::<Result<Vec<_>, _>>()?;
             save_png(path, &contact_sheet(&sheets, 1)?)?;
         }
@@ -62,15 +61,11 @@ pub fn write(
 }
 
 /// The sampled frames with faces on them, beside the probabilities.
-fn sheet(prediction: &Prediction, video: &Path, pipeline: &Pipeline) -> Result<Canvas, Fault> {
+fn sheet(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<Canvas, Fault> {
     const PANEL: usize = 360;
     // Frames that were sampled several times, as a still picture's, are shown once.
-    let count = prediction
-        .frames
-        .iter()
-        .map(|f| f.index)
-        .collect::<BTreeSet<_>>()
-        .len();
+    let mut wanted: BTreeSet<u64> = prediction.frames.iter().map(|f| f.index).collect();
+    let count = wanted.len();
     let width = match count {
         0 | 1 => 640,
         2..=4 => 480,
@@ -86,18 +81,17 @@ fn sheet(prediction: &Prediction, video: &Path, pipeline: &Pipeline) -> Result<C
     let options = ClipOptions {
         size: (width, height),
         resize: Resize::Squash,
-        ..pipeline.clip_options().clone()
+        ..frames.clone()
     };
     let scale = [
         width as f32 / prediction.source.width as f32,
         height as f32 / prediction.source.height as f32,
     ];
     let mut pictures = Vec::new();
-    let mut shown = BTreeSet::new();
     for clip in Video::open(video)?.clips(&options)? {
         let stamps = clip.times.iter().zip(&clip.indices);
         for (frame, (time, index)) in clip.frames.outer_iter().zip(stamps) {
-            if !shown.insert(*index) {
+            if !wanted.remove(index) {
                 continue;
             }
             let mut picture = Canvas::from_frame(frame)?;
@@ -215,10 +209,11 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
                 .unwrap_or_default();
             let percent = 100.0 * prediction.confidence;
             let label = format!("{person}{} {percent:.0}%", prediction.expression);
+            let Some(seen) = between(prediction, time) else {
+                continue;
+            };
             draw_crop(&mut picture, prediction, scale);
-            if let Some(seen) = between(&prediction.frames, time) {
-                draw(&mut picture, &seen, scale, label);
-            }
+            draw(&mut picture, &seen, scale, label);
             if prediction.trained_on.is_none() {
                 let note = Face {
                     label: "untrained model".to_owned(),
@@ -311,14 +306,21 @@ fn of(timeline: &Timeline, time: f64) -> Option<&Prediction> {
         .map(|i| &windows[i])
 }
 
-/// The face at a time, drawn between the sampled frames before and after it.
-fn between(frames: &[FramePrediction], time: f64) -> Option<FramePrediction> {
+/// The face at a time, drawn between the sampled frames before and after it; `None` where
+/// these are of one person, and lie too far off for the person to be there still.
+fn between(prediction: &Prediction, time: f64) -> Option<FramePrediction> {
+    let frames = &prediction.frames;
     let after = frames.partition_point(|f| f.time < time);
     let (a, b) = match (after.checked_sub(1).map(|i| &frames[i]), frames.get(after)) {
         (Some(a), Some(b)) => (a, b),
-        (Some(only), None) | (None, Some(only)) => return Some(only.clone()),
+        (Some(only), None) | (None, Some(only)) => (only, only),
         (None, None) => return None,
     };
+    let reach = (prediction.end - prediction.start) / frames.len() as f64 + 0.5;
+    let gap = (time - a.time).abs().min((b.time - time).abs());
+    if prediction.person.is_some() && gap > reach {
+        return None;
+    }
     let w = if b.time > a.time {
         ((time - a.time) / (b.time - a.time)) as f32
     } else {

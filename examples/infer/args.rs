@@ -221,7 +221,7 @@ impl Kind {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
-            Self::Mp4 => "annotated.mp4",
+            Self::Mp4 => mtcae_examples::inputs::ANNOTATED,
         }
     }
 }

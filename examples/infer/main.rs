@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use clap::Parser;
 use mtcae_core::files::FileId;
-use mtcae_dfer::video::Video;
+use mtcae_dfer::video::{ClipOptions, Video};
 use mtcae_dfer::{Pass, Pipeline, Prediction, Timeline, Windowing};
-use mtcae_examples::inputs::{Input, expand};
+use mtcae_examples::inputs::{Input, drawn, expand};
 use mtcae_examples::output::{clean_up_when_stopped, finish};
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::{Bars, Fault, checkpoint, device, fixtures, note, one_line};
@@ -85,7 +85,11 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let inputs = if args.inputs.is_empty() {
         vec![Input::new(fixtures().join("rendered.mp4"))]
     } else {
-        expand(&args.inputs, &mut complain)
+        let inputs = expand(&args.inputs, &mut complain);
+        if inputs.drawn > 0 && !args.quiet {
+            note!("{}", drawn(inputs.drawn));
+        }
+        inputs.files
     };
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
@@ -274,6 +278,15 @@ impl Run<'_> {
         answer
     }
 
+    /// How the frames that an answer is about come from a video.
+    fn frames(&self, video: &Path) -> Result<ClipOptions, Fault> {
+        let options = self.pipeline.clip_options();
+        Ok(match self.args.follows() {
+            true => people::finely(options, None, &mut self.pipeline.open(video)?)?.0,
+            false => options.clone(),
+        })
+    }
+
     fn write(
         &self,
         targets: &[(Target, PathBuf)],
@@ -285,7 +298,8 @@ impl Run<'_> {
                 Target::Table(format) => output::write_file(path, answer, *format)?,
                 Target::Picture(kind) => {
                     let bars = Bars::new(self.args.quiet);
-                    annotate::write(path, *kind, answer, video, self.pipeline, bars)?;
+                    let frames = self.frames(video)?;
+                    annotate::write(path, *kind, answer, video, &frames, bars)?;
                 }
             }
         }

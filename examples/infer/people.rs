@@ -143,7 +143,8 @@ fn look(
     let watcher = request.finder.watch(request.pipeline);
     let mut video = watcher.at(request.pipeline.open(request.path)?);
     let mut spans = Vec::new();
-    let (options, every) = options(request, &mut video)?;
+    let windowing = request.windowing.as_ref();
+    let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
     let mut span = |bounds, mut clip: Clip| {
         // The pixels are not needed.
         clip.frames = Array4::zeros((0, 0, 0, 3));
@@ -168,10 +169,14 @@ fn look(
     Ok((spans, watcher.found(indices.iter())?))
 }
 
-/// How the video is read, and which of the frames the model would take: every so many-th.
-fn options(request: &Request<'_>, video: &mut Video) -> Result<(ClipOptions, usize), Fault> {
-    let model = request.pipeline.clip_options();
-    let seconds = match &request.windowing {
+/// How a video or its windows are read so that people can be followed, and which of the
+/// frames the model would take: every so many-th.
+pub fn finely(
+    model: &ClipOptions,
+    windowing: Option<&Windowing>,
+    video: &mut Video,
+) -> Result<(ClipOptions, usize), Fault> {
+    let seconds = match windowing {
         Some(windowing) => windowing.length,
         None => video.frame_count()? as f64 / video.info().fps,
     };
@@ -276,7 +281,8 @@ fn cut(
                 crops.fault = Some(fault);
             }
         });
-    let (options, _) = options(request, &mut video)?;
+    let windowing = request.windowing.as_ref();
+    let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
     let mut hand_over = |span: usize| -> Result<(), Fault> {
         lock(&crops)?;
         for (j, job) in jobs.iter().enumerate().filter(|(_, job)| job.span == span) {

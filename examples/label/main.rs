@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mtcae_core::files::{same_file, write_atomically};
-use mtcae_examples::inputs::expand;
+use mtcae_examples::inputs::{drawn, expand};
 use mtcae_examples::output::{clean_up_when_stopped, finish};
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::{Bars, Fault, device, note, one_line, say};
@@ -117,7 +117,11 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
     };
     if args.dataset == Dataset::None {
         let mut samples = Vec::new();
-        for input in expand(&args.inputs, &mut complain) {
+        let inputs = expand(&args.inputs, &mut complain);
+        if inputs.drawn > 0 {
+            note!("{}", drawn(inputs.drawn));
+        }
+        for input in inputs.files {
             match Sample::bare(input.path) {
                 Ok(sample) => samples.push(sample),
                 Err(e) => complain(&e.to_string()),
