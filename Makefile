@@ -11,7 +11,7 @@ setup:          ## install what the build needs; nothing when all is there
 	@scripts/setup.sh
 
 demo: setup     ## recognise the demo clip; pictures and tables in target/demo
-	$(CARGO) run --release --quiet --example infer -- --out target/demo --annotate png,mp4
+	$(CARGO) run --release --quiet --example infer -- --out target/demo --annotate png,mp4 --force
 
 test: setup     ## all tests that need neither Python nor a GPU
 	$(CARGO) test --release --workspace

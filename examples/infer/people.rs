@@ -106,7 +106,8 @@ pub fn answer(
 
     let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
     cut(request, &spans, &jobs, |job, clip| {
-        let mut prediction = request.pipeline.predict_clip(&clip)?;
+        let prediction = request.pipeline.predict_clip(&clip);
+        let mut prediction = prediction.map_err(|e| format!("{}: {e}", request.path.display()))?;
         let span = &spans[job.span];
         prediction.file = Some(request.path.to_owned());
         if let Some(bounds) = span.bounds {

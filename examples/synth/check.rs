@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mtcae_dfer::video::{ClipOptions, Resize, Sampling, Video};
-use mtcae_examples::Bars;
+use mtcae_examples::{Bars, say};
 use mtcae_labels::{Detector, DetectorConfig, Face};
 use mtcae_synth::{Expression, FrameTruth, Planned, truth};
 
@@ -54,19 +54,19 @@ pub fn run(root: &Path, plan: &[Planned], count: usize, quiet: bool) -> Result<(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    println!("expression   frames  found   others  IoU    landmark error / eye distance");
+    say!("expression   frames  found   others  IoU    landmark error / eye distance");
     let mut all = Tally::default();
     for (expression, tally) in Expression::ALL.iter().zip(&tallies) {
-        println!("{expression:11} {tally}");
+        say!("{expression:11} {tally}");
         all.merge(tally);
     }
-    println!("{:11} {all}", "all");
+    say!("{:11} {all}", "all");
     let n = all.found.max(1) as f64;
-    println!(
+    say!(
         "box, MTCNN minus truth, of its sides: {:.3?}",
         all.edges.map(|e| e / n)
     );
-    println!(
+    say!(
         "landmarks, MTCNN minus truth: {:.3?}",
         all.shifts.map(|s| s.map(|v| v / n))
     );

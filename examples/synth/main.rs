@@ -1,7 +1,5 @@
 //! `synth`: rendered face clips and their label file.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod args;
 mod check;
 mod labels;
@@ -14,7 +12,7 @@ use std::process::ExitCode;
 
 use mtcae_core::files::write_atomically;
 use mtcae_examples::config::program;
-use mtcae_examples::{Bars, Fault};
+use mtcae_examples::{Bars, Fault, say};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_synth::{Dataset, Planned};
@@ -32,7 +30,7 @@ fn run(args: &Args) -> Result<(), Fault> {
     if let Some(path) = &args.sheet {
         sheet::write(path, &dataset, args.rows, args.truth)?;
         if !args.quiet {
-            println!("{}: a contact sheet", path.display());
+            say!("{}: a contact sheet", path.display());
         }
     }
     let Some(out) = &args.out else {
@@ -118,7 +116,7 @@ fn clips(args: &Args, out: &Path, plan: &[Planned], samples: &[Sample]) -> Resul
         return Err(reason.clone().into());
     }
     if !args.quiet {
-        println!(
+        say!(
             "{}: {} clips of {} frames rendered, {} kept from before",
             file.display(),
             summary.clips,

@@ -9,7 +9,7 @@ use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::Config as EncoderConfig;
 use mtcae_dfer::model::{Config, Mtcae};
 use mtcae_dfer::video::{Clip, ClipOptions, Geometry, Rect, Sampling};
-use mtcae_dfer::{Device, Error, Pipeline, Prediction, Tensor, Timeline, Windowing};
+use mtcae_dfer::{Device, Error, Pipeline, Prediction, Seen, Tensor, Timeline, Windowing};
 use mtcae_nn::ParamStore;
 use ndarray::Array4;
 
@@ -357,6 +357,51 @@ fn what_is_no_number_is_refused_by_head_and_file() {
             .to_string();
         assert!(error.starts_with(&file) && error.contains(head), "{error}");
     }
+}
+
+#[test]
+fn a_clip_without_all_its_times_is_refused() {
+    let pipeline = pipeline(Structure::Cascade);
+    for cut in [0, 15] {
+        let mut clip = noise(1);
+        clip.times.truncate(cut);
+        let error = pipeline
+            .predict_clip(&clip)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains(&format!("16 frames, {cut} times")),
+            "{error}"
+        );
+    }
+    let mut clip = noise(1);
+    clip.indices.push(16);
+    assert!(matches!(
+        pipeline.predict_clip(&clip),
+        Err(Error::Uneven { indices: 17, .. })
+    ));
+}
+
+#[test]
+fn predictions_written_before_faces_were_counted_are_read() {
+    let mut prediction = pipeline(Structure::Cascade)
+        .predict_clip(&noise(1))
+        .expect("predicted");
+    let mut json = serde_json::to_value(&prediction).expect("JSON");
+    json.as_object_mut().expect("fields").remove("seen");
+    let read: Prediction = serde_json::from_value(json).expect("read");
+    assert_eq!(read, prediction);
+    // And warnings of both kinds come back as they were.
+    prediction.note_seen(Seen {
+        frames: 3,
+        of: 16,
+        at: "source".to_owned(),
+        min_face: 20.0,
+    });
+    let json = serde_json::to_string(&prediction).expect("JSON");
+    assert!(json.contains("\"kind\":\"face-in-few\""), "{json}");
+    let read: Prediction = serde_json::from_str(&json).expect("read");
+    assert_eq!(read, prediction);
 }
 
 #[test]

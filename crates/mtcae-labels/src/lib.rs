@@ -59,5 +59,8 @@ pub mod mtcnn;
 pub mod people;
 pub mod tracks;
 
+/// Frames are arrays of this crate.
+pub use ndarray;
+
 pub use error::Error;
 pub use mtcnn::{Detector, DetectorConfig, Face, Keep};

@@ -102,6 +102,9 @@ mod windows;
 #[cfg(feature = "ffmpeg")]
 mod writer;
 
+/// Frames are arrays of this crate.
+pub use ndarray;
+
 pub use clip::{Clip, Warning};
 pub use endings::{IMAGE_ENDINGS, VIDEO_ENDINGS, is_media, is_video};
 pub use error::{Error, ParseError, Result};

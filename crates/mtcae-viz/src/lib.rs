@@ -12,6 +12,9 @@ mod overlay;
 mod sheet;
 mod timeline;
 
+/// Frames are arrays of this crate.
+pub use ndarray;
+
 pub use canvas::{Canvas, Colour, TextSize};
 pub use confusion::confusion_matrix;
 pub use curves::{Curve, Panel, curves};

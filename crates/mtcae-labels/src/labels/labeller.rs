@@ -87,7 +87,7 @@ impl Labeller {
         if settings.pick == Pick::Every(0) {
             return Err(Error::Config {
                 field: "every",
-                reason: "every 0th frame is none".to_owned(),
+                reason: "must be at least 1: every so many-th frame is labelled".to_owned(),
             });
         }
         Ok(Self {
@@ -389,7 +389,7 @@ pub fn digest(path: &Path) -> Result<String, Error> {
         path: path.to_owned(),
         source,
     };
-    let mut file = std::fs::File::open(path).map_err(io)?;
+    let mut file = mtcae_core::files::open(path).map_err(io)?;
     let mut hash = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
