@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mtcae_core::drawn::is_drawn;
 use mtcae_dfer::video::is_media;
-use mtcae_viz::is_saved_png;
 
 /// A file to look at.
 pub struct Input {
@@ -39,9 +39,9 @@ pub fn expand(names: &[impl AsRef<Path>], complain: &mut impl FnMut(&str)) -> In
         let path = name.as_ref();
         let pattern = path.to_str().filter(|name| name.contains(['*', '?', '[']));
         if path.is_dir() {
-            let before = inputs.files.len();
+            let before = inputs.files.len() + inputs.drawn;
             search(path, Path::new(""), &mut inputs, complain);
-            if inputs.files.len() == before {
+            if inputs.files.len() + inputs.drawn == before {
                 let name = path.display();
                 complain(&format!("{name}: no video or image file in this folder"));
             }
@@ -108,14 +108,4 @@ pub fn drawn(count: usize) -> String {
         1 => "left out: 1 picture or video that infer or label drew".to_owned(),
         n => format!("left out: {n} pictures and videos that infer or label drew"),
     }
-}
-
-/// What the names of annotated videos end in.
-pub const ANNOTATED: &str = "annotated.mp4";
-
-/// Whether `infer` or `label` drew a picture or video, by what the picture says of its
-/// software and by the name of the video.
-fn is_drawn(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    name.ends_with(format!(".{ANNOTATED}").as_bytes()) || is_saved_png(path)
 }

@@ -57,6 +57,10 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Write the report over one that is there.
+    #[arg(long, requires = "out")]
+    force: bool,
+
     /// Clips that go through the model at once.
     #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
     batch: usize,
@@ -90,6 +94,10 @@ struct Measured {
     people: Option<Acquaintance>,
 }
 
+/// The files of a report, beside [`PREDICTIONS`].
+const SUMMARY: &str = "summary.json";
+const CONFUSION: &str = "confusion.png";
+
 /// `summary.json`.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -102,7 +110,7 @@ fn run(args: &Args) -> Result<(), Fault> {
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
     if let Some(out) = &args.out {
-        may_be_written(out, args.predictions.as_deref())?;
+        may_be_written(out, args.predictions.as_deref(), args.force)?;
     }
     let measured = match (&args.predictions, &args.labels, &args.checkpoint) {
         (Some(table), ..) => run_table(args, table)?,
@@ -152,17 +160,17 @@ fn run(args: &Args) -> Result<(), Fault> {
             about,
         };
         let json = serde_json::to_string_pretty(&report)?;
-        let path = out.join("summary.json");
+        let path = out.join(SUMMARY);
         write_atomically(&path, |temporary| std::fs::write(temporary, json))
             .map_err(|e| format!("{}: {e}", path.display()))?;
-        save_png(out.join("confusion.png"), &picture)?;
+        save_png(out.join(CONFUSION), &picture)?;
     }
     say!("{text}");
     Ok(())
 }
 
 /// Refuses the folder of a run, and the table that is read.
-fn may_be_written(out: &Path, table: Option<&Path>) -> Result<(), Fault> {
+fn may_be_written(out: &Path, table: Option<&Path>, force: bool) -> Result<(), Fault> {
     for name in [STATE, "run.json", "fold.json", "settings.toml"] {
         if out.join(name).exists() {
             return Err(format!(
@@ -179,6 +187,16 @@ fn may_be_written(out: &Path, table: Option<&Path>) -> Result<(), Fault> {
             target.display()
         )
         .into());
+    }
+    for name in [PREDICTIONS, SUMMARY, CONFUSION] {
+        let target = out.join(name);
+        if !force && target.symlink_metadata().is_ok() {
+            return Err(format!(
+                "{}: is there; --force writes it anew, or take another folder",
+                target.display()
+            )
+            .into());
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use mtcae_viz::{
 };
 
 use crate::args::Kind;
+use crate::people::finely;
 use crate::summary::rendered;
 use crate::{Answer, Fault};
 
@@ -30,21 +31,26 @@ const GROUND: Colour = Colour::new(24, 24, 28);
 /// encoder holds of larger frames would fill the memory.
 const LARGEST: f64 = 4096.0 * 2304.0;
 
-/// Draws an answer into a file. `frames` says how those that it is about come from the
-/// video.
+/// Draws an answer into a file; `follows` says that it is about crops to faces.
 pub fn write(
     path: &Path,
     kind: Kind,
     answer: &Answer,
+    pipeline: &Pipeline,
     video: &Path,
-    frames: &ClipOptions,
+    follows: bool,
     bars: Bars,
 ) -> Result<(), Fault> {
     match (kind, answer) {
         (Kind::Png, Answer::Clip(people)) => {
+            let options = pipeline.clip_options();
+            let frames = match follows {
+                true => finely(options, None, &mut pipeline.open(video)?)?.0,
+                false => options.clone(),
+            };
             let sheets = people
                 .iter()
-                .map(|prediction| sheet(prediction, video, frames))
+                .map(|prediction| sheet(prediction, video, &frames))
                 .collect::<Result<Vec<_>, _>>()?;
             save_png(path, &contact_sheet(&sheets, 1)?)?;
         }
@@ -55,7 +61,7 @@ pub fn write(
                 .collect::<Result<Vec<_>, _>>()?;
             save_png(path, &contact_sheet(&plots, 1)?)?;
         }
-        (Kind::Mp4, _) => film(path, answer, video, bars)?,
+        (Kind::Mp4, _) => film(path, answer, video, follows, bars)?,
     }
     Ok(())
 }
@@ -180,7 +186,13 @@ fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
 }
 
 /// The whole video with faces and expression drawn on every frame, and its sound.
-fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fault> {
+fn film(
+    path: &Path,
+    answer: &Answer,
+    video: &Path,
+    follows: bool,
+    bars: Bars,
+) -> Result<(), Fault> {
     let frames = Video::open(video)?.frames()?;
     let info = frames.video().info();
     let bar = bars.seconds("annotating", info.duration);
@@ -209,7 +221,7 @@ fn film(path: &Path, answer: &Answer, video: &Path, bars: Bars) -> Result<(), Fa
                 .unwrap_or_default();
             let percent = 100.0 * prediction.confidence;
             let label = format!("{person}{} {percent:.0}%", prediction.expression);
-            let Some(seen) = between(prediction, time) else {
+            let Some(seen) = between(prediction, time, follows) else {
                 continue;
             };
             draw_crop(&mut picture, prediction, scale);
@@ -302,13 +314,14 @@ fn of(timeline: &Timeline, time: f64) -> Option<&Prediction> {
     // Centres grow, so the nearest is one of two.
     let after = windows.partition_point(|p| (p.start + p.end) / 2.0 < time);
     let near = after.saturating_sub(1)..windows.len().min(after + 1);
-    near.min_by(|&i, &j| distance(i).total_cmp(&distance(j)))
+    near.filter(|&i| windows[i].start <= time && time <= windows[i].end)
+        .min_by(|&i, &j| distance(i).total_cmp(&distance(j)))
         .map(|i| &windows[i])
 }
 
 /// The face at a time, drawn between the sampled frames before and after it; `None` where
-/// these are of one person, and lie too far off for the person to be there still.
-fn between(prediction: &Prediction, time: f64) -> Option<FramePrediction> {
+/// the answer `follows` somebody, and these lie too far off for them to be there still.
+fn between(prediction: &Prediction, time: f64, follows: bool) -> Option<FramePrediction> {
     let frames = &prediction.frames;
     let after = frames.partition_point(|f| f.time < time);
     let (a, b) = match (after.checked_sub(1).map(|i| &frames[i]), frames.get(after)) {
@@ -318,7 +331,7 @@ fn between(prediction: &Prediction, time: f64) -> Option<FramePrediction> {
     };
     let reach = (prediction.end - prediction.start) / frames.len() as f64 + 0.5;
     let gap = (time - a.time).abs().min((b.time - time).abs());
-    if prediction.person.is_some() && gap > reach {
+    if follows && gap > reach {
         return None;
     }
     let w = if b.time > a.time {

@@ -26,11 +26,11 @@ pub struct Args {
     pub out: Option<PathBuf>,
 
     /// Go on with what is in --out: files whose results are all there are skipped.
-    #[arg(long, requires = "out", conflicts_with = "force")]
+    #[arg(long, requires = "out", conflicts_with_all = ["force", "trace"])]
     pub resume: bool,
 
-    /// Write results anew where there are some. Inputs are never written over.
-    #[arg(long, requires = "out")]
+    /// Write results, or --trace, anew where they are. Inputs are never written over.
+    #[arg(long)]
     pub force: bool,
 
     /// Formats of the results: with --out, files (default: json,csv); without,
@@ -155,6 +155,9 @@ impl Args {
             _ if self.min_seen.is_some() && !self.follows() => {
                 "--min-seen says whom to answer for, which needs --crop face or --people all"
             }
+            _ if self.force && self.out.is_none() && self.trace.is_none() => {
+                "--force says what may be written anew, which needs --out or --trace"
+            }
             _ => return Ok(()),
         };
         Err(Self::command().error(ErrorKind::ArgumentConflict, reason))
@@ -221,7 +224,7 @@ impl Kind {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
-            Self::Mp4 => mtcae_examples::inputs::ANNOTATED,
+            Self::Mp4 => mtcae_core::drawn::ANNOTATED,
         }
     }
 }

@@ -29,6 +29,13 @@ struct Sight {
     min_face: f64,
 }
 
+/// What is kept of a frame.
+struct About {
+    has_face: bool,
+    source: Geometry,
+    min_face: f64,
+}
+
 /// What a video's frames show, by their numbers.
 #[derive(Default)]
 struct Noted {
@@ -46,11 +53,11 @@ pub struct Watcher {
 
 /// The people of a video.
 pub struct Found {
-    /// What is in the frames that were looked at, by their numbers.
-    sights: BTreeMap<u64, Sight>,
-    /// Which of them each number is, from 0.
+    /// The frames that were looked at, in order.
+    about: Vec<About>,
+    /// Which of them has each number, from 0.
     places: HashMap<u64, usize>,
-    /// Whose faces these are; their frames count through `sights`.
+    /// Whose faces these are; their frames count through `about`.
     pub people: Vec<Person>,
     at: String,
 }
@@ -193,16 +200,26 @@ impl Watcher {
         }
         let wanted: std::collections::BTreeSet<u64> = indices.copied().collect();
         sights.retain(|index, _| wanted.contains(index));
-        let scenes: Vec<Scene> = sights.values().map(|s| s.scene.clone()).collect();
+        let places = sights.keys().enumerate().map(|(i, &index)| (index, i));
+        let places = places.collect();
+        let mut about = Vec::with_capacity(sights.len());
+        let mut scenes = Vec::with_capacity(sights.len());
+        for sight in sights.into_values() {
+            about.push(About {
+                has_face: !sight.scene.faces.is_empty(),
+                source: sight.source,
+                min_face: sight.min_face,
+            });
+            scenes.push(sight.scene);
+        }
         let people = people(&scenes, &PeopleConfig::default())?;
         let at = match self.finder.at {
             At::Source => "source".to_owned(),
             At::Model => format!("{}x{}", self.size.0, self.size.1),
         };
-        let places = sights.keys().enumerate().map(|(i, &index)| (index, i));
         Ok(Found {
-            places: places.collect(),
-            sights,
+            about,
+            places,
             people,
             at,
         })
@@ -234,8 +251,8 @@ impl Found {
 
     /// The picture that the frames were taken from.
     pub fn source(&self) -> Geometry {
-        let first = self.sights.values().next();
-        first.map_or_else(|| Geometry::plain(1, 1), |sight| sight.source)
+        let first = self.about.first();
+        first.map_or_else(|| Geometry::plain(1, 1), |frame| frame.source)
     }
 
     /// Puts a person's faces beside the model's.
@@ -255,7 +272,7 @@ impl Found {
             frames: indices.iter().filter(|&&i| is_seen(i)).count() as u32,
             of: indices.len() as u32,
             at: self.at.clone(),
-            min_face: self.sights.values().map(|s| s.min_face).fold(0.0, f64::max),
+            min_face: self.about.iter().map(|f| f.min_face).fold(0.0, f64::max),
         }
     }
 
@@ -268,11 +285,7 @@ impl Found {
                 self.note(prediction, person);
             }
             let indices: Vec<u64> = prediction.frames.iter().map(|f| f.index).collect();
-            let anybody = |i| {
-                self.sights
-                    .get(&i)
-                    .is_some_and(|s| !s.scene.faces.is_empty())
-            };
+            let anybody = |i| self.places.get(&i).is_some_and(|&p| self.about[p].has_face);
             prediction.note_seen(self.seen(&indices, anybody));
         }
     }

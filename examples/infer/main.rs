@@ -19,8 +19,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use mtcae_core::files::FileId;
-use mtcae_dfer::video::{ClipOptions, Video};
+use mtcae_core::files::{FileId, same_file};
+use mtcae_dfer::video::Video;
 use mtcae_dfer::{Pass, Pipeline, Prediction, Timeline, Windowing};
 use mtcae_examples::inputs::{Input, drawn, expand};
 use mtcae_examples::output::{clean_up_when_stopped, finish};
@@ -94,17 +94,24 @@ fn run(args: &Args) -> Result<bool, Fault> {
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
-    if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
-        output::note_settings(out, &folder, args)?;
-    }
-
+    let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
+    let may_resume = match &args.out {
+        Some(out) => {
+            std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+            output::note_settings(out, &folder, args)?
+        }
+        None => false,
+    };
     let run = Run {
         args,
         pipeline: &pipeline,
         finder,
-        protected: inputs.iter().filter_map(|i| FileId::of(&i.path)).collect(),
+        protected,
+        may_resume,
     };
+    if let Some(trace) = &args.trace {
+        run.may_be_written(trace)?;
+    }
     let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
     let names = output::names(&inputs);
     let mut warnings = Warnings::default();
@@ -126,7 +133,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     bar.finish_and_clear();
     if inputs.len() > 1 || overview.unreadable > 0 {
         if let Some(out) = &args.out {
-            overview.write(&out.join(overview::FILE))?;
+            overview.write(&out.join(overview::FILE), may_resume)?;
         }
         if !args.quiet {
             note!("{}", overview.line());
@@ -142,6 +149,8 @@ struct Run<'a> {
     finder: Option<Arc<Finder>>,
     /// Files that are never written over.
     protected: BTreeSet<FileId>,
+    /// Whether the folder of results is one that this program has written into.
+    may_resume: bool,
 }
 
 impl Run<'_> {
@@ -154,12 +163,17 @@ impl Run<'_> {
     ) -> Outcome {
         let work = || -> Result<Outcome, Fault> {
             let targets = self.targets(name);
-            if self.is_done(&targets)? {
+            if self.is_done(&targets, &input.path)? {
                 return Ok(Outcome::done_before(&targets));
             }
             let (answer, left_out) = self.answer(&input.path)?;
-            show(&answer, left_out)?;
+            // Written first, since the program ends where nobody reads what is shown.
             self.write(&targets, &answer, &input.path)?;
+            show(&answer, left_out)?;
+            if !self.args.quiet && !targets.is_empty() {
+                let list = targets.iter().map(|t| t.1.display().to_string());
+                note!("wrote {}", list.collect::<Vec<_>>().join(", "));
+            }
             Ok(Outcome::Done(overview::rows(&answer)))
         };
         work().unwrap_or_else(|error| {
@@ -192,35 +206,63 @@ impl Run<'_> {
             .collect()
     }
 
-    /// Whether the results are there already and are to stay.
+    /// Refuses to write over an input and, unless it is asked for, over anything.
+    fn may_be_written(&self, path: &Path) -> Result<(), Fault> {
+        let shown = path.display();
+        if FileId::of(path).is_some_and(|id| self.protected.contains(&id)) {
+            return Err(format!(
+                "{shown} is an input, which its results would be written over; give another name"
+            )
+            .into());
+        }
+        if path.symlink_metadata().is_ok() && !self.args.force {
+            return Err(format!(
+                "{shown} is there already; --resume skips what is done, --force writes it anew"
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Whether an input's results are there already and are to stay.
     ///
     /// # Errors
     /// When one of them must not be written.
-    fn is_done(&self, targets: &[(Target, PathBuf)]) -> Result<bool, Fault> {
+    fn is_done(&self, targets: &[(Target, PathBuf)], input: &Path) -> Result<bool, Fault> {
         let there = |path: &Path| path.symlink_metadata().is_ok();
-        for (_, path) in targets {
-            if FileId::of(path).is_some_and(|id| self.protected.contains(&id)) {
-                let path = path.display();
+        let some = targets.iter().any(|(_, path)| there(path));
+        if !(self.args.resume && self.may_resume && some) {
+            for (_, path) in targets {
+                self.may_be_written(path)?;
+            }
+            return Ok(false);
+        }
+        let tables = targets.iter().filter_map(|(target, path)| match target {
+            Target::Table(format) => there(path).then(|| (path, output::about(path, *format))),
+            Target::Picture(_) => None,
+        });
+        let mut owned = false;
+        for (path, about) in tables {
+            owned = about
+                .as_ref()
+                .is_some_and(|file| *file == input.to_string_lossy() || same_file(file, input));
+            if !owned {
+                let about = about.map_or("no results of infer".to_owned(), |f| format!("of {f}"));
                 return Err(format!(
-                    "{path} is an input, which its results would be written over; give another --out"
+                    "{} is {about}, not of {}; give another --out",
+                    path.display(),
+                    input.display()
                 )
                 .into());
             }
         }
-        if self.args.resume {
-            return Ok(!targets.is_empty() && targets.iter().all(|(_, path)| there(path)));
+        if !owned {
+            // Pictures alone, which may be anybody's.
+            for (_, path) in targets {
+                self.may_be_written(path)?;
+            }
         }
-        match targets
-            .iter()
-            .find(|(_, path)| there(path) && !self.args.force)
-        {
-            Some((_, path)) => Err(format!(
-                "{} is there already; --resume skips what is done, --force writes it anew",
-                path.display()
-            )
-            .into()),
-            None => Ok(false),
-        }
+        Ok(targets.iter().all(|(_, path)| there(path)))
     }
 
     /// What the model says of a file, and how many people it says nothing of.
@@ -278,15 +320,6 @@ impl Run<'_> {
         answer
     }
 
-    /// How the frames that an answer is about come from a video.
-    fn frames(&self, video: &Path) -> Result<ClipOptions, Fault> {
-        let options = self.pipeline.clip_options();
-        Ok(match self.args.follows() {
-            true => people::finely(options, None, &mut self.pipeline.open(video)?)?.0,
-            false => options.clone(),
-        })
-    }
-
     fn write(
         &self,
         targets: &[(Target, PathBuf)],
@@ -298,14 +331,10 @@ impl Run<'_> {
                 Target::Table(format) => output::write_file(path, answer, *format)?,
                 Target::Picture(kind) => {
                     let bars = Bars::new(self.args.quiet);
-                    let frames = self.frames(video)?;
-                    annotate::write(path, *kind, answer, video, &frames, bars)?;
+                    let follows = self.args.follows();
+                    annotate::write(path, *kind, answer, self.pipeline, video, follows, bars)?;
                 }
             }
-        }
-        if !self.args.quiet && !targets.is_empty() {
-            let list: Vec<String> = targets.iter().map(|t| t.1.display().to_string()).collect();
-            note!("wrote {}", list.join(", "));
         }
         Ok(())
     }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{read_to_string, write_atomically};
+use mtcae_core::files::{open, read, read_to_string, write_atomically};
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
 use mtcae_dfer::{Device, Tensor, write_csv};
 use mtcae_nn::weights::save;
+use serde_json::Value;
 
 use crate::args::{Args, At, Format, People};
 use crate::{Answer, Fault};
@@ -57,9 +58,10 @@ pub fn write(
         Format::Json => {
             let everybody = answer.predictions().iter().any(|p| p.person.is_some());
             match answer {
-                Answer::Clip(people) => list(out, people, everybody, pretty)?,
-                Answer::Windows(timelines) => list(out, timelines, everybody, pretty)?,
+                Answer::Clip(people) => list(out, people, everybody, pretty),
+                Answer::Windows(timelines) => list(out, timelines, everybody, pretty),
             }
+            .map_err(std::io::Error::from)?;
             writeln!(out)?;
         }
     }
@@ -95,7 +97,7 @@ fn json(
 const SETTINGS: &str = "infer-settings.json";
 
 /// What of the command line the numbers in the results depend on.
-#[derive(PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Settings {
     program: String,
     version: String,
@@ -108,15 +110,19 @@ struct Settings {
     crop_to_faces: bool,
     everybody: bool,
     min_seen: Option<u16>,
+    /// Whether results of other settings lie beside them.
+    mixed: bool,
 }
 
-/// Notes what a run is asked for beside its results, and compares where it resumes.
+/// Notes what a run is asked for beside its results. Whether there were results of this
+/// program before, with which it can go on.
 ///
 /// # Errors
-/// When another run's results would be gone on with.
-pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<(), Fault> {
+/// When the folder has another's file of that name, or, to resume, results of a run that
+/// was asked for something else.
+pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool, Fault> {
     let path = out.join(SETTINGS);
-    let now = serde_json::to_value(Settings {
+    let mut now = Settings {
         program: "infer".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         checkpoint: checkpoint.to_string_lossy().into_owned(),
@@ -131,31 +137,68 @@ pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<(), F
         crop_to_faces: args.follows(),
         everybody: args.people == People::All,
         min_seen: args.min_seen,
-    })?;
-    let fault = |reason: String| format!("{}: {reason}", path.display());
-    if path.symlink_metadata().is_ok() {
+        mixed: false,
+    };
+    let fault = |reason: String| Fault::from(format!("{}: {reason}", path.display()));
+    let there = path.symlink_metadata().is_ok();
+    if there {
         let text = read_to_string(&path, 1 << 16).map_err(|e| fault(e.to_string()))?;
-        let before: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        if before["program"] != now["program"] {
-            return Err(fault("is not what infer writes; give another --out".to_owned()).into());
+        let before = serde_json::from_str::<Settings>(&text)
+            .ok()
+            .filter(|before| before.program == now.program)
+            .ok_or_else(|| fault("is not what infer writes; give another --out".to_owned()))?;
+        let other = different(&before, &now)?;
+        if args.resume && before.mixed {
+            let reason = "results of several settings lie here, and --resume cannot tell them apart; give another --out";
+            return Err(fault(reason.to_owned()));
         }
-        let fields = now.as_object().into_iter().flatten();
-        let other = fields
-            .into_iter()
-            .find(|(name, value)| before[name] != **value);
-        if let Some((name, value)) = other.filter(|_| args.resume) {
-            let before = &before[name];
+        if let Some((name, before, now)) = other.as_ref().filter(|_| args.resume) {
             return Err(fault(format!(
-                "{name} was {before} and is {value}: --resume goes on with a run of the same settings"
-            ))
-            .into());
+                "{name} was {before} and is {now}: --resume goes on with a run of the same settings"
+            )));
         }
+        now.mixed = before.mixed || other.is_some();
     }
     let text = serde_json::to_string_pretty(&now)?;
     write_atomically(&path, |temporary| std::fs::write(temporary, text + "\n"))
         .map_err(|e| fault(e.to_string()))?;
-    Ok(())
+    Ok(there)
 }
+
+/// The first setting that differs, before and now.
+fn different(before: &Settings, now: &Settings) -> Result<Option<(String, Value, Value)>, Fault> {
+    let (before, now) = (serde_json::to_value(before)?, serde_json::to_value(now)?);
+    let fields = now.as_object().into_iter().flatten();
+    let mut differing = fields
+        .filter(|(name, value)| *name != "mixed" && before[&**name] != **value)
+        .map(|(name, value)| (name.clone(), before[name].clone(), value.clone()));
+    Ok(differing.next())
+}
+
+/// The file that a table of results is about, as it says itself.
+pub fn about(path: &Path, format: Format) -> Option<String> {
+    match format {
+        Format::Json => {
+            let json: Value = serde_json::from_slice(&read(path, MOST).ok()?).ok()?;
+            let one = json.get(0).unwrap_or(&json);
+            let one = one.get("windows").map_or(one, |windows| &windows[0]);
+            Some(one.get("file")?.as_str()?.to_owned())
+        }
+        Format::Csv => {
+            let mut table = csv::Reader::from_reader(open(path).ok()?);
+            let column = table
+                .headers()
+                .ok()?
+                .iter()
+                .position(|name| name == "file")?;
+            let row = table.records().next()?.ok()?;
+            Some(row.get(column)?.to_owned())
+        }
+    }
+}
+
+/// Results larger than this are not read again.
+pub const MOST: u64 = 1 << 30;
 
 /// Writes an answer to a file, atomically.
 pub fn write_file(path: &Path, answer: &Answer, format: Format) -> Result<(), Fault> {

@@ -1,18 +1,31 @@
 //! One table over all files of a run, a row a clip.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{read, write_atomically};
+use mtcae_core::files::{open, read, write_atomically};
 use mtcae_dfer::{Prediction, Timeline};
 
 use crate::args::Format;
+use crate::output::MOST;
 use crate::{Answer, Fault, Target};
 
 /// The table's name in the folder of results.
 pub const FILE: &str = "overview.csv";
 
-/// Results larger than this are not read again for the table.
-const MOST: u64 = 1 << 30;
+/// The table's columns.
+const COLUMNS: [&str; 10] = [
+    "file",
+    "status",
+    "person",
+    "start",
+    "end",
+    "expression",
+    "confidence",
+    "frames_with_face",
+    "frames_looked_at",
+    "remarks",
+];
 
 /// What became of a file.
 pub enum Outcome {
@@ -26,12 +39,17 @@ pub enum Outcome {
 #[derive(Default)]
 pub struct Row {
     person: Option<u32>,
+    /// `None` of results that could not be read again.
+    said: Option<Said>,
+    seen: Option<(u32, u32)>,
+    warnings: Vec<String>,
+}
+
+struct Said {
     start: f64,
     end: f64,
     expression: String,
     confidence: f32,
-    seen: Option<(u32, u32)>,
-    warnings: Vec<String>,
 }
 
 /// All files of a run.
@@ -108,12 +126,12 @@ fn row(predictions: &[&Prediction]) -> Row {
     }
     Row {
         person: first.person,
-        start: first.start,
-        end: last.end,
-        expression: best
-            .map(|(class, _)| first.probabilities[class].class.clone())
-            .unwrap_or_default(),
-        confidence: best.map_or(0.0, |(_, p)| p),
+        said: best.map(|(class, confidence)| Said {
+            start: first.start,
+            end: last.end,
+            expression: first.probabilities[class].class.clone(),
+            confidence,
+        }),
         seen: seen
             .map(|s| (s.frames, s.of))
             .reduce(|a, b| (a.0 + b.0, a.1 + b.1)),
@@ -159,25 +177,28 @@ impl Overview {
         line
     }
 
-    /// Writes the table.
+    /// Writes the table. Rows of other files stay, where the folder `is_ours`.
     ///
     /// # Errors
-    /// Names the file.
-    pub fn write(&self, path: &Path) -> Result<(), Fault> {
+    /// Names the file; when there is one that is not ours.
+    pub fn write(&self, path: &Path, is_ours: bool) -> Result<(), Fault> {
+        let fault = |e: String| Fault::from(format!("{}: {e}", path.display()));
+        let there = path.symlink_metadata().is_ok();
+        if there && !is_ours {
+            return Err(fault(
+                "is there, and not what infer wrote; give another --out".to_owned(),
+            ));
+        }
+        let before = match there {
+            true => self.of_others(path).map_err(|e| fault(e.to_string()))?,
+            false => Vec::new(),
+        };
         let write = |temporary: &Path| -> csv::Result<()> {
             let mut table = csv::Writer::from_path(temporary)?;
-            table.write_record([
-                "file",
-                "status",
-                "person",
-                "start",
-                "end",
-                "expression",
-                "confidence",
-                "frames_with_face",
-                "frames_looked_at",
-                "remarks",
-            ])?;
+            table.write_record(COLUMNS)?;
+            for row in &before {
+                table.write_record(row)?;
+            }
             for (file, outcome) in &self.files {
                 let file = file.to_string_lossy();
                 let (status, rows) = match outcome {
@@ -191,14 +212,16 @@ impl Overview {
                 };
                 for row in rows {
                     let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
+                    let cell =
+                        |f: fn(&Said) -> String| row.said.as_ref().map(f).unwrap_or_default();
                     table.write_record([
                         &*file,
                         status,
                         &number(row.person),
-                        &format!("{:.3}", row.start),
-                        &format!("{:.3}", row.end),
-                        &row.expression,
-                        &format!("{:.4}", row.confidence),
+                        &cell(|s| format!("{:.3}", s.start)),
+                        &cell(|s| format!("{:.3}", s.end)),
+                        &cell(|s| s.expression.clone()),
+                        &cell(|s| format!("{:.4}", s.confidence)),
                         &number(row.seen.map(|s| s.0)),
                         &number(row.seen.map(|s| s.1)),
                         &row.warnings.join("; "),
@@ -212,5 +235,18 @@ impl Overview {
             write(temporary).map_err(std::io::Error::other)
         })
         .map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// The rows of a table that are about other files than these.
+    fn of_others(&self, path: &Path) -> csv::Result<Vec<csv::StringRecord>> {
+        let mut table = csv::Reader::from_reader(open(path)?);
+        if table.headers()? != COLUMNS.as_slice() {
+            let reason = "its columns are not those of infer's overview";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason).into());
+        }
+        let mut rows: Vec<csv::StringRecord> = table.records().collect::<Result<_, _>>()?;
+        let ours: BTreeSet<_> = self.files.iter().map(|f| f.0.to_string_lossy()).collect();
+        rows.retain(|row| !row.get(0).is_some_and(|file| ours.contains(file)));
+        Ok(rows)
     }
 }

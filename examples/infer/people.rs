@@ -104,6 +104,7 @@ pub fn answer(
         .into());
     }
 
+    let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
     let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
     cut(request, &spans, &jobs, |job, clip| {
         let prediction = request.pipeline.predict_clip(&clip);
@@ -120,7 +121,7 @@ pub fn answer(
         found.note(&mut prediction, job.person);
         let seen = found.seen(&span.sampled, |i| found.is_seen(job.person, i));
         prediction.note_seen(seen);
-        progress(prediction.end);
+        progress((half + prediction.end) / 2.0);
         by_person.entry(job.person).or_default().push(prediction);
         Ok(())
     })?;
@@ -161,6 +162,7 @@ fn look(
         Some(w) => {
             for window in video.windows(&window_options(w, &options))? {
                 let window = window?;
+                // The other half is for the second time.
                 progress(window.end / 2.0);
                 span(Some((window.start, window.end)), window.clip);
             }
@@ -222,13 +224,11 @@ fn job(
         .copied()
         .filter(|&i| found.face(person, i).is_some())
         .collect();
-    let seen = present
+    let seen = sampled
         .iter()
         .filter(|&&i| found.is_seen(person, i))
         .count();
-    // A still picture has one frame, however often it is sampled.
-    let needed = (request.min_seen * looked_at.len()).div_ceil(sampled.len());
-    if seen == 0 || seen < needed {
+    if seen < request.min_seen {
         return None;
     }
     let frames = request.pipeline.clip_options().frames;

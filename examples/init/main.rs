@@ -176,7 +176,7 @@ fn run(args: &Args) -> Result<(), Fault> {
                 )?;
             }
             preprocessing = taken_over(&name, &found)?;
-            trained_subjects = subjects_of(&found);
+            trained_subjects = subjects_of(&found)?;
             if !found.ignored.is_empty() {
                 let names = &found.ignored;
                 let shown = names[..names.len().min(3)].join(", ");
@@ -225,10 +225,19 @@ fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
 }
 
 /// Whom an encoder of a model of ours was trained on: it does not forget them.
-fn subjects_of(found: &Checkpoint) -> Option<TrainedSubjects> {
-    let path = found.config_file.as_deref()?;
-    let config = folder::read_config(path).ok()?;
-    config.trained_subjects
+fn subjects_of(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Fault> {
+    let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file) else {
+        return Ok(None);
+    };
+    let config = folder::read_config(path)?;
+    Ok(match (config.trained_subjects, config.trained_on) {
+        // It was trained, on whom it does not say.
+        (None, Some(_)) => Some(TrainedSubjects {
+            complete: false,
+            ..TrainedSubjects::new([0; 16])
+        }),
+        (subjects, _) => subjects,
+    })
 }
 
 /// The preprocessing that an encoder comes with; what of it is not taken is said.

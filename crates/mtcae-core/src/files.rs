@@ -231,9 +231,10 @@ fn remove_leftovers(folder: &Path) {
         let name = entry.file_name();
         let bytes = name.as_encoded_bytes();
         if bytes.starts_with(b".") && bytes.ends_with(ENDING.as_bytes()) {
-            // Opened before it is looked at, so that the lock is that file's.
-            let left = open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-            if left {
+            // Locked until it is gone, so that whoever makes one of this name now sees it.
+            if let Ok(file) = open(entry.path())
+                && file.try_lock().is_ok()
+            {
                 drop(std::fs::remove_file(entry.path()));
             }
         }

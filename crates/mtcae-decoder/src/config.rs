@@ -91,6 +91,8 @@ pub enum KvOrder {
 
 /// Numbers in the largest weight: a gigabyte of them.
 const MOST_NUMBERS: u64 = 1 << 28;
+/// Most numbers in all layers together: several times those of the largest encoder.
+const MOST_TOGETHER: u64 = 1 << 32;
 
 /// One task: its name and how many numbers its head gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +254,14 @@ impl Config {
                     format!("a weight of {numbers} numbers, more than {MOST_NUMBERS}"),
                 );
             }
+        }
+        let layer = 4 * inner * width + 2 * hidden as u64 * width;
+        let layers = (self.depth * (self.tasks.len() + 1)) as u64;
+        if layers.saturating_mul(layer) > MOST_TOGETHER {
+            return fault(
+                "depth",
+                format!("{layers} layers of {layer} numbers, more than {MOST_TOGETHER} together"),
+            );
         }
         // As it is used: in `f32`.
         if !(self.eps as f32 > 0.0 && (self.eps as f32).is_finite()) {

@@ -43,7 +43,8 @@ pub struct Prediction {
     pub warnings: Vec<Warning>,
 }
 
-/// In how many of a clip's frames a detector saw the face that an answer is about.
+/// In how many of a clip's frames a detector saw a face: the person's, where the answer is
+/// about a crop to one, and anybody's otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// Frames with the face.

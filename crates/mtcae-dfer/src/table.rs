@@ -8,8 +8,8 @@ use crate::{FaceBox, Landmarks, Prediction};
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
 /// of, and `frames_with_face` of `frames_looked_at` show a face: an answer with a 0
-/// there rests on nothing. Cells of tasks that the model does not have are empty, as are those of a detector's
-/// face where none was asked or it found none.
+/// there rests on nothing. Cells of tasks that the model does not have are empty, as are
+/// those of a detector's face where none was asked or it found none.
 ///
 /// # Errors
 /// What the writer reports.

@@ -19,10 +19,10 @@ const LEVELS: usize = 6;
 /// Points of a [`Look`] along each side.
 const POINTS: usize = 32;
 
-/// What a face and its surroundings look like: how often each colour comes, summing
-/// to 1.
+/// What a face and its surroundings look like: how often each colour comes, in parts of
+/// 65,535.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Look(Vec<f32>);
+pub struct Look(Box<[u16]>);
 
 impl Look {
     /// The look of a face in a picture (H, W, 3) in RGB, in whose pixels the face is:
@@ -42,8 +42,8 @@ impl Look {
     /// The look of what of a rectangle of x, y, width and height is in the picture.
     fn of_part(picture: ArrayView3<'_, u8>, [x, y, w, h]: [f32; 4]) -> Self {
         let (height, width, _) = picture.dim();
-        let mut bins = vec![0.0; LEVELS * LEVELS * LEVELS];
-        let mut count = 0.0;
+        let mut bins = vec![0u32; LEVELS * LEVELS * LEVELS];
+        let mut count = 0;
         let at = |low: f32, span: f32, i: usize, size: usize| {
             let place = (low + span * (i as f32 + 0.5) / POINTS as f32).floor();
             (place >= 0.0 && place < size as f32).then_some(place as usize)
@@ -57,19 +57,22 @@ impl Look {
                     continue;
                 };
                 let bin = (0..3).fold(0, |bin, c| bin * LEVELS + level(picture[[y, x, c]]));
-                bins[bin] += 1.0;
-                count += 1.0;
+                bins[bin] += 1;
+                count += 1;
             }
         }
-        if count > 0.0 {
-            bins.iter_mut().for_each(|b| *b /= count);
-        }
-        Self(bins)
+        let part = |n: u32| (n * u32::from(u16::MAX) / count.max(1)) as u16;
+        Self(bins.into_iter().map(part).collect())
     }
 
     /// How alike two looks are, from 0 to 1: the part of the colours that they share.
     pub fn likeness(&self, other: &Self) -> f32 {
-        self.0.iter().zip(&other.0).map(|(a, b)| a.min(*b)).sum()
+        let shared = self
+            .0
+            .iter()
+            .zip(&other.0)
+            .map(|(a, b)| u32::from(*a.min(b)));
+        shared.sum::<u32>() as f32 / f32::from(u16::MAX)
     }
 }
 
@@ -204,9 +207,9 @@ pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Er
     // The most alike first, so that of two who could go on with a track the right one
     // does.
     let mut pairs = Vec::new();
-    for (b, second) in tracks.iter().enumerate() {
-        for (a, first) in tracks.iter().enumerate() {
-            if a == b || overlap(first, second) {
+    for (a, first) in tracks.iter().enumerate() {
+        for (b, second) in tracks.iter().enumerate().skip(a + 1) {
+            if overlap(first, second) {
                 continue;
             }
             let likeness = looks[a].likeness(&looks[b]);
@@ -222,13 +225,20 @@ pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Er
     }
     pairs.sort_by(|p, q| q.0.total_cmp(&p.0).then((p.1, p.2).cmp(&(q.1, q.2))));
     let mut owner: Vec<usize> = (0..tracks.len()).collect();
+    let mut members: Vec<Vec<usize>> = owner.iter().map(|&t| vec![t]).collect();
     for (_, a, b) in pairs {
         let (p, q) = (owner[a].min(owner[b]), owner[a].max(owner[b]));
-        let of = |who: usize| owner.iter().enumerate().filter(move |o| *o.1 == who);
-        let together = of(p).any(|(i, _)| of(q).any(|(j, _)| overlap(&tracks[i], &tracks[j])));
-        if p != q && !together {
-            owner.iter_mut().filter(|o| **o == q).for_each(|o| *o = p);
+        let of_both = || {
+            members[p]
+                .iter()
+                .flat_map(|i| members[q].iter().map(move |j| (*i, *j)))
+        };
+        if p == q || of_both().any(|(i, j)| overlap(&tracks[i], &tracks[j])) {
+            continue;
         }
+        let joined = std::mem::take(&mut members[q]);
+        joined.iter().for_each(|&t| owner[t] = p);
+        members[p].extend(joined);
     }
     let mut people: Vec<Person> = Vec::new();
     let mut number = vec![None; tracks.len()];
@@ -244,22 +254,29 @@ pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Er
 
 /// The mean look of a track's faces.
 fn look(track: &Track, frames: &[Scene]) -> Look {
-    let mut sum = vec![0.0; LEVELS * LEVELS * LEVELS];
-    let mut count = 0.0;
+    let mut sum = vec![0u64; LEVELS * LEVELS * LEVELS];
+    let mut count = 0;
     for tracked in &track.faces {
         let seen = frames[tracked.frame]
             .faces
             .iter()
-            .find(|s| tracked.validity == Validity::Detected && s.face.score == tracked.face.score);
+            .filter(|_| tracked.validity == Validity::Detected)
+            // Smoothing may have moved the box.
+            .min_by(|a, b| apart(&a.face, &tracked.face).total_cmp(&apart(&b.face, &tracked.face)));
         if let Some(sighting) = seen {
-            count += 1.0;
+            count += 1;
             sum.iter_mut()
                 .zip(&sighting.look.0)
-                .for_each(|(s, l)| *s += l);
+                .for_each(|(s, l)| *s += u64::from(*l));
         }
     }
-    sum.iter_mut().for_each(|s| *s /= f32::max(count, 1.0));
-    Look(sum)
+    let mean = |sum: u64| (sum / count.max(1)) as u16;
+    Look(sum.into_iter().map(mean).collect())
+}
+
+/// How far two boxes' edges are apart, all together.
+fn apart(a: &Face, b: &Face) -> f32 {
+    a.bbox.iter().zip(&b.bbox).map(|(p, q)| (p - q).abs()).sum()
 }
 
 /// Whether a track begins where another one ended not long ago.
@@ -299,7 +316,7 @@ mod tests {
         let picture = ndarray::Array3::from_elem((100, 400, 3), level);
         let face = Face {
             bbox: [x, 30.0, x + 20.0, 50.0],
-            score: 0.9 + x / 1e6,
+            score: 0.9,
             landmarks: [[x + 5.0, 40.0]; 5],
         };
         let look = Look::of(picture.view(), &face);
@@ -334,6 +351,21 @@ mod tests {
         assert_eq!(counted(&scenes(&frames)), [11]);
     }
 
+    /// MTCNN's scores saturate: who a face belongs to is told by where it is.
+    #[test]
+    fn looks_are_told_apart_where_scores_are_not() {
+        let mut frames = vec![Vec::new(); 20];
+        for (i, frame) in frames.iter_mut().enumerate() {
+            frame.push(sighting(100.0, 90));
+            match i {
+                0..6 => frame.push(sighting(200.0, 200)),
+                14.. => frame.push(sighting(300.0, 30)),
+                _ => {}
+            }
+        }
+        assert_eq!(counted(&scenes(&frames)), [20, 6, 6]);
+    }
+
     #[test]
     fn two_who_are_seen_together_are_two_however_alike() {
         let mut frames = vec![Vec::new(); 20];
@@ -365,10 +397,9 @@ mod tests {
     #[test]
     fn a_look_counts_what_is_in_the_picture() {
         let face = sighting(-5.0, 90);
-        assert!((face.look.0.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!((face.look.likeness(&face.look) - 1.0).abs() < 1e-3);
         let outside = sighting(900.0, 90);
-        assert_eq!(outside.look.0.iter().sum::<f32>(), 0.0);
         assert_eq!(face.look.likeness(&outside.look), 0.0);
-        assert!((face.look.likeness(&sighting(20.0, 90).look) - 1.0).abs() < 1e-5);
+        assert!((face.look.likeness(&sighting(20.0, 90).look) - 1.0).abs() < 1e-3);
     }
 }

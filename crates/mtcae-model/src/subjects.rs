@@ -12,8 +12,8 @@ use crate::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainedSubjects {
-    /// 16 bytes in hexadecimal, others in each model, so that digests of two models
-    /// cannot be compared.
+    /// 16 bytes in hexadecimal, others in each model but those that one was made of, so
+    /// that digests of models that have nothing to do with each other cannot be compared.
     pub salt: String,
     /// Whether they are all: false where the training began with a trained model that
     /// does not say whom it was trained on.

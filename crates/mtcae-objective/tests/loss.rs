@@ -229,7 +229,10 @@ fn shapes_and_classes_that_do_not_fit_are_named() {
         let values = Tensor::new(values, &Device::Cpu).expect("made");
         said(&|c| c.targets.class = Class::Index(values.clone()))
     };
-    assert_eq!(class(&[0, 7, 1]), "targets.class 1: class 7 of 7");
+    assert_eq!(
+        class(&[0, 7, 1]),
+        "targets.class 1: is class 7, but there are 7 classes, numbered from 0"
+    );
     assert_eq!(
         class(&[0, 1]),
         "targets.class must have the shape [3], not [2]"

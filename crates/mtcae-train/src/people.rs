@@ -115,7 +115,11 @@ pub(crate) fn trained_subjects(
 ) -> TrainedSubjects {
     let mut known = match &start.trained_subjects {
         // Its salt is kept: nobody can salt its digests anew.
-        Some(known) => known.clone(),
+        Some(known) if !known.digests.is_empty() => known.clone(),
+        Some(nobody) => TrainedSubjects {
+            complete: nobody.complete,
+            ..TrainedSubjects::new(salt)
+        },
         None => TrainedSubjects {
             complete: start.trained_on.is_none(),
             ..TrainedSubjects::new(salt)

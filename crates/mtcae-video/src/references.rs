@@ -6,32 +6,30 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Result, Seek, SeekFrom};
 
-/// First boxes of files that are ISO or QuickTime files.
-const FIRST: [&[u8; 4]; 9] = [
-    b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"uuid",
-];
-
 /// Boxes on the way to a track's data references.
 const WAY: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"dinf"];
 
 /// Most bytes of a reference that are read; longer ones are no plain names.
 const MOST: u64 = 1 << 16;
 
+/// Where pictures lie, if not in the file that says so.
+pub enum Elsewhere {
+    /// What the file names.
+    Place(String),
+    /// The header is compressed, and does not show it.
+    Hidden,
+}
+
 /// Where a track of pictures says that its data lie, if not in this file. The file is
-/// left at its start.
+/// left at its start. What is no ISO or QuickTime file has no such boxes, whatever its
+/// first bytes are.
 ///
 /// # Errors
 /// What reading gives.
-pub fn elsewhere(file: &mut File) -> Result<Option<String>> {
+pub fn elsewhere(file: &mut File) -> Result<Option<Elsewhere>> {
     let length = file.metadata()?.len();
     let mut reader = BufReader::new(&mut *file);
-    let mut first = [0; 8];
-    let known =
-        reader.read_exact(&mut first).is_ok() && FIRST.iter().any(|name| first[4..] == name[..]);
-    let found = match known {
-        true => search(&mut reader, 0..length, 0, &mut false)?,
-        false => None,
-    };
+    let found = search(&mut reader, 0..length, 0, &mut false)?;
     drop(reader);
     file.rewind()?;
     Ok(found)
@@ -79,7 +77,7 @@ fn search(
     range: std::ops::Range<u64>,
     depth: usize,
     pictures: &mut bool,
-) -> Result<Option<String>> {
+) -> Result<Option<Elsewhere>> {
     let mut at = range.start;
     let mut found = None;
     while let Some((name, content)) = next_box(reader, at, range.end)? {
@@ -97,6 +95,9 @@ fn search(
                 1 if !own => {}
                 _ => found = found.or(inside),
             }
+        } else if depth == 1 && name == *b"cmov" {
+            *pictures = true;
+            found = found.or(Some(Elsewhere::Hidden));
         } else if depth == 3 && name == *b"hdlr" {
             let mut handler = [0; 12];
             if content.end - content.start >= 12 {
@@ -107,7 +108,7 @@ fn search(
         } else if depth == WAY.len() && name == *b"dref" {
             // After version, flags and the number of entries.
             let entries = content.start.saturating_add(8)..content.end;
-            found = found.or(reference(reader, entries)?);
+            found = found.or(reference(reader, entries)?.map(Elsewhere::Place));
         }
     }
     Ok(found)

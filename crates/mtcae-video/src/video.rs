@@ -17,7 +17,7 @@ use crate::ffi::{reason, seconds};
 use crate::frames::{Frames, FullFrame};
 use crate::geometry::{Geometry, Orientation};
 use crate::options::{ClipOptions, OpenOptions, WindowOptions};
-use crate::references::elsewhere;
+use crate::references::{Elsewhere, elsewhere};
 use crate::scan::Scan;
 use crate::windows::Windows;
 
@@ -245,11 +245,19 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)>
         path: path.to_path_buf(),
         source,
     };
-    if let Some(place) = elsewhere(&mut file).map_err(fail)? {
-        return Err(Error::Elsewhere {
-            path: path.to_path_buf(),
-            place,
-        });
+    let path_buf = || path.to_path_buf();
+    match elsewhere(&mut file).map_err(fail)? {
+        None => {}
+        Some(Elsewhere::Place(place)) => {
+            let path = path_buf();
+            return Err(Error::Elsewhere { path, place });
+        }
+        Some(Elsewhere::Hidden) => {
+            return Err(Error::Unreadable {
+                path: path_buf(),
+                reason: "its header is compressed, so that it cannot be seen whether its pictures lie in another file".into(),
+            });
+        }
     }
     let budget = Budget::new(options, file.metadata().map_err(fail)?.len());
     let mut header = [0; 26];

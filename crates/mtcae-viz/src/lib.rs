@@ -23,8 +23,10 @@ pub use sheet::{contact_sheet, probability_panel};
 pub use timeline::{Series, timeline};
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use mtcae_core::drawn::SOFTWARE;
 
 /// What can go wrong with a picture.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +66,6 @@ pub enum Error {
     },
 }
 
-/// What a picture says of the software that made it.
-const MARK: (&str, &str) = ("Software", "mtcae");
-
-/// Whether a file is a picture that [`save_png`] wrote, as its first bytes tell.
-pub fn is_saved_png(path: impl AsRef<Path>) -> bool {
-    let mut start = [0; 128];
-    let read = mtcae_core::files::open(path).and_then(|mut file| file.read(&mut start));
-    let text = format!("tEXt{}\0{}", MARK.0, MARK.1);
-    read.is_ok_and(|n| start[..n].windows(text.len()).any(|w| w == text.as_bytes()))
-}
-
 /// Writes a picture as PNG, atomically.
 ///
 /// # Errors
@@ -87,7 +78,7 @@ pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
         let mut encoder = png::Encoder::new(&mut file, width, height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        encoder.add_text_chunk(MARK.0.to_owned(), MARK.1.to_owned())?;
+        encoder.add_text_chunk(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned())?;
         encoder.write_header()?.write_image_data(&canvas.rgb())?;
         file.flush()
     })

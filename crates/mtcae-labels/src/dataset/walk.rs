@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mtcae_core::drawn::is_drawn;
+
 use super::{NOT_UTF8, Problem};
 use crate::Error;
 
@@ -32,14 +34,14 @@ impl Found {
         }
     }
 
-    /// Whether it is named as a video or an image.
+    /// Whether it is named as a video or an image, and none that was drawn here.
     pub fn is_visual(&self) -> bool {
-        mtcae_video::is_media(&self.path)
+        mtcae_video::is_media(&self.path) && !is_drawn(&self.path)
     }
 
     /// Whether it is named as a video.
     pub fn is_video(&self) -> bool {
-        mtcae_video::is_video(&self.path)
+        mtcae_video::is_video(&self.path) && !is_drawn(&self.path)
     }
 }
 

@@ -202,7 +202,9 @@ impl Decoder {
             (*context).thread_count = frames_at_once(threads) as c_int;
             (*context).thread_type = (ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE) as c_int;
             let mut pixels = budget.pixels(parameters.codec_id);
-            let first = parameters.width.max(0) as u64 * parameters.height.max(0) as u64;
+            // FFmpeg holds rows of whole vectors against the limit.
+            let row = (parameters.width.max(0) as u64).next_multiple_of(128);
+            let first = row * parameters.height.max(0) as u64;
             if input.is_pipe() && first > 0 {
                 // What follows the picture that was looked at is no larger.
                 pixels = pixels.min(first);
