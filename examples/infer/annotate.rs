@@ -6,7 +6,9 @@ use std::path::Path;
 use mtcae_dfer::video::{
     ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
 };
-use mtcae_dfer::{ClassProbability, FaceBox, FramePrediction, Landmarks, Prediction, Timeline};
+use mtcae_dfer::{
+    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
+};
 use mtcae_examples::{Bars, note};
 use mtcae_viz::{
     Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,

@@ -158,6 +158,28 @@ fn what_was_drawn_is_no_input_and_what_is_done_stays() {
     let other = [&first[..], &["--resume", "--min-face", "40"]].concat();
     let err = text(&infer(&other).stderr);
     assert!(err.contains("min_face was null and is 40"), "{err}");
+
+    // Another file that would be called as one that is done, and one of a user's own.
+    let picture = folder.path().join("a.apng");
+    std::fs::copy(fixtures().join("video/still.png"), &picture).expect("copied");
+    let shown = picture.display().to_string();
+    let args = [&*shown, "--out", &here, "--annotate", "png,mp4", "--resume"];
+    let err = text(&infer(&args).stderr);
+    assert!(err.contains("a.mp4, not of"), "{err}");
+    std::fs::remove_file(&picture).expect("removed");
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).expect("made");
+    let own_table = own.join("a.csv");
+    std::fs::write(&own_table, "mine").expect("written");
+    let (own, video_arg) = (own.display().to_string(), video.display().to_string());
+    for more in [&[][..], &["--resume"], &["--resume"]] {
+        let output = infer(&[&[&*video_arg, "--out", &own], more].concat());
+        assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+        assert_eq!(std::fs::read(&own_table).expect("read"), b"mine");
+    }
+    // A trace is written over nothing either.
+    let output = infer(&[&video_arg, "--trace", &video_arg]);
+    assert!(code(&output) == 1 && text(&output.stderr).contains("is an input"));
     assert_eq!(
         code(&infer(&[
             &video.display().to_string(),
@@ -206,6 +228,7 @@ fn a_closed_pipe_ends_it_quietly() {
     let mut command = Command::new(program("infer"));
     command
         .args(&videos)
+        .args(["--format", "json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().expect("started");
@@ -253,7 +276,8 @@ fn stopped_it_leaves_nothing_behind() {
         assert!(killed.expect("started").success());
         let status = child.wait().expect("ended");
         assert_eq!(status.signal(), Some(number), "{signal}: {status}");
-        assert_eq!(unfinished(), usize::from(signal == "KILL"), "{signal}");
+        // Killed, it may have been between two files.
+        assert!(unfinished() <= usize::from(signal == "KILL"), "{signal}");
     }
     let out = out.display().to_string();
     assert_eq!(code(&infer(&[&portrait(), "--out", &out, "--force"])), 0);
