@@ -91,7 +91,7 @@ fn search(root: &Path, below: &Path, inputs: &mut Inputs, complain: &mut impl Fn
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             search(root, &name, inputs, complain);
         } else if is_media(&name) {
-            match is_drawn(&entry.path()) {
+            match is_drawn(entry.path()) {
                 true => inputs.drawn += 1,
                 false => inputs.files.push(Input {
                     path: entry.path(),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use mtcae_benches::{peak_memory, processor_time};
-use mtcae_decoder::candle_core::{self, Device};
+use mtcae_decoder::candle_core::Device;
 use mtcae_decoder::{Config, Task};
 use mtcae_model::{Outputs, checkpoint};
 use mtcae_nn::plan::{Arena, Precision, format};

@@ -7,9 +7,14 @@ use std::path::Path;
 use mtcae_core::files::{Draft, open, read, read_to_string, same_file, write_atomically};
 
 fn listed(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+    let entries = fs::read_dir(folder).expect("listed");
     let mut names: Vec<String> = entries
-        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort_unstable();
     names

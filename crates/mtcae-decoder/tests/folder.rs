@@ -164,6 +164,7 @@ fn what_a_config_asks_for_is_told_before_it_is_built() {
     };
     assert!(matches!(large.tensors(), Err(Error::Config { .. })));
     let large = Config {
+        width: 256,
         mlp_ratio: 1.0,
         ..large
     };
