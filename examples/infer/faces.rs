@@ -121,16 +121,17 @@ impl Finder {
     }
 
     fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Fault> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, detector)) = made.as_ref().filter(|made| made.0 == min_face) {
+        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, detector)) = made().as_ref().filter(|made| made.0 == min_face) {
             return Ok(detector.clone());
         }
+        // Not under the lock: what waits in the pool may want it too.
         let config = DetectorConfig {
             min_face,
             ..DetectorConfig::default()
         };
         let detector = Arc::new(Detector::new(config)?.to_device(&self.device)?);
-        *made = Some((min_face, detector.clone()));
+        *made() = Some((min_face, detector.clone()));
         Ok(detector)
     }
 

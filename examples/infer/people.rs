@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtcae_dfer::video::{
     Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
@@ -62,10 +62,15 @@ struct Crops {
     /// For each frame's number, the jobs that want it.
     wanted: HashMap<u64, Vec<usize>>,
     jobs: Vec<(Rect, Vec<u64>)>,
+    size: (u32, u32),
+    taken: Mutex<Taken>,
+}
+
+/// What of the crops is there.
+#[derive(Default)]
+struct Taken {
     /// Of the jobs that have begun.
     clips: HashMap<usize, Clip>,
-    size: (u32, u32),
-    resizer: FrameResizer,
     fault: Option<String>,
 }
 
@@ -257,45 +262,21 @@ fn cut(
             wanted.entry(index).or_default().push(j);
         }
     }
-    let crops = Arc::new(Mutex::new(Crops {
+    let crops = Arc::new(Crops {
         wanted,
         jobs: jobs.iter().map(|j| (j.crop, j.picks.clone())).collect(),
-        clips: HashMap::new(),
         size: request.pipeline.clip_options().size,
-        resizer: FrameResizer::default(),
-        fault: None,
-    }));
-    let taken = crops.clone();
-    let lock = |crops: &Arc<Mutex<Crops>>| -> Result<(), Fault> {
-        let mut crops = crops.lock().unwrap_or_else(PoisonError::into_inner);
-        match crops.fault.take() {
-            Some(fault) => Err(format!("{}: {fault}", request.path.display()).into()),
-            None => Ok(()),
-        }
-    };
-    let mut video = request
-        .pipeline
-        .open(request.path)?
-        .watched_by(move |frame| {
-            let mut crops = taken.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(fault) = crops.take(&frame) {
-                crops.fault = Some(fault);
-            }
-        });
+        taken: Mutex::default(),
+    });
+    let taker = crops.clone();
+    let video = request.pipeline.open(request.path)?;
+    let mut video = video.watched_by(move |frame| taker.take(&frame));
     let windowing = request.windowing.as_ref();
     let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
     let mut hand_over = |span: usize| -> Result<(), Fault> {
-        lock(&crops)?;
         for (j, job) in jobs.iter().enumerate().filter(|(_, job)| job.span == span) {
-            let clip = crops
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clips
-                .remove(&j);
-            let mut clip = clip.ok_or_else(|| {
-                let name = request.path.display();
-                format!("{name}: other frames came when it was read again")
-            })?;
+            let clip = crops.clip(j);
+            let mut clip = clip.map_err(|e| format!("{}: {e}", request.path.display()))?;
             clip.warnings.clone_from(&spans[span].clip.warnings);
             done(job, clip)?;
         }
@@ -318,15 +299,24 @@ fn cut(
 }
 
 impl Crops {
-    /// Cuts a frame for all who want it.
-    fn take(&mut self, frame: &FullFrame) -> Result<(), String> {
-        let (width, height) = self.size;
+    /// Cuts a frame for all who want it. Nothing is held while it is cut: the pool may
+    /// turn to another frame meanwhile.
+    fn take(&self, frame: &FullFrame) {
+        let mut resizer = FrameResizer::default();
         for &j in self.wanted.get(&frame.index).into_iter().flatten() {
             let (crop, picks) = &self.jobs[j];
-            let part = Resize::Crop(*crop);
-            let (pixels, source) = frame.part(&part, self.size, &mut self.resizer)?;
-            let clip = self.clips.entry(j).or_insert_with(|| Clip {
-                frames: Array4::zeros((picks.len(), height as usize, width as usize, 3)),
+            let part = frame.part(&Resize::Crop(*crop), self.size, &mut resizer);
+            let mut taken = self.taken();
+            let (pixels, source) = match part {
+                Ok(part) => part,
+                Err(fault) => {
+                    taken.fault = Some(fault);
+                    return;
+                }
+            };
+            let (width, height) = (self.size.0 as usize, self.size.1 as usize);
+            let clip = taken.clips.entry(j).or_insert_with(|| Clip {
+                frames: Array4::zeros((picks.len(), height, width, 3)),
                 times: vec![0.0; picks.len()],
                 indices: picks.clone(),
                 source,
@@ -337,7 +327,20 @@ impl Crops {
                 clip.times[i] = frame.time;
             }
         }
-        Ok(())
+    }
+
+    /// The clip of a job, all of whose frames were taken.
+    fn clip(&self, job: usize) -> Result<Clip, String> {
+        let mut taken = self.taken();
+        if let Some(fault) = taken.fault.take() {
+            return Err(fault);
+        }
+        let clip = taken.clips.remove(&job);
+        clip.ok_or_else(|| "other frames came when it was read again".to_owned())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
 
 use crate::clip::{Clip, Warning};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::options::ClipOptions;
 use crate::pump::{Event, Faults, Pump};
 use crate::scan::Scan;
 use crate::sequence::{Clock, no_frames};
-use crate::shrink::{ShrinkFault, shrink_all, warn};
+use crate::shrink::{ShrinkFault, geometry, shrink, warn};
 use crate::tape::Tape;
 use crate::video::Video;
 
@@ -82,12 +83,23 @@ impl Darkroom {
             stamps.push((key, time));
             frames.push(frame);
         }
-        if let Some(watch) = &video.watch {
-            for (&(index, time), frame) in stamps.iter().zip(&frames) {
-                watch(FullFrame::new(video, frame, index, time)?);
+        // Several at a time, whoever watches included.
+        let (info, watch) = (&video.info, video.watch.as_deref());
+        let work = |(&(index, time), frame): (&(u64, f64), &Frame)| {
+            let resize = &options.resize;
+            let (small, source, whole) =
+                shrink(frame, info, resize, options.size, watch.is_some())?;
+            if let (Some(watch), Some(pixels)) = (watch, whole) {
+                watch(FullFrame {
+                    pixels,
+                    time,
+                    index,
+                    source: geometry(frame, info),
+                });
             }
-        }
-        let done = shrink_all(&frames, &video.info, &options.resize, options.size);
+            Ok((small, source))
+        };
+        let done: Vec<Result<_, ShrinkFault>> = stamps.par_iter().zip(&frames).map(work).collect();
         for ((index, time), result) in stamps.into_iter().zip(done) {
             let path = || video.path.clone();
             let (pixels, source) = result.map_err(|fault| match fault {

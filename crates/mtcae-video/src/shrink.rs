@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 
 use ndarray::Array3;
-use rayon::prelude::*;
 
 use crate::clip::Warning;
-use crate::ffi::convert::{Converter, Picture};
+use crate::ffi::convert::{Converter, LARGE, Picture};
 use crate::ffi::decoder::Frame;
 use crate::geometry::{Geometry, Orientation};
 use crate::resize::{FrameResizer, Resize, orient, to_coded};
@@ -62,13 +61,15 @@ pub fn geometry(frame: &Frame, info: &VideoInfo) -> Geometry {
     Geometry::new(frame.width(), frame.height(), aspect, orientation)
 }
 
-/// One frame to (H, W, 3) of `size` and the geometry it shows.
+/// One frame to (H, W, 3) of `size` and the geometry it shows; with `whole`, also the
+/// picture at full size as [`full`] gives it, of the same conversion.
 pub fn shrink(
     frame: &Frame,
     info: &VideoInfo,
     resize: &Resize,
     size: (u32, u32),
-) -> Result<(Array3<u8>, Geometry), ShrinkFault> {
+    whole: bool,
+) -> Result<(Array3<u8>, Geometry, Option<Array3<u8>>), ShrinkFault> {
     let mut source = geometry(frame, info);
     source.crop = resize.crop(&source, size).map_err(ShrinkFault::Resize)?;
     let stored = if source.orientation.transposes() {
@@ -78,11 +79,18 @@ pub fn shrink(
     };
     let bytes = size.0 as usize * size.1 as usize * 3;
     let mut out = vec![0; bytes];
+    let (width, height) = (frame.width() as usize, frame.height() as usize);
+    // Of larger ones, rows are made without the planes.
+    let with_whole = whole && width * height <= LARGE;
+    let mut rgb = Vec::new();
     with_tools(|tools| {
         let picture = tools
             .converter
             .picture(frame)
             .map_err(ShrinkFault::Convert)?;
+        if with_whole {
+            picture.pack(width, &mut rgb);
+        }
         let crop = source.crop.map(|r| to_coded(r, &source));
         let coded = (source.coded_width, source.coded_height);
         let resizer = &mut tools.resizer;
@@ -102,20 +110,12 @@ pub fn shrink(
     })?;
     let array = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
         .map_err(|e| ShrinkFault::Resize(e.to_string()))?;
-    Ok((array, source))
-}
-
-/// [`shrink`] of several frames at once, on rayon's threads.
-pub fn shrink_all(
-    frames: &[Frame],
-    info: &VideoInfo,
-    resize: &Resize,
-    size: (u32, u32),
-) -> Vec<Result<(Array3<u8>, Geometry), ShrinkFault>> {
-    frames
-        .par_iter()
-        .map(|f| shrink(f, info, resize, size))
-        .collect()
+    let whole = match (whole, with_whole) {
+        (false, _) => None,
+        (true, true) => Some(upright(rgb, &source).map_err(ShrinkFault::Convert)?),
+        (true, false) => Some(full(frame, info).map_err(ShrinkFault::Convert)?.0),
+    };
+    Ok((array, source, whole))
 }
 
 /// One frame at full size, upright, (H, W, 3).
@@ -123,6 +123,11 @@ pub fn full(frame: &Frame, info: &VideoInfo) -> Result<(Array3<u8>, Geometry), S
     let source = geometry(frame, info);
     let mut rgb = Vec::new();
     with_tools(|tools| tools.converter.rgb(frame, &mut rgb))?;
+    Ok((upright(rgb, &source)?, source))
+}
+
+/// Rows as they are stored, turned upright, (H, W, 3).
+fn upright(mut rgb: Vec<u8>, source: &Geometry) -> Result<Array3<u8>, String> {
     if source.orientation != Orientation::default() {
         let mut turned = vec![0; rgb.len()];
         orient(
@@ -134,8 +139,7 @@ pub fn full(frame: &Frame, info: &VideoInfo) -> Result<(Array3<u8>, Geometry), S
         rgb = turned;
     }
     let shape = (source.height as usize, source.width as usize, 3);
-    let array = Array3::from_shape_vec(shape, rgb).map_err(|e| e.to_string())?;
-    Ok((array, source))
+    Array3::from_shape_vec(shape, rgb).map_err(|e| e.to_string())
 }
 
 /// Adds a warning once.

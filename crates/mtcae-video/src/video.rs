@@ -117,7 +117,8 @@ impl Video {
     }
 
     /// Shows `watch` each frame that clips and windows are made of at full size,
-    /// upright, one after the other as they come from the decoder. A frame that
+    /// upright, as they come from the decoder: several at a time on rayon's threads, so
+    /// that what it waits for must not wait for these. A frame that
     /// windows share is shown once; all are shown again where a clip has to be sampled
     /// anew because frames did not decode, so that those of its
     /// [`indices`](Clip::indices) are what counts, each as it was shown last.

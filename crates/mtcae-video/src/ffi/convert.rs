@@ -56,6 +56,25 @@ pub enum Picture<'a> {
     },
 }
 
+impl Picture<'_> {
+    /// Writes it as RGB rows of `width` pixels without padding into `out`, resized as
+    /// needed.
+    pub fn pack(&self, width: usize, out: &mut Vec<u8>) {
+        out.clear();
+        match *self {
+            Self::Packed(rgb) => out.extend_from_slice(rgb),
+            Self::Planes { planes, stride } => {
+                out.resize(planes[0].len() / stride * width * 3, 0);
+                let [red, green, blue] = planes.map(|p| p.chunks_exact(stride));
+                let rows = out.chunks_exact_mut(width * 3);
+                for (((row, r), g), b) in rows.zip(red).zip(green).zip(blue) {
+                    interleave([&r[..width], &g[..width], &b[..width]], row);
+                }
+            }
+        }
+    }
+}
+
 /// Converts frames of any format; keeps the last set-up and the last frame's
 /// pixels. One per thread.
 pub struct Converter {
@@ -242,17 +261,7 @@ impl Converter {
             out.truncate(length);
             return Ok(());
         }
-        match self.picture(frame)? {
-            Picture::Packed(rgb) => out.extend_from_slice(rgb),
-            Picture::Planes { planes, stride } => {
-                out.resize(width * frame.height() as usize * 3, 0);
-                let [red, green, blue] = planes.map(|p| p.chunks_exact(stride));
-                let rows = out.chunks_exact_mut(width * 3);
-                for (((row, r), g), b) in rows.zip(red).zip(green).zip(blue) {
-                    interleave([&r[..width], &g[..width], &b[..width]], row);
-                }
-            }
-        }
+        self.picture(frame)?.pack(width, out);
         Ok(())
     }
 
