@@ -229,11 +229,11 @@ fn job(
         .copied()
         .filter(|&i| found.face(person, i).is_some())
         .collect();
-    let seen = sampled
-        .iter()
-        .filter(|&&i| found.is_seen(person, i))
-        .count();
-    if seen < request.min_seen {
+    // As large a part of all frames that were looked at: what is a face in two alone is
+    // seldom one.
+    let seen = |of: &[u64]| of.iter().filter(|&&i| found.is_seen(person, i)).count();
+    let needed = (request.min_seen * looked_at.len()).div_ceil(sampled.len());
+    if seen(sampled) < request.min_seen || seen(looked_at) < needed {
         return None;
     }
     let frames = request.pipeline.clip_options().frames;

@@ -219,7 +219,10 @@ fn write_csv(table: &Path, labels: &Path) -> Result<(), Fault> {
 
 fn say(summary: &Summary, out: &Path, quiet: bool) {
     for (file, reason) in &summary.failed {
-        note!("error: {file}: {reason}");
+        match reason.contains(file.as_str()) {
+            true => note!("error: {reason}"),
+            false => note!("error: {file}: {reason}"),
+        }
     }
     if quiet {
         return;
