@@ -87,9 +87,8 @@ impl Darkroom {
         let (info, watch) = (&video.info, video.watch.as_deref());
         let work = |(&(index, time), frame): (&(u64, f64), &Frame)| {
             let resize = &options.resize;
-            let (small, source, whole) =
-                shrink(frame, info, resize, options.size, watch.is_some())?;
-            if let (Some(watch), Some(pixels)) = (watch, whole) {
+            let shrunk = shrink(frame, info, resize, options.size, watch.is_some())?;
+            if let (Some(watch), Some(pixels)) = (watch, shrunk.whole) {
                 watch(FullFrame {
                     pixels,
                     time,
@@ -97,7 +96,7 @@ impl Darkroom {
                     source: geometry(frame, info),
                 });
             }
-            Ok((small, source))
+            Ok((shrunk.small, shrunk.source))
         };
         let done: Vec<Result<_, ShrinkFault>> = stamps.par_iter().zip(&frames).map(work).collect();
         for ((index, time), result) in stamps.into_iter().zip(done) {

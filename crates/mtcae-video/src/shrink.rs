@@ -61,15 +61,24 @@ pub fn geometry(frame: &Frame, info: &VideoInfo) -> Geometry {
     Geometry::new(frame.width(), frame.height(), aspect, orientation)
 }
 
-/// One frame to (H, W, 3) of `size` and the geometry it shows; with `whole`, also the
-/// picture at full size as [`full`] gives it, of the same conversion.
+/// A frame for a clip.
+pub struct Shrunk {
+    /// (H, W, 3).
+    pub small: Array3<u8>,
+    /// What of the picture it shows.
+    pub source: Geometry,
+    /// The picture at full size, as [`full`] gives it, where it was asked for.
+    pub whole: Option<Array3<u8>>,
+}
+
+/// One frame to `size`; with `whole`, also at full size, of the same conversion.
 pub fn shrink(
     frame: &Frame,
     info: &VideoInfo,
     resize: &Resize,
     size: (u32, u32),
     whole: bool,
-) -> Result<(Array3<u8>, Geometry, Option<Array3<u8>>), ShrinkFault> {
+) -> Result<Shrunk, ShrinkFault> {
     let mut source = geometry(frame, info);
     source.crop = resize.crop(&source, size).map_err(ShrinkFault::Resize)?;
     let stored = if source.orientation.transposes() {
@@ -108,14 +117,18 @@ pub fn shrink(
         orient(&tools.small, stored, source.orientation, &mut out);
         Ok(())
     })?;
-    let array = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
+    let small = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
         .map_err(|e| ShrinkFault::Resize(e.to_string()))?;
     let whole = match (whole, with_whole) {
         (false, _) => None,
         (true, true) => Some(upright(rgb, &source).map_err(ShrinkFault::Convert)?),
         (true, false) => Some(full(frame, info).map_err(ShrinkFault::Convert)?.0),
     };
-    Ok((array, source, whole))
+    Ok(Shrunk {
+        small,
+        source,
+        whole,
+    })
 }
 
 /// One frame at full size, upright, (H, W, 3).
