@@ -153,13 +153,15 @@ impl Draft {
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         loop {
+            // Held while it is made, so that `remove_unfinished` misses none.
+            let mut unfinished = lock(&UNFINISHED);
             let (file, temporary) = builder.tempfile_in(folder)?.into_parts();
             // Where the file system knows no locks, nobody takes it for a leftover.
             let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
             if taken || is_removed(&file)? {
                 continue; // by somebody who took it for one, before it was locked
             }
-            lock(&UNFINISHED).insert(temporary.to_path_buf());
+            unfinished.insert(temporary.to_path_buf());
             return Ok(Self {
                 target: target.to_owned(),
                 file,
@@ -210,11 +212,14 @@ impl Drop for Draft {
 }
 
 /// Removes every file that this process has begun and not finished. For a program that
-/// is told to stop, right before it ends.
+/// is told to stop, right before it ends: whoever begins or ends a file after this waits
+/// for ever, so that none is left behind.
 pub fn remove_unfinished() {
-    for path in std::mem::take(&mut *lock(&UNFINISHED)) {
+    let mut unfinished = lock(&UNFINISHED);
+    for path in std::mem::take(&mut *unfinished) {
         drop(std::fs::remove_file(path));
     }
+    std::mem::forget(unfinished);
 }
 
 /// Removes what killed processes left in a folder; once a process and folder, since

@@ -329,13 +329,7 @@ impl Ahead {
             self.lost.extend(passed.values());
             if let Some(index) = self.wanted.remove(&pts) {
                 if frame.is_corrupt() {
-                    Warning::CorruptFrame {
-                        index,
-                        time,
-                        count: 1,
-                        last: time,
-                    }
-                    .add_to(&mut self.warnings);
+                    Warning::corrupt(index, time).add_to(&mut self.warnings);
                 }
                 self.room
                     .add(video, &options.clip, index, time, frame, &mut self.warnings)?;

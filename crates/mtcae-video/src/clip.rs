@@ -168,6 +168,17 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// One damaged frame.
+    #[cfg(feature = "ffmpeg")]
+    pub(crate) fn corrupt(index: u64, time: f64) -> Self {
+        Self::CorruptFrame {
+            index,
+            time,
+            count: 1,
+            last: time,
+        }
+    }
+
     /// A mere note: what is usual and harmless enough that a program says it once a
     /// run, however many files it is true of.
     pub fn is_note(&self) -> bool {

@@ -306,13 +306,7 @@ fn sparse(
                 let index = ordinal as u64;
                 if wanted.contains(&index) && !room.holds(index) {
                     if frame.is_corrupt() {
-                        Warning::CorruptFrame {
-                            index,
-                            time,
-                            count: 1,
-                            last: time,
-                        }
-                        .add_to(warnings);
+                        Warning::corrupt(index, time).add_to(warnings);
                     }
                     room.add(video, options, index, time, frame, warnings)?;
                 }

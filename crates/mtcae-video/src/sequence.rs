@@ -72,13 +72,7 @@ impl Clock {
         self.last = Some(time);
         self.faults.good(time, warnings);
         if frame.is_corrupt() {
-            Warning::CorruptFrame {
-                index,
-                time,
-                count: 1,
-                last: time,
-            }
-            .add_to(warnings);
+            Warning::corrupt(index, time).add_to(warnings);
         }
         Some(Decoded { frame, index, time })
     }
