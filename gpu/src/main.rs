@@ -47,7 +47,12 @@ enum Command {
         size: Size,
     },
     /// Compares every gradient and some steps of AdamW with the CPU's.
-    Training,
+    Training {
+        /// Of a model of this size, cut down to three blocks on half the side; `tiny` as
+        /// it is.
+        #[arg(long, value_enum, default_value = "small")]
+        size: Size,
+    },
     /// Prints the config of a model, for PyTorch; needs no GPU.
     Config {
         #[arg(long, value_enum, default_value = "large")]
@@ -71,6 +76,9 @@ enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Size {
+    /// The heads of the paper's model and little else: seconds where every instruction
+    /// is emulated.
+    Tiny,
     Small,
     Base,
     Large,
@@ -81,13 +89,26 @@ impl Size {
     /// The paper's cascade over an encoder of this size.
     fn config(self) -> Config {
         let encoder = match self {
+            Self::Tiny => EncoderConfig {
+                image_size: 32,
+                width: 128,
+                depth: 2,
+                heads: 2,
+                hidden: 256,
+                ..EncoderConfig::small()
+            },
             Self::Small => EncoderConfig::small(),
             Self::Base => EncoderConfig::base(),
             Self::Large => EncoderConfig::large(),
             Self::Huge => EncoderConfig::huge(),
         };
         let classes = (0..7).map(|c| format!("class {c}")).collect();
-        Config::new(encoder, Structure::Cascade, classes)
+        let mut config = Config::new(encoder, Structure::Cascade, classes);
+        if matches!(self, Self::Tiny) {
+            let decoder = &mut config.decoder;
+            (decoder.width, decoder.depth, decoder.heads) = (64, 2, 1);
+        }
+        config
     }
 }
 
@@ -118,7 +139,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
         }
         Command::Kernels { small } => kernels::check(&gpu()?, *small),
         Command::Model { out, size } => model::check(&gpu()?, &size.config(), out),
-        Command::Training => training::check(&gpu()?),
+        Command::Training { size } => training::check(&gpu()?, *size),
         Command::Bench {
             size,
             seconds,
