@@ -1,7 +1,7 @@
 //! One layer of a decoder.
 
-use candle_core::{Module, Result, Tensor};
-use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Pass, VarBuilder};
+use candle_core::{Result, Tensor};
+use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Mlp, Over, Pass, VarBuilder};
 
 use crate::Config;
 
@@ -32,33 +32,18 @@ impl VitLayer {
         (&self.norm1, &self.attn, &self.mlp)
     }
 
-    /// Y (B, N, w) and X (B, M, w) → Y (B, N, w); `drop_path` is of both residual
-    /// branches.
+    /// Y (B, N, w) over X (B, M, w), or the keys and values of it → Y (B, N, w);
+    /// `drop_path` is of both residual branches.
     pub fn forward(
         &self,
         y: &Tensor,
-        x: &Tensor,
+        over: Over<'_>,
         drop_path: DropPath,
         pass: &mut Pass,
     ) -> Result<Tensor> {
-        if y.device().is_cuda() {
-            let attended = self.attn.forward(&self.norm1.forward(y)?, x)?;
-            return self.mlp.after(y, &attended, drop_path, pass);
-        }
-        let y = self.attn.residual(y, x, &self.norm1, &drop_path, pass)?;
-        self.mlp.forward(&y, drop_path, pass)
-    }
-
-    /// As [`Self::forward`], over keys and values (B, M, 2·H·d) that were computed before.
-    pub fn attend(
-        &self,
-        y: &Tensor,
-        kv: &Tensor,
-        drop_path: DropPath,
-        pass: &mut Pass,
-    ) -> Result<Tensor> {
-        let attended = self.attn.attend(&self.norm1.forward(y)?, kv)?;
-        self.mlp.after(y, &attended, drop_path, pass)
+        let norms = [&self.norm1, &self.mlp.norm2];
+        self.attn
+            .block(y, over, norms, &self.mlp.mlp, &drop_path, pass)
     }
 
     /// The keys and values of each layer over `x` (B, M, w) in one product; nothing where
@@ -91,19 +76,6 @@ impl MlpLayer {
     /// Norm and MLP.
     pub(crate) fn parts(&self) -> (&LayerNorm, &Mlp) {
         (&self.norm2, &self.mlp)
-    }
-
-    /// Y + branch, and then this layer: Y (B, N, w) and a branch like it → (B, N, w).
-    fn after(
-        &self,
-        y: &Tensor,
-        branch: &Tensor,
-        drop_path: DropPath,
-        pass: &mut Pass,
-    ) -> Result<Tensor> {
-        let branch = drop_path.forward(branch, pass)?;
-        let (y, normed) = self.norm2.residual(y, &branch)?;
-        &y + drop_path.forward(&self.mlp.forward(&normed)?, pass)?
     }
 
     /// (B, N, w) → (B, N, w); `drop_path` is of the residual branch.

@@ -1,7 +1,7 @@
 //! One decoder: a stage of the cascade, a task's own, or the shared one.
 
 use candle_core::{Module, Result, Tensor};
-use mtcae_nn::{DropPath, LayerNorm, Linear, Pass, VarBuilder, linear};
+use mtcae_nn::{DropPath, LayerNorm, Linear, Over, Pass, VarBuilder, linear};
 
 use crate::{Config, KvOrder, MlpLayer, VitLayer};
 
@@ -61,15 +61,11 @@ impl VitDecoder {
         let mut y = y.unwrap_or(&dense).clone();
         for (l, &drop_path) in self.drop_paths.iter().enumerate() {
             let place = l % self.layers.len();
-            if let Some(kv) = &kv {
-                y = self.layers[place].attend(&y, &kv[place], drop_path, pass)?;
-                pass.record(|| format!("Y{t}.layers.{l}"), &y);
-                continue;
-            }
-            let layer = self.layers[place].clone();
-            y = pass.block(&y, &x, move |y, x, pass| {
-                layer.forward(y, x, drop_path, pass)
-            })?;
+            let over = match &kv {
+                Some(kv) => Over::KeysAndValues(&kv[place]),
+                None => Over::Features(&x),
+            };
+            y = self.layers[place].forward(&y, over, drop_path, pass)?;
             pass.record(|| format!("Y{t}.layers.{l}"), &y);
         }
         pass.record(|| format!("Y{t}"), &y);

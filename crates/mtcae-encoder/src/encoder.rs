@@ -40,14 +40,8 @@ impl Block {
 
     /// (B, N, D) → (B, N, D).
     fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
-        let attended = self.attn.forward(&self.norm1.forward(x)?)?;
-        let attended = self.drop_path.forward(&attended, pass)?;
-        if x.device().is_cuda() {
-            let (x, normed) = self.norm2.residual(x, &attended)?;
-            return &x + self.drop_path.forward(&self.mlp.forward(&normed)?, pass)?;
-        }
-        let x = (x + attended)?;
-        self.mlp.residual(&x, &self.norm2, &self.drop_path, pass)
+        let norms = [&self.norm1, &self.norm2];
+        self.attn.block(x, norms, &self.mlp, &self.drop_path, pass)
     }
 }
 
@@ -196,8 +190,7 @@ impl Encoder {
     pub fn encode(&self, tokens: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
         let mut x = tokens.clone();
         for (i, block) in self.blocks.iter().enumerate() {
-            let block = block.clone();
-            x = pass.block(&x, &x.detach(), move |x, _, pass| block.forward(x, pass))?;
+            x = block.forward(&x, pass)?;
             pass.record(|| format!("encoder.blocks.{i}"), &x);
         }
         if let Some(norm) = &self.parts.norm {

@@ -8,7 +8,7 @@ use candle_nn::{Init, Module, VarBuilder};
 
 use crate::linear::{Linear, linear, linear_no_bias};
 use crate::plan::{self, Format, Packed};
-use crate::{DropPath, LayerNorm, Pass, ops};
+use crate::{DropPath, LayerNorm, Mlp, Pass, ops};
 
 /// Self attention over one packed projection (VideoMAE's block).
 #[derive(Clone, Debug)]
@@ -52,6 +52,34 @@ impl SelfAttention {
     /// The bias (3D) of the packed projection.
     fn bias(&self) -> Result<Tensor> {
         Tensor::cat(&[&self.q_bias, &self.v_bias.zeros_like()?, &self.v_bias], 0)
+    }
+
+    /// A block on x (B, N, D): x + drop(attention(norm1(x))), then x + drop(mlp(norm2(x))),
+    /// as one operation that keeps little for its backward.
+    ///
+    /// # Errors
+    /// When x is of another width.
+    pub fn block(
+        &self,
+        x: &Tensor,
+        [norm1, norm2]: [&LayerNorm; 2],
+        mlp: &Mlp,
+        drop: &DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let samples = x.dim(0)?;
+        let attention = ops::Attention {
+            branch: norm1.branch(drop, samples, pass),
+            heads: self.heads,
+            projection: ops::Projection::Own {
+                weight: self.qkv.weight(),
+                q_bias: &self.q_bias,
+                v_bias: &self.v_bias,
+            },
+            proj: self.proj.parts()?.into(),
+        };
+        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
+        ops::block(x, Some(attention), Some(mlp), pass.way())
     }
 }
 
@@ -131,13 +159,8 @@ impl CrossAttention {
     /// Queries of `y` (B, N, w) over keys and values of `x` (B, M, w) → (B, N, w).
     pub fn forward(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
         let kv = ops::linear(x, self.kv.weight(), Some(&self.bias()?))?;
-        self.attend(y, &kv)
-    }
-
-    /// Queries of `y` (B, N, w) over keys and values `kv` (B, M, 2·H·d) → (B, N, w).
-    pub fn attend(&self, y: &Tensor, kv: &Tensor) -> Result<Tensor> {
         self.proj
-            .forward(&ops::cross_attention(&self.q.forward(y)?, kv, self.heads)?)
+            .forward(&ops::cross_attention(&self.q.forward(y)?, &kv, self.heads)?)
     }
 
     /// The keys and values (B, M, 2·H·d) of each layer over the same `x` (B, M, w), as
@@ -167,36 +190,50 @@ impl CrossAttention {
         self.kv.weight().track_op() || self.v_bias.track_op()
     }
 
-    /// y + drop(attention(norm(y), x)) for y (B, N, w) and x (B, M, w): a block's
-    /// first half. On the CPU it is one operation that keeps the projections and
-    /// the attended values for its backward.
-    pub fn residual(
+    /// A block on y (B, N, w) over what it attends to: y + drop(attention(norm1(y), ·)),
+    /// then y + drop(mlp(norm2(y))), as one operation that keeps little for its
+    /// backward.
+    ///
+    /// # Errors
+    /// When an operand is of another width.
+    pub fn block(
         &self,
         y: &Tensor,
-        x: &Tensor,
-        norm: &LayerNorm,
+        over: Over<'_>,
+        [norm1, norm2]: [&LayerNorm; 2],
+        mlp: &Mlp,
         drop: &DropPath,
         pass: &mut Pass,
     ) -> Result<Tensor> {
-        let (gamma, beta, eps) = norm.parts();
-        let (Some(q_bias), Some(proj_bias)) = (self.q.bias(), self.proj.bias()) else {
-            candle_core::bail!("attention: a projection has no bias");
+        let samples = y.dim(0)?;
+        let (q, q_bias) = self.q.parts()?;
+        let projection = match over {
+            Over::Features(x) => ops::Projection::Of {
+                x,
+                q,
+                q_bias,
+                kv: self.kv.weight(),
+                v_bias: &self.v_bias,
+            },
+            Over::KeysAndValues(kv) => ops::Projection::Over { kv, q, q_bias },
         };
-        let tensors = [
-            gamma,
-            beta,
-            self.q.weight(),
-            q_bias,
-            self.kv.weight(),
-            &self.v_bias,
-            self.proj.weight(),
-            proj_bias,
-        ];
-        let empty = y.elem_count() == 0 || x.elem_count() == 0;
-        if empty || !ops::on_cpu(&[y, x]) || !ops::on_cpu(&tensors) {
-            return y + drop.forward(&self.forward(&norm.forward(y)?, x)?, pass)?;
-        }
-        let scales = drop.scales(y.dim(0)?, pass);
-        ops::residual_cross_attention(y, x, tensors, self.heads, eps, scales)
+        let attention = ops::Attention {
+            branch: norm1.branch(drop, samples, pass),
+            heads: self.heads,
+            projection,
+            proj: self.proj.parts()?.into(),
+        };
+        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
+        ops::block(y, Some(attention), Some(mlp), pass.way())
     }
+}
+
+/// What a block attends to.
+#[derive(Clone, Copy, Debug)]
+pub enum Over<'a> {
+    /// X (B, M, w), of which it computes keys and values.
+    Features(&'a Tensor),
+    /// The keys and values (B, M, 2·H·d) of its layer, as
+    /// [`CrossAttention::keys_and_values`] gives them.
+    KeysAndValues(&'a Tensor),
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::{ops, plan};
+use crate::{DropPath, Pass, ops, plan};
 
 /// y = (x − μ)/√(σ² + ε)·γ + β over the last dimension.
 #[derive(Clone, Debug)]
@@ -35,23 +35,20 @@ impl LayerNorm {
         })
     }
 
-    /// x + branch and its norm, for x and branch (…, D). On a GPU, where no gradient is
-    /// asked for, both come of one pass.
-    pub fn residual(&self, x: &Tensor, branch: &Tensor) -> Result<(Tensor, Tensor)> {
-        let tracks = [x, branch, &self.gamma, &self.beta]
-            .iter()
-            .any(|t| t.track_op());
-        if x.device().is_cuda() && !tracks {
-            return ops::residual_layer_norm(x, branch, &self.gamma, &self.beta, self.eps);
+    /// The branch of a block that begins with this norm: what `drop` draws for each of
+    /// `samples` is part of it.
+    pub(crate) fn branch(
+        &self,
+        drop: &DropPath,
+        samples: usize,
+        pass: &mut Pass,
+    ) -> ops::Branch<'_> {
+        ops::Branch {
+            gamma: &self.gamma,
+            beta: &self.beta,
+            eps: self.eps,
+            scales: drop.scales(samples, pass),
         }
-        let sum = (x + branch)?;
-        let normed = self.forward(&sum)?;
-        Ok((sum, normed))
-    }
-
-    /// γ, β and ε.
-    pub(crate) fn parts(&self) -> (&Tensor, &Tensor, f64) {
-        (&self.gamma, &self.beta, self.eps)
     }
 }
 

@@ -32,11 +32,10 @@ mod pass;
 pub mod plan;
 mod position;
 mod precision;
-mod recompute;
 mod tube;
 pub mod weights;
 
-pub use attention::{CrossAttention, SelfAttention};
+pub use attention::{CrossAttention, Over, SelfAttention};
 pub use candle_core;
 pub use candle_nn::VarBuilder;
 pub use drop_path::DropPath;

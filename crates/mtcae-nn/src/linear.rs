@@ -28,6 +28,14 @@ impl Linear {
         &self.weight
     }
 
+    /// W and b.
+    pub(crate) fn parts(&self) -> Result<(&Tensor, &Tensor)> {
+        match &self.bias {
+            Some(bias) => Ok((&self.weight, bias)),
+            None => candle_core::bail!("a layer of {:?} has no bias", self.weight.dims()),
+        }
+    }
+
     /// b (out).
     pub fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()

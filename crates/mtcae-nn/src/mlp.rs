@@ -34,8 +34,11 @@ impl Mlp {
         })
     }
 
-    /// y + drop(mlp(norm(y))) for y (B, N, D): a block's second half. On the CPU
-    /// it is one operation that keeps the hidden layer alone for its backward.
+    /// y + drop(mlp(norm(y))) for y (B, N, D): a block's second half, as one operation
+    /// that keeps the hidden layer alone for its backward.
+    ///
+    /// # Errors
+    /// When y is of another width.
     pub fn residual(
         &self,
         y: &Tensor,
@@ -43,29 +46,24 @@ impl Mlp {
         drop: &DropPath,
         pass: &mut Pass,
     ) -> Result<Tensor> {
-        let (gamma, beta, eps) = norm.parts();
-        let (Some(b1), Some(b2)) = (self.fc1.bias(), self.fc2.bias()) else {
-            candle_core::bail!("mlp: a layer has no bias");
-        };
-        let tensors = [gamma, beta, self.fc1.weight(), b1, self.fc2.weight(), b2];
-        if !ops::on_cpu(&[y]) || !ops::on_cpu(&tensors) || y.elem_count() == 0 {
-            return y + drop.forward(&self.forward(&norm.forward(y)?)?, pass)?;
-        }
-        ops::residual_mlp(y, tensors, eps, drop.scales(y.dim(0)?, pass))
+        let half = self.half(norm.branch(drop, y.dim(0)?, pass))?;
+        ops::block(y, None, Some(half), pass.way())
+    }
+
+    /// The second half of a block.
+    pub(crate) fn half<'a>(&'a self, branch: ops::Branch<'a>) -> Result<ops::Mlp<'a>> {
+        let (w1, b1) = self.fc1.parts()?;
+        let (w2, b2) = self.fc2.parts()?;
+        Ok(ops::Mlp {
+            branch,
+            layers: [w1, b1, w2, b2],
+        })
     }
 }
 
 impl Module for Mlp {
     /// (…, D) → (…, D).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self.fc1.bias() {
-            // One pass over the hidden layer adds the bias and bends it.
-            Some(bias) if x.device().is_cuda() => {
-                let hidden = ops::linear(x, self.fc1.weight(), None)?;
-                let bias = bias.to_dtype(x.dtype())?;
-                self.fc2.forward(&ops::bias_gelu(&hidden, &bias)?)
-            }
-            _ => self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?),
-        }
+        self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
     }
 }

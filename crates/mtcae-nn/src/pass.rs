@@ -1,13 +1,23 @@
 //! What one forward pass carries besides tensors.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::recompute::{self, Store};
+/// Gradients of parameters that go past Candle's graph.
+pub(crate) type Store = Arc<Mutex<GradStore>>;
+
+/// How blocks take part in the backward.
+#[derive(Clone, Default)]
+pub(crate) struct Way {
+    /// Where the gradients of their parameters go, if not through the graph.
+    pub(crate) store: Option<Store>,
+    /// Whether they keep their inputs alone and compute the rest again.
+    pub(crate) recompute: bool,
+}
 
 /// The mode of one forward pass: inference or training, and whether named
 /// intermediates are recorded.
@@ -15,7 +25,7 @@ use crate::recompute::{self, Store};
 pub struct Pass {
     rng: Option<ChaCha8Rng>,
     trace: Option<Vec<(String, Tensor)>>,
-    recompute: Option<Store>,
+    way: Way,
 }
 
 impl Pass {
@@ -39,47 +49,33 @@ impl Pass {
         self
     }
 
-    /// Keeps of each block its input alone and computes the rest again on the way
-    /// back: the memory of one block in place of all, for a third more work.
-    /// [`Self::into_gradients`] then belongs to every backward.
+    /// Keeps of each block its input alone and computes the rest again on the way back
+    /// (Chen et al., 2016, arXiv 1604.06174): the memory of one block in place of all,
+    /// for a third more work.
     pub fn recomputing(mut self) -> Self {
-        self.recompute = Some(Arc::default());
+        self.way.recompute = true;
         self
     }
 
-    /// After a backward: the gradients of the parameters inside of blocks that were
-    /// computed again; empty where none were. They add to what the backward gave.
+    /// Hands the gradients of blocks' parameters to the pass and not through Candle's
+    /// graph, which fills a tensor with zeros and adds to it for each.
+    /// [`Self::into_gradients`] then belongs to every backward.
+    pub fn collecting(mut self) -> Self {
+        self.way.store = Some(Arc::default());
+        self
+    }
+
+    /// After a backward: the gradients that a pass that is [`Self::collecting`] has been
+    /// given; of any other, none. They add to what the backward gave.
     pub fn into_gradients(self) -> GradStore {
-        let store = self.recompute.unwrap_or_default();
+        let store = self.way.store.unwrap_or_default();
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *store)
     }
 
-    /// A block: `segment` of y and x, which is computed again on the way back where
-    /// the pass recomputes. What a model's block refers to, `segment` holds itself.
-    ///
-    /// # Errors
-    /// Those of `segment`.
-    pub fn block(
-        &mut self,
-        y: &Tensor,
-        x: &Tensor,
-        segment: impl Fn(&Tensor, &Tensor, &mut Self) -> Result<Tensor> + Send + Sync + 'static,
-    ) -> Result<Tensor> {
-        recompute::run(y, x, self, segment)
-    }
-
-    /// Where gradients of blocks go, if they are computed again.
-    pub(crate) fn recomputes(&self) -> Option<Store> {
-        self.recompute.clone()
-    }
-
-    /// The same pass from here on, for a block that is computed again.
-    pub(crate) fn again(&self) -> Self {
-        Self {
-            rng: self.rng.clone(),
-            ..Self::default()
-        }
+    /// How blocks take part in the backward.
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Whether this pass trains.

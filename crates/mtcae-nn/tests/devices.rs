@@ -241,22 +241,6 @@ fn tubes_are_those_of_the_embedding() -> Result<()> {
 }
 
 #[test]
-fn a_residual_and_its_norm_come_together() -> Result<()> {
-    for device in devices() {
-        let on = |t: Tensor| t.to_dtype(DType::F32)?.to_device(&device);
-        let (x, branch) = (on(numbers(&[2, 3, 20], 1)?)?, on(numbers(&[2, 3, 20], 2)?)?);
-        let (gamma, beta) = (on(numbers(&[20], 3)?)?, on(numbers(&[20], 4)?)?);
-        let (sum, normed) = ops::residual_layer_norm(&x, &branch, &gamma, &beta, 1e-6)?;
-        let cpu = |t: &Tensor| t.to_device(&Device::Cpu);
-        let want = (&x + &branch)?;
-        assert_close("sum", &cpu(&sum)?, &cpu(&want)?, 1e-6);
-        let want = ops::layer_norm(&want, &gamma, &beta, 1e-6)?;
-        assert_close("norm", &cpu(&normed)?, &cpu(&want)?, 1e-6);
-    }
-    Ok(())
-}
-
-#[test]
 fn convolutions_of_planes() -> Result<()> {
     let shape = Shape {
         height: 3,

@@ -402,7 +402,7 @@ impl<'a> Trainer<'a> {
         if config.gradients && at.sums.gradients.is_none() && has_faces(&batch)? {
             at.sums.gradients = Some(self.task_norms(&batch, seed)?);
         }
-        let mut pass = Pass::training(seed);
+        let mut pass = Pass::training(seed).collecting();
         if config.checkpointing {
             pass = pass.recomputing();
         }

@@ -2,26 +2,27 @@
 //! face detectors need.
 //!
 //! An operation records a graph only when one of its inputs tracks one, so the
-//! same call serves training and inference. Backward kernels are operations of
-//! their own; where one gives several gradients, they come packed in one flat
-//! tensor, because a Candle operation has exactly one output.
+//! same call serves training and inference. What it computes, forward and backward, it
+//! asks of a device's kernels (`backend`).
 //!
 //! On the CPU all operations take `f32`; other types are an error. On a GPU they take
-//! `f32`, `bf16` and `f16`; sums and statistics are `f32` throughout.
+//! `f32`, `bf16` and `f16`; sums and statistics are `f32` throughout, parameters `f32`
+//! or of the activations' type.
 
 mod area;
 mod attention;
+mod backend;
+mod block;
 mod conv;
+mod cpu;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
-mod fused;
 mod gelu;
 mod layer_norm;
 mod linear;
-mod mlp;
+mod operation;
 mod pool;
-mod residual_attention;
 mod tubes;
 
 use candle_core::{CpuStorage, Layout, Result};
@@ -31,16 +32,13 @@ use crate::Unsupported;
 pub use area::area_resample;
 pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
+pub(crate) use block::{Attention, Branch, Mlp, Projection, block};
 pub use conv::conv_prelu;
 pub use cross_entropy::cross_entropy;
-pub(crate) use fused::on_cpu;
-pub(crate) use gelu::bias_gelu;
 pub use gelu::gelu;
-pub use layer_norm::{layer_norm, residual_layer_norm};
+pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub(crate) use mlp::residual_mlp;
 pub use pool::max_pool;
-pub(crate) use residual_attention::residual_cross_attention;
 pub use tubes::tubes;
 
 /// The elements of a contiguous operand.

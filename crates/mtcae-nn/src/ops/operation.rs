@@ -1,0 +1,361 @@
+//! Operations with any number of inputs and with saved activations.
+//!
+//! A Candle operation has at most three inputs and saves nothing. Here the
+//! operation holds its inputs itself, and the graph sees them through *links*:
+//! operations on up to three tensors whose result is a single unused number.
+//! Links of links lead up to the operation proper, so that Candle visits it
+//! first on the way back; it computes all gradients at once and leaves them with
+//! what it shares with the links, which hand them on to their inputs.
+//!
+//! For each input that Candle's backward reaches it fills a tensor with zeros and adds
+//! the gradient. A pass that collects is given those of the parameters past the graph.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage,
+    Tensor,
+};
+
+use super::backend::Fresh;
+use crate::pass::{Store, Way};
+
+/// An operation over contiguous tensors of one device, on which no graph is kept.
+pub(super) trait Operation: Send + Sync + 'static {
+    /// Its name in errors.
+    fn name(&self) -> &'static str;
+    /// The result. With `save`, what the backward can use may be saved.
+    fn forward(&self, inputs: &[Tensor], save: bool) -> Result<Fresh>;
+    /// The gradient of each input that is `wanted`, from that of the result.
+    fn backward(
+        &self,
+        inputs: &[Tensor],
+        wanted: &[bool],
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// What an operation has saved, until its backward takes it.
+pub(super) struct Saved<T>(Mutex<Option<T>>);
+
+impl<T> Default for Saved<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Saved<T> {
+    pub(super) fn keep(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    /// What was kept, or `again`: of a second backward over the same graph, or of a pass
+    /// that recomputes.
+    pub(super) fn take_or(&self, again: impl FnOnce() -> Result<T>) -> Result<T> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.map_or_else(again, Ok)
+    }
+}
+
+/// Applies an operation to activations, three at most, and parameters behind them.
+/// `shape` is the result's where an activation is empty, and the result zeros.
+pub(super) fn apply(
+    op: impl Operation,
+    activations: &[&Tensor],
+    parameters: &[&Tensor],
+    shape: &Shape,
+    way: &Way,
+) -> Result<Tensor> {
+    let nodes: Vec<Tensor> = activations
+        .iter()
+        .chain(parameters)
+        .map(|&t| t.clone())
+        .collect();
+    let inputs: Vec<Tensor> = nodes.iter().map(Tensor::detach).collect();
+    let wanted: Vec<bool> = nodes.iter().map(Tensor::track_op).collect();
+    let tracks = wanted.contains(&true);
+    let nothing = activations.iter().any(|t| t.elem_count() == 0);
+    let out = match nothing {
+        true => Fresh::zeros(shape, activations[0])?,
+        false => op.forward(&inputs, tracks && !way.recompute)?,
+    };
+    if !tracks {
+        return Ok(out.into_tensor());
+    }
+    // The store is for parameters proper, and the graph has to lead here without them.
+    let past = activations.iter().any(|t| t.track_op())
+        && parameters.iter().all(|p| p.is_variable() || !p.track_op());
+    let store = way.store.clone().filter(|_| past);
+    let shared = Arc::new(Shared {
+        op: Box::new(op),
+        activations: activations.len(),
+        grads: Mutex::default(),
+        out: Mutex::new(Some(out)),
+        nodes: nodes.clone(),
+        inputs,
+        wanted,
+        nothing,
+        store,
+    });
+    let mut below = nodes;
+    if shared.store.is_some() {
+        below.truncate(activations.len());
+    }
+    let mut leaves = true;
+    while below.len() > 3 {
+        below = below
+            .chunks(3)
+            .enumerate()
+            .map(|(i, group)| {
+                let link = Link {
+                    shared: shared.clone(),
+                    leaves: leaves.then_some(3 * i),
+                    top: false,
+                };
+                link.apply(group)
+            })
+            .collect::<Result<_>>()?;
+        leaves = false;
+    }
+    let link = Link {
+        shared,
+        leaves: leaves.then_some(0),
+        top: true,
+    };
+    link.apply(&below)
+}
+
+struct Shared {
+    op: Box<dyn Operation>,
+    activations: usize,
+    /// The inputs as the graph knows them.
+    nodes: Vec<Tensor>,
+    /// The same without a graph.
+    inputs: Vec<Tensor>,
+    wanted: Vec<bool>,
+    /// Whether there is nothing to compute.
+    nothing: bool,
+    /// The result, until it is part of the graph.
+    out: Mutex<Option<Fresh>>,
+    /// Gradients on their way from the operation to the links.
+    grads: Mutex<Vec<Option<Tensor>>>,
+    store: Option<Store>,
+}
+
+impl Shared {
+    fn backward(&self, result: &Tensor, grad: &Tensor) -> Result<()> {
+        let grads = match self.nothing {
+            true => self
+                .inputs
+                .iter()
+                .map(|i| i.zeros_like().map(Some))
+                .collect::<Result<_>>()?,
+            false => self.op.backward(
+                &self.inputs,
+                &self.wanted,
+                &result.detach(),
+                &grad.contiguous()?,
+            )?,
+        };
+        let mut grads = grads
+            .into_iter()
+            .zip(&self.nodes)
+            .map(|(grad, node)| grad.map(|g| g.to_dtype(node.dtype())).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(store) = &self.store {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            for i in self.activations..grads.len() {
+                let Some(grad) = grads[i].take().filter(|_| self.wanted[i]) else {
+                    continue;
+                };
+                let sum = match store.remove(&self.nodes[i]) {
+                    Some(before) => (before + grad)?,
+                    None => grad,
+                };
+                store.insert(&self.nodes[i], sum);
+            }
+        }
+        *self.grads.lock().unwrap_or_else(PoisonError::into_inner) = grads;
+        Ok(())
+    }
+}
+
+/// A node of the graph: the operation itself at the top, links below it.
+struct Link {
+    shared: Arc<Shared>,
+    /// The first of the inputs below, where those are inputs and not links.
+    leaves: Option<usize>,
+    top: bool,
+}
+
+impl Link {
+    fn apply(self, nodes: &[Tensor]) -> Result<Tensor> {
+        match nodes {
+            [a] => a.apply_op1(self),
+            [a, b] => a.apply_op2(b, self),
+            [a, b, c] => a.apply_op3(b, c, self),
+            _ => candle_core::bail!("{}: it has no inputs", self.shared.op.name()),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.shared.op.name()
+    }
+
+    /// The result, or the number of a link.
+    fn result(&self) -> Result<Fresh> {
+        if !self.top {
+            return Fresh::zeros(&Shape::from(1), &self.shared.inputs[0]);
+        }
+        let out = self.shared.out.lock();
+        let out = out.unwrap_or_else(PoisonError::into_inner).take();
+        out.ok_or_else(|| candle_core::Error::Msg(format!("{}: it ran twice", self.name())))
+    }
+
+    fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
+        let out = self.result()?;
+        match out.storage {
+            Storage::Cpu(storage) => Ok((storage, out.shape)),
+            _ => candle_core::bail!("{}: its inputs are on several devices", self.name()),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self) -> Result<(candle_core::CudaStorage, Shape)> {
+        let out = self.result()?;
+        match out.storage {
+            Storage::Cuda(storage) => Ok((storage, out.shape)),
+            _ => candle_core::bail!("{}: its inputs are on several devices", self.name()),
+        }
+    }
+
+    fn backward<const N: usize>(
+        &self,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]> {
+        if self.top {
+            self.shared.backward(result, grad)?;
+        }
+        let mut out = [const { None }; N];
+        let grads = self.shared.grads.lock();
+        let mut grads = grads.unwrap_or_else(PoisonError::into_inner);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = match self.leaves {
+                Some(first) => grads.get_mut(first + i).and_then(Option::take),
+                None => Some(Tensor::zeros(1, DType::F32, self.device())?),
+            };
+        }
+        Ok(out)
+    }
+
+    fn device(&self) -> &Device {
+        self.shared.inputs[0].device()
+    }
+}
+
+impl CustomOp1 for Link {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.on_cpu()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.on_gpu()
+    }
+
+    fn bwd(&self, _: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let [a] = self.backward(result, grad)?;
+        Ok(a)
+    }
+}
+
+impl CustomOp2 for Link {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.on_cpu()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.on_gpu()
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [a, b] = self.backward(result, grad)?;
+        Ok((a, b))
+    }
+}
+
+impl CustomOp3 for Link {
+    fn name(&self) -> &'static str {
+        self.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.on_cpu()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.on_gpu()
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [a, b, c] = self.backward(result, grad)?;
+        Ok((a, b, c))
+    }
+}
