@@ -1,4 +1,4 @@
-// GELU in its erf form, x·Φ(x), with the bias of the linear layer before it.
+// GELU in its erf form, x·Φ(x), with the bias (f32) of the linear layer before it.
 //
 // A thread owns W columns, reads their bias once and goes down the rows.
 //
@@ -13,54 +13,58 @@ DEVICE float density(float x) { return 0.39894228040143268f * expf(-0.5f * x * x
 
 // `bias` may be null.
 template <typename T, int W, typename F>
-DEVICE void each(const T *bias, uint32_t rows, uint32_t columns, const F &body) {
+DEVICE void each(const float *bias, uint32_t rows, uint32_t columns, const F &body) {
     const uint32_t column = (blockIdx.x * blockDim.x + threadIdx.x) * W;
     if (column >= columns) return;
-    Pack<T, W> b = {};
+    Pack<float, W> b = {};
     if (bias) b = load<W>(bias + column);
-    for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) body(size_t(row) * columns + column, b, bias != nullptr);
+    for (uint32_t row = blockIdx.y; row < rows; row += gridDim.y) body(size_t(row) * columns + column, b);
 }
 
 template <typename T, int W>
-DEVICE void forward(T *y, const T *x, const T *bias, uint32_t rows, uint32_t columns) {
-    each<T, W>(bias, rows, columns, [&](size_t at, const Pack<T, W> &b, bool biased) {
+DEVICE void forward(T *y, const T *x, const float *bias, uint32_t rows, uint32_t columns) {
+    each<T, W>(bias, rows, columns, [&](size_t at, const Pack<float, W> &b) {
         auto pack = load<W>(x + at);
         for (int e = 0; e < W; e++) {
-            const float v = widen(pack.at[e]) + (biased ? widen(b.at[e]) : 0.0f);
+            const float v = widen(pack.at[e]) + b.at[e];
             pack.at[e] = narrow<T>(v * cdf(v));
         }
         store(y + at, pack);
     });
 }
 
-// dx = grad·(Φ(v) + v·φ(v)) with v = x + bias.
+// dx = grad·(Φ(v) + v·φ(v)) with v = x + bias, and, where `y` is not null, gelu(v) again.
+// dx may lie where grad does.
 template <typename T, int W>
-DEVICE void backward(T *dx, const T *x, const T *bias, const T *grad, uint32_t rows, uint32_t columns) {
-    each<T, W>(bias, rows, columns, [&](size_t at, const Pack<T, W> &b, bool biased) {
+DEVICE void backward(T *dx, T *y, const T *x, const float *bias, const T *grad, uint32_t rows, uint32_t columns) {
+    each<T, W>(bias, rows, columns, [&](size_t at, const Pack<float, W> &b) {
         auto pack = load<W>(x + at), g = load<W>(grad + at);
         for (int e = 0; e < W; e++) {
-            const float v = widen(pack.at[e]) + (biased ? widen(b.at[e]) : 0.0f);
-            pack.at[e] = narrow<T>(widen(g.at[e]) * (cdf(v) + v * density(v)));
+            const float v = widen(pack.at[e]) + b.at[e], phi = cdf(v);
+            pack.at[e] = narrow<T>(v * phi);
+            g.at[e] = narrow<T>(widen(g.at[e]) * (phi + v * density(v)));
         }
-        store(dx + at, pack);
+        store(dx + at, g);
+        if (y) store(y + at, pack);
     });
 }
 
 } // namespace
 
 #define GELU(suffix, T)                                                                                                \
-    KERNEL gelu_##suffix(T *y, const T *x, const T *bias, uint32_t rows, uint32_t columns) {                           \
+    KERNEL gelu_##suffix(T *y, const T *x, const float *bias, uint32_t rows, uint32_t columns) {                       \
         forward<T, 1>(y, x, bias, rows, columns);                                                                      \
     }                                                                                                                  \
-    KERNEL gelu_##suffix##_x4(T *y, const T *x, const T *bias, uint32_t rows, uint32_t columns) {                      \
+    KERNEL gelu_##suffix##_x4(T *y, const T *x, const float *bias, uint32_t rows, uint32_t columns) {                  \
         forward<T, 4>(y, x, bias, rows, columns);                                                                      \
     }                                                                                                                  \
-    KERNEL gelu_backward_##suffix(T *dx, const T *x, const T *bias, const T *grad, uint32_t rows, uint32_t columns) {  \
-        backward<T, 1>(dx, x, bias, grad, rows, columns);                                                              \
+    KERNEL gelu_backward_##suffix(T *dx, T *y, const T *x, const float *bias, const T *grad, uint32_t rows,            \
+                                  uint32_t columns) {                                                                  \
+        backward<T, 1>(dx, y, x, bias, grad, rows, columns);                                                           \
     }                                                                                                                  \
-    KERNEL gelu_backward_##suffix##_x4(T *dx, const T *x, const T *bias, const T *grad, uint32_t rows,                 \
+    KERNEL gelu_backward_##suffix##_x4(T *dx, T *y, const T *x, const float *bias, const T *grad, uint32_t rows,       \
                                        uint32_t columns) {                                                             \
-        backward<T, 4>(dx, x, bias, grad, rows, columns);                                                              \
+        backward<T, 4>(dx, y, x, bias, grad, rows, columns);                                                           \
     }                                                                                                                  \
     REGISTER(gelu_##suffix)                                                                                            \
     REGISTER(gelu_##suffix##_x4)                                                                                       \

@@ -57,30 +57,35 @@ DEVICE void forward(T *y, const T *x, const float *gamma, const float *beta, uin
     normalise<T, W>(y + at, x + at, gamma, beta, int(width), eps);
 }
 
-// sum = x + branch, y = LayerNorm(sum): the residual of one half of a block and the
-// norm of the next in one pass. `sums` lie before `y` in one buffer of 2·rows rows.
+// sum = x + s·(branch + bias), y = LayerNorm(sum): the residual of one half of a block and
+// the norm of the next in one pass, with one s for each run of rows. `bias` and `scales`
+// may be null, for 0 and 1. `sums` lie before `y` in one buffer of 2·rows rows.
 template <typename T, int W>
-DEVICE void residual(T *out, const T *x, const T *branch, const float *gamma, const float *beta, uint32_t rows,
-                     uint32_t width_, float eps) {
+DEVICE void residual(T *out, const T *x, const T *branch, const float *bias, const float *scales, const float *gamma,
+                     const float *beta, uint32_t rows, uint32_t width_, uint32_t run, float eps) {
     const uint32_t row = blockIdx.x * ROWS + threadIdx.x / WARP;
     if (row >= rows) return;
     const int width = int(width_);
     const size_t at = size_t(row) * width;
     T *sum = out + at;
+    const float s = scales ? scales[row / run] : 1.0f;
     FOR_EACH_RUN(i) {
         auto a = load<W>(x + at + i), b = load<W>(branch + at + i);
-        for (int e = 0; e < W; e++) a.at[e] = narrow<T>(widen(a.at[e]) + widen(b.at[e]));
+        Pack<float, W> add = {};
+        if (bias) add = load<W>(bias + i);
+        for (int e = 0; e < W; e++) a.at[e] = narrow<T>(widen(a.at[e]) + s * (widen(b.at[e]) + add.at[e]));
         store(sum + i, a);
     }
     // Each lane reads back what it wrote itself.
     normalise<T, W>(out + size_t(rows) * width + at, sum, gamma, beta, width, eps);
 }
 
-// dx = rstd·(d − mean(d) − x̂·mean(d·x̂)) with d = grad·γ. The statistics are kept for
-// the gradients of γ and β.
+// dx = rstd·(d − mean(d) − x̂·mean(d·x̂)) with d = grad·γ, plus `around`, the gradient that
+// goes past the norm, where it is not null. The statistics are kept for the gradients of
+// γ and β.
 template <typename T, int W>
-DEVICE void backward_input(T *dx, float *kept, const T *x, const float *gamma, const T *grad, uint32_t rows,
-                           uint32_t width_, float eps) {
+DEVICE void backward_input(T *dx, float *kept, const T *x, const float *gamma, const T *grad, const T *around,
+                           uint32_t rows, uint32_t width_, float eps) {
     const uint32_t row = blockIdx.x * ROWS + threadIdx.x / WARP;
     if (row >= rows) return;
     const int width = int(width_);
@@ -100,9 +105,12 @@ DEVICE void backward_input(T *dx, float *kept, const T *x, const float *gamma, c
     FOR_EACH_RUN(i) {
         auto xs = load<W>(x + at + i), gs = load<W>(grad + at + i);
         auto scale = load<W>(gamma + i);
+        Pack<T, W> past = {};
+        if (around) past = load<W>(around + at + i);
         for (int e = 0; e < W; e++) {
             const float hat = (widen(xs.at[e]) - s.mean) * s.rstd;
-            xs.at[e] = narrow<T>(s.rstd * (widen(gs.at[e]) * scale.at[e] - mean - hat * slope));
+            const float d = s.rstd * (widen(gs.at[e]) * scale.at[e] - mean - hat * slope);
+            xs.at[e] = narrow<T>(d + (around ? widen(past.at[e]) : 0.0f));
         }
         store(dx + at + i, xs);
     }
@@ -154,21 +162,23 @@ DEVICE void backward_parameters(float *parts, const float *kept, const T *x, con
                                     uint32_t width, float eps) {                                                       \
         forward<T, 4>(y, x, gamma, beta, rows, width, eps);                                                            \
     }                                                                                                                  \
-    KERNEL residual_layer_norm_##suffix(T *out, const T *x, const T *branch, const float *gamma, const float *beta,    \
-                                        uint32_t rows, uint32_t width, float eps) {                                    \
-        residual<T, 1>(out, x, branch, gamma, beta, rows, width, eps);                                                 \
+    KERNEL residual_layer_norm_##suffix(T *out, const T *x, const T *branch, const float *bias, const float *scales,   \
+                                        const float *gamma, const float *beta, uint32_t rows, uint32_t width,          \
+                                        uint32_t run, float eps) {                                                     \
+        residual<T, 1>(out, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                              \
     }                                                                                                                  \
-    KERNEL residual_layer_norm_##suffix##_x4(T *out, const T *x, const T *branch, const float *gamma,                  \
-                                             const float *beta, uint32_t rows, uint32_t width, float eps) {            \
-        residual<T, 4>(out, x, branch, gamma, beta, rows, width, eps);                                                 \
+    KERNEL residual_layer_norm_##suffix##_x4(T *out, const T *x, const T *branch, const float *bias,                   \
+                                             const float *scales, const float *gamma, const float *beta, uint32_t rows,\
+                                             uint32_t width, uint32_t run, float eps) {                                \
+        residual<T, 4>(out, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                              \
     }                                                                                                                  \
     KERNEL layer_norm_backward_input_##suffix(T *dx, float *kept, const T *x, const float *gamma, const T *grad,       \
-                                              uint32_t rows, uint32_t width, float eps) {                              \
-        backward_input<T, 1>(dx, kept, x, gamma, grad, rows, width, eps);                                              \
+                                              const T *around, uint32_t rows, uint32_t width, float eps) {             \
+        backward_input<T, 1>(dx, kept, x, gamma, grad, around, rows, width, eps);                                      \
     }                                                                                                                  \
     KERNEL layer_norm_backward_input_##suffix##_x4(T *dx, float *kept, const T *x, const float *gamma, const T *grad,  \
-                                                   uint32_t rows, uint32_t width, float eps) {                         \
-        backward_input<T, 4>(dx, kept, x, gamma, grad, rows, width, eps);                                              \
+                                                   const T *around, uint32_t rows, uint32_t width, float eps) {        \
+        backward_input<T, 4>(dx, kept, x, gamma, grad, around, rows, width, eps);                                      \
     }                                                                                                                  \
     KERNEL layer_norm_backward_parameters_##suffix(float *parts, const float *kept, const T *x, const T *grad,         \
                                                    uint32_t rows, uint32_t width, uint32_t slab) {                     \

@@ -2,7 +2,7 @@
 
 use super::{Element, Launch, Unsupported, down_columns};
 
-/// y (rows, columns) = gelu(x + bias) for a bias (columns) at an address, or none.
+/// y (rows, columns) = gelu(x + bias) for a bias (columns) of `f32` at an address, or none.
 ///
 /// # Errors
 /// When a size is more than a kernel can count.
@@ -14,25 +14,31 @@ pub fn forward(
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    let addresses = [y, x, bias.unwrap_or(0)];
-    down_columns("gelu", "gelu", element, &addresses, rows, columns)
+    let of = |address| (address, element);
+    let operands = [of(y), of(x), (bias.unwrap_or(0), Element::F32)];
+    down_columns("gelu", "gelu", element, &operands, rows, columns)
 }
 
-/// dx (rows, columns), which is also the gradient of x + bias.
+/// dx (rows, columns), which is also the gradient of x + bias and may lie where `grad`
+/// does, and gelu(x + bias) once more at `y`, unless that is none.
 ///
 /// # Errors
 /// As [`forward`].
+#[expect(clippy::too_many_arguments)]
 pub fn backward(
     element: Element,
     dx: u64,
+    y: Option<u64>,
     x: u64,
     bias: Option<u64>,
     grad: u64,
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    let addresses = [dx, x, bias.unwrap_or(0), grad];
-    down_columns("gelu", "gelu_backward", element, &addresses, rows, columns)
+    let of = |address| (address, element);
+    let bias = (bias.unwrap_or(0), Element::F32);
+    let operands = [of(dx), of(y.unwrap_or(0)), of(x), bias, of(grad)];
+    down_columns("gelu", "gelu_backward", element, &operands, rows, columns)
 }
 
 #[cfg(test)]

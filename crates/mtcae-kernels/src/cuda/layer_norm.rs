@@ -52,7 +52,19 @@ pub fn forward(
     launch("layer_norm", element, four, rows, arguments)
 }
 
-/// out (2, rows, width): x + branch, and its LayerNorm.
+/// What is added to x before its LayerNorm: s·(x + bias) of rows like it. Bias and scales
+/// are `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// Address of its rows.
+    pub x: u64,
+    /// Address of the bias, if there is one.
+    pub bias: Option<u64>,
+    /// Address of one s for each run of so many rows, or none for 1.
+    pub scales: Option<(u64, usize)>,
+}
+
+/// out (2, rows, width): x + the branch, and its LayerNorm.
 ///
 /// # Errors
 /// As [`forward`].
@@ -61,7 +73,7 @@ pub fn residual(
     element: Element,
     out: u64,
     x: u64,
-    branch: u64,
+    branch: Branch,
     gamma: u64,
     beta: u64,
     rows: usize,
@@ -69,24 +81,30 @@ pub fn residual(
     eps: f32,
 ) -> Result<Launch, Unsupported> {
     let size = element.size();
+    let bias = branch.bias.unwrap_or(0);
     let four = by_four(
         width,
         &[
             (out, size),
             (x, size),
-            (branch, size),
+            (branch.x, size),
+            (bias, 4),
             (gamma, 4),
             (beta, 4),
         ],
     );
+    let (scales, run) = branch.scales.unwrap_or((0, 1));
     let arguments = vec![
         Address(out),
         Address(x),
-        Address(branch),
+        Address(branch.x),
+        Address(bias),
+        Address(scales),
         Address(gamma),
         Address(beta),
         U32(count("layer_norm: rows", rows)?),
         U32(count("layer_norm: width", width)?),
+        U32(count("layer_norm: rows", run)?),
         F32(eps),
     ];
     launch("residual_layer_norm", element, four, rows, arguments)
@@ -110,7 +128,8 @@ pub fn scratch(rows: usize) -> Scratch {
     }
 }
 
-/// dx (rows, width), and the statistics that [`backward_parameters`] takes.
+/// dx (rows, width), plus the gradient `around` the norm where there is one, and the
+/// statistics that [`backward_parameters`] takes.
 ///
 /// # Errors
 /// As [`forward`].
@@ -122,18 +141,30 @@ pub fn backward_input(
     x: u64,
     gamma: u64,
     grad: u64,
+    around: Option<u64>,
     rows: usize,
     width: usize,
     eps: f32,
 ) -> Result<Launch, Unsupported> {
     let size = element.size();
-    let four = by_four(width, &[(dx, size), (x, size), (gamma, 4), (grad, size)]);
+    let around = around.unwrap_or(0);
+    let four = by_four(
+        width,
+        &[
+            (dx, size),
+            (x, size),
+            (gamma, 4),
+            (grad, size),
+            (around, size),
+        ],
+    );
     let arguments = vec![
         Address(dx),
         Address(statistics),
         Address(x),
         Address(gamma),
         Address(grad),
+        Address(around),
         U32(count("layer_norm: rows", rows)?),
         U32(count("layer_norm: width", width)?),
         F32(eps),

@@ -14,7 +14,8 @@
 //! | [`attention`] | attention of any head dimension up to 256, backward |
 //! | [`adamw`] | AdamW, moving averages, sums of squares over all parameters at once |
 //! | [`cross_entropy`] | cross-entropy, backward |
-//! | [`rows`] | a bias added to rows, and its gradient |
+//! | [`product`] | a linear layer's matrix products, as cuBLAS takes them |
+//! | [`rows`] | residual sums with a bias, and a bias's gradient |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`area`] | area resampling of 8-bit pictures |
@@ -35,6 +36,7 @@ pub mod gelu;
 pub mod layer_norm;
 mod modules;
 pub mod pool;
+pub mod product;
 #[cfg(feature = "cuda")]
 mod ptx;
 pub mod rows;
@@ -164,23 +166,40 @@ fn pack_suffix(four: bool) -> &'static str {
     if four { "_x4" } else { "" }
 }
 
+/// Threads of a block whose threads own columns.
+const COLUMN_THREADS: usize = 128;
+
+/// The grid of blocks whose threads own columns and go down the rows: beyond so many
+/// blocks along the rows, a block goes on to further rows.
+fn column_grid(kernel: &str, rows: usize, threads: usize) -> Result<[u32; 3], Unsupported> {
+    const ROWS: usize = 4096;
+    Ok([
+        count(
+            &format!("{kernel}: columns"),
+            threads.div_ceil(COLUMN_THREADS),
+        )?,
+        rows.min(ROWS) as u32,
+        1,
+    ])
+}
+
 /// The launch of a kernel whose threads own one column each, or four, and go down the
-/// rows; its operands are of one type.
+/// rows; its operands are addresses of a type.
 fn down_columns(
     module: &str,
     kernel: &str,
     element: Element,
-    addresses: &[u64],
+    operands: &[(u64, Element)],
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    const THREADS: usize = 128;
-    /// Blocks along the rows: beyond these a block goes on to further rows.
-    const ROWS: usize = 4096;
-    let operands: Vec<_> = addresses.iter().map(|&a| (a, element.size())).collect();
-    let four = by_four(columns, &operands);
+    let sizes: Vec<_> = operands.iter().map(|&(a, of)| (a, of.size())).collect();
+    let four = by_four(columns, &sizes);
     let threads = columns.div_ceil(if four { 4 } else { 1 });
-    let mut arguments: Vec<_> = addresses.iter().map(|&a| Argument::Address(a)).collect();
+    let mut arguments: Vec<_> = operands
+        .iter()
+        .map(|&(a, _)| Argument::Address(a))
+        .collect();
     arguments.extend([
         Argument::U32(count(&format!("{kernel}: rows"), rows)?),
         Argument::U32(count(&format!("{kernel}: columns"), columns)?),
@@ -188,12 +207,8 @@ fn down_columns(
     Ok(Launch {
         module: module.to_owned(),
         function: format!("{kernel}_{}{}", element.suffix(), pack_suffix(four)),
-        grid: [
-            count(&format!("{kernel}: columns"), threads.div_ceil(THREADS))?,
-            rows.min(ROWS) as u32,
-            1,
-        ],
-        block: THREADS as u32,
+        grid: column_grid(kernel, rows, threads)?,
+        block: COLUMN_THREADS as u32,
         shared: 0,
         arguments,
     })

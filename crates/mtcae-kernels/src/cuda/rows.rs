@@ -1,21 +1,88 @@
-//! A bias added to rows, and its gradient, on a GPU (`cuda/rows.cu`).
+//! Residual sums with a bias, and a bias's gradient, on a GPU (`cuda/rows.cu`).
 
-use super::{Argument, Element, Launch, Unsupported, WARP, count, down_columns, slabs};
+use super::{
+    Argument, COLUMN_THREADS, Element, Launch, Unsupported, WARP, by_four, column_grid, count,
+    pack_suffix, slabs,
+};
 use Argument::{Address, U32};
 
-/// y (rows, width) = x (rows, width) + bias (width).
+/// A bias of `f32`: the columns before `end` lie at `first`, those from `start` on at
+/// `last`, and the others are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bias {
+    /// Address of the first columns' numbers.
+    pub first: u64,
+    /// How many there are.
+    pub end: usize,
+    /// Address of the last columns' numbers.
+    pub last: u64,
+    /// The first of those columns.
+    pub start: usize,
+}
+
+impl Bias {
+    /// None: 0 in each of `width` columns.
+    pub fn none(width: usize) -> Self {
+        Self {
+            first: 0,
+            end: 0,
+            last: 0,
+            start: width,
+        }
+    }
+}
+
+/// out (rows, width) = base + s·(x + bias), with one s of `f32` for each run of so many
+/// rows, or none for 1; without a base, of zeros.
 ///
 /// # Errors
 /// When a size is more than a kernel can count.
-pub fn add_bias(
+#[expect(clippy::too_many_arguments)]
+pub fn residual(
     element: Element,
-    y: u64,
+    out: u64,
+    base: Option<u64>,
     x: u64,
-    bias: u64,
+    bias: Bias,
+    scales: Option<(u64, usize)>,
     rows: usize,
     width: usize,
 ) -> Result<Launch, Unsupported> {
-    down_columns("rows", "add_bias", element, &[y, x, bias], rows, width)
+    let size = element.size();
+    let four = by_four(
+        width,
+        &[
+            (out, size),
+            (base.unwrap_or(0), size),
+            (x, size),
+            (bias.first, 4),
+            (bias.last, 4),
+        ],
+    ) && bias.end.is_multiple_of(4)
+        && bias.start.is_multiple_of(4);
+    let (scales, run) = scales.unwrap_or((0, 1));
+    let number = |n| count("residual: size", n).map(U32);
+    let threads = width.div_ceil(if four { 4 } else { 1 });
+    Ok(Launch {
+        module: "rows".to_owned(),
+        function: format!("residual_{}{}", element.suffix(), pack_suffix(four)),
+        grid: column_grid("residual", rows, threads)?,
+        block: COLUMN_THREADS as u32,
+        shared: 0,
+        arguments: vec![
+            Address(out),
+            Address(base.unwrap_or(0)),
+            Address(x),
+            Address(bias.first),
+            Address(bias.last),
+            Address(scales),
+            number(bias.end)?,
+            number(bias.start)?,
+            number(rows)?,
+            number(width)?,
+            number(run)?,
+        ],
+    })
 }
 
 /// The launches that sum the columns of x (rows, width) into `sums` (width) of `f32`,
@@ -71,7 +138,26 @@ mod tests {
     fn no_rows_have_sums_of_zero() {
         let [first, second] = column_sums(Element::F32, 0, 0, 0, 0, 40).expect("small");
         assert_eq!((first.grid, second.grid), ([2, 1, 1], [2, 1, 1]));
-        let added = add_bias(Element::F32, 0, 0, 0, 0, 40).expect("small");
-        assert_eq!(added.grid, [1, 0, 1]);
+        let added = residual(Element::F32, 0, None, 0, Bias::none(40), None, 0, 40);
+        assert_eq!(added.expect("small").grid, [1, 0, 1]);
+    }
+
+    #[test]
+    fn a_bias_is_read_four_at_a_time_where_its_parts_begin_and_end_so() {
+        let of = |end, start, last| {
+            let bias = Bias {
+                first: 16,
+                end,
+                last,
+                start,
+            };
+            residual(Element::Bf16, 0, None, 0, bias, None, 10, 192)
+                .expect("small")
+                .function
+        };
+        assert_eq!(of(64, 128, 16), "residual_bf16_x4");
+        assert_eq!(of(64, 128, 20), "residual_bf16");
+        assert_eq!(of(66, 128, 16), "residual_bf16");
+        assert_eq!(of(64, 127, 16), "residual_bf16");
     }
 }

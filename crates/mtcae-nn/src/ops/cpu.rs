@@ -53,7 +53,7 @@ fn whole(bias: &Bias, width: usize) -> Result<Vec<f32>> {
         }
         let from = if at_the_end { width - n } else { 0 };
         read("linear", &[part], |v| {
-            all[from..from + n].copy_from_slice(v[0])
+            all[from..from + n].copy_from_slice(v[0]);
         })?;
     }
     Ok(all)
@@ -232,7 +232,7 @@ impl Backend for Cpu {
     fn gelu_gradient(&self, x: &Biased, grad: &Tensor) -> Result<Tensor> {
         let mut dx = vec![0.0; x.x.elem_count()];
         read("gelu", &[&x.x, grad], |v| {
-            gelu::backward(v[0], v[1], &mut dx)
+            gelu::backward(v[0], v[1], &mut dx);
         })?;
         tensor(dx, x.x.shape())
     }
@@ -240,7 +240,7 @@ impl Backend for Cpu {
     fn gelu_backward(&self, x: &Biased, grad: Fresh) -> Result<(Tensor, Tensor)> {
         let (mut dx, shape) = values("gelu", grad)?;
         read("gelu", &[&settled(x)?], |v| {
-            gelu::backward_in_place(v[0], &mut dx)
+            gelu::backward_in_place(v[0], &mut dx);
         })?;
         Ok((tensor(dx, &shape)?, self.gelu(x)?.into_tensor()))
     }

@@ -165,15 +165,16 @@ impl Shared {
             .collect::<Result<Vec<_>>>()?;
         if let Some(store) = &self.store {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            for i in self.activations..grads.len() {
-                let Some(grad) = grads[i].take().filter(|_| self.wanted[i]) else {
+            let parameters = grads.iter_mut().zip(&self.nodes).zip(&self.wanted);
+            for ((grad, node), &wanted) in parameters.skip(self.activations) {
+                let Some(grad) = grad.take().filter(|_| wanted) else {
                     continue;
                 };
-                let sum = match store.remove(&self.nodes[i]) {
+                let sum = match store.remove(node) {
                     Some(before) => (before + grad)?,
                     None => grad,
                 };
-                store.insert(&self.nodes[i], sum);
+                store.insert(node, sum);
             }
         }
         *self.grads.lock().unwrap_or_else(PoisonError::into_inner) = grads;

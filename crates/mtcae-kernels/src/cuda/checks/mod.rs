@@ -100,7 +100,7 @@ pub fn run_type<M: Machine>(
         ("tubes", pixels::tubes),
         ("layer_norm", norms::layer_norm),
         ("gelu", norms::gelu),
-        ("add_bias", norms::bias),
+        ("residual", norms::residual),
         ("cross_entropy", losses::cross_entropy),
         ("attention", attention::attention),
     ];

@@ -6,6 +6,9 @@ use crate::layer_norm::reference;
 /// ε of the model's norms.
 const EPS: f32 = 1e-6;
 
+/// Rows that one number scales.
+const RUN: usize = 2;
+
 /// Rows and widths: none; on both sides of a warp and of a pack of four; the model's.
 fn shapes(scale: Scale) -> Vec<(usize, usize)> {
     let mut shapes = vec![(0, 37), (1, 1), (5, 37), (67, 64), (3, 516)];
@@ -25,8 +28,11 @@ pub(super) fn layer_norm<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
         let gamma = on.operand_of(Element::F32, &normals(width, 3))?;
         let beta = on.operand_of(Element::F32, &normals(width, 4))?;
         let grad = on.operand(&normals(n, 5))?;
+        let bias = on.operand_of(Element::F32, &normals(width, 11))?;
+        let scales = on.operand_of(Element::F32, &normals(rows.div_ceil(RUN), 12))?;
         let (x_at, branch_at, grad_at) = (on.at(&x), on.at(&branch), on.at(&grad));
         let (gamma_at, beta_at) = (on.at(&gamma), on.at(&beta));
+        let (bias_at, scales_at) = (on.at(&bias), on.at(&scales));
 
         let what = format!("layer_norm {rows}×{width}");
         let got = on.results(&what, &[(element, n)], |out| {
@@ -38,22 +44,32 @@ pub(super) fn layer_norm<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
         on.compare(&what, &got[0], &want, [2e-6, 4e-3, 5e-4]);
 
         let what = format!("residual_layer_norm {rows}×{width}");
-        let got = on.results(&what, &[(element, 2 * n)], |out| {
-            Ok(vec![norm::residual(
-                element, out[0], x_at, branch_at, gamma_at, beta_at, rows, width, EPS,
-            )?])
-        })?;
-        let sum: Vec<f64> = x
-            .values
-            .iter()
-            .zip(&branch.values)
-            .map(|(a, b)| a + b)
-            .collect();
-        let (sums, normed) = got[0].split_at(n);
-        on.compare(&format!("{what}: sum"), sums, &sum, [1e-6, 4e-3, 5e-4]);
-        // Of the sum as it was written: that is what the kernel normalises.
-        let want = reference::forward(sums, &gamma.values, &beta.values, EPS.into());
-        on.compare(&what, normed, &want, [2e-6, 4e-3, 5e-4]);
+        for whole in [false, true] {
+            let added = norm::Branch {
+                x: branch_at,
+                bias: whole.then_some(bias_at),
+                scales: whole.then_some((scales_at, RUN)),
+            };
+            let got = on.results(&what, &[(element, 2 * n)], |out| {
+                Ok(vec![norm::residual(
+                    element, out[0], x_at, added, gamma_at, beta_at, rows, width, EPS,
+                )?])
+            })?;
+            let sum: Vec<f64> = (0..n)
+                .map(|i| match whole {
+                    false => x.values[i] + branch.values[i],
+                    true => {
+                        let s = scales.values[i / width / RUN];
+                        x.values[i] + s * (branch.values[i] + bias.values[i % width])
+                    }
+                })
+                .collect();
+            let (sums, normed) = got[0].split_at(n);
+            on.compare(&format!("{what}: sum"), sums, &sum, [1e-6, 4e-3, 5e-4]);
+            // Of the sum as it was written: that is what the kernel normalises.
+            let want = reference::forward(sums, &gamma.values, &beta.values, EPS.into());
+            on.compare(&what, normed, &want, [2e-6, 4e-3, 5e-4]);
+        }
 
         let what = format!("layer_norm_backward {rows}×{width}");
         let scratch = norm::scratch(rows);
@@ -64,30 +80,42 @@ pub(super) fn layer_norm<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             (Element::F32, rows::parts(scratch.slabs, 2 * width)),
             (Element::F32, 2 * width),
         ];
-        let got = on.results(&what, &sizes, |out| {
-            let [partial, sums] = rows::column_sums(
-                Element::F32,
-                out[4],
-                out[3],
-                out[2],
-                scratch.slabs,
-                2 * width,
-            )?;
-            Ok(vec![
-                norm::backward_input(
-                    element, out[0], out[1], x_at, gamma_at, grad_at, rows, width, EPS,
-                )?,
-                norm::backward_parameters(element, out[2], out[1], x_at, grad_at, rows, width)?,
-                partial,
-                sums,
-            ])
-        })?;
+        let run = |on: &mut On<'_, M>, around| {
+            on.results(&what, &sizes, |out| {
+                let [partial, sums] = rows::column_sums(
+                    Element::F32,
+                    out[4],
+                    out[3],
+                    out[2],
+                    scratch.slabs,
+                    2 * width,
+                )?;
+                Ok(vec![
+                    norm::backward_input(
+                        element, out[0], out[1], x_at, gamma_at, grad_at, around, rows, width, EPS,
+                    )?,
+                    norm::backward_parameters(element, out[2], out[1], x_at, grad_at, rows, width)?,
+                    partial,
+                    sums,
+                ])
+            })
+        };
+        let got = run(on, None)?;
         let (dx, parameters) = backward(&x.values, &gamma.values, &grad.values);
         // A row of one element has no deviation: its gradient is 0 but for rounding.
         if width > 1 {
             on.compare(&format!("{what}: dx"), &got[0], &dx, [5e-6, 4e-3, 5e-4]);
         }
         on.compare(&format!("{what}: dγ, dβ"), &got[4], &parameters, [1e-5; 3]);
+        let got = run(on, Some(branch_at))?;
+        let want: Vec<f64> = dx.iter().zip(&branch.values).map(|(d, b)| d + b).collect();
+        let bounds = [5e-6, 4e-3, 5e-4];
+        on.compare(
+            &format!("{what}: dx and what goes past"),
+            &got[0],
+            &want,
+            bounds,
+        );
     }
     Ok(())
 }
@@ -123,7 +151,7 @@ pub(super) fn gelu<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
     for (rows, width) in shapes(on.scale) {
         let (element, n) = (on.element, rows * width);
         let x = on.operand(&normals(n, 6).iter().map(|v| 2.0 * v).collect::<Vec<_>>())?;
-        let bias = on.operand(&normals(width, 7))?;
+        let bias = on.operand_of(Element::F32, &normals(width, 7))?;
         let grad = on.operand(&normals(n, 8))?;
         let (x_at, bias_at, grad_at) = (on.at(&x), on.at(&bias), on.at(&grad));
         for with_bias in [true, false] {
@@ -146,11 +174,25 @@ pub(super) fn gelu<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             let want: Vec<f64> = (0..n).map(|i| sum(i) * cdf(sum(i))).collect();
             on.compare(&what, &got[0], &want, [1e-6, 4e-3, 5e-4]);
             let what = format!("{name}_backward {rows}×{width}");
-            let got = on.results(&what, &[(element, n)], |out| {
+            let got = on.results(&what, &[(element, n), (element, n)], |out| {
                 Ok(vec![kernels::backward(
-                    element, out[0], x_at, at, grad_at, rows, width,
+                    element,
+                    out[0],
+                    Some(out[1]),
+                    x_at,
+                    at,
+                    grad_at,
+                    rows,
+                    width,
                 )?])
             })?;
+            let active: Vec<f64> = (0..n).map(|i| sum(i) * cdf(sum(i))).collect();
+            on.compare(
+                &format!("{what}: gelu"),
+                &got[1],
+                &active,
+                [1e-6, 4e-3, 5e-4],
+            );
             let density = |v: f64| (-0.5 * v * v).exp() / std::f64::consts::TAU.sqrt();
             let want: Vec<f64> = (0..n)
                 .map(|i| grad.values[i] * (cdf(sum(i)) + sum(i) * density(sum(i))))
@@ -174,24 +216,56 @@ fn cdf(x: f64) -> f64 {
     0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
 }
 
-/// A bias added to rows, and its gradient.
-pub(super) fn bias<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
+/// Residual sums with a bias, which may have a gap, and scales; the gradient of a bias.
+pub(super) fn residual<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
     for (rows, width) in shapes(on.scale) {
         let element = on.element;
         let x = on.operand(&normals(rows * width, 9))?;
-        let bias = on.operand(&normals(width, 10))?;
-        let (x_at, bias_at) = (on.at(&x), on.at(&bias));
+        let base = on.operand(&normals(rows * width, 13))?;
+        let bias = on.operand_of(Element::F32, &normals(width, 10))?;
+        let scales = on.operand_of(Element::F32, &normals(rows.div_ceil(RUN), 14))?;
+        let (x_at, base_at, bias_at) = (on.at(&x), on.at(&base), on.at(&bias));
+        let scales_at = on.at(&scales);
 
-        let what = format!("add_bias {rows}×{width}");
-        let got = on.results(&what, &[(element, rows * width)], |out| {
-            Ok(vec![rows::add_bias(
-                element, out[0], x_at, bias_at, rows, width,
-            )?])
-        })?;
-        let want: Vec<f64> = (0..rows * width)
-            .map(|i| x.values[i] + bias.values[i % width])
-            .collect();
-        on.compare(&what, &got[0], &want, [1e-7, 4e-3, 5e-4]);
+        // In thirds, as the packed biases of q and v.
+        let third = width / 3;
+        let gap = rows::Bias {
+            first: bias_at,
+            end: third,
+            last: bias_at + 4 * (width - third) as u64,
+            start: width - third,
+        };
+        let whole = rows::Bias { end: width, ..gap };
+        for (name, of, with_base, scaled) in [
+            ("add_bias", whole, false, false),
+            ("add_bias with a gap", gap, false, false),
+            ("residual", gap, true, true),
+            ("scaled", rows::Bias::none(width), false, true),
+        ] {
+            let what = format!("{name} {rows}×{width}");
+            let got = on.results(&what, &[(element, rows * width)], |out| {
+                let base = with_base.then_some(base_at);
+                let scales = scaled.then_some((scales_at, RUN));
+                Ok(vec![rows::residual(
+                    element, out[0], base, x_at, of, scales, rows, width,
+                )?])
+            })?;
+            let want: Vec<f64> = (0..rows * width)
+                .map(|i| {
+                    let column = i % width;
+                    let there = column < of.end || column >= of.start;
+                    let b = if there { bias.values[column] } else { 0.0 };
+                    let s = if scaled {
+                        scales.values[i / width / RUN]
+                    } else {
+                        1.0
+                    };
+                    let base = if with_base { base.values[i] } else { 0.0 };
+                    base + s * (x.values[i] + b)
+                })
+                .collect();
+            on.compare(&what, &got[0], &want, [2e-7, 4e-3, 5e-4]);
+        }
 
         let what = format!("column_sums {rows}×{width}");
         let sizes = [

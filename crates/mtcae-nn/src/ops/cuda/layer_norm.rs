@@ -1,80 +1,100 @@
-use candle_core::backend::BackendStorage;
-use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Result, Tensor};
 use mtcae_kernels::cuda::{Element, layer_norm as kernels, rows};
 
-use super::{address, address_of, device_of, element, empty, run, tensor, unsupported};
+use super::super::backend::{Bias, Fresh, Norm};
+use super::rows::{Scales, residual as add};
+use super::{
+    address_of, address_of_fresh, device_of, element, empty, fresh, run, tensor, unsupported,
+};
 
 const NAME: &str = "layer-norm";
 
-/// An operand where it lies.
-type At<'a> = (&'a CudaStorage, &'a Layout);
-
-/// LayerNorm of x (…, D) with γ and β (D) of `f32`.
-pub(in crate::ops) fn forward(
-    x: At<'_>,
-    gamma: At<'_>,
-    beta: At<'_>,
-    eps: f32,
-) -> Result<(CudaStorage, Shape)> {
-    let (shape, device, dtype) = (x.1.shape(), x.0.device(), x.0.dtype());
-    let width = gamma.1.shape().elem_count();
-    let n = shape.elem_count();
-    let out = empty(device, dtype, n)?;
-    let at = address(NAME, &out, &Layout::contiguous(shape), dtype)?;
+/// LayerNorm of x (…, D).
+pub(super) fn forward(x: &Tensor, norm: Norm<'_>) -> Result<Fresh> {
+    let (device, dtype, n) = (device_of(NAME, x)?, x.dtype(), x.elem_count());
+    let width = norm.gamma.elem_count();
+    let out = fresh(&device, dtype, x.dims().to_vec())?;
     let launch = kernels::forward(
         element(NAME, dtype)?,
-        at,
-        address(NAME, x.0, x.1, dtype)?,
-        address(NAME, gamma.0, gamma.1, DType::F32)?,
-        address(NAME, beta.0, beta.1, DType::F32)?,
+        address_of_fresh(NAME, &out)?,
+        address_of(NAME, x, dtype)?,
+        address_of(NAME, norm.gamma, DType::F32)?,
+        address_of(NAME, norm.beta, DType::F32)?,
         n / width,
         width,
-        eps,
+        norm.eps,
     )
     .map_err(unsupported)?;
     // SAFETY: x and the result hold n elements, γ and β `width`.
-    unsafe { run(device, &launch) }?;
-    Ok((out, shape.clone()))
-}
-
-/// (2, …, D): x + branch, and its LayerNorm.
-pub(in crate::ops) fn residual(
-    x: &Tensor,
-    branch: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    eps: f32,
-) -> Result<Tensor> {
-    let (device, dtype, n) = (device_of(NAME, x)?, x.dtype(), x.elem_count());
-    let width = gamma.elem_count();
-    let out = empty(&device, dtype, 2 * n)?;
-    let out = tensor(out, [&[2], x.dims()].concat());
-    let launch = kernels::residual(
-        element(NAME, dtype)?,
-        address_of(NAME, &out, dtype)?,
-        address_of(NAME, x, dtype)?,
-        address_of(NAME, branch, dtype)?,
-        address_of(NAME, gamma, DType::F32)?,
-        address_of(NAME, beta, DType::F32)?,
-        n / width,
-        width,
-        eps,
-    )
-    .map_err(unsupported)?;
-    // SAFETY: x and branch hold n elements, the result twice as many, γ and β `width`.
     unsafe { run(&device, &launch) }?;
     Ok(out)
 }
 
-/// dx, dγ and dβ.
-pub(in crate::ops) fn backward(
+/// base + s·(x + bias), and its LayerNorm.
+pub(super) fn residual(
+    base: &Tensor,
     x: &Tensor,
-    gamma: &Tensor,
+    bias: Option<&Bias>,
+    scales: Option<&[f32]>,
+    norm: Norm<'_>,
+) -> Result<(Tensor, Tensor)> {
+    let (device, dtype, n) = (device_of(NAME, x)?, x.dtype(), x.elem_count());
+    let width = norm.gamma.elem_count();
+    let bias = match bias {
+        None => None,
+        Some(Bias {
+            first: Some(bias),
+            last: None,
+        }) if bias.elem_count() == width => Some(bias.to_dtype(DType::F32)?),
+        Some(_) => {
+            let sum = add(Some(base), x, bias, scales)?.into_tensor();
+            let normed = forward(&sum, norm)?.into_tensor();
+            return Ok((sum, normed));
+        }
+    };
+    if base.elem_count() != n {
+        candle_core::bail!(
+            "{NAME}: a sum and a branch of {:?} differ in size",
+            x.dims()
+        );
+    }
+    let scales = Scales::new(&device, scales, n / width)?;
+    let both = tensor(empty(&device, dtype, 2 * n)?, [&[2], x.dims()].concat());
+    let branch = kernels::Branch {
+        x: address_of(NAME, x, dtype)?,
+        bias: bias
+            .as_ref()
+            .map(|b| address_of(NAME, b, DType::F32))
+            .transpose()?,
+        scales: scales.as_ref().map(Scales::place),
+    };
+    let launch = kernels::residual(
+        element(NAME, dtype)?,
+        address_of(NAME, &both, dtype)?,
+        address_of(NAME, base, dtype)?,
+        branch,
+        address_of(NAME, norm.gamma, DType::F32)?,
+        address_of(NAME, norm.beta, DType::F32)?,
+        n / width,
+        width,
+        norm.eps,
+    )
+    .map_err(unsupported)?;
+    // SAFETY: base and x hold n elements, the result twice as many, γ, β and the bias
+    // `width`, and there are as many scales as runs of rows.
+    unsafe { run(&device, &launch) }?;
+    Ok((both.get(0)?, both.get(1)?))
+}
+
+/// dx, to which the gradient `around` the norm is added, dγ and dβ.
+pub(super) fn backward(
+    x: &Tensor,
+    norm: Norm<'_>,
     grad: &Tensor,
-    eps: f32,
+    around: Option<&Tensor>,
 ) -> Result<[Tensor; 3]> {
     let (device, dtype, n) = (device_of(NAME, x)?, x.dtype(), x.elem_count());
-    let width = gamma.elem_count();
+    let width = norm.gamma.elem_count();
     let count = n / width;
     let scratch = kernels::scratch(count);
     let f32s = |n| empty(&device, DType::F32, n).map(|s| tensor(s, n));
@@ -102,11 +122,12 @@ pub(in crate::ops) fn backward(
             at(&dx, dtype)?,
             statistics_at,
             x_at,
-            at(gamma, DType::F32)?,
+            at(norm.gamma, DType::F32)?,
             grad_at,
+            around.map(|t| at(t, dtype)).transpose()?,
             count,
             width,
-            eps,
+            norm.eps,
         )
         .map_err(unsupported)?,
         kernels::backward_parameters(of, parts_at, statistics_at, x_at, grad_at, count, width)
@@ -115,8 +136,8 @@ pub(in crate::ops) fn backward(
         total,
     ];
     for launch in &launches {
-        // SAFETY: x, grad and dx hold n elements, γ `width`; the scratch is as large as
-        // the kernels say.
+        // SAFETY: x, grad, what goes around and dx hold n elements, γ `width`; the scratch
+        // is as large as the kernels say.
         unsafe { run(&device, launch) }?;
     }
     Ok([dx, sums.narrow(0, 0, width)?, sums.narrow(0, width, width)?])

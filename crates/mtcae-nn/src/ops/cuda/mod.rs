@@ -7,10 +7,12 @@
 //! own type.
 
 mod attention;
+mod backend;
 mod cross_entropy;
 mod faces;
 mod gelu;
 mod layer_norm;
+mod linear;
 mod optimiser;
 mod rows;
 mod tubes;
@@ -23,19 +25,15 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage
 use half::{bf16, f16};
 use mtcae_kernels::cuda::{Argument, Element, Launch, Unsupported, ptx};
 
-pub(super) use attention::{
-    LogSums, cross_backward, cross_forward, is_rows, self_backward, self_forward,
-};
+use super::backend::Fresh;
+
+pub(super) use attention::is_rows;
+pub(super) use backend::Gpu;
 pub(super) use cross_entropy::{
     backward as cross_entropy_backward, forward as cross_entropy_forward,
 };
 pub(super) use faces::{area_resample, conv_prelu, max_pool};
-pub(super) use gelu::{backward as gelu_backward, forward as gelu_forward};
-pub(super) use layer_norm::{
-    backward as layer_norm_backward, forward as layer_norm_forward, residual as residual_layer_norm,
-};
 pub(crate) use optimiser::{Moved, adamw_step, blend, sums_of_squares};
-pub(super) use rows::{add_bias, column_sums};
 pub(super) use tubes::cut as cut_tubes;
 
 /// What the kernels call a type.
@@ -115,6 +113,21 @@ fn empty(device: &CudaDevice, dtype: DType, n: usize) -> Result<CudaStorage> {
         slice,
         device: device.clone(),
     })
+}
+
+/// A result of a shape, not written yet.
+fn fresh(device: &CudaDevice, dtype: DType, shape: Vec<usize>) -> Result<Fresh> {
+    let shape = Shape::from(shape);
+    let storage = Storage::Cuda(empty(device, dtype, shape.elem_count())?);
+    Ok(Fresh { storage, shape })
+}
+
+/// Its address.
+fn address_of_fresh(op: &str, fresh: &Fresh) -> Result<u64> {
+    match &fresh.storage {
+        Storage::Cuda(storage) => address_at(op, storage, 0),
+        _ => candle_core::bail!("{op}: a result is not on the GPU"),
+    }
 }
 
 /// A tensor of memory that a kernel has written.

@@ -1,0 +1,135 @@
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublas::{result, sys};
+use candle_core::{CudaDevice, DType, Result, Tensor};
+use mtcae_kernels::cuda::product::{Product, forward, input_gradient, weight_gradient};
+
+use super::super::backend::Fresh;
+use super::{address_of, address_of_fresh, device_of, fresh, unsupported};
+
+const NAME: &str = "linear";
+
+fn data_type(dtype: DType) -> Result<sys::cudaDataType_t> {
+    match dtype {
+        DType::F32 => Ok(sys::cudaDataType_t::CUDA_R_32F),
+        DType::BF16 => Ok(sys::cudaDataType_t::CUDA_R_16BF),
+        DType::F16 => Ok(sys::cudaDataType_t::CUDA_R_16F),
+        other => candle_core::bail!("{NAME}: there is no product of {other:?}"),
+    }
+}
+
+/// What a product of `dtype` is summed in: `f32`, for which TF32 may be allowed.
+fn compute_type(dtype: DType) -> sys::cublasComputeType_t {
+    match dtype == DType::F32 && candle_core::cuda::gemm_reduced_precision_f32() {
+        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+    }
+}
+
+fn operation(transposed: bool) -> sys::cublasOperation_t {
+    match transposed {
+        true => sys::cublasOperation_t::CUBLAS_OP_T,
+        false => sys::cublasOperation_t::CUBLAS_OP_N,
+    }
+}
+
+/// A product of operands of `dtype` into a result of `out.1`.
+///
+/// # Safety
+/// The addresses must be those of matrices of the product's sizes.
+unsafe fn run(
+    device: &CudaDevice,
+    of: Product,
+    [a, b]: [u64; 2],
+    dtype: DType,
+    out: (u64, DType),
+) -> Result<()> {
+    let (one, zero) = (1.0_f32, 0.0_f32);
+    let [a_operation, b_operation] = of.transposed.map(operation);
+    // SAFETY: the factors live until the call returns, which reads them; the rest is the
+    // caller's promise.
+    unsafe {
+        result::gemm_ex(
+            *device.cublas_handle().handle(),
+            a_operation,
+            b_operation,
+            of.m,
+            of.n,
+            of.k,
+            (&raw const one).cast(),
+            a as *const _,
+            data_type(dtype)?,
+            of.leading[0],
+            b as *const _,
+            data_type(dtype)?,
+            of.leading[1],
+            (&raw const zero).cast(),
+            out.0 as *mut _,
+            data_type(out.1)?,
+            of.leading[2],
+            compute_type(dtype),
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+        )
+    }
+    .w()
+}
+
+/// Rows, and elements of one.
+pub(super) fn rows(x: &Tensor) -> (usize, usize) {
+    let width = x.dims().last().copied().unwrap_or(1);
+    (x.elem_count() / width.max(1), width)
+}
+
+fn with_last(x: &Tensor, last: usize) -> Vec<usize> {
+    let mut dims = x.dims().to_vec();
+    if let Some(d) = dims.last_mut() {
+        *d = last;
+    }
+    dims
+}
+
+/// x (…, in)·Wᵀ → (…, out).
+pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Fresh> {
+    let (device, dtype) = (device_of(NAME, x)?, x.dtype());
+    let weight = weight.to_dtype(dtype)?;
+    let ((count, inputs), outputs) = (rows(x), weight.dim(0)?);
+    let out = fresh(&device, dtype, with_last(x, outputs))?;
+    let of = forward(count, inputs, outputs).map_err(unsupported)?;
+    let operands = [
+        address_of(NAME, &weight, dtype)?,
+        address_of(NAME, x, dtype)?,
+    ];
+    let at = (address_of_fresh(NAME, &out)?, dtype);
+    // SAFETY: the operands and the result have the sizes that the product was made of.
+    unsafe { run(&device, of, operands, dtype, at) }?;
+    Ok(out)
+}
+
+/// grad (…, out)·W → (…, in).
+pub(super) fn gradient_of_input(grad: &Tensor, weight: &Tensor) -> Result<Fresh> {
+    let (device, dtype) = (device_of(NAME, grad)?, grad.dtype());
+    let weight = weight.to_dtype(dtype)?;
+    let ((count, outputs), inputs) = (rows(grad), weight.dim(1)?);
+    let out = fresh(&device, dtype, with_last(grad, inputs))?;
+    let of = input_gradient(count, inputs, outputs).map_err(unsupported)?;
+    let operands = [
+        address_of(NAME, &weight, dtype)?,
+        address_of(NAME, grad, dtype)?,
+    ];
+    let at = (address_of_fresh(NAME, &out)?, dtype);
+    // SAFETY: as in `product`.
+    unsafe { run(&device, of, operands, dtype, at) }?;
+    Ok(out)
+}
+
+/// gradᵀ·x (out, in) of `f32`, straight from the product's sums.
+pub(super) fn gradient_of_weight(grad: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let (device, dtype) = (device_of(NAME, x)?, x.dtype());
+    let ((count, inputs), (_, outputs)) = (rows(x), rows(grad));
+    let out = fresh(&device, DType::F32, vec![outputs, inputs])?;
+    let of = weight_gradient(count, inputs, outputs).map_err(unsupported)?;
+    let operands = [address_of(NAME, x, dtype)?, address_of(NAME, grad, dtype)?];
+    let at = (address_of_fresh(NAME, &out)?, DType::F32);
+    // SAFETY: as in `product`.
+    unsafe { run(&device, of, operands, dtype, at) }?;
+    Ok(out.into_tensor())
+}
