@@ -56,13 +56,16 @@ fn main() -> Result<(), Fault> {
         for part in 0..parts {
             seed += 1;
             let some = |x: &Tensor| x.narrow(0, part * at_once, at_once);
-            let heads = forward(part * at_once, at_once, &mut Pass::training(seed))?;
+            let mut pass = Pass::training(seed).collecting();
+            let heads = forward(part * at_once, at_once, &mut pass)?;
             let loss = ((candle_nn::loss::mse(&heads[0], &some(&boxes)?)? * 0.5)?
                 + (candle_nn::loss::mse(&heads[1], &some(&points)?)? * 0.5)?)?;
             let expression = candle_nn::loss::cross_entropy(&heads[2], &some(&classes)?)?;
             let loss = ((loss + (expression * 1.5)?)? * (1.0 / parts as f64))?;
             drop(heads);
-            let taken = Gradients::take(&vars, &mut loss.backward()?)?;
+            let mut grads = loss.backward()?;
+            grads.extend(pass.into_gradients())?;
+            let taken = Gradients::take(&vars, &mut grads)?;
             total += loss.to_scalar::<f32>()?;
             match &mut sum {
                 Some(sum) => sum.add(&taken)?,

@@ -20,6 +20,15 @@ pub struct Product {
     pub leading: [i32; 3],
 }
 
+impl Product {
+    /// Whether columns of elements of `size` bytes begin at multiples of 16 bytes, as do
+    /// the operands: what cuBLASLt's epilogues ask for.
+    pub fn in_sixteens(&self, size: usize, addresses: &[u64]) -> bool {
+        let whole = |n: i32| (n as usize * size).is_multiple_of(16);
+        self.leading.into_iter().all(whole) && addresses.iter().all(|a| a.is_multiple_of(16))
+    }
+}
+
 fn size(n: usize) -> Result<i32, Unsupported> {
     i32::try_from(n).map_err(|_| Unsupported(format!("linear: {n} is more than cuBLAS can count")))
 }
@@ -128,6 +137,15 @@ mod tests {
                 .sum();
             assert_eq!(dw[o * inputs + i], want);
         }
+    }
+
+    #[test]
+    fn epilogues_take_whole_rows_of_sixteen_bytes() {
+        let of = |inputs| forward(10, inputs, 8).expect("small");
+        assert!(of(16).in_sixteens(2, &[256, 512]));
+        assert!(!of(12).in_sixteens(2, &[256]));
+        assert!(of(12).in_sixteens(4, &[256]));
+        assert!(!of(16).in_sixteens(2, &[256, 520]));
     }
 
     #[test]

@@ -124,6 +124,23 @@ pub(super) trait Backend: Sync {
     /// x (…, in) times W (out, in) transposed, and what bias is still to be added.
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<Bias>) -> Result<Product>;
 
+    /// base + s·(x·Wᵀ + bias), as [`Self::residual`] of [`Self::linear`].
+    fn linear_onto(
+        &self,
+        base: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Bias,
+        scales: Option<&[f32]>,
+    ) -> Result<Fresh> {
+        self.residual(Some(base), self.linear(x, weight, Some(bias))?, scales)
+    }
+
+    /// [`Self::weight_gradient`] and [`Self::column_sums`] of grad.
+    fn layer_gradients(&self, grad: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.weight_gradient(grad, x)?, self.column_sums(grad)?))
+    }
+
     /// grad (…, out) times W (out, in): the gradient of x (…, in).
     fn input_gradient(&self, grad: &Tensor, weight: &Tensor) -> Result<Fresh>;
 

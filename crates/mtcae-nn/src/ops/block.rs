@@ -326,8 +326,7 @@ impl AttentionHalf {
     ) -> Result<Tensor> {
         let at = self.places(first);
         let branch = scaled(k, grad, self.scales.as_deref())?;
-        grads.weight(k, at.proj, &branch, &computed.attended)?;
-        grads.bias(k, at.proj + 1, &branch)?;
+        grads.layer(k, at.proj, &branch, &computed.attended)?;
         let d_attended = k.input_gradient(&branch, &inputs[at.proj])?.into_tensor();
         drop(branch);
         let log_sums = computed.log_sums.as_ref();
@@ -339,8 +338,8 @@ impl AttentionHalf {
             if self.source == Source::Over {
                 grads.set(1, dkv);
             } else {
-                grads.weight(k, at.kv, &dkv, &inputs[1])?;
-                grads.part_of_bias(k, &dkv, &[(at.kv + 1, inner)], inner)?;
+                let parts = [(at.kv + 1, inner)];
+                grads.packed(k, at.kv, &parts, inner, &dkv, &inputs[1])?;
                 if grads.wants(1) {
                     grads.set(1, k.input_gradient(&dkv, &inputs[at.kv])?.into_tensor());
                 }
@@ -348,15 +347,14 @@ impl AttentionHalf {
         }
         let norm = norm(inputs, at.gamma, self.eps);
         let normed = k.norm(&inputs[0], norm)?.into_tensor();
-        grads.weight(k, at.q, &dq, &normed)?;
-        drop(normed);
         match self.source {
             Source::Own => {
                 let parts = [(at.q + 1, 0), (at.q + 2, 2 * inner)];
-                grads.part_of_bias(k, &dq, &parts, inner)?;
+                grads.packed(k, at.q, &parts, inner, &dq, &normed)?;
             }
-            _ => grads.bias(k, at.q + 1, &dq)?,
+            _ => grads.layer(k, at.q, &dq, &normed)?,
         }
+        drop(normed);
         let d_normed = k.input_gradient(&dq, &inputs[at.q])?.into_tensor();
         drop(dq);
         grads.norm(k, at.gamma, &inputs[0], norm, &d_normed, grad)
@@ -380,13 +378,11 @@ impl MlpHalf {
         let branch = scaled(k, grad, self.scales.as_deref())?;
         let d_active = k.input_gradient(&branch, &inputs[w2])?;
         let (d_hidden, active) = k.gelu_backward(hidden, d_active)?;
-        grads.weight(k, w2, &branch, &active)?;
-        grads.bias(k, w2 + 1, &branch)?;
+        grads.layer(k, w2, &branch, &active)?;
         drop((branch, active));
         let norm = norm(inputs, at, self.eps);
         let normed = k.norm(y, norm)?.into_tensor();
-        grads.weight(k, w1, &d_hidden, &normed)?;
-        grads.bias(k, w1 + 1, &d_hidden)?;
+        grads.layer(k, w1, &d_hidden, &normed)?;
         drop(normed);
         let d_normed = k.input_gradient(&d_hidden, &inputs[w1])?.into_tensor();
         drop(d_hidden);
@@ -425,33 +421,39 @@ impl Wanted<'_> {
         self.grads[at] = Some(grad);
     }
 
-    fn weight(&mut self, k: &dyn Backend, at: usize, grad: &Tensor, x: &Tensor) -> Result<()> {
-        if self.wants(at) {
-            self.set(at, k.weight_gradient(grad, x)?);
-        }
-        Ok(())
+    /// Of a weight at a place and its bias behind it, from the gradient of what they give
+    /// for x.
+    fn layer(&mut self, k: &dyn Backend, at: usize, grad: &Tensor, x: &Tensor) -> Result<()> {
+        let width = grad.dims().last().copied().unwrap_or(0);
+        self.packed(k, at, &[(at + 1, 0)], width, grad, x)
     }
 
-    fn bias(&mut self, k: &dyn Backend, at: usize, grad: &Tensor) -> Result<()> {
-        if self.wants(at) {
-            self.set(at, k.column_sums(grad)?);
-        }
-        Ok(())
-    }
-
-    /// Biases of `width` columns each, from a column on.
-    fn part_of_bias(
+    /// Of a weight at a place and of biases of `width` columns each, from a column on.
+    fn packed(
         &mut self,
         k: &dyn Backend,
-        grad: &Tensor,
+        at: usize,
         parts: &[(usize, usize)],
         width: usize,
+        grad: &Tensor,
+        x: &Tensor,
     ) -> Result<()> {
-        if parts.iter().any(|&(at, _)| self.wants(at)) {
-            let sums = k.column_sums(grad)?;
-            for &(at, from) in parts {
-                self.set(at, sums.narrow(0, from, width)?);
+        let biases = parts.iter().any(|&(at, _)| self.wants(at));
+        let sums = match (self.wants(at), biases) {
+            (true, true) => {
+                let (weight, sums) = k.layer_gradients(grad, x)?;
+                self.set(at, weight);
+                sums
             }
+            (true, false) => {
+                self.set(at, k.weight_gradient(grad, x)?);
+                return Ok(());
+            }
+            (false, true) => k.column_sums(grad)?,
+            (false, false) => return Ok(()),
+        };
+        for &(at, from) in parts {
+            self.set(at, sums.narrow(0, from, width)?);
         }
         Ok(())
     }
@@ -545,13 +547,14 @@ impl Operation for Block {
             (Some(m), Some(hidden)) => {
                 let w2 = self.mlp_at() + 4;
                 let active = k.gelu(hidden)?.into_tensor();
-                let branch = k.linear(&active, &inputs[w2], Some(Bias::whole(&inputs[w2 + 1])))?;
-                k.residual(Some(y), branch, m.scales.as_deref())?
+                let bias = Bias::whole(&inputs[w2 + 1]);
+                k.linear_onto(y, &active, &inputs[w2], bias, m.scales.as_deref())?
             }
             _ => match (&self.attention, &computed.projections) {
                 (Some(a), Some(projections)) => {
-                    let branch = attention_branch(k, inputs, a.places(self.first), projections)?;
-                    k.residual(Some(y), branch, a.scales.as_deref())?
+                    let at = a.places(self.first).proj;
+                    let (x, bias) = (&projections.attended, Bias::whole(&inputs[at + 1]));
+                    k.linear_onto(y, x, &inputs[at], bias, a.scales.as_deref())?
                 }
                 _ => candle_core::bail!("{}: it has no halves", self.name()),
             },

@@ -63,11 +63,14 @@ impl Operation for Linear {
         if wanted[0] {
             grads[0] = Some(k.input_gradient(grad, &inputs[1])?.into_tensor());
         }
-        if wanted[1] {
-            grads[1] = Some(k.weight_gradient(grad, &inputs[0])?);
-        }
-        if wanted.get(2) == Some(&true) {
-            grads[2] = Some(k.column_sums(grad)?);
+        match (wanted[1], wanted.get(2) == Some(&true)) {
+            (true, true) => {
+                let (weight, bias) = k.layer_gradients(grad, &inputs[0])?;
+                (grads[1], grads[2]) = (Some(weight), Some(bias));
+            }
+            (true, false) => grads[1] = Some(k.weight_gradient(grad, &inputs[0])?),
+            (false, true) => grads[2] = Some(k.column_sums(grad)?),
+            (false, false) => {}
         }
         Ok(grads)
     }

@@ -25,6 +25,8 @@ mod operation;
 mod pool;
 mod tubes;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{CpuStorage, Layout, Result};
 
 use crate::Unsupported;
@@ -40,6 +42,22 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use pool::max_pool;
 pub use tubes::tubes;
+
+/// Whether products on GPUs take along what follows them.
+static EPILOGUES: AtomicBool = AtomicBool::new(false);
+
+/// Lets the matrix products on GPUs add biases and residuals themselves, and sum the
+/// gradients of biases, by cuBLASLt: fewer passes over memory. Off at first; a setting of
+/// the whole process, which changes results by a rounding.
+pub fn fuse_epilogues(on: bool) {
+    EPILOGUES.store(on, Ordering::Relaxed);
+}
+
+/// As [`fuse_epilogues`] was told.
+#[cfg(feature = "cuda")]
+fn fuses_epilogues() -> bool {
+    EPILOGUES.load(Ordering::Relaxed)
+}
 
 /// The elements of a contiguous operand.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -10,8 +10,36 @@ pub(in crate::ops) struct Gpu;
 
 impl Backend for Gpu {
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<Bias>) -> Result<Product> {
+        if bias.is_some()
+            && let Some(x) = linear::product_onto(x, weight, bias.as_ref(), None)?
+        {
+            return Ok(Product { x, bias: None });
+        }
         let x = linear::product(x, weight)?;
         Ok(Product { x, bias })
+    }
+
+    fn linear_onto(
+        &self,
+        base: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Bias,
+        scales: Option<&[f32]>,
+    ) -> Result<Fresh> {
+        if scales.is_none()
+            && let Some(sum) = linear::product_onto(x, weight, Some(&bias), Some(base))?
+        {
+            return Ok(sum);
+        }
+        self.residual(Some(base), self.linear(x, weight, Some(bias))?, scales)
+    }
+
+    fn layer_gradients(&self, grad: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        match linear::gradients(grad, x)? {
+            Some(both) => Ok(both),
+            None => Ok((self.weight_gradient(grad, x)?, self.column_sums(grad)?)),
+        }
     }
 
     fn input_gradient(&self, grad: &Tensor, weight: &Tensor) -> Result<Fresh> {

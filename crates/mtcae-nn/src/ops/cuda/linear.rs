@@ -3,12 +3,14 @@ use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::{CudaDevice, DType, Result, Tensor};
 use mtcae_kernels::cuda::product::{Product, forward, input_gradient, weight_gradient};
 
-use super::super::backend::Fresh;
+use super::super::backend::{Bias, Fresh};
+use super::lt::{self, Epilogue, Fused};
+use super::rows::residual;
 use super::{address_of, address_of_fresh, device_of, fresh, unsupported};
 
 const NAME: &str = "linear";
 
-fn data_type(dtype: DType) -> Result<sys::cudaDataType_t> {
+pub(super) fn data_type(dtype: DType) -> Result<sys::cudaDataType_t> {
     match dtype {
         DType::F32 => Ok(sys::cudaDataType_t::CUDA_R_32F),
         DType::BF16 => Ok(sys::cudaDataType_t::CUDA_R_16BF),
@@ -71,6 +73,92 @@ unsafe fn run(
         )
     }
     .w()
+}
+
+/// A bias in the type of a result, one number for each of its columns.
+fn joined(bias: &Bias, width: usize, like: &Tensor) -> Result<Tensor> {
+    match (&bias.first, &bias.last) {
+        (Some(first), None) if first.elem_count() == width => first.to_dtype(like.dtype()),
+        _ => {
+            let zeros = Tensor::zeros(width, like.dtype(), like.device())?;
+            Ok(residual(None, &zeros, Some(bias), None)?.into_tensor())
+        }
+    }
+}
+
+/// Whether cuBLASLt takes what follows a product along: where it is asked for, and rows
+/// are whole numbers of 16 bytes.
+fn takes_along(of: &Product, dtype: DType, addresses: &[u64]) -> bool {
+    super::super::fuses_epilogues() && of.in_sixteens(dtype.size_in_bytes(), addresses)
+}
+
+/// x (…, in)·Wᵀ + bias, plus `onto` (…, out), in one product; nothing where cuBLASLt does
+/// not take them along.
+pub(super) fn product_onto(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Bias>,
+    onto: Option<&Tensor>,
+) -> Result<Option<Fresh>> {
+    let (device, dtype) = (device_of(NAME, x)?, x.dtype());
+    let weight = weight.to_dtype(dtype)?;
+    let ((count, inputs), outputs) = (rows(x), weight.dim(0)?);
+    let of = forward(count, inputs, outputs).map_err(unsupported)?;
+    let operands = [
+        address_of(NAME, &weight, dtype)?,
+        address_of(NAME, x, dtype)?,
+    ];
+    let onto = onto.map(|t| address_of(NAME, t, dtype)).transpose()?;
+    let addresses = [operands[0], operands[1], onto.unwrap_or(0)];
+    if !takes_along(&of, dtype, &addresses) {
+        return Ok(None);
+    }
+    let bias = bias.map(|b| joined(b, outputs, x)).transpose()?;
+    let out = fresh(&device, dtype, with_last(x, outputs))?;
+    let fused = Fused {
+        product: of,
+        operands,
+        dtype,
+        out: (address_of_fresh(NAME, &out)?, dtype),
+        onto,
+        epilogue: match bias {
+            Some(_) => Epilogue::Bias,
+            None => Epilogue::None,
+        },
+        vector: bias
+            .as_ref()
+            .map_or(Ok(0), |b| address_of(NAME, b, dtype))?,
+    };
+    // SAFETY: operands, result and what it is added to have the sizes that the product
+    // was made of, the bias one number a column.
+    unsafe { lt::run(&device, &fused) }?;
+    Ok(Some(out))
+}
+
+/// gradᵀ·x (out, in) and the sums of grad's columns (out), both of `f32`, in one product;
+/// nothing where cuBLASLt does not take the sums along.
+pub(super) fn gradients(grad: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
+    let (device, dtype) = (device_of(NAME, x)?, x.dtype());
+    let ((count, inputs), (_, outputs)) = (rows(x), rows(grad));
+    let of = weight_gradient(count, inputs, outputs).map_err(unsupported)?;
+    let operands = [address_of(NAME, x, dtype)?, address_of(NAME, grad, dtype)?];
+    if !takes_along(&of, dtype, &operands) {
+        return Ok(None);
+    }
+    let out = fresh(&device, DType::F32, vec![outputs, inputs])?;
+    let sums = fresh(&device, DType::F32, vec![outputs])?;
+    let fused = Fused {
+        product: of,
+        operands,
+        dtype,
+        out: (address_of_fresh(NAME, &out)?, DType::F32),
+        onto: None,
+        epilogue: Epilogue::SumOfB,
+        vector: address_of_fresh(NAME, &sums)?,
+    };
+    // SAFETY: as in `product_onto`; the sums are one for each output.
+    unsafe { lt::run(&device, &fused) }?;
+    Ok(Some((out.into_tensor(), sums.into_tensor())))
 }
 
 /// Rows, and elements of one.

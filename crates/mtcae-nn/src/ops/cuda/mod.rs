@@ -13,6 +13,7 @@ mod faces;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod lt;
 mod optimiser;
 mod rows;
 mod tubes;

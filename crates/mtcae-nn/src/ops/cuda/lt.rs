@@ -1,0 +1,278 @@
+//! Products that add a bias, a residual or sum a bias's gradient themselves, on cuBLASLt.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
+use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
+use candle_core::cuda_backend::cudarc::cublaslt::sys::{
+    self, cublasLtMatmulDescAttributes_t as Attribute,
+};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::{CudaDevice, DType, Result};
+use mtcae_kernels::cuda::product::Product;
+
+/// What a product does besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Epilogue {
+    None,
+    /// Adds a bias to the rows of C, of the result's type.
+    Bias,
+    /// Sums the rows of B over what is summed over: the gradient of a bias, of the
+    /// result's type.
+    SumOfB,
+}
+
+impl Epilogue {
+    fn code(self) -> sys::cublasLtEpilogue_t {
+        match self {
+            Self::None => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
+            Self::Bias => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            Self::SumOfB => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB,
+        }
+    }
+}
+
+/// A product with what it does besides, by addresses.
+pub(super) struct Fused {
+    pub(super) product: Product,
+    pub(super) operands: [u64; 2],
+    /// The type of the operands.
+    pub(super) dtype: DType,
+    pub(super) out: (u64, DType),
+    /// A matrix like the result that is added to it.
+    pub(super) onto: Option<u64>,
+    pub(super) epilogue: Epilogue,
+    /// The bias, or where its gradient goes.
+    pub(super) vector: u64,
+}
+
+/// What was chosen for a product like one before.
+type Key = (Product, DType, DType, Epilogue, bool);
+
+struct Library {
+    handle: sys::cublasLtHandle_t,
+    workspace: CudaSlice<u8>,
+    chosen: HashMap<Key, sys::cublasLtMatmulAlgo_t>,
+}
+
+// SAFETY: cuBLASLt's handle is the library's own state, which any thread may use; here
+// one does at a time, as a lock is held.
+unsafe impl Send for Library {}
+
+/// One for each device, as long as the process: a handle takes milliseconds to make.
+static LIBRARIES: Mutex<Vec<(candle_core::cuda_backend::DeviceId, Library)>> =
+    Mutex::new(Vec::new());
+
+/// Memory that products may use besides, as NVIDIA advises for Hopper.
+const WORKSPACE: usize = 32 << 20;
+
+/// cuBLASLt's word for what went wrong.
+trait Said<T> {
+    fn said(self) -> Result<T>;
+}
+
+impl<T> Said<T> for std::result::Result<T, CublasError> {
+    fn said(self) -> Result<T> {
+        self.map_err(|e| candle_core::Error::Msg(format!("linear: cuBLASLt: {e}")))
+    }
+}
+
+/// A description that the library made, given back at the end.
+struct Owned<T: Copy>(T, unsafe fn(T) -> std::result::Result<(), CublasError>);
+
+impl<T: Copy> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: the library made it, and nothing else gives it back. That it cannot be
+        // given back would be its memory lost, and nothing that a drop could say.
+        let _ = unsafe { (self.1)(self.0) };
+    }
+}
+
+fn data_type(dtype: DType) -> Result<cublas::cudaDataType_t> {
+    super::linear::data_type(dtype)
+}
+
+/// Rows and columns of an operand as it lies.
+fn layout(
+    dtype: DType,
+    transposed: bool,
+    (rows, columns): (i32, i32),
+    leading: i32,
+) -> Result<Owned<sys::cublasLtMatrixLayout_t>> {
+    let (rows, columns) = if transposed {
+        (columns, rows)
+    } else {
+        (rows, columns)
+    };
+    let (rows, columns) = (i64::from(rows) as u64, i64::from(columns) as u64);
+    let made =
+        result::create_matrix_layout(lt_type(dtype)?, rows, columns, leading.into()).said()?;
+    Ok(Owned(made, result::destroy_matrix_layout))
+}
+
+/// The same numbers as cuBLAS's, in the bindings of cuBLASLt.
+fn lt_type(dtype: DType) -> Result<sys::cudaDataType> {
+    Ok(match data_type(dtype)? {
+        cublas::cudaDataType_t::CUDA_R_16BF => sys::cudaDataType_t::CUDA_R_16BF,
+        cublas::cudaDataType_t::CUDA_R_16F => sys::cudaDataType_t::CUDA_R_16F,
+        _ => sys::cudaDataType_t::CUDA_R_32F,
+    })
+}
+
+fn set<T>(of: &Owned<sys::cublasLtMatmulDesc_t>, attribute: Attribute, value: &T) -> Result<()> {
+    // SAFETY: the attribute is of the value's type, which is read before the call returns.
+    unsafe {
+        result::set_matmul_desc_attribute(
+            of.0,
+            attribute,
+            std::ptr::from_ref(value).cast::<c_void>(),
+            size_of::<T>(),
+        )
+    }
+    .said()
+}
+
+/// A product's description, without the place of its vector.
+fn describe(of: &Fused) -> Result<Owned<sys::cublasLtMatmulDesc_t>> {
+    let tf32 = of.dtype == DType::F32 && candle_core::cuda::gemm_reduced_precision_f32();
+    let compute = match tf32 {
+        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+    };
+    let made = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F).said()?;
+    let description = Owned(made, result::destroy_matmul_desc);
+    let [a, b] = of.product.transposed.map(|t| match t {
+        true => cublas::cublasOperation_t::CUBLAS_OP_T as i32,
+        false => cublas::cublasOperation_t::CUBLAS_OP_N as i32,
+    });
+    set(&description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &a)?;
+    set(&description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &b)?;
+    let epilogue = of.epilogue.code();
+    set(
+        &description,
+        Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE,
+        &epilogue,
+    )?;
+    if of.epilogue != Epilogue::None {
+        set(
+            &description,
+            Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+            &of.vector,
+        )?;
+    }
+    Ok(description)
+}
+
+/// The library of a device, made on the first call.
+fn library(
+    device: &CudaDevice,
+) -> Result<MutexGuard<'static, Vec<(candle_core::cuda_backend::DeviceId, Library)>>> {
+    let mut all = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !all.iter().any(|(id, _)| *id == device.id()) {
+        let handle = result::create_handle().said()?;
+        // SAFETY: products alone use it, which write before they read.
+        let workspace = unsafe { device.alloc::<u8>(WORKSPACE) }?;
+        all.push((
+            device.id(),
+            Library {
+                handle,
+                workspace,
+                chosen: HashMap::new(),
+            },
+        ));
+    }
+    Ok(all)
+}
+
+/// Runs a product.
+///
+/// # Safety
+/// The addresses must be those of matrices and of a vector of the product's sizes and
+/// types.
+pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<()> {
+    let p = of.product;
+    let description = describe(of)?;
+    let [a_transposed, b_transposed] = p.transposed;
+    let a = layout(of.dtype, a_transposed, (p.m, p.k), p.leading[0])?;
+    let b = layout(of.dtype, b_transposed, (p.k, p.n), p.leading[1])?;
+    let c = layout(of.out.1, false, (p.m, p.n), p.leading[2])?;
+    let mut all = library(device)?;
+    let Some((_, library)) = all.iter_mut().find(|(id, _)| *id == device.id()) else {
+        candle_core::bail!("linear: cuBLASLt has no handle for the device");
+    };
+    let key = (p, of.dtype, of.out.1, of.epilogue, of.onto.is_some());
+    let algorithm = match library.chosen.get(&key) {
+        Some(algorithm) => *algorithm,
+        None => {
+            let found = choose(library, &description, [&a, &b, &c])?;
+            library.chosen.insert(key, found);
+            found
+        }
+    };
+    let stream = device.cuda_stream();
+    let (one, beta) = (1.0_f32, if of.onto.is_some() { 1.0_f32 } else { 0.0 });
+    // SAFETY: the descriptions and numbers live until the call returns; the workspace is
+    // this stream's alone; the rest is the caller's promise.
+    unsafe {
+        result::matmul(
+            library.handle,
+            description.0,
+            (&raw const one).cast(),
+            (&raw const beta).cast(),
+            of.operands[0] as *const c_void,
+            a.0,
+            of.operands[1] as *const c_void,
+            b.0,
+            of.onto.unwrap_or(of.out.0) as *const c_void,
+            c.0,
+            of.out.0 as *mut c_void,
+            c.0,
+            &raw const algorithm,
+            library.workspace.device_ptr(&stream).0 as *mut c_void,
+            WORKSPACE,
+            stream.cu_stream().cast(),
+        )
+    }
+    .said()
+}
+
+/// What the library thinks the fastest.
+fn choose(
+    library: &Library,
+    description: &Owned<sys::cublasLtMatmulDesc_t>,
+    [a, b, c]: [&Owned<sys::cublasLtMatrixLayout_t>; 3],
+) -> Result<sys::cublasLtMatmulAlgo_t> {
+    let preference = Owned(
+        result::create_matmul_pref().said()?,
+        result::destroy_matmul_pref,
+    );
+    let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    // SAFETY: the attribute is a number of 64 bits, read before the call returns.
+    unsafe {
+        let bytes = (&raw const WORKSPACE_BYTES).cast();
+        result::set_matmul_pref_attribute(preference.0, most, bytes, size_of::<u64>())
+    }
+    .said()?;
+    // SAFETY: all descriptions are alive.
+    let found = unsafe {
+        result::get_matmul_algo_heuristic(
+            library.handle,
+            description.0,
+            a.0,
+            b.0,
+            c.0,
+            c.0,
+            preference.0,
+        )
+    };
+    let found = found.map_err(|e| {
+        candle_core::Error::Msg(format!(
+            "linear: cuBLASLt has no such product with its epilogue ({e}); without `ops::fuse_epilogues` it is not asked"
+        ))
+    })?;
+    Ok(found.algo)
+}
+
+static WORKSPACE_BYTES: u64 = WORKSPACE as u64;
