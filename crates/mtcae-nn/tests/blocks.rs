@@ -62,20 +62,26 @@ fn compare(
     if with_x {
         vars.push(("x".to_owned(), x.clone()));
     }
-    for (what, pass) in [
-        ("graph", Pass::training(3)),
-        ("past the graph", Pass::training(3).collecting()),
-        ("computed again", Pass::training(3).recomputing()),
-        ("both", Pass::training(3).recomputing().collecting()),
-    ] {
-        let mut pass = pass;
+    let graph = "graph";
+    let mut ways = vec![
+        (graph, Pass::training(3), false),
+        ("past the graph", Pass::training(3).collecting(), false),
+        ("computed again", Pass::training(3).recomputing(), false),
+        ("both", Pass::training(3).recomputing().collecting(), false),
+    ];
+    if device.is_cuda() {
+        ways.push(("with epilogues", Pass::training(3).collecting(), true));
+    }
+    for (what, mut pass, epilogues) in ways {
+        // Of the whole process: tests beside this one compare with the same bounds.
+        ops::fuse_epilogues(epilogues);
         let got = fused(&y, &x, &mut pass)?;
         close(&got, &out, what)?;
         let loss = (got * &weights)?.sum_all()?;
         let mut first = loss.backward()?;
         first.extend(pass.into_gradients())?;
         let mut runs = vec![first];
-        if what == "graph" {
+        if what == graph {
             runs.push(loss.backward()?);
         }
         for (name, var) in &vars {
