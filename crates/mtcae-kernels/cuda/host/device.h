@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -48,8 +50,39 @@ void copy_async(void *to, const void *from, bool valid);
 void copies_end();
 void copies_wait(int pending);
 
+// An argument of a kernel. The driver is told addresses of arguments, but neither how
+// many there are nor how large they are.
+struct Parameter {
+    size_t size;
+    bool pointer;
+    // Of a pointer: whether the kernel writes there, and the size of an element.
+    bool written;
+    size_t element;
+};
+
+template <typename A> Parameter parameter() {
+    if constexpr (std::is_pointer_v<A>) {
+        using To = std::remove_pointer_t<A>;
+        return {sizeof(A), true, !std::is_const_v<To>, sizeof(To)};
+    } else {
+        return {sizeof(A), false, false, 0};
+    }
+}
+
+template <typename... A> std::vector<Parameter> parameters(void (*)(A...)) { return {parameter<A>()...}; }
+
 using Trampoline = void (*)(void **arguments);
-bool add_kernel(const char *name, Trampoline run);
+struct Kernel {
+    Trampoline run;
+    std::vector<Parameter> parameters;
+    // Called once for the whole grid, instead of once for each thread.
+    bool whole;
+};
+bool add_kernel(const char *name, Kernel kernel);
+// Nothing where there is no such kernel.
+const Kernel *find_kernel(const char *name);
+// False when threads wait for each other for ever.
+bool run_kernel(const Kernel &kernel, const Index &grid, const Index &block, unsigned shared_bytes, void **arguments);
 
 template <typename... A, size_t... I>
 void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
@@ -69,7 +102,8 @@ template <typename... A> void call(void (*kernel)(A...), void **arguments) {
 #define __syncthreads ::host::block_barrier
 
 #define REGISTER_(kernel, text)                                                                                        \
-    static const bool registered_##kernel = host::add_kernel(text, [](void **a) { host::call(kernel, a); });
+    static const bool registered_##kernel =                                                                           \
+        host::add_kernel(text, {[](void **a) { host::call(kernel, a); }, host::parameters(kernel), false});
 #define REGISTER_TEXT(kernel, text) REGISTER_(kernel, text)
 #define TEXT_(name) #name
 #define TEXT(name) TEXT_(name)

@@ -44,7 +44,7 @@ struct Warp {
 };
 
 struct Kernels {
-    std::map<std::string, Trampoline> named;
+    std::map<std::string, Kernel> named;
 };
 
 Kernels &kernels() {
@@ -150,7 +150,33 @@ void copies_wait(int pending) {
     fiber.copies = later;
 }
 
-bool add_kernel(const char *name, Trampoline run) { return kernels().named.emplace(name, run).second; }
+bool add_kernel(const char *name, Kernel kernel) { return kernels().named.emplace(name, std::move(kernel)).second; }
+
+const Kernel *find_kernel(const char *name) {
+    const auto found = kernels().named.find(name);
+    return found == kernels().named.end() ? nullptr : &found->second;
+}
+
+bool run_kernel(const Kernel &called, const Index &grid, const Index &size, unsigned shared_bytes, void **given) {
+    threads = size;
+    blocks = grid;
+    if (called.whole) {
+        called.run(given);
+        return true;
+    }
+    kernel = called.run;
+    arguments = given;
+    fibers.resize(size.x);
+    for (unsigned z = 0; z < grid.z; z++) {
+        for (unsigned y = 0; y < grid.y; y++) {
+            for (unsigned x = 0; x < grid.x; x++) {
+                block = {x, y, z};
+                if (!run_block(shared_bytes)) return false;
+            }
+        }
+    }
+    return true;
+}
 
 } // namespace host
 
@@ -158,21 +184,7 @@ bool add_kernel(const char *name, Trampoline run) { return kernels().named.empla
 // other for ever.
 extern "C" int mtcae_emulate(const char *name, const unsigned *grid, unsigned block, unsigned shared_bytes,
                              void **arguments) {
-    using namespace host;
-    const auto found = kernels().named.find(name);
-    if (found == kernels().named.end()) return 1;
-    kernel = found->second;
-    host::arguments = arguments;
-    threads = {block, 1, 1};
-    blocks = {grid[0], grid[1], grid[2]};
-    fibers.resize(block);
-    for (unsigned z = 0; z < grid[2]; z++) {
-        for (unsigned y = 0; y < grid[1]; y++) {
-            for (unsigned x = 0; x < grid[0]; x++) {
-                host::block = {x, y, z};
-                if (!run_block(shared_bytes)) return 2;
-            }
-        }
-    }
-    return 0;
+    const host::Kernel *kernel = host::find_kernel(name);
+    if (!kernel) return 1;
+    return host::run_kernel(*kernel, {grid[0], grid[1], grid[2]}, {block, 1, 1}, shared_bytes, arguments) ? 0 : 2;
 }
