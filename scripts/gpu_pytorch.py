@@ -40,6 +40,7 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
+from safetensors import SafetensorError  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -70,6 +71,7 @@ def in_a_cell(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
     text = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+    text = text.split(" Set TORCHDYNAMO_VERBOSE")[0]  # advice that a compiler's errors end with
     return text if len(text) <= 300 else text[:297] + "..."
 
 
@@ -111,12 +113,23 @@ class CrossAttention(nn.Module):
         return self.proj(attention(*split(self.q(y), 1, self.heads), *split(self.kv(x), 2, self.heads)))
 
 
-class NormInItsType(nn.LayerNorm):
-    """Under autocast, which would compute it in f32 and return f32, a norm in the type of what it is given."""
+class NormInItsType(nn.Module):
+    """A norm that returns the type it is given; under autocast it would return f32."""
+
+    def __init__(self, given: nn.LayerNorm):
+        super().__init__()
+        self.weight, self.bias, self.eps = given.weight, given.bias, given.eps
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+            return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def replace(model: nn.Module, kind: type[nn.Module], by: Callable[[nn.Module], nn.Module]) -> None:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is kind:
+                setattr(module, name, by(child))
 
 
 class HeadsAlone:
@@ -137,11 +150,8 @@ class Fast(nn.Module):
         """`stream` is the residual stream's type; `backends` those of self and of cross attention."""
         super().__init__()
         self.encoder, self.decoder = given.encoder, given.decoder
-        for layer in list(self.modules()):
-            if isinstance(getattr(layer, "attn", None), rebuild.SelfAttention):
-                layer.attn = SelfAttention(layer.attn)
-            elif isinstance(getattr(layer, "attn", None), rebuild.CrossAttention):
-                layer.attn = CrossAttention(layer.attn)
+        replace(self, rebuild.SelfAttention, SelfAttention)
+        replace(self, rebuild.CrossAttention, CrossAttention)
         self.stream, self.backends = stream, backends
         # Levels become numbers after they are in their tubes, as bytes, in which the channel is the slowest dimension.
         numbers = self.encoder.patch_embed.proj.in_features // len(given.mean)
@@ -194,7 +204,7 @@ class Difference:
 def judge(what: str, got: dict[str, Tensor], want: dict[str, Tensor]) -> bool:
     """Whether each of `want` is in `got` to TOLERANCE; says what is not, in the order of the computation."""
     good = True
-    for name in [*got.keys() - want.keys()]:
+    for name in sorted(got.keys() - want.keys()):
         say(f"FAILED {what}: {name} is none of the model's")
         good = False
     differences = []
@@ -209,9 +219,9 @@ def judge(what: str, got: dict[str, Tensor], want: dict[str, Tensor]) -> bool:
     good = good and not wrong
     say(f"{'ok' if good else 'FAILED':6} {worst.error:.1e} of {TOLERANCE:.1e}  {what}, {len(differences)} tensors")
     if wrong:
-        say(f"       {len(wrong)} tensors are off")
-        say(f"       the first: {wrong[0].text}")
-        say(f"       the worst: {worst.text}")
+        say(f"       off: {len(wrong)}, the first {wrong[0].text}")
+        if worst is not wrong[0]:
+            say(f"       the worst {worst.text}")
     return good
 
 
@@ -220,6 +230,8 @@ def compare(folder: Path, device: str) -> bool:
     torch.set_float32_matmul_precision("highest")
     say(f"PyTorch {torch.__version__} on {device}")
     ours = load_file(folder / "trace.safetensors", device=device)
+    if "clip" not in ours:
+        raise ValueError(f"{folder / 'trace.safetensors'} has no clip")
     clip = ours.pop("clip")[None]
     with torch.device(device):
         model, given = rebuild.build(folder).double(), rebuild.build(folder)
@@ -277,19 +289,17 @@ class Timing:
 
 
 def timed(call: Callable[[], object], seconds: float, device: str, gpu: Gpu | None = None) -> Timing:
-    first = 0.0
-    for i in range(3):
+    def once() -> float:
         begin = time.perf_counter()
         call()
         synchronise(device)
-        first = first or time.perf_counter() - begin
+        return time.perf_counter() - begin
+
+    first, *_ = [once() for _ in range(3)]
     before = gpu.state() if gpu else ""
     times, start = [], time.perf_counter()
     while len(times) < 5 or time.perf_counter() - start < seconds:
-        begin = time.perf_counter()
-        call()
-        synchronise(device)
-        times.append(time.perf_counter() - begin)
+        times.append(once())
     after = gpu.state() if gpu else ""
     return Timing(statistics.median(times), first, f"{before} → {after}" if before else "")
 
@@ -342,30 +352,26 @@ def refusal(error: BaseException, said: list[warnings.WarningMessage]) -> str:
     return " ".join(" ".join(reasons).split()).replace("|", "/")[:200] or in_a_cell(error)
 
 
-Fastest = dict[tuple[str, str, int, bool], str]
+Fastest = dict[tuple[str, int, bool], str]
 
 
-def attention_table(config: dict, options: argparse.Namespace) -> Fastest:
-    """Times each backend on each shape; the fastest of each shape, precision, batch and direction."""
+def attention_table(config: dict, precision: str, options: argparse.Namespace) -> Fastest:
+    """Times each backend on each shape; the fastest of each shape, batch and direction."""
     fastest: Fastest = {}
     say("| attention | heads | precision | batch | backend | forward, ms | forward and backward, ms |")
     say("|---|---|---|---|---|---|---|")
-    cases = [(p, b, s) for p in options.precision for b in options.batch for s in shapes(config)]
-    # TF32 and f32 are one type to attention; PyTorch's switch may concern its products all the same.
-    for precision, batch, shape in cases:
-        switch(precision)
-        directions = [t for t in (False, True) if wanted(options.what, t, batch)]
+    for batch, shape in [(batch, shape) for batch in options.batch for shape in shapes(config)]:
+        directions = [training for training in (False, True) if wanted(options.what, training, batch)]
         best: dict[bool, float] = {}
-        # The plain one, which keeps all weights of attention, only where there is no other.
-        for backend in [*options.attention, "math"]:
+        for backend in dict.fromkeys([*options.attention, "math"]):
+            # The plain one, which keeps all weights of attention, only where there is no other.
+            todo = [t for t in directions if backend != "math" or t not in best]
+            if not todo:
+                continue
             if time.monotonic() - START > options.within:
                 return fastest
-            if backend == "math" and best.keys() == set(directions):
-                continue
             cells = {False: "", True: ""}
-            for training in directions:
-                if backend == "math" and training in best:
-                    continue
+            for training in todo:
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
                     try:
@@ -377,7 +383,7 @@ def attention_table(config: dict, options: argparse.Namespace) -> Fastest:
                 cells[training] = f"{ms:.3f}"
                 if ms < best.get(training, float("inf")):
                     best[training] = ms
-                    fastest[shape.what, precision, batch, training] = backend
+                    fastest[shape.what, batch, training] = backend
             heads = f"{shape.heads} of {shape.width}"
             say(f"| {shape.what} | {heads} | {precision} | {batch} | {backend} | {cells[False]} | {cells[True]} |")
         tidy()
@@ -406,20 +412,15 @@ def wanted(what: list[str], training: bool, batch: int) -> bool:
     return (TRAINING if training else INFERENCE) in what and not (training and batch == 1)
 
 
-def rows(options: argparse.Namespace) -> Iterator[Row]:
-    for precision in options.precision:
-        for batch in options.batch:
-            if wanted(options.what, False, batch):
-                yield Row(INFERENCE, precision, batch)
-            if wanted(options.what, True, batch):
-                yield Row(TRAINING, precision, batch)
-                # Compiling the whole takes minutes, and the blocks have shown by then what this makes of it.
-                if precision == "bf16" and options.mode != "whole":
-                    yield Row(TRAINING_BF16, precision, batch)
-
-
-def switch(precision: str) -> None:
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+def rows(precision: str, options: argparse.Namespace) -> Iterator[Row]:
+    for batch in options.batch:
+        if wanted(options.what, False, batch):
+            yield Row(INFERENCE, precision, batch)
+        if wanted(options.what, True, batch):
+            yield Row(TRAINING, precision, batch)
+            # Compiling the whole takes minutes, and the blocks have shown by then what this makes of it.
+            if precision == "bf16" and options.mode != "whole":
+                yield Row(TRAINING_BF16, precision, batch)
 
 
 def tidy() -> None:
@@ -450,9 +451,7 @@ def measure(config: dict, row: Row, backends: list[str], gpu: Gpu, options: argp
     with torch.device(device):  # here alone: as PyTorch's default it would slow each call, and hinder compiling
         model = Fast(rebuild.Model(config), stream, allowed)
     if row.what == TRAINING_BF16:
-        for module in model.modules():
-            if type(module) is nn.LayerNorm:
-                module.__class__ = NormInItsType
+        replace(model, nn.LayerNorm, NormInItsType)
     encoder = config["encoder"]
     size = encoder["image_size"]
     clip = torch.randint(0, 256, (row.batch, encoder["frames"], size, size, 3), dtype=torch.uint8, device=device)
@@ -492,57 +491,84 @@ def usable(device: str) -> bool:
     return True
 
 
-def listed(left: list[Row]) -> str:
-    return "; ".join(map(str, left)) or "nothing"
+class Bench:
+    """The tables, precision by precision: its attention, then its rows, so that the first one's rows come first."""
+
+    def __init__(self, config: dict, options: argparse.Namespace):
+        self.config, self.options, self.gpu = config, options, Gpu(options.device)
+        self.left = [row for precision in options.precision for row in rows(precision, options)]
+        self.measured = 0
+
+    def run(self) -> bool:
+        """Whether any row could be measured, or there was time for none."""
+        options = self.options
+        planned = len(self.left)
+        name = torch.cuda.get_device_name(0) if options.device == "cuda" else "CPU"
+        cudnn = torch.backends.cudnn.version()
+        say(f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}, {name}; {options.mode}.")
+        say(f"- Each row: the median of {options.seconds:g} s, 5 calls at least, after 3.")
+        say("- Attention: the backend of self and that of cross attention, each the fastest for the row.")
+        say(f"- Autocast (`{TRAINING}`) keeps the encoder's residual stream in f32; ours is bf16 (`{TRAINING_BF16}`).")
+        say("- Our TF32 row computes attention in 3xTF32 (f32 accuracy).")
+        for precision in options.precision:
+            if not (self.in_time() and self.precision(precision)):
+                break
+        if self.left:
+            say(f"\nNot measured: {self.not_measured()}.")
+        return self.measured > 0 or len(self.left) == planned
+
+    def in_time(self) -> bool:
+        return time.monotonic() - START <= self.options.within
+
+    def not_measured(self) -> str:
+        return "; ".join(map(str, self.left))
+
+    def precision(self, precision: str) -> bool:
+        """Whether there may be time for another."""
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        say()
+        fastest = attention_table(self.config, precision, self.options)
+        say()
+        say("| what | precision | batch | attention | ms | clips/s | GB at most | compiled | MHz, W, throttle |")
+        say("|---|---|---|---|---|---|---|---|---|")
+        for row in rows(precision, self.options):
+            if not self.in_time():
+                return False
+            self.row(row, [fastest.get((shape.what, row.batch, row.training), "") for shape in shapes(self.config)])
+            del self.left[0]
+            tidy()
+            if not usable(self.options.device):
+                say("\nNothing computes on the device after that.")
+                return False
+        return True
+
+    def row(self, row: Row, backends: list[str]) -> None:
+        names = ", ".join(backend or "any" for backend in backends)
+        line = f"| {row.what}, {self.options.mode} | {row.precision} | {row.batch} | {names} |"
+        try:
+            timing, gigabytes = measure(self.config, row, backends, self.gpu, self.options)
+        except Exception as error:  # a row that fails, in a compiler for one, leaves the others alone
+            say(f"{line} FAILED: {in_a_cell(error)} | | | | |")
+            return
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        made = f"{graphs} in {timing.first - timing.seconds:.0f} s" if graphs else ""
+        ms, rate = f"{1e3 * timing.seconds:.2f}", f"{row.batch / timing.seconds:.1f}"
+        say(f"{line} {ms} | {rate} | {gigabytes} | {made} | {timing.state} |")
+        self.measured += 1
+
+    def end(self, *_: object) -> None:
+        """On SIGTERM, which may come in the middle of a row."""
+        os.write(1, f"\nEnded by a signal. Not measured: {self.not_measured() or 'nothing'}.\n".encode())
+        os._exit(1)
 
 
 def bench(config: dict, options: argparse.Namespace) -> bool:
-    """Whether any row could be measured."""
     warnings.simplefilter("ignore")  # they would stand in the middle of a table
     torch._logging.set_logs(all=logging.ERROR)
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # or the rest would silently be eager
-    gpu, mode, left, measured = Gpu(options.device), options.mode, list(rows(options)), 0
-
-    def ended(*_) -> None:
-        os.write(1, f"\nEnded during {left[0] if left else 'nothing'}. Not measured: {listed(left)}.\n".encode())
-        os._exit(1)
-
-    signal.signal(signal.SIGTERM, ended)
-    name = torch.cuda.get_device_name(0) if options.device == "cuda" else "CPU"
-    say(f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {name}; {mode}")
-    say()
-    fastest = attention_table(config, options)
-    say(f"""
-Each row: the median of {options.seconds:g} s, 5 calls at least, after 3. Attention: the backend of self, of cross
-attention, the fastest above. Autocast keeps the encoder's residual stream in f32 (`{TRAINING}`); ours is bf16, as in
-`{TRAINING_BF16}`. Our TF32 row computes attention in 3xTF32 (f32 accuracy).
-""")
-    say("| what | precision | batch | attention | ms | clips/s | GB at most | compiled | MHz, W, throttle |")
-    say("|---|---|---|---|---|---|---|---|---|")
-    while left and time.monotonic() - START <= options.within:
-        row = left[0]
-        switch(row.precision)
-        backends = [fastest.get((shape.what, row.precision, row.batch, row.training), "") for shape in shapes(config)]
-        line = f"| {row.what}, {mode} | {row.precision} | {row.batch} | {', '.join(b or 'any' for b in backends)} |"
-        try:
-            timing, gigabytes = measure(config, row, backends, gpu, options)
-            graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-            made = f"{graphs} in {timing.first - timing.seconds:.0f} s" if graphs else ""
-            say(
-                f"{line} {1e3 * timing.seconds:.2f} | {row.batch / timing.seconds:.1f} | {gigabytes} | {made} "
-                f"| {timing.state} |"
-            )
-            measured += 1
-        except Exception as error:  # a row that fails, in a compiler for one, leaves the others alone
-            say(f"{line} FAILED: {in_a_cell(error)} | | | | |")
-        del left[0]
-        tidy()
-        if not usable(options.device):
-            say("\nNothing computes on the device after that error.")
-            break
-    if left:
-        say(f"\nNot measured: {listed(left)}.")
-    return measured > 0 or len(left) == len(list(rows(options)))
+    tables = Bench(config, options)
+    signal.signal(signal.SIGTERM, tables.end)
+    return tables.run()
 
 
 # ---------------------------------------------------------------------------------------------------------- arguments
@@ -590,4 +616,7 @@ def main(arguments: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(sys.argv[1:]) else 1)
+    try:
+        sys.exit(0 if main(sys.argv[1:]) else 1)
+    except (OSError, ValueError, SafetensorError) as error:
+        sys.exit(f"gpu_pytorch: {error}")
