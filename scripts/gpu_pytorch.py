@@ -258,7 +258,12 @@ class Gpu:
         self.command = None
         if device == "cuda" and shutil.which("nvidia-smi"):
             uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
-            self.command = ["nvidia-smi", "--format=csv,noheader,nounits", "-i", f"GPU-{uuid}" if uuid else "0"]
+            self.command = [
+                "nvidia-smi",
+                "--format=csv,noheader,nounits",
+                "-i",
+                f"GPU-{str(uuid).removeprefix('GPU-')}" if uuid else "0",
+            ]
 
     def state(self) -> str:
         """`MHz W reasons`; empty where it cannot be told."""
