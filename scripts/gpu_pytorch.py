@@ -391,7 +391,7 @@ def attention_table(config: dict, precision: str, options: argparse.Namespace) -
                     fastest[shape.what, batch, training] = backend
             heads = f"{shape.heads} of {shape.width}"
             say(f"| {shape.what} | {heads} | {precision} | {batch} | {backend} | {cells[False]} | {cells[True]} |")
-        tidy()
+        tidy(options.device)
     return fastest
 
 
@@ -428,10 +428,18 @@ def rows(precision: str, options: argparse.Namespace) -> Iterator[Row]:
                 yield Row(TRAINING_BF16, precision, batch)
 
 
-def tidy() -> None:
+def tidy(device: str) -> bool:
+    """Gives back what nothing uses any more. False where the device fails at that: after some errors nothing computes in
+    this process."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    try:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        torch.zeros(1, device=device).add(1)
+        synchronise(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def compiled(model: Fast, row: Row, mode: str) -> Callable[[Tensor], list[Tensor]]:
@@ -467,7 +475,7 @@ def measure(config: dict, row: Row, backends: list[str], gpu: Gpu, options: argp
     torch._dynamo.reset()  # or a second batch would be compiled for any, and run slower
     torch._dynamo.utils.counters.clear()
     forward = compiled(model, row, options.mode)
-    tidy()
+    tidy(device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
@@ -484,16 +492,6 @@ def measure(config: dict, row: Row, backends: list[str], gpu: Gpu, options: argp
         with torch.inference_mode() if options.mode == "eager" else torch.no_grad():
             timing = timed(lambda: forward(clip), options.seconds, device, gpu)
     return timing, f"{torch.cuda.max_memory_allocated() / 1e9:.1f}" if device == "cuda" else ""
-
-
-def usable(device: str) -> bool:
-    """Whether the GPU still computes; after some errors nothing does in this process."""
-    try:
-        torch.zeros(1, device=device).add(1)
-        synchronise(device)
-    except RuntimeError:
-        return False
-    return True
 
 
 class Bench:
@@ -541,8 +539,7 @@ class Bench:
                 return False
             self.row(row, [fastest.get((shape.what, row.batch, row.training), "") for shape in shapes(self.config)])
             del self.left[0]
-            tidy()
-            if not usable(self.options.device):
+            if not tidy(self.options.device):
                 say("\nNothing computes on the device after that.")
                 return False
         return True
