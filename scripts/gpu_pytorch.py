@@ -429,8 +429,7 @@ def rows(precision: str, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def tidy(device: str) -> bool:
-    """Gives back what nothing uses any more. False where the device fails at that: after some errors nothing computes in
-    this process."""
+    """Gives back what nothing uses any more. False where the device fails at that: some errors leave it unusable."""
     gc.collect()
     try:
         if device == "cuda":
