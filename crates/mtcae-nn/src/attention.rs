@@ -4,9 +4,9 @@
 //! logits of a query, so a key bias would change nothing and get no gradient.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, Module, VarBuilder};
+use candle_nn::{Module, VarBuilder};
 
-use crate::linear::{Linear, linear, linear_no_bias};
+use crate::linear::{Linear, bias, linear, linear_no_bias};
 use crate::plan::{self, Format, Packed};
 use crate::{DropPath, LayerNorm, Mlp, Pass, ops};
 
@@ -29,8 +29,8 @@ impl SelfAttention {
         }
         Ok(Self {
             qkv: linear_no_bias(width, 3 * width, vb.pp("qkv"))?,
-            q_bias: vb.get_with_hints(width, "q_bias", Init::Const(0.0))?,
-            v_bias: vb.get_with_hints(width, "v_bias", Init::Const(0.0))?,
+            q_bias: bias(width, "q_bias", &vb)?,
+            v_bias: bias(width, "v_bias", &vb)?,
             proj: linear(width, width, vb.pp("proj"))?,
             heads,
         })
@@ -116,7 +116,7 @@ impl CrossAttention {
         Ok(Self {
             q: linear(width, inner, vb.pp("q"))?,
             kv: linear_no_bias(width, both, vb.pp("kv"))?,
-            v_bias: vb.get_with_hints(inner, "v_bias", Init::Const(0.0))?,
+            v_bias: bias(inner, "v_bias", &vb)?,
             proj: linear(inner, width, vb.pp("proj"))?,
             heads,
         })

@@ -1,6 +1,6 @@
 //! Linear layers: y = x·Wᵀ + b, with W of shape (out, in) as in PyTorch.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::{INIT_STD, ops};
@@ -49,15 +49,20 @@ impl Module for Linear {
     }
 }
 
-/// `weight` (out, in) and `bias` (out) below `vb`.
+/// `weight` (out, in) and `bias` (out) below `vb`; the bias is `f32` whatever its type.
 pub fn linear(inputs: usize, outputs: usize, vb: VarBuilder<'_>) -> Result<Linear> {
-    let bias = vb.get_with_hints(outputs, "bias", Init::Const(0.0))?;
+    let bias = bias(outputs, "bias", &vb)?;
     Ok(Linear::new(weight(inputs, outputs, &vb)?, Some(bias)))
 }
 
 /// `weight` (out, in) below `vb`.
 pub fn linear_no_bias(inputs: usize, outputs: usize, vb: VarBuilder<'_>) -> Result<Linear> {
     Ok(Linear::new(weight(inputs, outputs, &vb)?, None))
+}
+
+/// A bias by its name, `f32` as the kernels that add it take it.
+pub(crate) fn bias(outputs: usize, name: &str, vb: &VarBuilder<'_>) -> Result<Tensor> {
+    vb.get_with_hints_dtype(outputs, name, Init::Const(0.0), DType::F32)
 }
 
 fn weight(inputs: usize, outputs: usize, vb: &VarBuilder<'_>) -> Result<Tensor> {
