@@ -5,6 +5,7 @@
 mod bench;
 mod kernels;
 mod model;
+mod step;
 mod training;
 
 use std::error::Error;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mtcae_model::Config;
 use mtcae_model::decoder::Structure;
 use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_nn::Precision;
 
 type Fault = Box<dyn Error>;
 
@@ -71,6 +73,17 @@ enum Command {
         /// Clips at once.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
         batch: Vec<usize>,
+    },
+    /// Does one training step between the marks of a profiler, after one to warm up.
+    Step {
+        #[arg(long, value_enum, default_value = "large")]
+        size: Size,
+        #[arg(long, default_value = "bf16")]
+        precision: Precision,
+        #[arg(long, default_value_t = 8)]
+        batch: usize,
+        #[arg(long)]
+        checkpointing: bool,
     },
 }
 
@@ -146,5 +159,14 @@ fn run(args: &Args) -> Result<bool, Fault> {
             within,
             batch,
         } => bench::table(&gpu()?, &size.config(), batch, *seconds, *within).map(|()| true),
+        Command::Step {
+            size,
+            precision,
+            batch,
+            checkpointing,
+        } => {
+            let (gpu, config) = (gpu()?, size.config());
+            step::run(&gpu, &config, *precision, *batch, *checkpointing).map(|()| true)
+        }
     }
 }

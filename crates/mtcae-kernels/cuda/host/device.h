@@ -200,33 +200,47 @@ struct Fragments {
     uint32_t a[4], b[2];
 };
 
-inline Fragments fragments_of(unsigned lane) {
-    Fragments f;
-    std::memcpy(&f, host::exchange(lane), sizeof f);
-    return f;
+// c += A B for one lane, which holds of C rows g and g + 8 and columns 2t and 2t + 1:
+// `left(f, half, k)` reads A's element k of row `half ? g + 8 : g` of what a lane of that
+// row holds, `right(f, k)` B's; `holder(k)` is which of the four lanes of a row or column
+// holds k.
+template <unsigned K, typename H, typename L, typename R>
+void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b, H holder, L left, R right) {
+    const unsigned lane = threadIdx.x % 32;
+    const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    std::memcpy(host::exchange(lane), &mine, sizeof mine);
+    host::warp_barrier();
+    // The places of the lanes lie side by side.
+    const unsigned char *all = host::exchange(0);
+    double x[2][K], y[2][K];
+    for (unsigned k = 0; k < K; k++) {
+        for (unsigned e = 0; e < 2; e++) {
+            Fragments of;
+            std::memcpy(&of, all + 64 * (lane / 4 * 4 + holder(k)), sizeof of);
+            x[e][k] = left(of, e, k);
+            std::memcpy(&of, all + 64 * ((2 * (lane % 4) + e) * 4 + holder(k)), sizeof of);
+            y[e][k] = right(of, k);
+        }
+    }
+    for (unsigned e = 0; e < 4; e++) {
+        double sum = c[e];
+        for (unsigned k = 0; k < K; k++) sum += x[e / 2][k] * y[e % 2][k];
+        c[e] = truncated(sum);
+    }
+    host::end_exchange();
 }
 
 // m16n8k16: lane 4g + t holds of A the pairs k = 2t, 2t + 1 of rows g and g + 8, then
 // those of k + 8; of B the pairs k = 2t, 2t + 1 and k + 8 of column g.
 template <typename T> void mma_16(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b, float (*widen)(T)) {
-    const unsigned lane = threadIdx.x % 32;
-    const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    std::memcpy(host::exchange(lane), &mine, sizeof mine);
-    host::warp_barrier();
-    for (unsigned e = 0; e < 4; e++) {
-        const unsigned row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
-        double sum = c[e];
-        for (unsigned k = 0; k < 16; k++) {
-            const Fragments left = fragments_of(row % 8 * 4 + k % 8 / 2);
-            const Fragments right = fragments_of(column * 4 + k % 8 / 2);
-            T x, y;
-            std::memcpy(&x, reinterpret_cast<const char *>(&left.a[row / 8 + 2 * (k / 8)]) + 2 * (k % 2), 2);
-            std::memcpy(&y, reinterpret_cast<const char *>(&right.b[k / 8]) + 2 * (k % 2), 2);
-            sum += double(widen(x)) * widen(y);
-        }
-        c[e] = truncated(sum);
-    }
-    host::end_exchange();
+    const auto half_of = [widen](uint32_t pair, unsigned which) {
+        const T x = {uint16_t(pair >> 16 * which)};
+        return double(widen(x));
+    };
+    mma<16>(
+        c, a, b, [](unsigned k) { return k % 8 / 2; },
+        [&](const Fragments &f, unsigned e, unsigned k) { return half_of(f.a[e + 2 * (k / 8)], k % 2); },
+        [&](const Fragments &f, unsigned k) { return half_of(f.b[k / 8], k % 2); });
 }
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) { mma_16(c, a, b, __bfloat162float); }
 inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) { mma_16(c, a, b, __half2float); }
@@ -234,23 +248,15 @@ inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) { 
 // m16n8k8: lane 4g + t holds of A k = t of rows g and g + 8, then k = t + 4 of them; of
 // B k = t and t + 4 of column g.
 inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) {
-    const unsigned lane = threadIdx.x % 32;
-    const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    std::memcpy(host::exchange(lane), &mine, sizeof mine);
-    host::warp_barrier();
-    for (unsigned e = 0; e < 4; e++) {
-        const unsigned row = lane / 4 + 8 * (e / 2), column = 2 * (lane % 4) + e % 2;
-        double sum = c[e];
-        for (unsigned k = 0; k < 8; k++) {
-            const Fragments left = fragments_of(row % 8 * 4 + k % 4), right = fragments_of(column * 4 + k % 4);
-            float x, y;
-            std::memcpy(&x, &left.a[row / 8 + 2 * (k / 4)], 4);
-            std::memcpy(&y, &right.b[k / 4], 4);
-            sum += double(x) * y;
-        }
-        c[e] = truncated(sum);
-    }
-    host::end_exchange();
+    const auto float_of = [](uint32_t bits) {
+        float x;
+        std::memcpy(&x, &bits, sizeof x);
+        return double(x);
+    };
+    mma<8>(
+        c, a, b, [](unsigned k) { return k % 4; },
+        [&](const Fragments &f, unsigned e, unsigned k) { return float_of(f.a[e + 2 * (k / 4)]); },
+        [&](const Fragments &f, unsigned k) { return float_of(f.b[k / 4]); });
 }
 
 inline void copy_async(void *to, const void *from, bool valid) { host::copy_async(to, from, valid); }

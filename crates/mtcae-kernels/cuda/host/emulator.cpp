@@ -2,6 +2,7 @@
 // change in turn at every barrier, so that a missing barrier shows as a wrong result.
 #include "device.h"
 
+#include <csetjmp>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,12 +25,14 @@ struct Copy {
     int group;
 };
 
+// A fiber begins by a context; from then on it is left and entered by jumps, which ask
+// nothing of the system. It serves block after block.
 struct Fiber {
-    ucontext_t context;
     std::unique_ptr<unsigned char[]> stack{new unsigned char[STACK]};
+    jmp_buf at;
     std::vector<Copy> copies;
     int groups = 0;
-    bool done = false;
+    bool begun = false, done = false;
 };
 
 struct Barrier {
@@ -56,14 +59,14 @@ thread_local std::vector<unsigned char> shared;
 thread_local std::vector<Fiber> fibers;
 thread_local std::vector<Warp> warps;
 thread_local Barrier whole;
-thread_local ucontext_t scheduler;
+thread_local jmp_buf scheduler;
 thread_local unsigned current;
 thread_local bool progressed;
 thread_local Trampoline kernel;
 thread_local void **arguments;
 
 void yield() {
-    swapcontext(&fibers[current].context, &scheduler);
+    if (!_setjmp(fibers[current].at)) _longjmp(scheduler, 1);
     thread = {current, 0, 0};
 }
 
@@ -78,28 +81,44 @@ void wait(Barrier &barrier, unsigned count) {
     while (barrier.generation == generation) yield();
 }
 
-void body() {
-    kernel(arguments);
-    fibers[current].done = true;
-    progressed = true;
-    swapcontext(&fibers[current].context, &scheduler);
+void live() {
+    for (;;) {
+        kernel(arguments);
+        fibers[current].done = true;
+        progressed = true;
+        yield();
+    }
+}
+
+// Runs the current fiber until it yields.
+void enter() {
+    Fiber &fiber = fibers[current];
+    if (_setjmp(scheduler)) return;
+    if (fiber.begun) _longjmp(fiber.at, 1);
+    fiber.begun = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, live, 0);
+    setcontext(&context);
 }
 
 // False when threads wait for each other for ever.
 bool run_block(unsigned shared_bytes) {
     // NaN in every type: what is read before it is written shows.
     shared.assign(shared_bytes + 16, 0xff);
-    warps.assign((threads.x + 31) / 32, Warp{});
+    warps.resize((threads.x + 31) / 32);
+    for (Warp &warp : warps) {
+        warp.barrier = {};
+        std::memset(warp.parity, 0, sizeof warp.parity);
+    }
     whole = {};
     for (Fiber &fiber : fibers) {
         fiber.done = false;
         fiber.copies.clear();
         fiber.groups = 0;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.get();
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, body, 0);
     }
     for (bool left = true; left;) {
         left = progressed = false;
@@ -107,9 +126,13 @@ bool run_block(unsigned shared_bytes) {
             if (fibers[current].done) continue;
             left = true;
             thread = {current, 0, 0};
-            swapcontext(&scheduler, &fibers[current].context);
+            enter();
         }
-        if (left && !progressed) return false;
+        if (left && !progressed) {
+            // They wait in the middle of this kernel, and will not be asked for another.
+            fibers.clear();
+            return false;
+        }
     }
     return true;
 }
