@@ -22,10 +22,9 @@ impl Fresh {
         }
     }
 
-    /// Zeros on the device of a tensor and of its type.
-    pub(super) fn zeros(shape: &Shape, like: &Tensor) -> Result<Self> {
-        let dtype = like.dtype();
-        let storage = match like.device() {
+    /// Zeros.
+    pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Self> {
+        let storage = match device {
             Device::Cpu => {
                 Storage::Cpu(candle_core::cpu_backend::CpuDevice.zeros_impl(shape, dtype)?)
             }

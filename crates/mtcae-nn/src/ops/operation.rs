@@ -77,7 +77,7 @@ pub(super) fn apply(
     let tracks = wanted.contains(&true);
     let nothing = activations.iter().any(|t| t.elem_count() == 0);
     let out = match nothing {
-        true => Fresh::zeros(shape, activations[0])?,
+        true => Fresh::zeros(shape, inputs[0].dtype(), inputs[0].device())?,
         false => op.forward(&inputs, tracks && !way.recompute)?,
     };
     if !tracks {
@@ -207,7 +207,7 @@ impl Link {
     /// The result, or the number of a link.
     fn result(&self) -> Result<Fresh> {
         if !self.top {
-            return Fresh::zeros(&Shape::from(1), &self.shared.inputs[0]);
+            return Fresh::zeros(&Shape::from(1), DType::F32, self.device());
         }
         let out = self.shared.out.lock();
         let out = out.unwrap_or_else(PoisonError::into_inner).take();
