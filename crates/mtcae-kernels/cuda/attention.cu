@@ -45,6 +45,11 @@ constexpr int KEY_BLOCK = ROW > 704 ? 16 : ROW > 352 ? 32 : 64, KEY_STEP = 16;
 // Channels of dK and dV that a block works on.
 constexpr int CHANNELS = ELEMENT == 4 ? (HEAD > 96 ? 96 : HEAD) : (HEAD > 176 ? 128 : HEAD);
 
+// The probability of a logit x·scale is 2^(x·c − m·c), c = scale·log₂ e, relative to a
+// row's largest x, m: one multiplication with addition and one ex2 for each element, and
+// the maximum is one of products as they are. That takes a scale above zero: below it m
+// would be the smallest logit, and at zero x·c of a masked key, −∞·0, no number.
+// src/cuda/attention.rs refuses both.
 constexpr float LOG2_E = 1.4426950408889634f;
 
 struct Operand {
@@ -138,6 +143,7 @@ KERNEL NAME(attention)(T *out, float *log_sums, const T *q, const T *k, const T 
     DYNAMIC_SHARED(shared);
     T *q_tile = reinterpret_cast<T *>(shared);
     T *k_tile = q_tile + BLOCK * STRIDE, *v_tile = k_tile + STEP * STRIDE;
+    const float to_log2 = scale * LOG2_E;
     const Operand of_q = operand(q, queries, q_stride, head_dim);
     const Operand of_k = operand(k, keys, kv_stride, head_dim), of_v = operand(v, keys, kv_stride, head_dim);
     const uint32_t first = blockIdx.x * BLOCK, warp = threadIdx.x / WARP, t = threadIdx.x % 4;
@@ -149,7 +155,9 @@ KERNEL NAME(attention)(T *out, float *log_sums, const T *q, const T *k, const T 
     copies_end();
 
     Sum o[STEPS];
-    float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+    // Of each of the lane's two rows: the largest x, the exponent that its probabilities
+    // are relative to, their sum.
+    float max[2] = {-INFINITY, -INFINITY}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
     for (uint32_t key = 0; key < keys; key += STEP) {
         copies_wait<1>();
         __syncthreads();
@@ -160,24 +168,27 @@ KERNEL NAME(attention)(T *out, float *log_sums, const T *q, const T *k, const T 
         if (next < keys) fetch<STEP>(k_tile, of_k, next, head_dim, aligned);
         copies_end();
 
-        float step_max[2] = {-INFINITY, -INFINITY};
-        for_each(s, [&](float &x, uint32_t column, int lower) {
-            x = key + column < keys ? x * (scale * LOG2_E) : -INFINITY;
-            step_max[lower] = fmaxf(step_max[lower], x);
-        });
+        if (next > keys) {
+            for_each(s, [&](float &x, uint32_t column, int) {
+                if (key + column >= keys) x = -INFINITY;
+            });
+        }
+        for_each(s, [&](float x, uint32_t, int lower) { max[lower] = fmaxf(max[lower], x); });
         float shrink[2];
         for (int i = 0; i < 2; i++) {
             // The four lanes of a row hold different columns.
             for (int lane = 1; lane < 4; lane *= 2) {
-                step_max[i] = fmaxf(step_max[i], __shfl_xor_sync(0xffffffffu, step_max[i], lane));
+                max[i] = fmaxf(max[i], __shfl_xor_sync(0xffffffffu, max[i], lane));
             }
-            const float larger = fmaxf(max[i], step_max[i]);
-            shrink[i] = exp2f(max[i] - larger);
-            max[i] = larger;
+            // What is already summed is relative to `top`, rounded as it is: so is what
+            // it becomes, and 2^0 = 1 where the maximum stays.
+            const float higher = max[i] * to_log2;
+            shrink[i] = exp2_fast(top[i] - higher);
+            top[i] = higher;
             sum[i] *= shrink[i];
         }
         for_each(s, [&](float &x, uint32_t, int lower) {
-            x = exp2f(x - max[lower]);
+            x = exp2_fast(fmaf(x, to_log2, -top[lower]));
             sum[lower] += x;
         });
         for_each(o, [&](float &x, uint32_t, int lower) { x *= shrink[lower]; });
@@ -196,7 +207,7 @@ KERNEL NAME(attention)(T *out, float *log_sums, const T *q, const T *k, const T 
         inverse[i] = 1.0f / sum[i];
         const uint32_t token = first + warp * 16 + threadIdx.x % WARP / 4 + 8 * i;
         if (t == 0 && token < queries) {
-            log_sums[(size_t(blockIdx.z) * heads + blockIdx.y) * queries + token] = max[i] + log2f(sum[i]);
+            log_sums[(size_t(blockIdx.z) * heads + blockIdx.y) * queries + token] = top[i] + log2f(sum[i]);
         }
     }
     T *to = out + size_t(blockIdx.z) * queries * heads * head_dim + blockIdx.y * head_dim;
@@ -237,6 +248,7 @@ KERNEL NAME(attention_backward_kv)(T *dk, T *dv, const T *q, const T *k, const T
     const uint32_t first = blockIdx.x / PARTS * KEY_BLOCK, channel = blockIdx.x % PARTS * CHANNELS;
     const uint32_t warp = threadIdx.x / WARP;
     const size_t rows = (size_t(blockIdx.z) * heads + blockIdx.y) * queries;
+    const float to_log2 = scale * LOG2_E;
     const int tiles = (HEAD - int(channel)) / 16;
 
     fetch<KEY_BLOCK>(k_tile, of_k, first, head_dim, aligned);
@@ -257,7 +269,7 @@ KERNEL NAME(attention_backward_kv)(T *dk, T *dv, const T *q, const T *k, const T
         Sum p[1], ds[1];
         multiply_transposed(p, k_tile + warp * 16 * STRIDE, q_tile);
         multiply_transposed(ds, v_tile + warp * 16 * STRIDE, grad_tile);
-        for_each(p, [&](float &x, uint32_t column, int) { x = exp2f(x * (scale * LOG2_E) - row_log_sum[column]); });
+        for_each(p, [&](float &x, uint32_t column, int) { x = exp2_fast(fmaf(x, to_log2, -row_log_sum[column])); });
         int element = 0;
         for_each(ds, [&](float &x, uint32_t column, int) {
             x = p[0].at[element / 4][element % 4] * (x - row_delta[column]);
@@ -288,6 +300,7 @@ KERNEL NAME(attention_backward_q)(T *dq, const T *q, const T *k, const T *v, con
     const Operand of_grad = operand(grad, queries, heads * head_dim, head_dim);
     const uint32_t first = blockIdx.x * QUERY_BLOCK, warp = threadIdx.x / WARP;
     const size_t rows = (size_t(blockIdx.z) * heads + blockIdx.y) * queries;
+    const float to_log2 = scale * LOG2_E;
 
     fetch<QUERY_BLOCK>(q_tile, of_q, first, head_dim, aligned);
     fetch<QUERY_BLOCK>(grad_tile, of_grad, first, head_dim, aligned);
@@ -309,7 +322,7 @@ KERNEL NAME(attention_backward_q)(T *dq, const T *q, const T *k, const T *v, con
         multiply_transposed(p, q_tile + warp * 16 * STRIDE, k_tile);
         multiply_transposed(ds, grad_tile + warp * 16 * STRIDE, v_tile);
         for_each(p, [&](float &x, uint32_t column, int lower) {
-            x = key + column < keys ? exp2f(x * (scale * LOG2_E) - row_log_sum[lower]) : 0.0f;
+            x = key + column < keys ? exp2_fast(fmaf(x, to_log2, -row_log_sum[lower])) : 0.0f;
         });
         int element = 0;
         for_each(ds, [&](float &x, uint32_t, int lower) {

@@ -57,6 +57,14 @@ DEVICE uint32_t round_tf32(float x) {
     return bits;
 }
 
+// 2^x with a relative error of at most 2⁻²² (PTX ISA, ex2.approx.ftz.f32), four times that
+// of a correctly rounded result; what would be subnormal is 0. 2^±0 = 1, 2^−∞ = 0.
+DEVICE float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // Copies 16 bytes to shared memory behind the thread's back; zeros where not `valid`.
 DEVICE void copy_async(void *to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),

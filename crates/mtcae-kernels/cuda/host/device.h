@@ -219,6 +219,20 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) {
     host::end_exchange();
 }
 
+// ex2.approx.ftz.f32: as far off as it may be. A result rounded to 22 bits is up to 2⁻²²
+// off; subnormal numbers are zero.
+inline float exp2_fast(float x) {
+    if (std::fpclassify(x) == FP_SUBNORMAL) x = 0;
+    const float y = float(std::exp2(double(x)));
+    if (!std::isnormal(y)) return std::isfinite(y) ? 0.0f : y;
+    uint32_t bits;
+    std::memcpy(&bits, &y, sizeof bits);
+    bits = (bits + 2) & ~3u;
+    float rounded;
+    std::memcpy(&rounded, &bits, sizeof rounded);
+    return rounded;
+}
+
 inline void copy_async(void *to, const void *from, bool valid) { host::copy_async(to, from, valid); }
 inline void copies_end() { host::copies_end(); }
 template <int N> void copies_wait() { host::copies_wait(N); }

@@ -106,6 +106,18 @@ fn aligned(element: Element, head_dim: usize, strides: &[usize], addresses: &[u6
         && addresses.iter().all(|a| a.is_multiple_of(16))
 }
 
+/// Refuses a scale that the kernels' softmax does not take. They look for the largest
+/// product of a row and multiply it by the scale, which finds the largest logit where
+/// the scale is above zero, and keeps a masked key, −∞, what it is.
+fn positive(scale: f32) -> Result<Argument, Unsupported> {
+    if scale > 0.0 && (scale * std::f32::consts::LOG2_E).is_normal() {
+        return Ok(F32(scale));
+    }
+    Err(Unsupported(format!(
+        "attention: a scale of {scale:e}; the CUDA kernels take positive normal numbers"
+    )))
+}
+
 struct Kernel<'a> {
     name: &'a str,
     element: Element,
@@ -142,8 +154,8 @@ fn size(n: usize) -> Result<Argument, Unsupported> {
 /// exponentials, which the backward takes.
 ///
 /// # Errors
-/// When a head has more than 256 channels or there is more of something than one
-/// launch takes.
+/// When a head has more than 256 channels, the scale is not above zero, or there is more
+/// of something than one launch takes.
 pub fn forward(
     dims: Dims,
     of: Operands,
@@ -180,7 +192,7 @@ pub fn forward(
         size(dims.head_dim)?,
         size(of.q_stride)?,
         size(of.kv_stride)?,
-        F32(scale),
+        positive(scale)?,
         U32(aligned.into()),
     ])
 }
@@ -244,7 +256,7 @@ pub fn backward(
         size(of.q_stride)?,
         size(of.kv_stride)?,
     ];
-    let last = [F32(scale), U32(aligned.into())];
+    let last = [positive(scale)?, U32(aligned.into())];
     let delta = kernel("attention_delta", dims.queries.div_ceil(4), 4, 0).launch(vec![
         Address(saved.delta),
         Address(saved.out),
@@ -347,6 +359,19 @@ mod tests {
         }
         let error = padded_head(257).expect_err("too wide");
         assert!(error.to_string().contains("257 channels"), "{error}");
+    }
+
+    #[test]
+    fn a_scale_that_would_break_the_softmax_is_refused() {
+        let launch = |scale| forward(dims(64), operands(Element::Bf16, 576), scale, 0, 0);
+        for scale in [f32::MIN_POSITIVE, 0.125, 1.0, 1e30] {
+            assert!(launch(scale).is_ok(), "{scale:e}");
+        }
+        let infinite = f32::INFINITY;
+        for scale in [0.0, -0.0, -0.125, 1e-40, f32::MAX, infinite, f32::NAN] {
+            let error = launch(scale).expect_err("no such scale");
+            assert!(error.to_string().contains("a scale of"), "{error}");
+        }
     }
 
     #[test]
