@@ -14,6 +14,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 #define __shared__ static __thread
 #define DYNAMIC_SHARED(name) unsigned char *name = host::shared_memory()
 
@@ -44,7 +45,7 @@ template <typename V> V shuffle(V value, unsigned source) {
     return result;
 }
 
-void copy_async(void *to, const void *from, bool valid);
+void copy_async(void *to, const void *from, unsigned bytes, bool valid);
 void copies_end();
 void copies_wait(int pending);
 
@@ -233,6 +234,9 @@ inline float exp2_fast(float x) {
     return rounded;
 }
 
-inline void copy_async(void *to, const void *from, bool valid) { host::copy_async(to, from, valid); }
+template <int BYTES> void copy_async(void *to, const void *from, bool valid) {
+    static_assert(BYTES == 4 || BYTES == 16, "cp.async");
+    host::copy_async(to, from, BYTES, valid);
+}
 inline void copies_end() { host::copies_end(); }
 template <int N> void copies_wait() { host::copies_wait(N); }
