@@ -63,9 +63,10 @@ constexpr int BLOCKS = HEAD <= 64 || (HALF && HEAD == 176) ? 3 : 2;
 constexpr int QUERY_BLOCK = HALF ? 64 * QUERY_ROWS : HEAD > 176 ? 16 : HEAD > 80 ? 32 : 64;
 constexpr int QUERY_STEP = HALF ? (HEAD > 128 ? 16 : HEAD > 64 ? 32 : 64) : HEAD > 80 ? 16 : 32;
 constexpr int QUERY_PART = QUERY_STEP > 32 ? 32 : QUERY_STEP;
-// dK and dV: keys of a block, queries of a step, of which a warp works on 16 at a time.
+// dK and dV: keys of a block, queries of a step, of which a warp works on 16 at a time,
+// and blocks that a processor's registers must hold, 0 for as many as ptxas likes.
 constexpr int KEY_BLOCK = HALF ? 64 * KEY_ROWS : HEAD > 176 ? 16 : HEAD > 80 ? 32 : 64;
-constexpr int KEY_STEP = HALF && HEAD <= 128 ? 32 : 16;
+constexpr int KEY_STEP = HALF && HEAD <= 128 ? 32 : 16, KEY_BLOCKS = HALF || HEAD > 64 ? 2 : 0;
 // Channels of dK and dV that a block works on.
 constexpr int CHANNELS = HALF ? (HEAD > 176 ? 128 : HEAD) : (HEAD > 96 ? 96 : HEAD);
 // Threads of a block.
@@ -385,7 +386,7 @@ REGISTER(NAME(attention_delta))
 // fit into the registers, CHANNELS of them; it goes along the queries. Everything is
 // transposed: S^T = K·Qᵀ, so that P^T and dS^T are left operands as they are.
 // Grid: blocks of keys × parts of the channels, heads, problems.
-KERNEL __launch_bounds__(KEY_THREADS)
+KERNEL __launch_bounds__(KEY_THREADS, KEY_BLOCKS)
 NAME(attention_backward_kv)(T *dk, T *dv, const T *q, const T *k, const T *v, const T *grad, const float *log_sums,
                             const float *delta, uint32_t heads, uint32_t queries, uint32_t keys, uint32_t head_dim,
                             uint32_t q_stride, uint32_t kv_stride, uint32_t dkv_stride, float scale,
