@@ -2,8 +2,8 @@
 # What can be proved of the CUDA path without a GPU and without an installed toolkit:
 #
 # 1. every kernel compiles to PTX for compute capability 8.0 (all variants, as they are
-#    shipped) and 9.0a (every source, with the models' own heads); those of the models
-#    become machine code that spills no registers;
+#    shipped) and 9.0a (every source, with the models' own heads); attention of the models
+#    becomes machine code for 8.0 and 9.0 that neither spills registers nor has a stack frame;
 # 2. the whole path passes clippy, with Candle's kernels left out;
 # 3. every kernel, run on the CPU, equals its definition.
 #
@@ -52,22 +52,42 @@ for step in "${steps[@]}"; do
             }
             modules 'f32:float bf16:bf16 f16:f16' '32 64 80 128 176 256' | compile_all compute_80
             modules 'f32:float bf16:bf16' '64 176' | compile_all compute_90a
-            spills() {
-                local said
-                said=$("$home/bin/ptxas" -v -arch sm_80 -o "$out/$1.cubin" "$out/$1.compute_80.ptx" 2>&1) || {
-                    echo "check-cuda: ptxas fails on $1: $said" >&2
+            # What ptxas makes of a module: a line for each kernel with its registers, and
+            # with spills and stack frame where there are any.
+            machine_code() {
+                local name=$1 architecture=$2 said
+                said=$("$home/bin/ptxas" -v -arch "$architecture" -o "$out/$name.$architecture.cubin" \
+                    "$out/$name.compute_80.ptx" 2>&1) || {
+                    echo "check-cuda: ptxas fails on $name for $architecture: $said" >&2
                     exit 1
                 }
-                grep -E '[1-9][0-9]* bytes spill' <<<"$said" | sed "s/^ */$1: /"
+                awk -v architecture="$architecture" '
+                    /Compiling entry function/ { split($0, quoted, "\047"); kernel = quoted[2] }
+                    /bytes stack frame/ { memory = $0; sub(/^ */, "", memory) }
+                    /Used [0-9]+ registers/ {
+                        match($0, /Used [0-9]+ registers/)
+                        line = architecture " " kernel ": " substr($0, RSTART + 5, RLENGTH - 5)
+                        if (memory ~ /(^|[ ,])[1-9][0-9]* bytes/) line = line ", " memory
+                        print line
+                    }' <<<"$said"
             }
-            # The heads of the encoder (64) and of the decoder (176) in the types they run in.
+            # The heads of the encoder (64) and of the decoder (176) in the types they run in
+            # must keep everything in registers.
             for name in attention_{f32,bf16}_{64,176}; do
-                if spills "$name"; then
-                    echo "check-cuda: $name spills registers" >&2
-                    exit 1
-                fi
+                for architecture in sm_80 sm_90; do
+                    machine_code "$name" "$architecture" | tee "$out/$name.$architecture.registers"
+                    [[ $(wc -l <"$out/$name.$architecture.registers") == 4 ]] || {
+                        echo "check-cuda: $name for $architecture: not four kernels" >&2
+                        exit 1
+                    }
+                    if grep bytes "$out/$name.$architecture.registers" >/dev/null; then
+                        echo "check-cuda: $name spills registers or has a stack frame on $architecture" >&2
+                        exit 1
+                    fi
+                done
             done
-            spills attention_f32_256 || true # which docs/cuda.md says
+            # The largest head, which no model here has, does spill in f32, as docs/cuda.md says.
+            machine_code attention_f32_256 sm_80 | grep bytes || true
             echo "$(ls "$out"/*.ptx | wc -l) PTX files, $(du -sh "$out" | cut -f1)"
             ;;
         lint)

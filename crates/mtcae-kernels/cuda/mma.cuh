@@ -57,11 +57,26 @@ DEVICE uint32_t round_tf32(float x) {
     return bits;
 }
 
-// Copies 16 bytes to shared memory behind the thread's back; zeros where not `valid`.
-DEVICE void copy_async(void *to, const void *from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-                 "r"(valid ? 16 : 0)
-                 : "memory");
+// 2^x with a relative error of at most 2⁻²² (PTX ISA, ex2.approx.ftz.f32), four times that
+// of a correctly rounded result; what would be subnormal is 0. 2^±0 = 1, 2^−∞ = 0.
+DEVICE float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Copies 4 or 16 bytes to shared memory behind the thread's back; zeros where not `valid`.
+// (Four bytes go through L1, there being no other way.)
+template <int BYTES> DEVICE void copy_async(void *to, const void *from, bool valid) {
+    if constexpr (BYTES == 16) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                     "r"(valid ? 16 : 0)
+                     : "memory");
+    } else {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+                     "r"(valid ? 4 : 0)
+                     : "memory");
+    }
 }
 
 // Ends a group of copies.

@@ -16,6 +16,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 #define __shared__ static __thread
 #define DYNAMIC_SHARED(name) unsigned char *name = host::shared_memory()
 
@@ -46,7 +47,7 @@ template <typename V> V shuffle(V value, unsigned source) {
     return result;
 }
 
-void copy_async(void *to, const void *from, bool valid);
+void copy_async(void *to, const void *from, unsigned bytes, bool valid);
 void copies_end();
 void copies_wait(int pending);
 
@@ -259,6 +260,23 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t *b) {
         [&](const Fragments &f, unsigned k) { return float_of(f.b[k / 4]); });
 }
 
-inline void copy_async(void *to, const void *from, bool valid) { host::copy_async(to, from, valid); }
+// ex2.approx.ftz.f32: as far off as it may be. A result rounded to 22 bits is up to 2⁻²²
+// off; subnormal numbers are zero.
+inline float exp2_fast(float x) {
+    if (std::fpclassify(x) == FP_SUBNORMAL) x = 0;
+    const float y = float(std::exp2(double(x)));
+    if (!std::isnormal(y)) return std::isfinite(y) ? 0.0f : y;
+    uint32_t bits;
+    std::memcpy(&bits, &y, sizeof bits);
+    bits = (bits + 2) & ~3u;
+    float rounded;
+    std::memcpy(&rounded, &bits, sizeof rounded);
+    return rounded;
+}
+
+template <int BYTES> void copy_async(void *to, const void *from, bool valid) {
+    static_assert(BYTES == 4 || BYTES == 16, "cp.async");
+    host::copy_async(to, from, BYTES, valid);
+}
 inline void copies_end() { host::copies_end(); }
 template <int N> void copies_wait() { host::copies_wait(N); }

@@ -22,6 +22,7 @@ constexpr size_t STACK = 128 * 1024;
 struct Copy {
     void *to;
     unsigned char bytes[16];
+    unsigned size;
     int group;
 };
 
@@ -154,10 +155,10 @@ unsigned char *exchange(unsigned lane) {
 
 void end_exchange() { warps[thread.x / 32].parity[thread.x % 32] ^= 1; }
 
-void copy_async(void *to, const void *from, bool valid) {
+void copy_async(void *to, const void *from, unsigned bytes, bool valid) {
     Fiber &fiber = fibers[current];
-    Copy copy = {to, {}, fiber.groups};
-    if (valid) std::memcpy(copy.bytes, from, 16);
+    Copy copy = {to, {}, bytes, fiber.groups};
+    if (valid) std::memcpy(copy.bytes, from, bytes);
     fiber.copies.push_back(copy);
 }
 
@@ -167,7 +168,7 @@ void copies_wait(int pending) {
     Fiber &fiber = fibers[current];
     std::vector<Copy> later;
     for (const Copy &copy : fiber.copies) {
-        if (copy.group < fiber.groups - pending) std::memcpy(copy.to, copy.bytes, 16);
+        if (copy.group < fiber.groups - pending) std::memcpy(copy.to, copy.bytes, copy.size);
         else later.push_back(copy);
     }
     fiber.copies = later;

@@ -48,55 +48,101 @@ pub fn padded_head(head_dim: usize) -> Result<usize, Unsupported> {
         })
 }
 
-/// The tile sizes of a kernel; `cuda/attention.cu` computes the same.
+/// What a block of a kernel owns and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tiles {
-    /// Bytes of a tile's row.
-    row: usize,
-    /// The forward: queries of a block, keys of a step.
-    forward: (usize, usize),
-    /// dQ: queries of a block, keys of a step.
-    query: (usize, usize),
-    /// dK and dV: keys of a block, queries of a step.
-    key: (usize, usize),
-    /// Blocks that share the channels of dK and dV.
-    parts: usize,
+    /// Tokens of a block.
+    block: usize,
+    /// Tokens of a warp.
+    warp: usize,
+    /// Tokens of a step of what it goes along.
+    step: usize,
+    /// Operands of which it owns tokens; it goes along two.
+    owned: usize,
 }
 
-impl Tiles {
+/// The tile sizes of the kernels for a head; `cuda/attention.cu` has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sizes {
+    /// Bytes of a tile's row.
+    row: usize,
+    /// Queries and keys of the forward.
+    forward: Tiles,
+    /// Queries and keys of dQ.
+    query: Tiles,
+    /// Keys and queries of dK and dV.
+    key: Tiles,
+    /// Blocks that share the channels of dK and dV.
+    parts: usize,
+    /// Tokens of a block of the kernel that gives delta.
+    delta: usize,
+}
+
+impl Sizes {
     fn of(element: Element, head: usize) -> Self {
-        let bytes = head * element.size();
-        let channels = match element.size() {
-            4 => head.min(96),
-            _ if head > 176 => 128,
-            _ => head,
+        let tiles = |block, warp, step, owned| Tiles {
+            block,
+            warp,
+            step,
+            owned,
         };
-        let step = match bytes {
-            0..=352 => 64,
-            353..=704 => 32,
-            _ => 16,
+        let (forward, query, key, channels) = match (element.size(), head) {
+            (2, ..=64) => (
+                tiles(128, 32, 64, 1),
+                tiles(128, 32, 64, 2),
+                tiles(128, 32, 32, 2),
+                head,
+            ),
+            (2, ..=128) => (
+                tiles(128, 32, 32, 1),
+                tiles(64, 16, 32, 2),
+                tiles(64, 16, 32, 2),
+                head,
+            ),
+            (2, _) => (
+                tiles(64, 16, 32, 1),
+                tiles(64, 16, 16, 2),
+                tiles(64, 16, 16, 2),
+                if head > 176 { 128 } else { head },
+            ),
+            (_, ..=80) => (
+                tiles(64, 16, 32, 1),
+                tiles(64, 16, 32, 2),
+                tiles(64, 16, 16, 2),
+                head,
+            ),
+            (_, ..=176) => (
+                tiles(64, 16, 16, 1),
+                tiles(32, 16, 16, 2),
+                tiles(32, 16, 16, 2),
+                96,
+            ),
+            _ => (
+                tiles(32, 16, 16, 1),
+                tiles(16, 16, 16, 2),
+                tiles(16, 16, 16, 2),
+                96,
+            ),
         };
+        let chunks = head * element.size() / 16;
         Self {
             row: (head + 8) * element.size(),
-            forward: (64, step),
-            query: (
-                if bytes > 512 { 32 } else { 64 },
-                if bytes > 352 { 16 } else { 32 },
-            ),
-            key: (step, 16),
+            forward,
+            query,
+            key,
             parts: head.div_ceil(channels),
+            delta: DELTA_THREADS / chunks.next_power_of_two().clamp(4, WARP as usize),
         }
     }
 
-    /// Shared memory of the three kernels: forward, dQ, dK and dV.
-    fn shared(&self) -> [usize; 3] {
-        [
-            (self.forward.0 + 2 * self.forward.1) * self.row,
-            2 * (self.query.0 + self.query.1) * self.row,
-            2 * (self.key.0 + self.key.1) * self.row,
-        ]
+    /// Shared memory of a kernel: what it owns, and two stages of what it goes along.
+    fn shared(&self, tiles: Tiles) -> usize {
+        (tiles.owned * tiles.block + 2 * 2 * tiles.step) * self.row
     }
 }
+
+/// Threads of a block of the kernel that gives delta.
+const DELTA_THREADS: usize = 128;
 
 /// Whether rows can be copied 16 bytes at a time.
 fn aligned(element: Element, head_dim: usize, strides: &[usize], addresses: &[u64]) -> bool {
@@ -106,31 +152,64 @@ fn aligned(element: Element, head_dim: usize, strides: &[usize], addresses: &[u6
         && addresses.iter().all(|a| a.is_multiple_of(16))
 }
 
-struct Kernel<'a> {
-    name: &'a str,
+/// Refuses a scale that the kernels' softmax does not take. They look for the largest
+/// product of a row and multiply it by the scale, which finds the largest logit where
+/// the scale is above zero, and keeps a masked key, −∞, what it is.
+fn positive(scale: f32) -> Result<Argument, Unsupported> {
+    if scale > 0.0 && (scale * std::f32::consts::LOG2_E).is_normal() {
+        return Ok(F32(scale));
+    }
+    Err(Unsupported(format!(
+        "attention: a scale of {scale:e}; the CUDA kernels take positive normal numbers"
+    )))
+}
+
+/// What the launches of one head have in common.
+#[derive(Clone, Copy)]
+struct Kernels {
     element: Element,
     head: usize,
     dims: Dims,
-    blocks: usize,
-    warps: usize,
-    shared: usize,
 }
 
-impl Kernel<'_> {
-    fn launch(self, arguments: Vec<Argument>) -> Result<Launch, Unsupported> {
+impl Kernels {
+    /// Of `blocks` blocks a head, `threads` threads each.
+    fn launch(
+        self,
+        name: &str,
+        blocks: usize,
+        threads: usize,
+        shared: usize,
+        arguments: Vec<Argument>,
+    ) -> Result<Launch, Unsupported> {
         let variant = format!("{}_{}", self.element.suffix(), self.head);
         Ok(Launch {
             module: format!("{ATTENTION}_{variant}"),
-            function: format!("{}_{variant}", self.name),
+            function: format!("{name}_{variant}"),
             grid: [
-                count("attention: tokens", self.blocks)?,
+                count("attention: tokens", blocks)?,
                 rows_of_grid("attention: heads", self.dims.heads)?,
                 rows_of_grid("attention: problems of the batch", self.dims.batch)?,
             ],
-            block: self.warps as u32 * WARP,
-            shared: self.shared as u32,
+            block: threads as u32,
+            shared: shared as u32,
             arguments,
         })
+    }
+
+    /// Of blocks that own `tokens` as `tiles` says, `parts` for each block of them.
+    fn launch_tiles(
+        self,
+        name: &str,
+        tiles: Tiles,
+        tokens: usize,
+        parts: usize,
+        arguments: Vec<Argument>,
+    ) -> Result<Launch, Unsupported> {
+        let blocks = tokens.div_ceil(tiles.block) * parts;
+        let threads = tiles.block / tiles.warp * WARP as usize;
+        let shared = Sizes::of(self.element, self.head).shared(tiles);
+        self.launch(name, blocks, threads, shared, arguments)
     }
 }
 
@@ -142,8 +221,8 @@ fn size(n: usize) -> Result<Argument, Unsupported> {
 /// exponentials, which the backward takes.
 ///
 /// # Errors
-/// When a head has more than 256 channels or there is more of something than one
-/// launch takes.
+/// When a head has more than 256 channels, the scale is not above zero, or there is more
+/// of something than one launch takes.
 pub fn forward(
     dims: Dims,
     of: Operands,
@@ -151,24 +230,19 @@ pub fn forward(
     out: u64,
     log_sums: u64,
 ) -> Result<Launch, Unsupported> {
-    let head = padded_head(dims.head_dim)?;
-    let tiles = Tiles::of(of.element, head);
+    let kernels = Kernels {
+        element: of.element,
+        head: padded_head(dims.head_dim)?,
+        dims,
+    };
+    let tiles = Sizes::of(of.element, kernels.head).forward;
     let aligned = aligned(
         of.element,
         dims.head_dim,
         &[of.q_stride, of.kv_stride],
         &[of.q, of.k, of.v],
     );
-    Kernel {
-        name: "attention",
-        element: of.element,
-        head,
-        dims,
-        blocks: dims.queries.div_ceil(tiles.forward.0),
-        warps: tiles.forward.0 / 16,
-        shared: tiles.shared()[0],
-    }
-    .launch(vec![
+    let arguments = vec![
         Address(out),
         Address(log_sums),
         Address(of.q),
@@ -180,9 +254,10 @@ pub fn forward(
         size(dims.head_dim)?,
         size(of.q_stride)?,
         size(of.kv_stride)?,
-        F32(scale),
+        positive(scale)?,
         U32(aligned.into()),
-    ])
+    ];
+    kernels.launch_tiles("attention", tiles, dims.queries, 1, arguments)
 }
 
 /// What the backward takes besides the operands: `out` and `grad` (B, N, H·d),
@@ -218,22 +293,15 @@ pub fn backward(
             dk.stride, dv.stride
         )));
     }
-    let head = padded_head(dims.head_dim)?;
-    let tiles = Tiles::of(of.element, head);
-    let aligned = aligned(
-        of.element,
-        dims.head_dim,
-        &[of.q_stride, of.kv_stride],
-        &[of.q, of.k, of.v, saved.grad],
-    );
-    let kernel = |name, blocks, warps, shared| Kernel {
-        name,
+    let kernels = Kernels {
         element: of.element,
-        head,
+        head: padded_head(dims.head_dim)?,
         dims,
-        blocks,
-        warps,
-        shared,
+    };
+    let tiles = Sizes::of(of.element, kernels.head);
+    let operands = [of.q, of.k, of.v, saved.grad];
+    let is_aligned = |strides: &[usize], addresses: &[u64]| {
+        U32(aligned(of.element, dims.head_dim, strides, addresses).into())
     };
     let inputs = [of.q, of.k, of.v, saved.grad, saved.log_sums, saved.delta].map(Address);
     let sizes = [
@@ -244,48 +312,48 @@ pub fn backward(
         size(of.q_stride)?,
         size(of.kv_stride)?,
     ];
-    let last = [F32(scale), U32(aligned.into())];
-    let delta = kernel("attention_delta", dims.queries.div_ceil(4), 4, 0).launch(vec![
-        Address(saved.delta),
-        Address(saved.out),
-        Address(saved.grad),
-        sizes[0],
-        sizes[1],
-        sizes[3],
-    ])?;
-    let mut arguments = vec![Address(dk.address), Address(dv.address)];
-    arguments.extend(
-        inputs
-            .iter()
-            .chain(&sizes)
-            .chain(&[size(dk.stride)?])
-            .chain(&last),
-    );
-    let blocks = dims.keys.div_ceil(tiles.key.0) * tiles.parts;
-    let kv = kernel(
-        "attention_backward_kv",
-        blocks,
-        tiles.key.0 / 16,
-        tiles.shared()[2],
-    )
-    .launch(arguments)?;
-    let mut arguments = vec![Address(dq.address)];
-    arguments.extend(
-        inputs
-            .iter()
-            .chain(&sizes)
-            .chain(&[size(dq.stride)?])
-            .chain(&last),
-    );
-    let blocks = dims.queries.div_ceil(tiles.query.0);
-    let q = kernel(
-        "attention_backward_q",
-        blocks,
-        tiles.query.0 / 16,
-        tiles.shared()[1],
-    )
-    .launch(arguments)?;
-    Ok([delta, kv, q])
+    let last = [
+        positive(scale)?,
+        is_aligned(&[of.q_stride, of.kv_stride], &operands),
+    ];
+    let arguments = |to: &[Gradient]| -> Result<Vec<Argument>, Unsupported> {
+        let mut all: Vec<_> = to.iter().map(|g| Address(g.address)).collect();
+        all.extend(inputs.iter().chain(&sizes));
+        all.push(size(to[0].stride)?);
+        all.extend(&last);
+        Ok(all)
+    };
+    Ok([
+        kernels.launch(
+            "attention_delta",
+            dims.queries.div_ceil(tiles.delta),
+            DELTA_THREADS,
+            0,
+            vec![
+                Address(saved.delta),
+                Address(saved.out),
+                Address(saved.grad),
+                sizes[0],
+                sizes[1],
+                sizes[3],
+                is_aligned(&[], &[saved.out, saved.grad]),
+            ],
+        )?,
+        kernels.launch_tiles(
+            "attention_backward_kv",
+            tiles.key,
+            dims.keys,
+            tiles.parts,
+            arguments(&[dk, dv])?,
+        )?,
+        kernels.launch_tiles(
+            "attention_backward_q",
+            tiles.query,
+            dims.queries,
+            1,
+            arguments(&[dq])?,
+        )?,
+    ])
 }
 
 #[cfg(test)]
@@ -314,19 +382,18 @@ mod tests {
         }
     }
 
-    /// Static shared memory of the dK, dV kernel: sums and deltas of one step.
-    const STATIC: usize = 2 * 16 * 4;
-
     #[test]
     fn every_kernel_fits_every_gpu() {
         for element in Element::ALL {
             for head in HEADS {
-                let [forward, query, key] = Tiles::of(element, head).shared();
-                for shared in [forward, query, key + STATIC] {
+                let sizes = Sizes::of(element, head);
+                for tiles in [sizes.forward, sizes.query, sizes.key] {
+                    let shared = sizes.shared(tiles);
                     assert!(
                         shared <= SHARED_LIMIT as usize,
                         "{element:?} {head}: {shared} bytes"
                     );
+                    assert!(tiles.block.is_multiple_of(tiles.warp), "{tiles:?}");
                 }
             }
         }
@@ -350,11 +417,24 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_that_would_break_the_softmax_is_refused() {
+        let launch = |scale| forward(dims(64), operands(Element::Bf16, 576), scale, 0, 0);
+        for scale in [f32::MIN_POSITIVE, 0.125, 1.0, 1e30] {
+            assert!(launch(scale).is_ok(), "{scale:e}");
+        }
+        let infinite = f32::INFINITY;
+        for scale in [0.0, -0.0, -0.125, 1e-40, f32::MAX, infinite, f32::NAN] {
+            let error = launch(scale).expect_err("no such scale");
+            assert!(error.to_string().contains("a scale of"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_models_own_shapes_get_their_own_kernels() {
         let launch =
             forward(dims(64), operands(Element::Bf16, 3 * 192), 0.125, 0, 0).expect("supported");
         assert_eq!(launch.function, "attention_bf16_64");
-        assert_eq!((launch.grid, launch.block), ([25, 3, 2], 128));
+        assert_eq!((launch.grid, launch.block), ([13, 3, 2], 128));
         assert_eq!(launch.arguments.last(), Some(&U32(1)));
         let launch =
             forward(dims(176), operands(Element::F32, 2 * 528), 0.075, 0, 0).expect("supported");
