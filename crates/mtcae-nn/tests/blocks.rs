@@ -4,7 +4,7 @@
 use mtcae_nn::VarBuilder;
 use mtcae_nn::candle_core::{Device, Module, Result, Tensor, Var};
 use mtcae_nn::{
-    CrossAttention, DropPath, LayerNorm, Linear, Mlp, Over, ParamStore, Pass, SelfAttention,
+    CrossAttention, DropPath, LayerNorm, Linear, Mlp, Over, ParamStore, Pass, SelfAttention, ops,
 };
 use mtcae_testing::devices;
 
