@@ -5,14 +5,16 @@
 #    shipped) and 9.0a (every source, with the models' own heads); attention of the models
 #    becomes machine code for 8.0 and 9.0 that neither spills registers nor has a stack frame;
 # 2. the whole path passes clippy, with Candle's kernels left out;
-# 3. every kernel, run on the CPU, equals its definition.
+# 3. every kernel, run on the CPU, equals its definition;
+# 4. the program mtcae-gpu, whole with Candle and cudarc, finds nothing wrong on a GPU
+#    that is pretended (scripts/pretend_gpu.sh): kernels, a tiny model and its training.
 #
-#   scripts/check_cuda.sh [ptx|lint|emulation]...      default: all of them
+#   scripts/check_cuda.sh [ptx|lint|emulation|pretend]...      default: all of them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-target}
 steps=("$@")
-[[ $# -gt 0 ]] || steps=(ptx lint emulation)
+[[ $# -gt 0 ]] || steps=(ptx lint emulation pretend)
 jobs=${JOBS:-$(nproc)}
 
 # Every module as "source suffix type head", the last three for attention alone, with
@@ -100,8 +102,36 @@ for step in "${steps[@]}"; do
         emulation)
             cargo test --release -p mtcae-kernels --features cuda-emulation,checks --test cuda
             ;;
+        pretend)
+            pretend=$(realpath -m "$target/pretend-gpu")
+            JOBS=$jobs scripts/pretend_gpu.sh "$pretend"
+            # Compiling takes longer than running: hardly optimised, in a directory of its own.
+            env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
+                CUDA_HOME="$pretend" CARGO_TARGET_DIR="$target/cuda-check" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+                cargo build --release -p mtcae-gpu --features cuda
+            out=$target/cuda-check/pretend
+            mkdir -p "$out"
+            program() {
+                PATH=$pretend:$PATH LD_LIBRARY_PATH=$pretend "$target/cuda-check/release/mtcae-gpu" "$@"
+            }
+            # All at once, as each runs on one core for the most part.
+            program kernels --small >"$out/kernels.txt" 2>&1 & kernels=$!
+            program model "$out/model" --size tiny >"$out/model.txt" 2>&1 & model=$!
+            program training --size tiny >"$out/training.txt" 2>&1 & training=$!
+            failed=''
+            wait "$kernels" || failed+=' kernels'
+            wait "$model" || failed+=' model'
+            wait "$training" || failed+=' training'
+            echo "$(grep -c '^ok' "$out/kernels.txt") comparisons of kernels hold"
+            cat "$out/model.txt" "$out/training.txt"
+            if [[ -n $failed ]]; then
+                grep -v '^ok' "$out/kernels.txt" >&2 || true
+                echo "check-cuda: on the pretended GPU these fail:$failed" >&2
+                exit 1
+            fi
+            ;;
         *)
-            echo "check_cuda: $step is none of ptx, lint, emulation" >&2
+            echo "check_cuda: $step is none of ptx, lint, emulation, pretend" >&2
             exit 2
             ;;
     esac

@@ -52,13 +52,16 @@ all=$(modules; for name in "${driver[@]}" cublas cublaslt curand; do host "$name
 compile() {
     local object=$1/objects/$3.o source=$2/$4
     [[ -e $source.cu ]] && source+=.cu || source+=.cpp
-    # All of its headers are few.
+    # Each includes all headers, or as good as.
     if [[ -e $object && -z $(find "$source" "$2" -name '*.cuh' -newer "$object" -o -name '*.h' -newer "$object" \
         -o -path "$source" -newer "$object") ]]; then
         return
     fi
-    "${CXX:-c++}" -std=c++17 -O2 -fPIC -ftls-model=initial-exec -DMTCAE_ON_HOST -I"$2" -Wno-unknown-pragmas "${@:5}" \
-        -x c++ -c "$source" -o "$object"
+    # A GPU refuses misaligned addresses; in kernels they end the program.
+    local checks=()
+    [[ $source != *.cu ]] || checks=(-fsanitize=alignment -fsanitize-undefined-trap-on-error)
+    "${CXX:-c++}" -std=c++17 -O2 -fPIC -ftls-model=initial-exec -DMTCAE_ON_HOST -I"$2" -Wno-unknown-pragmas "${checks[@]}" \
+        "${@:5}" -x c++ -c "$source" -o "$object"
 }
 export -f compile
 xargs -P "${JOBS:-$(nproc)}" -L 1 bash -ec 'compile "$@"' _ "$folder" "$sources" <<<"$all"

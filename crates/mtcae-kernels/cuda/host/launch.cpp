@@ -4,10 +4,12 @@
 #include "pretend.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <map>
 #include <memory>
 #include <set>
+#include <unistd.h>
 
 using namespace pretend;
 
@@ -74,13 +76,36 @@ bool sound(const Function &function, void **arguments, size_t &bytes) {
     return true;
 }
 
+// The kernel that runs, for what ends the process in it.
+const char *volatile running = nullptr;
+
+void ended(int signal) {
+    const char *name = running;
+    const char *what = signal == SIGILL ? ": an address is misaligned\n" : ": an address is that of no memory\n";
+    if (name)
+        for (const char *text : {"pretended GPU: ", name, what})
+            if (write(STDERR_FILENO, text, std::strlen(text)) < 0) break;
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+}
+
+// Whether threads do not wait for each other for ever.
+bool emulate(const Function &function, const host::Index &grid, const host::Index &block, unsigned shared, void **arguments) {
+    // Misaligned addresses trap where scripts/pretend_gpu.sh compiles the kernels.
+    static const bool watched = std::signal(SIGILL, ended) != SIG_ERR && std::signal(SIGSEGV, ended) != SIG_ERR;
+    running = watched ? function.name.c_str() : nullptr;
+    const bool done = host::run_kernel(*function.kernel, grid, block, shared, arguments);
+    running = nullptr;
+    return done;
+}
+
 Result run(const Function &function, const host::Index &grid, const host::Index &block, unsigned shared, void **arguments) {
     const host::Kernel &kernel = *function.kernel;
     if (!kernel.whole && (block.y != 1 || block.z != 1)) {
         complain("%s: the emulator runs blocks of one dimension", function.name.c_str());
         return INVALID_VALUE;
     }
-    if (!host::run_kernel(kernel, grid, block, shared, arguments)) {
+    if (!emulate(function, grid, block, shared, arguments)) {
         complain("%s: its threads wait for each other for ever", function.name.c_str());
         return LAUNCH_FAILED;
     }
