@@ -372,15 +372,7 @@ fn deviation(got: &[f64], want: &[f64], bound: f64) -> (f64, Option<Worst>) {
         }
     }
     let of = want.len();
-    (
-        error,
-        worst.map(|w| Worst {
-            bad,
-            nans,
-            of,
-            ..w
-        }),
-    )
+    (error, worst.map(|w| Worst { bad, nans, of, ..w }))
 }
 
 /// Where two results of a type differ, or nothing.
@@ -436,16 +428,17 @@ fn decode(element: Element, bytes: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Standard normal numbers that depend on the seed alone: SplitMix64 (Steele et al., 2014)
-/// and Box–Muller. On all threads: the generator's n-th state is known at once.
+/// SplitMix64 (Steele et al., 2014): the k-th number of a seed, without those before it.
+pub fn splitmix(seed: u64, k: u64) -> u64 {
+    let mut z = seed.wrapping_add(k + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Standard normal numbers that depend on the seed alone (Box–Muller), on all threads.
 pub fn normals(n: usize, seed: u64) -> Vec<f64> {
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    let uniform = |i: u64| {
-        let mut z = seed.wrapping_add(i + 1).wrapping_mul(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
+    let uniform = |k: u64| (splitmix(seed, k) >> 11) as f64 / (1u64 << 53) as f64;
     (0..n as u64)
         .into_par_iter()
         .map(|i| {
@@ -524,10 +517,7 @@ mod tests {
         let (error, worst) = deviation(&[1.0, -4.2, 2.0, 0.1], &want, 0.03);
         assert!((error - 0.05).abs() < 1e-12);
         let worst = worst.expect("there are elements");
-        assert_eq!(
-            (worst.index, worst.bad, worst.nans, worst.of),
-            (1, 1, 0, 4)
-        );
+        assert_eq!((worst.index, worst.bad, worst.nans, worst.of), (1, 1, 0, 4));
         let finding = Finding {
             what: "gelu 1×4 f32".to_owned(),
             error,
@@ -582,7 +572,9 @@ mod tests {
         let error = one(Element::Bf16, "adamw").expect_err("f32 alone");
         assert!(error.contains("tubes, layer_norm"), "{error}");
         let seen = one(Element::Bf16, "attention").expect("it runs");
-        assert!(seen.iter().any(|w| w.contains("×64 ")) && seen.iter().any(|w| w.contains("×176 ")));
+        assert!(
+            seen.iter().any(|w| w.contains("×64 ")) && seen.iter().any(|w| w.contains("×176 "))
+        );
         assert!(!seen.iter().any(|w| w.contains("×80 ")), "{seen:?}");
     }
 

@@ -91,10 +91,7 @@ fn with<T>(
         allowed: UNASKED,
         load_time,
     };
-    f(loaded
-        .kernels
-        .entry(launch.function.clone())
-        .or_insert(new))
+    f(loaded.kernels.entry(launch.function.clone()).or_insert(new))
 }
 
 fn load(context: &Arc<CudaContext>, name: &str) -> Result<Arc<CudaModule>> {
