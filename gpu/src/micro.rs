@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_kernels::cuda::Element;
 use mtcae_kernels::cuda::checks::Machine;
+use mtcae_kernels::cuda::{Element, Launch};
 use mtcae_model::Config;
-use mtcae_nn::checks::Gpu;
+use mtcae_nn::checks::{Gpu, Resources};
 use mtcae_nn::{Precision, device};
 use rayon::prelude::*;
 
@@ -220,23 +220,7 @@ pub fn resources(device: &Device, config: &Config, batch: usize) -> Result<bool,
                     continue;
                 }
                 match gpu.resources(launch) {
-                    Ok(r) => {
-                        let threads = f64::from(r.blocks * launch.block);
-                        let blocks: u32 = launch.grid.iter().product();
-                        let room = f64::from(r.blocks.max(1)) * f64::from(r.multiprocessors);
-                        println!(
-                            "| {} | {} | {} | {} | {} | {} | {:.0} % | {:.1} | {:.1} |",
-                            launch.function,
-                            r.registers,
-                            r.local,
-                            r.shared,
-                            launch.block,
-                            r.blocks,
-                            1e2 * threads / f64::from(r.most_threads.max(1)),
-                            f64::from(blocks) / room,
-                            1e3 * r.load_time.as_secs_f64(),
-                        );
-                    }
+                    Ok(r) => println!("{}", resources_row(launch, &r)),
                     Err(error) => {
                         good = false;
                         println!("FAILED {}: {error}", launch.function);
@@ -246,4 +230,30 @@ pub fn resources(device: &Device, config: &Config, batch: usize) -> Result<bool,
         }
     }
     Ok(good)
+}
+
+fn resources_row(launch: &Launch, r: &Resources) -> String {
+    fn shown<T: ToString>(value: Option<T>) -> String {
+        value.map_or_else(|| "?".to_owned(), |value| value.to_string())
+    }
+    let threads = r.blocks.map(|blocks| f64::from(blocks * launch.block));
+    let most = r.most_threads.map(|most| f64::from(most.max(1)));
+    let occupancy = threads
+        .zip(most)
+        .map(|(t, most)| format!("{:.0} %", 1e2 * t / most));
+    let room = r.blocks.zip(r.multiprocessors);
+    let room = room.map(|(blocks, of)| f64::from(blocks.max(1)) * f64::from(of.max(1)));
+    let blocks: f64 = launch.grid.iter().map(|&n| f64::from(n)).product();
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |",
+        launch.function,
+        shown(r.registers),
+        shown(r.local),
+        shown(r.shared),
+        launch.block,
+        shown(r.blocks),
+        shown(occupancy),
+        shown(room.map(|room| format!("{:.1}", blocks / room))),
+        1e3 * r.load_time.as_secs_f64(),
+    )
 }

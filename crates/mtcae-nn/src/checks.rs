@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use candle_core::CudaDevice;
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
 use mtcae_kernels::cuda::Launch;
 use mtcae_kernels::cuda::checks::Machine;
@@ -15,21 +14,21 @@ pub struct Gpu {
     device: CudaDevice,
 }
 
-/// What a kernel takes of a GPU.
+/// What a kernel takes of a GPU; nothing where the driver does not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
     /// Registers of a thread.
-    pub registers: i32,
+    pub registers: Option<i32>,
     /// Bytes of a thread's local memory: its stack, and registers that were spilled.
-    pub local: i32,
+    pub local: Option<i32>,
     /// Bytes of a block's shared memory.
-    pub shared: i32,
+    pub shared: Option<i32>,
     /// Blocks that a multiprocessor has room for at once.
-    pub blocks: u32,
+    pub blocks: Option<u32>,
     /// Threads that a multiprocessor has room for, whatever they take.
-    pub most_threads: i32,
+    pub most_threads: Option<i32>,
     /// Multiprocessors.
-    pub multiprocessors: i32,
+    pub multiprocessors: Option<i32>,
     /// How long the kernel's module took to load.
     pub load_time: Duration,
 }
@@ -103,23 +102,21 @@ impl Gpu {
         let kernel = loaded::function(&self.device, launch)?;
         let stream = self.device.cuda_stream();
         let context = stream.context();
+        let of_gpu = |attribute| context.attribute(attribute).ok();
+        let own = kernel.shared_size_bytes().ok();
         Ok(Resources {
-            registers: kernel.num_regs().w()?,
-            local: kernel.local_size_bytes().w()?,
-            shared: kernel.shared_size_bytes().w()? + launch.shared as i32,
+            registers: kernel.num_regs().ok(),
+            local: kernel.local_size_bytes().ok(),
+            shared: own.map(|own| own + launch.shared as i32),
             blocks: kernel
                 .occupancy_max_active_blocks_per_multiprocessor(
                     launch.block,
                     launch.shared as usize,
                     None,
                 )
-                .w()?,
-            most_threads: context
-                .attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)
-                .w()?,
-            multiprocessors: context
-                .attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-                .w()?,
+                .ok(),
+            most_threads: of_gpu(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR),
+            multiprocessors: of_gpu(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
             load_time,
         })
     }

@@ -100,7 +100,7 @@ impl std::fmt::Display for Finding {
         match self.worst {
             Some(w) if !self.passed() => write!(
                 f,
-                "; worst at {}: got {:e}, wanted {:e}; of {} elements {} are beyond the bound and {} no number",
+                "; worst at {}: got {:.7e}, wanted {:.7e}; of {} elements {} are beyond the bound and {} no number",
                 w.index, w.got, w.want, w.of, w.bad, w.nans
             ),
             _ => Ok(()),
@@ -526,7 +526,7 @@ mod tests {
         };
         assert_eq!(
             finding.to_string(),
-            "FAILED 5.0e-2 of 3.0e-2  gelu 1×4 f32; worst at 1: got -4.2e0, wanted -4e0; of 4 elements 1 are beyond \
+            "FAILED 5.0e-2 of 3.0e-2  gelu 1×4 f32; worst at 1: got -4.2000000e0, wanted -4.0000000e0; of 4 elements 1 are beyond \
              the bound and 0 no number"
         );
         let (error, worst) = deviation(&[1.0, 9.0, f64::NAN, f64::NAN], &want, 0.03);
