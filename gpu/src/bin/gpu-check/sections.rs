@@ -127,7 +127,10 @@ fn heads_in_words(heads: &str) -> String {
 
 fn bench(name: &str, precisions: &str, batches: &str, limit: f64, model: &Model) -> Section {
     let (size, device) = (&model.size, &model.device);
-    let seconds = if size == "tiny" { 0.05 } else { 2.0 };
+    let (seconds, batches) = match size.as_str() {
+        "tiny" => (0.05, "1"),
+        _ => (2.0, batches),
+    };
     Section::new(
         name,
         &format!("Speed in {}", heads_in_words(precisions)),
@@ -198,7 +201,10 @@ fn first(model: &Model) -> Vec<Section> {
         "Each kernel and product by itself",
         Program::Own,
         40.0,
-        &format!("micro --size {size} --device {device} --within {{within}}"),
+        &format!(
+            "micro --size {size} --device {device} --batch {} --within {{within}}",
+            if size == "tiny" { 1 } else { 8 }
+        ),
     ));
     all.push(pytorch("eager", "eager", "bf16", FIRST_BATCHES, 80.0));
     all.push(pytorch("blocks", "blocks", "bf16", FIRST_BATCHES, 150.0));
