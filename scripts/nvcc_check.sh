@@ -18,6 +18,7 @@ kind='' out='' folder=. source='' architecture=52
 while [[ $# -gt 0 ]]; do
     case $1 in
         --ptx) kind=ptx ;;
+        --fatbin) kind=fatbin ;;
         --lib) kind=lib ;;
         -c) kind=object ;;
         -o) out=$2; shift ;;
@@ -33,6 +34,8 @@ case $kind in
         printf '.version 9.0\n.target sm_%s\n.address_size 64\n' "$architecture" \
             >"${out:-$folder/$(basename "$source" .cu).ptx}"
         ;;
+    # A header and nothing behind it.
+    fatbin) printf '\x50\xed\x55\xba\x01\x00\x10\x00\0\0\0\0\0\0\0\0' >"$out" ;;
     object) : >"$out" ;;
     lib) printf '!<arch>\n' >"$out" ;;
 esac

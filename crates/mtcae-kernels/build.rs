@@ -1,4 +1,4 @@
-//! Feature `cuda`: makes PTX of `cuda/*.cu` with nvcc. Feature `cuda-emulation`:
+//! Feature `cuda`: compiles `cuda/*.cu` with nvcc. Feature `cuda-emulation`:
 //! compiles the same files for the CPU. Without either this does nothing, so that a
 //! default build never looks for CUDA.
 
@@ -14,7 +14,7 @@ fn main() {
         println!("cargo::rerun-if-changed=src/cuda/modules.rs");
     }
     #[cfg(feature = "cuda")]
-    ptx::build();
+    gpu::build();
     #[cfg(feature = "cuda-emulation")]
     emulation::build();
 }
@@ -61,14 +61,19 @@ fn in_parallel<T: Sync>(all: &[T], f: impl Fn(&T) + Sync) {
 }
 
 #[cfg(feature = "cuda")]
-mod ptx {
+mod gpu {
     use std::fmt::Write;
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    /// The oldest GPUs that have what the kernels use (bf16 products, cp.async).
-    /// The driver compiles the PTX for what is there.
-    const ARCHITECTURE: &str = "compute_80";
+    /// What each module holds: machine code for the generations that the models are made
+    /// for, so that the driver has nothing to compile there, and PTX that it compiles on
+    /// any other from 8.0 on, the oldest that have what the kernels use (bf16 products,
+    /// cp.async).
+    const GENERATIONS: [&str; 2] = [
+        "arch=compute_80,code=[sm_80,compute_80]",
+        "arch=compute_90,code=sm_90",
+    ];
 
     pub fn build() {
         for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH"] {
@@ -78,22 +83,27 @@ mod ptx {
         let nvcc = nvcc();
         let modules = super::all_modules();
         super::in_parallel(&modules, |(name, source, definitions)| {
-            compile(&nvcc, &out.join(format!("{name}.ptx")), source, definitions);
+            compile(
+                &nvcc,
+                &out.join(format!("{name}.fatbin")),
+                source,
+                definitions,
+            );
         });
         let (major, minor) = release(&nvcc);
         let mut table = format!("pub(super) const RELEASE: (u32, u32) = ({major}, {minor});\n\n");
         table.push_str(
-            "pub(super) fn ptx(module: &str) -> Option<&'static str> {\n    Some(match module {\n",
+            "pub(super) fn binary(module: &str) -> Option<&'static [u8]> {\n    Some(match module {\n",
         );
         for (name, ..) in &modules {
             writeln!(
                 table,
-                "        {name:?} => include_str!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx\")),"
+                "        {name:?} => include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.fatbin\")),"
             )
             .expect("a string takes all");
         }
         table.push_str("        _ => return None,\n    })\n}\n");
-        std::fs::write(out.join("ptx.rs"), table).expect("OUT_DIR can be written");
+        std::fs::write(out.join("binaries.rs"), table).expect("OUT_DIR can be written");
     }
 
     /// `$NVCC`, that of `$CUDA_HOME` or `$CUDA_PATH`, or the one on the path.
@@ -125,14 +135,8 @@ mod ptx {
     fn compile(nvcc: &Path, to: &Path, source: &str, definitions: &[String]) {
         let mut command = Command::new(nvcc);
         command
-            .args([
-                "--ptx",
-                "-O3",
-                "-std=c++17",
-                "-arch",
-                ARCHITECTURE,
-                "-Icuda",
-            ])
+            .args(["--fatbin", "-O3", "-std=c++17", "-Icuda"])
+            .args(GENERATIONS.iter().flat_map(|g| ["-gencode", g]))
             .args(definitions.iter().map(|d| format!("-D{d}")))
             .arg("-o")
             .arg(to)

@@ -2,147 +2,160 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor, safetensors};
+use candle_core::{Device, Tensor};
+use clap::ValueEnum;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::{ParamStore, Pass, Precision, device, ops};
 
-use crate::Fault;
-use crate::model::{clip, draw, table as levels};
+use crate::model::{clip, table as levels};
+use crate::smi::{self, Sample};
 use crate::training::Step;
+use crate::weights::Folder;
+use crate::{Fault, one_line};
 
-/// The table's rows, as far as there is time.
-struct Rows<'a> {
-    gpu: &'a Device,
-    end: Instant,
-    left: Vec<String>,
+/// What a row measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    Inference,
+    Training,
+    /// Training that keeps each block's input and computes the rest again.
+    Checkpointing,
 }
 
-impl Rows<'_> {
-    /// Measures a row and prints it, with the most memory that all tensors took at
-    /// once. A batch that does not fit is said.
-    fn row(
-        &mut self,
-        what: &str,
-        precision: Precision,
-        batch: usize,
-        measure: impl FnOnce() -> Result<f64, Fault>,
-    ) {
-        if Instant::now() > self.end {
-            self.left.push(format!("{what} {precision} {batch}"));
-            return;
-        }
-        device::take_peak_memory(self.gpu);
-        let measured = measure();
-        let peak = device::take_peak_memory(self.gpu)
-            .map_or_else(|| "?".to_owned(), |b| format!("{:.1}", b as f64 / 1e9));
-        match measured {
-            Ok(seconds) => println!(
-                "| {what} | {precision} | {batch} | {:.2} | {:.1} | {peak} |",
-                1e3 * seconds,
-                batch as f64 / seconds
-            ),
-            Err(error) => println!("| {what} | {precision} | {batch} | {error} | | |"),
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Training => "training",
+            Self::Checkpointing => "training, checkpointing",
         }
     }
 }
 
-/// The table in Markdown, of `seconds` a row; after `within` no further row begins.
-pub fn table(
-    gpu: &Device,
-    config: &Config,
-    batches: &[usize],
+/// What is measured, in the order of these lists: of each precision each batch.
+pub struct Rows<'a> {
+    pub precisions: &'a [Precision],
+    pub batches: &'a [usize],
+    pub what: &'a [What],
+    /// Of each row.
+    pub seconds: f64,
+    /// After these no further row begins.
+    pub within: f64,
+    /// The GPU, as `nvidia-smi` knows it.
+    pub smi: String,
+}
+
+/// A median, and how the GPU was in the midst of it.
+struct Timing {
     seconds: f64,
-    within: f64,
-) -> Result<(), Fault> {
+    sample: Option<Sample>,
+}
+
+/// The table in Markdown, each row as soon as it is measured; a row that fails, for want
+/// of memory say, says so.
+pub fn table(gpu: &Device, config: &Config, folder: &Folder, rows: &Rows<'_>) -> Result<(), Fault> {
     // A day is for ever here; for ever itself is no duration.
-    let end = Instant::now() + Duration::from_secs_f64(within.clamp(0.0, 86_400.0));
-    println!("| what | precision | batch | ms | clips/s | GB at most |");
-    println!("|---|---|---|---|---|---|");
-    let folder = std::env::temp_dir().join(format!("mtcae-gpu-{}", std::process::id()));
-    let mut rows = Rows {
-        gpu,
-        end,
-        left: Vec::new(),
-    };
-    let result = measure_all(&mut rows, config, &folder, batches, seconds);
-    let removed = std::fs::remove_dir_all(&folder);
-    result?;
-    removed?;
-    if !rows.left.is_empty() {
-        println!(
-            "\nNot measured, for want of time: {}.",
-            rows.left.join("; ")
-        );
+    let end = Instant::now() + Duration::from_secs_f64(rows.within.clamp(0.0, 86_400.0));
+    println!("| what | precision | batch | ms | clips/s | GB at most | MHz | W | throttled |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut left = Vec::new();
+    let mut store = None;
+    for &precision in rows.precisions {
+        precision.switch(gpu)?;
+        let mut model = None;
+        for &batch in rows.batches {
+            for &what in rows.what {
+                // With one clip there is nothing that training could keep less of.
+                if what == What::Checkpointing && batch == 1 {
+                    continue;
+                }
+                let row = format!("{} | {precision} | {batch}", what.name());
+                if Instant::now() > end {
+                    left.push(row.replace(" | ", " "));
+                    continue;
+                }
+                device::take_peak_memory(gpu);
+                let measured = match what {
+                    What::Inference => kept(&mut model, || {
+                        Ok(checkpoint::load_as(folder.path(), gpu, precision.dtype())?)
+                    })
+                    .and_then(|model| infer(gpu, config, model, precision, batch, rows)),
+                    What::Training | What::Checkpointing => {
+                        let checkpointing = what == What::Checkpointing;
+                        kept(&mut store, || folder.store(gpu)).and_then(|store| {
+                            train(gpu, config, store, precision, batch, checkpointing, rows)
+                        })
+                    }
+                };
+                let peak = device::take_peak_memory(gpu)
+                    .map_or_else(|| "?".to_owned(), |b| format!("{:.1}", b as f64 / 1e9));
+                println!("| {row} | {} |", cells(&measured, batch, &peak));
+            }
+        }
+    }
+    if !left.is_empty() {
+        println!("\nNot measured, for want of time: {}.", left.join("; "));
     }
     Precision::F32.switch(gpu)?;
     Ok(())
 }
 
-fn measure_all(
-    rows: &mut Rows<'_>,
-    config: &Config,
-    folder: &Path,
-    batches: &[usize],
-    seconds: f64,
-) -> Result<(), Fault> {
-    let gpu = rows.gpu;
-    let drawn = draw(config, 1, &Device::Cpu)?;
-    let vars = drawn.vars();
-    let tensors = vars.iter().map(|(n, v)| (n.as_str(), v.as_tensor()));
-    checkpoint::save(folder, config, tensors)?;
-    drop((vars, drawn));
-    for precision in Precision::ALL {
-        precision.switch(gpu)?;
-        let model = checkpoint::load_as(folder, gpu, precision.dtype())?;
-        for &batch in batches {
-            rows.row("inference", precision, batch, || {
-                infer(gpu, config, &model, precision, batch, seconds)
-            });
-        }
-    }
-    // One set for all rows: drawing another takes longer than a row, whose time does not
-    // depend on the values.
-    let store = ParamStore::new(1);
-    for (name, tensor) in safetensors::load(folder.join("model.safetensors"), gpu)? {
-        store.set(&name, &tensor)?;
-    }
-    for precision in Precision::ALL {
-        precision.switch(gpu)?;
-        for checkpointing in [false, true] {
-            let what = if checkpointing {
-                "training, checkpointing"
-            } else {
-                "training"
-            };
-            for &batch in batches {
-                rows.row(what, precision, batch, || {
-                    let mut step = Step::new(config, &store, gpu.clone(), batch)?;
-                    train(gpu, &mut step, precision, checkpointing, seconds)
-                });
-            }
-        }
-    }
-    Ok(())
+/// What `make` gives, made at the first need.
+fn kept<T>(
+    place: &mut Option<T>,
+    make: impl FnOnce() -> Result<T, Fault>,
+) -> Result<&mut T, Fault> {
+    let value = match place.take() {
+        Some(value) => value,
+        None => make()?,
+    };
+    Ok(place.insert(value))
 }
 
-/// Seconds of one call: the median, after three to warm up.
-fn time(gpu: &Device, budget: f64, mut f: impl FnMut() -> Result<(), Fault>) -> Result<f64, Fault> {
-    for _ in 0..3 {
+/// The rest of a row.
+fn cells(measured: &Result<Timing, Fault>, batch: usize, peak: &str) -> String {
+    match measured {
+        Ok(Timing { seconds, sample }) => {
+            let sample = match sample {
+                Some(s) => format!("{} | {} | {}", s.megahertz, s.watts, s.throttled),
+                None => "? | ? | ?".to_owned(),
+            };
+            format!(
+                "{:.2} | {:.1} | {peak} | {sample}",
+                1e3 * seconds,
+                batch as f64 / seconds
+            )
+        }
+        Err(error) => format!("{} | | {peak} | | |", one_line(error.as_ref())),
+    }
+}
+
+/// The median of calls after two to warm up.
+fn time(
+    gpu: &Device,
+    rows: &Rows<'_>,
+    mut f: impl FnMut() -> Result<(), Fault>,
+) -> Result<Timing, Fault> {
+    for _ in 0..2 {
         f()?;
     }
     device::synchronize(gpu)?;
+    let midst = Duration::from_secs_f64(rows.seconds / 2.0);
+    let sample = smi::sample_after(&rows.smi, midst);
     let (start, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 5 || start.elapsed().as_secs_f64() < budget {
+    while times.len() < 5 || start.elapsed().as_secs_f64() < rows.seconds {
         let begin = Instant::now();
         f()?;
         device::synchronize(gpu)?;
         times.push(begin.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(Timing {
+        seconds: times[times.len() / 2],
+        sample: sample.join().ok().flatten(),
+    })
 }
 
 /// From 8-bit clips on the GPU to head outputs.
@@ -152,27 +165,31 @@ fn infer(
     model: &Mtcae,
     precision: Precision,
     batch: usize,
-    budget: f64,
-) -> Result<f64, Fault> {
+    rows: &Rows<'_>,
+) -> Result<Timing, Fault> {
     let clips: Tensor = clip(config, batch)?.to_device(gpu)?;
     let table = levels(config, gpu)?;
     let (tubelet, patch) = (config.encoder.tubelet, config.encoder.patch);
-    time(gpu, budget, || {
+    time(gpu, rows, || {
         let tubes = ops::tubes(&clips, &table, tubelet, patch, precision.dtype())?;
         model.run(&tubes, &mut Pass::inference())?;
         Ok(())
     })
 }
 
-/// Forward, backward and a step of AdamW over all parameters.
+/// Forward, backward and a step of AdamW over all parameters. One set of them serves all
+/// rows, whose time does not depend on the values.
 fn train(
     gpu: &Device,
-    step: &mut Step,
+    config: &Config,
+    store: &ParamStore,
     precision: Precision,
+    batch: usize,
     checkpointing: bool,
-    budget: f64,
-) -> Result<f64, Fault> {
-    time(gpu, budget, || {
+    rows: &Rows<'_>,
+) -> Result<Timing, Fault> {
+    let mut step = Step::new(config, store, gpu.clone(), batch)?;
+    time(gpu, rows, || {
         let (_, gradients) = step.gradients(precision, checkpointing)?;
         step.optimiser.step(&gradients, 1e-4, 1.0)?;
         Ok(())

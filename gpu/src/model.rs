@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_kernels::cuda::checks::normals;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::weights::save;
-use mtcae_nn::{ParamStore, Pass, Precision, device, ops};
+use mtcae_nn::{Pass, Precision, device, ops};
 
-use crate::Fault;
+use crate::{Fault, weights};
 
 /// What each precision may deviate from the CPU's f32: max|Δ| / max|reference| of the
 /// worst intermediate. f32: what the project promises against PyTorch. The others:
@@ -24,14 +23,7 @@ const BOUNDS: [(Precision, f64); 3] = [
 
 /// Draws, computes on both, compares, and writes everything into `out`.
 pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
-    let store = draw(config, 1, &Device::Cpu)?;
-    let vars = store.vars();
-    checkpoint::save(
-        out,
-        config,
-        vars.iter()
-            .map(|(name, var)| (name.as_str(), var.as_tensor())),
-    )?;
+    weights::save(out, config, &weights::draw(config, 1)?)?;
     let clip = clip(config, 1)?;
     let table = table(config, &Device::Cpu)?;
     let encoder = &config.encoder;
@@ -51,7 +43,7 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
         model.run(tubes, &mut pass)?;
         Ok(pass.into_trace())
     };
-    let model = Mtcae::new(config, store.builder(&Device::Cpu))?;
+    let model = checkpoint::load(out, &Device::Cpu)?;
     let want = trace(&model, &tubes(&Device::Cpu, DType::F32)?)?;
     drop(model);
 
@@ -95,43 +87,7 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
     Ok(good)
 }
 
-/// A model with hard weights: biases that are not 0, norms that are not 1, and logits
-/// of attention with a deviation of 2 and more, so that mistakes show.
-pub fn draw(config: &Config, seed: u64, device: &Device) -> Result<ParamStore, Fault> {
-    let store = ParamStore::new(seed);
-    Mtcae::new(config, store.builder(device))?;
-    for (i, (name, var)) in store.vars().into_iter().enumerate() {
-        let n = var.elem_count();
-        let z: Vec<f32> = normals(n, seed + i as u64)
-            .iter()
-            .map(|&v| v as f32)
-            .collect();
-        let z = Tensor::from_vec(z, var.shape(), device)?;
-        let value = if var.rank() == 1 {
-            let centre = if name.ends_with("norm.weight")
-                || name.contains("norm1.w")
-                || name.contains("norm2.w")
-            {
-                1.0
-            } else {
-                0.0
-            };
-            z.affine(0.2, centre)?
-        } else {
-            let inputs = var.dims()[1] as f64;
-            let gain = if name.contains("attn.q") || name.contains("attn.kv") {
-                1.5
-            } else {
-                0.7
-            };
-            (z * (gain / inputs.sqrt()))?
-        };
-        store.set(&name, &value)?;
-    }
-    Ok(store)
-}
-
-/// One clip (1, T, H, W, 3) of 8-bit noise.
+/// Clips (B, T, H, W, 3) of 8-bit noise.
 pub fn clip(config: &Config, batch: usize) -> Result<Tensor, Fault> {
     let e = &config.encoder;
     let shape = (batch, e.frames, e.image_size, e.image_size, 3);

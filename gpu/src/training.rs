@@ -9,8 +9,8 @@ use mtcae_model::{Config, Mtcae};
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients, Group};
 use mtcae_nn::{ParamStore, Pass, Precision, ops};
 
-use crate::model::{clip, deviation, draw, table};
-use crate::{Fault, Size};
+use crate::model::{clip, deviation, table};
+use crate::{Fault, Size, weights};
 
 /// Steps of AdamW that are compared.
 const STEPS: usize = 3;
@@ -36,7 +36,8 @@ pub fn check(gpu: &Device, size: Size) -> Result<bool, Fault> {
         precision,
         checkpointing,
     };
-    let want = train(&config, &way(&Device::Cpu, Precision::F32, false))?;
+    let drawn = weights::draw(&config, 7)?;
+    let want = train(&config, &drawn, &way(&Device::Cpu, Precision::F32, false))?;
     let mut good = true;
     // Gradients of early blocks carry the rounding of all blocks after them.
     for (precision, checkpointing, bound) in [
@@ -46,8 +47,8 @@ pub fn check(gpu: &Device, size: Size) -> Result<bool, Fault> {
         (Precision::Bf16, false, 3e-1),
         (Precision::Bf16, true, 3e-1),
     ] {
-        let got = train(&config, &way(gpu, precision, checkpointing))?;
-        let again = train(&config, &way(gpu, precision, checkpointing))?;
+        let got = train(&config, &drawn, &way(gpu, precision, checkpointing))?;
+        let again = train(&config, &drawn, &way(gpu, precision, checkpointing))?;
         let mut worst = (0.0, "");
         for (name, want) in &want.first_gradients {
             let error = deviation(&got.first_gradients[name], want)?;
@@ -88,9 +89,9 @@ fn cut_down(size: Size) -> Config {
     config
 }
 
-fn train(config: &Config, way: &Way) -> Result<Trained, Fault> {
+fn train(config: &Config, drawn: &[(String, Tensor)], way: &Way) -> Result<Trained, Fault> {
     way.precision.switch(&way.device)?;
-    let store = draw(config, 7, &way.device)?;
+    let store = weights::store(drawn, &way.device)?;
     let mut step = Step::new(config, &store, way.device.clone(), 2)?;
     let mut trained = Trained {
         losses: Vec::new(),
@@ -164,7 +165,7 @@ impl Step {
             encoder.patch,
             precision.dtype(),
         )?;
-        let mut pass = Pass::training(3);
+        let mut pass = Pass::training(3).collecting();
         if checkpointing {
             pass = pass.recomputing();
         }

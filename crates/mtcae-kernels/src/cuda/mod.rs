@@ -26,6 +26,8 @@
 pub mod adamw;
 pub mod area;
 pub mod attention;
+#[cfg(feature = "cuda")]
+mod binaries;
 #[cfg(feature = "checks")]
 pub mod checks;
 pub mod conv;
@@ -37,8 +39,6 @@ pub mod layer_norm;
 mod modules;
 pub mod pool;
 pub mod product;
-#[cfg(feature = "cuda")]
-mod ptx;
 pub mod rows;
 pub mod tubes;
 
@@ -118,15 +118,17 @@ impl std::fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
-/// The PTX of a [`Launch::module`], for compute capability 8.0 and up.
+/// A [`Launch::module`] as the driver loads it: machine code for compute capability 8.0
+/// and 9.0, and PTX for the others from 8.0 on. It has no bytes where something else than
+/// CUDA's compiler made it.
 #[cfg(feature = "cuda")]
-pub fn ptx(module: &str) -> Option<&'static str> {
-    ptx::ptx(module)
+pub fn binary(module: &str) -> Option<&'static [u8]> {
+    binaries::binary(module)
 }
 
-/// The CUDA that the PTX was made with: a driver of an older one refuses it.
+/// The CUDA that the modules were made with: a driver of an older one refuses them.
 #[cfg(feature = "cuda")]
-pub const RELEASE: (u32, u32) = ptx::RELEASE;
+pub const RELEASE: (u32, u32) = binaries::RELEASE;
 
 /// The oldest compute capability that has what the kernels use.
 pub const OLDEST: (u32, u32) = (8, 0);

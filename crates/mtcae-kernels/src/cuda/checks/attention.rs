@@ -1,3 +1,5 @@
+use rayon::prelude::*;
+
 use super::super::attention::{Gradient, Operands, Saved, backward, forward};
 use super::{Machine, On, Scale, normals};
 use crate::attention::{Dims, reference};
@@ -92,6 +94,9 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             packed,
             rising,
         } = problem;
+        if !on.has_head(dims.head_dim) {
+            continue;
+        }
         let Dims {
             batch,
             heads,
@@ -162,7 +167,7 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             column(&kv.values, parts_kv, first),
             column(&kv.values, parts_kv, first + 1),
         );
-        let want = reference::forward(dims, &q64, &k64, &v64, scale.into());
+        let want = forward_definition(dims, &q64, &k64, &v64, scale.into());
         on.compare(&what, &got[0], &want, FORWARD);
 
         let what = format!("{what}: backward");
@@ -195,7 +200,7 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             };
             Ok(backward(dims, of, scale, saved, dq, dk, dv)?.to_vec())
         })?;
-        let want = definition(dims, &q64, &k64, &v64, &grad.values, scale.into());
+        let want = backward_definition(dims, &q64, &k64, &v64, &grad.values, scale.into());
         let kv = if packed { &got[0] } else { &got[1] };
         let results = [
             ("dQ", column(&got[0], parts_q, 0)),
@@ -212,8 +217,34 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
     Ok(())
 }
 
+/// Queries that a thread takes at a time.
+const QUERIES: usize = 32;
+
+/// The CPU's definition, on all threads: each problem of the batch in parts of its queries.
+fn forward_definition(dims: Dims, q: &[f64], k: &[f64], v: &[f64], scale: f64) -> Vec<f64> {
+    let width = dims.width();
+    let (rows_q, rows_k) = (dims.queries * width, dims.keys * width);
+    (0..dims.batch)
+        .flat_map(|b| {
+            let (k, v) = (&k[b * rows_k..][..rows_k], &v[b * rows_k..][..rows_k]);
+            let parts: Vec<Vec<f64>> = q[b * rows_q..][..rows_q]
+                .par_chunks(QUERIES * width)
+                .map(|q| {
+                    let part = Dims {
+                        batch: 1,
+                        queries: q.len() / width,
+                        ..dims
+                    };
+                    reference::forward(part, q, k, v, scale)
+                })
+                .collect();
+            parts.concat()
+        })
+        .collect()
+}
+
 /// dQ, dK, dV (B, ·, H·d) in f64.
-fn definition(
+fn backward_definition(
     dims: Dims,
     q: &[f64],
     k: &[f64],
@@ -239,23 +270,47 @@ fn definition(
             let at = (b * tokens + token) * width + h * head_dim;
             at..at + head_dim
         };
-        for n in 0..queries {
-            let of_n = row(n, queries);
-            let logits: Vec<f64> = (0..keys)
-                .map(|m| scale * dot(&q[of_n.clone()], &k[row(m, keys)]))
-                .collect();
-            let top = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-            let total: f64 = logits.iter().map(|l| (l - top).exp()).sum();
-            let p: Vec<f64> = logits.iter().map(|l| (l - top).exp() / total).collect();
-            let dp: Vec<f64> = (0..keys)
-                .map(|m| dot(&grad[of_n.clone()], &v[row(m, keys)]))
-                .collect();
-            let mean = dot(&p, &dp);
-            for m in 0..keys {
-                let ds = p[m] * (dp[m] - mean) * scale;
-                add(&mut dq[of_n.clone()], ds, &k[row(m, keys)]);
-                add(&mut dk[row(m, keys)], ds, &q[of_n.clone()]);
-                add(&mut dv[row(m, keys)], p[m], &grad[of_n.clone()]);
+        // dQ of some queries, and what they add to dK and dV of this head.
+        let part = |first: usize| {
+            let last = (first + QUERIES).min(queries);
+            let [mut dq, mut dk, mut dv] =
+                [last - first, keys, keys].map(|rows| vec![0.0; rows * head_dim]);
+            for n in first..last {
+                let (q, grad) = (&q[row(n, queries)], &grad[row(n, queries)]);
+                let logits: Vec<f64> = (0..keys)
+                    .map(|m| scale * dot(q, &k[row(m, keys)]))
+                    .collect();
+                let top = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+                let weights: Vec<f64> = logits.iter().map(|l| (l - top).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let p: Vec<f64> = weights.iter().map(|w| w / total).collect();
+                let dp: Vec<f64> = (0..keys).map(|m| dot(grad, &v[row(m, keys)])).collect();
+                let mean = dot(&p, &dp);
+                let dq = &mut dq[(n - first) * head_dim..][..head_dim];
+                for m in 0..keys {
+                    let ds = p[m] * (dp[m] - mean) * scale;
+                    let of_m = m * head_dim..(m + 1) * head_dim;
+                    add(dq, ds, &k[row(m, keys)]);
+                    add(&mut dk[of_m.clone()], ds, q);
+                    add(&mut dv[of_m], p[m], grad);
+                }
+            }
+            (first, [dq, dk, dv])
+        };
+        let firsts: Vec<usize> = (0..queries).step_by(QUERIES).collect();
+        // In their order, so that the definition is the same on any number of threads.
+        for (first, parts) in firsts.into_par_iter().map(part).collect::<Vec<_>>() {
+            let [of_q, of_k, of_v] = &parts;
+            for (i, of_n) in of_q.chunks_exact(head_dim).enumerate() {
+                add(&mut dq[row(first + i, queries)], 1.0, of_n);
+            }
+            for (m, (of_k, of_v)) in of_k
+                .chunks_exact(head_dim)
+                .zip(of_v.chunks_exact(head_dim))
+                .enumerate()
+            {
+                add(&mut dk[row(m, keys)], 1.0, of_k);
+                add(&mut dv[row(m, keys)], 1.0, of_v);
             }
         }
     }

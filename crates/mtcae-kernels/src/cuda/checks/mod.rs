@@ -13,6 +13,7 @@ mod optimiser;
 mod pixels;
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::{Element, Launch, Unsupported};
 
@@ -54,12 +55,32 @@ pub enum Scale {
 /// What one comparison found.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// The kernel and the problem.
+    /// The kernel and the problem; and what happened, where that is no matter of accuracy.
     pub what: String,
     /// max|Δ| / max|want|; infinite where a result is no number.
     pub error: f64,
     /// What is allowed.
     pub bound: f64,
+    /// Where results were compared.
+    pub worst: Option<Worst>,
+}
+
+/// The element that is furthest from what it should be: the first that is no number,
+/// where there is such a one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Worst {
+    /// Where it stands in the result.
+    pub index: usize,
+    /// What it is.
+    pub got: f64,
+    /// What it should be.
+    pub want: f64,
+    /// Elements beyond the bound.
+    pub bad: usize,
+    /// Those of them that are no number.
+    pub nans: usize,
+    /// Elements in all.
+    pub of: usize,
 }
 
 impl Finding {
@@ -67,6 +88,65 @@ impl Finding {
     pub fn passed(&self) -> bool {
         self.error <= self.bound
     }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = if self.passed() { "ok" } else { "FAILED" };
+        let Self {
+            what, error, bound, ..
+        } = self;
+        write!(f, "{verdict:6} {error:.1e} of {bound:.1e}  {what}")?;
+        match self.worst {
+            Some(w) if !self.passed() => write!(
+                f,
+                "; worst at {}: got {:.7e}, wanted {:.7e}; of {} elements {} are beyond the bound and {} no number",
+                w.index, w.got, w.want, w.of, w.bad, w.nans
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The families of kernels, the widely used ones first.
+const FAMILIES: [&str; 10] = [
+    "tubes",
+    "layer_norm",
+    "gelu",
+    "residual",
+    "cross_entropy",
+    "attention",
+    // Of pictures and parameters, in `f32` alone.
+    "adamw",
+    "conv",
+    "max_pool",
+    "area",
+];
+
+/// The families of kernels that a type has.
+pub fn families(element: Element) -> &'static [&'static str] {
+    match element {
+        Element::F32 => &FAMILIES,
+        Element::Bf16 | Element::F16 => &FAMILIES[..6],
+    }
+}
+
+type Check<M> = fn(&mut On<'_, M>) -> Result<(), String>;
+
+fn check<M: Machine>(family: &str) -> Option<Check<M>> {
+    Some(match family {
+        "tubes" => pixels::tubes,
+        "layer_norm" => norms::layer_norm,
+        "gelu" => norms::gelu,
+        "residual" => norms::residual,
+        "cross_entropy" => losses::cross_entropy,
+        "attention" => attention::attention,
+        "adamw" => optimiser::adamw,
+        "conv" => faces::conv,
+        "max_pool" => faces::max_pool,
+        "area" => faces::area,
+        _ => return None,
+    })
 }
 
 /// Checks all kernels, as [`run_type`] does for one type.
@@ -83,9 +163,7 @@ pub fn run<M: Machine>(
         .try_for_each(|element| run_type(machine, element, scale, each))
 }
 
-/// Checks the kernels of a type, those of pictures and parameters with `f32`; `each` is
-/// told of every finding as it comes. A launch that fails, writes past its results or
-/// does not repeat to the bit is a finding that did not pass, and the rest follows.
+/// Checks the kernels of a type, family by family, as [`run_family`] does.
 ///
 /// # Errors
 /// When the machine does nothing more.
@@ -95,37 +173,49 @@ pub fn run_type<M: Machine>(
     scale: Scale,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<(), String> {
-    type Check<M> = fn(&mut On<'_, M>) -> Result<(), String>;
-    let mut checks: Vec<(&str, Check<M>)> = vec![
-        ("tubes", pixels::tubes),
-        ("layer_norm", norms::layer_norm),
-        ("gelu", norms::gelu),
-        ("residual", norms::residual),
-        ("cross_entropy", losses::cross_entropy),
-        ("attention", attention::attention),
-    ];
-    if element == Element::F32 {
-        checks.extend([
-            ("adamw", optimiser::adamw as Check<M>),
-            ("conv", faces::conv),
-            ("max_pool", faces::max_pool),
-            ("area", faces::area),
-        ]);
-    }
+    families(element)
+        .iter()
+        .try_for_each(|family| run_family(machine, element, family, &[], scale, each))
+}
+
+/// Checks a family of kernels in a type; of attention those for the heads given, as they
+/// are compiled, or all where none is given. `each` is told of every finding as it comes.
+/// A launch that fails, writes past its results or does not repeat to the bit is a
+/// finding that did not pass, and the rest follows.
+///
+/// # Errors
+/// When there is no such family, or the machine does nothing more.
+pub fn run_family<M: Machine>(
+    machine: &M,
+    element: Element,
+    family: &str,
+    heads: &[usize],
+    scale: Scale,
+    each: &mut dyn FnMut(&Finding),
+) -> Result<(), String> {
+    let known = families(element);
+    let check = check::<M>(family)
+        .filter(|_| known.contains(&family))
+        .ok_or_else(|| {
+            format!(
+                "{family} is none of the families of {}: {}",
+                element.suffix(),
+                known.join(", ")
+            )
+        })?;
     let mut on = On {
         machine,
         element,
         scale,
+        heads,
         each,
     };
-    for (name, check) in checks {
-        if let Err(reason) = check(&mut on) {
-            on.fault(name, &reason);
-            let alive = machine
-                .upload(&[0; 16])
-                .and_then(|memory| machine.download(&memory));
-            alive.map_err(|e| format!("nothing runs after {name}: {e}"))?;
-        }
+    if let Err(reason) = check(&mut on) {
+        on.fault(family, &reason);
+        let alive = machine
+            .upload(&[0; 16])
+            .and_then(|memory| machine.download(&memory));
+        alive.map_err(|e| format!("nothing runs after {family}: {e}"))?;
     }
     Ok(())
 }
@@ -135,6 +225,8 @@ struct On<'a, M> {
     machine: &'a M,
     element: Element,
     scale: Scale,
+    /// Of attention: the heads, as they are compiled, or none for all.
+    heads: &'a [usize],
     each: &'a mut dyn FnMut(&Finding),
 }
 
@@ -166,6 +258,12 @@ impl<M: Machine> On<'_, M> {
         self.machine.address(&operand.memory)
     }
 
+    /// Whether attention with this head dimension is checked.
+    fn has_head(&self, head_dim: usize) -> bool {
+        let compiled = super::attention::padded_head(head_dim);
+        self.heads.is_empty() || compiled.is_ok_and(|head| self.heads.contains(&head))
+    }
+
     /// Runs what `launches` makes of the results' addresses, twice; gives the
     /// results, each of some values of a type: NaN where a launch fails.
     fn results(
@@ -195,16 +293,24 @@ impl<M: Machine> On<'_, M> {
                 return Ok(sizes.iter().map(|&(_, n)| vec![f64::NAN; n]).collect());
             }
         };
-        if first != second {
-            self.fault(what, "two runs differ");
-        }
         let mut results = Vec::with_capacity(sizes.len());
-        for (mut bytes, &(element, n)) in first.into_iter().zip(sizes) {
-            let guard = bytes.split_off(n * element.size());
-            if guard.iter().any(|&b| b != 0xff) {
-                self.fault(what, "a result was written past its end");
+        let all = first.into_iter().zip(second).zip(sizes);
+        for (i, ((mut bytes, mut again), &(element, n))) in all.enumerate() {
+            let end = n * element.size();
+            let guard = bytes.split_off(end);
+            again.truncate(end);
+            if let Some(at) = guard.iter().position(|&b| b != 0xff) {
+                let value = guard[at];
+                self.fault(
+                    what,
+                    &format!("result {i} was written past its end, first {at} bytes behind it: {value:#04x}"),
+                );
             }
-            results.push(decode(element, &bytes));
+            let values = decode(element, &bytes);
+            if let Some(reason) = difference(element, &bytes, &again) {
+                self.fault(what, &format!("two runs differ: result {i}, {reason}"));
+            }
+            results.push(values);
         }
         Ok(results)
     }
@@ -215,6 +321,7 @@ impl<M: Machine> On<'_, M> {
             what: format!("{what} {}: {reason}", self.element.suffix()),
             error: f64::INFINITY,
             bound: 0.0,
+            worst: None,
         });
     }
 
@@ -225,23 +332,69 @@ impl<M: Machine> On<'_, M> {
             Element::Bf16 => bounds[1],
             Element::F16 => bounds[2],
         };
-        let largest = want.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(w.abs()));
-        let mut error = if got.len() == want.len() {
-            0.0
-        } else {
-            f64::INFINITY
-        };
-        for (g, w) in got.iter().zip(want) {
-            let off = (g - w).abs() / largest;
-            error = if off.is_nan() {
-                f64::INFINITY
-            } else {
-                f64::max(error, off)
-            };
-        }
         let what = format!("{what} {}", self.element.suffix());
-        (self.each)(&Finding { what, error, bound });
+        let (error, worst) = deviation(got, want, bound);
+        (self.each)(&Finding {
+            what,
+            error,
+            bound,
+            worst,
+        });
     }
+}
+
+/// How far `got` is from `want`, and where it is furthest.
+fn deviation(got: &[f64], want: &[f64], bound: f64) -> (f64, Option<Worst>) {
+    if got.len() != want.len() {
+        return (f64::INFINITY, None);
+    }
+    let largest = want.iter().fold(f64::MIN_POSITIVE, |m, w| m.max(w.abs()));
+    let mut error = 0.0;
+    let mut worst: Option<Worst> = None;
+    let (mut bad, mut nans) = (0, 0);
+    for (index, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let mut off = (got - want).abs() / largest;
+        if off.is_nan() {
+            nans += 1;
+            off = f64::INFINITY;
+        }
+        bad += usize::from(off > bound);
+        if worst.is_none() || off > error {
+            error = off;
+            worst = Some(Worst {
+                index,
+                got,
+                want,
+                bad: 0,
+                nans: 0,
+                of: 0,
+            });
+        }
+    }
+    let of = want.len();
+    (error, worst.map(|w| Worst { bad, nans, of, ..w }))
+}
+
+/// Where two results of a type differ, or nothing.
+fn difference(element: Element, first: &[u8], second: &[u8]) -> Option<String> {
+    let size = element.size();
+    let apart: Vec<usize> = first
+        .chunks(size)
+        .zip(second.chunks(size))
+        .enumerate()
+        .filter_map(|(i, (a, b))| (a != b).then_some(i))
+        .collect();
+    let &at = apart.first()?;
+    let value = |bytes: &[u8]| decode(element, &bytes[at * size..][..size])[0];
+    Some(format!(
+        "{} of {} elements, first {at}: {:e} and {:e} (bytes {:02x?} and {:02x?})",
+        apart.len(),
+        first.len() / size,
+        value(first),
+        value(second),
+        &first[at * size..][..size],
+        &second[at * size..][..size],
+    ))
 }
 
 /// Values as a machine holds them, rounded to the nearest.
@@ -275,18 +428,23 @@ fn decode(element: Element, bytes: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Standard normal numbers that depend on the seed alone: SplitMix64 (Steele et al., 2014) and Box–Muller.
+/// SplitMix64 (Steele et al., 2014): the k-th number of a seed, without those before it.
+pub fn splitmix(seed: u64, k: u64) -> u64 {
+    let mut z = seed.wrapping_add(k + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Standard normal numbers that depend on the seed alone (Box–Muller), on all threads.
 pub fn normals(n: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    (0..n)
-        .map(|_| (-2.0 * (1.0 - uniform()).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos())
+    let uniform = |k: u64| (splitmix(seed, k) >> 11) as f64 / (1u64 << 53) as f64;
+    (0..n as u64)
+        .into_par_iter()
+        .map(|i| {
+            let radius = (-2.0 * (1.0 - uniform(2 * i)).ln()).sqrt();
+            radius * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()
+        })
         .collect()
 }
 
@@ -350,6 +508,90 @@ mod tests {
                 .find(said)
                 .expect("every kernel has its turn");
             assert!(first.what.contains("does not start"), "{}", first.what);
+        }
+    }
+
+    #[test]
+    fn a_deviation_says_where_and_how_many() {
+        let want = [1.0, -4.0, 2.0, 0.0];
+        let (error, worst) = deviation(&[1.0, -4.2, 2.0, 0.1], &want, 0.03);
+        assert!((error - 0.05).abs() < 1e-12);
+        let worst = worst.expect("there are elements");
+        assert_eq!((worst.index, worst.bad, worst.nans, worst.of), (1, 1, 0, 4));
+        let finding = Finding {
+            what: "gelu 1×4 f32".to_owned(),
+            error,
+            bound: 0.03,
+            worst: Some(worst),
+        };
+        assert_eq!(
+            finding.to_string(),
+            "FAILED 5.0e-2 of 3.0e-2  gelu 1×4 f32; worst at 1: got -4.2000000e0, wanted -4.0000000e0; of 4 elements 1 are beyond \
+             the bound and 0 no number"
+        );
+        let (error, worst) = deviation(&[1.0, 9.0, f64::NAN, f64::NAN], &want, 0.03);
+        let worst = worst.expect("there are elements");
+        assert!(error.is_infinite());
+        assert_eq!((worst.index, worst.bad, worst.nans), (2, 3, 2));
+        assert_eq!(deviation(&[], &[], 0.0), (0.0, None));
+        assert!(deviation(&[1.0], &want, 1.0).0.is_infinite());
+    }
+
+    #[test]
+    fn two_runs_that_differ_are_told_apart_by_their_first_element() {
+        let first = encode(Element::Bf16, &[1.0, 2.0, 3.0]);
+        assert_eq!(difference(Element::Bf16, &first, &first), None);
+        let second = encode(Element::Bf16, &[1.0, 2.5, 4.0]);
+        let said = difference(Element::Bf16, &first, &second).expect("they differ");
+        assert!(
+            said.starts_with("2 of 3 elements, first 1: 2e0 and 2.5e0"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn every_family_has_a_check_and_others_are_refused_by_name() {
+        let all: Vec<_> = FAMILIES.iter().map(|f| check::<Broken>(f)).collect();
+        assert!(all.iter().all(Option::is_some));
+        let machine = Broken {
+            lost: false,
+            launched: Cell::new(0),
+        };
+        let one = |element, family| {
+            let mut seen = Vec::new();
+            run_family(
+                &machine,
+                element,
+                family,
+                &[64, 176],
+                Scale::Small,
+                &mut |f| seen.push(f.what.clone()),
+            )
+            .map(|()| seen)
+        };
+        let error = one(Element::Bf16, "adamw").expect_err("f32 alone");
+        assert!(error.contains("tubes, layer_norm"), "{error}");
+        let seen = one(Element::Bf16, "attention").expect("it runs");
+        assert!(
+            seen.iter().any(|w| w.contains("×64 ")) && seen.iter().any(|w| w.contains("×176 "))
+        );
+        assert!(!seen.iter().any(|w| w.contains("×80 ")), "{seen:?}");
+    }
+
+    #[test]
+    fn normals_are_those_of_the_seed() {
+        // Of the generator run one state after another.
+        let mut state = 5u64.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut uniform = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        };
+        for value in normals(100, 5) {
+            let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+            assert_eq!(value, radius * (std::f64::consts::TAU * uniform()).cos());
         }
     }
 

@@ -13,18 +13,19 @@ mod faces;
 mod gelu;
 mod layer_norm;
 mod linear;
+pub(crate) mod loaded;
 mod lt;
 mod optimiser;
 mod rows;
 mod tubes;
 
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg, sys};
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
 use half::{bf16, f16};
-use mtcae_kernels::cuda::{Argument, Element, Launch, Unsupported, ptx};
+use mtcae_kernels::cuda::{Argument, Element, Launch, Unsupported};
 
 use super::backend::Fresh;
 
@@ -150,18 +151,7 @@ pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
     if launch.grid.contains(&0) {
         return Ok(());
     }
-    let Some(ptx) = ptx(&launch.module) else {
-        candle_core::bail!("there is no CUDA module {}", launch.module);
-    };
-    let module = format!("mtcae_{}", launch.module);
-    let function = device
-        .get_or_load_custom_func(&launch.function, &module, ptx)?
-        .into_cuda_function();
-    // What a block gets without asking.
-    if launch.shared > 48 * 1024 {
-        let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        function.set_attribute(most, launch.shared as i32).w()?;
-    }
+    let function = loaded::function(device, launch)?;
     let stream = device.cuda_stream();
     let mut builder = stream.launch_builder(&function);
     for argument in &launch.arguments {

@@ -1,0 +1,3 @@
+//! The modules that the build script made.
+
+include!(concat!(env!("OUT_DIR"), "/binaries.rs"));

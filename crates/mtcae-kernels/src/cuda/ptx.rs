@@ -1,3 +1,0 @@
-//! The PTX that the build script made.
-
-include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
