@@ -86,14 +86,14 @@ has 'FAILED: kernels-bf16-gelu' 'gelu_bf16' '| kernels-bf16-add_bias | ok |'
 mkdir "$work/some"
 cp -P "$pretend"/lib{cuda,curand,cublasLt,nvrtc,cudart}.so* "$work/some"
 MTCAE_CUDA_LIB=$work/some MTCAE_PYTHON=$work/python/python3 rehearse library 0 "${kernels[@]}" eager
-has 'not to be found: libcublas.so.13' 'MTCAE_CUDA_LIB=FOLDER' 'not run: kernels-bf16-gelu' '| eager | ok |' \
+has 'not to be found: libcublas.so.13' 'MTCAE_CUDA_LIB=FOLDER' 'not done: kernels-bf16-gelu' '| eager | ok |' \
     '| pretended | bench'
 
 rehearse no-pytorch 0 kernels-bf16-gelu compare eager
-has 'no python3 here has PyTorch' 'not run: eager' '| kernels-bf16-gelu | ok |' '| model | ok |'
+has 'no python3 here has PyTorch' 'not done: eager' '| kernels-bf16-gelu | ok |' '| model | ok |'
 
 rehearse time 0 first --within 14
-has 'no time:' 'not run: kernels-f32-area' '| kernels-bf16-attention |' 'The second call: `gpu_check.sh run'
+has 'no time:' 'not done: kernels-f32-area' '| kernels-bf16-attention |' 'The second call: `gpu_check.sh run'
 [[ $(sed -n 's/^\([0-9]*\) s in all.*/\1/p' "$report") -le 14 ]] || fail "14 s took longer"
 
 # Killed in its midst: what there was is there, and nothing is left at work.
@@ -114,12 +114,12 @@ if pgrep -f "$pack/mtcae-gpu" >/dev/null; then fail "a section outlives who was 
 printf '%-28s %s s\n' killed $((SECONDS - begun))
 
 MTCAE_PRETEND_GPU=driver=12040 rehearse old-driver 1 "${kernels[@]}"
-has 'error: device cuda:0: the driver is of CUDA 12.4' 'not run: kernels-bf16-gelu: the GPU cannot be used'
+has 'error: device cuda:0: the driver is of CUDA 12.4' 'not done: kernels-bf16-gelu: the GPU cannot be used'
 MTCAE_PRETEND_GPU=capability=7.5 rehearse generation 1 "${kernels[@]}"
-has 'compute capability 7.5; the kernels need 8.0 or newer' 'not run: kernels-bf16-gelu: the GPU cannot be used'
+has 'compute capability 7.5; the kernels need 8.0 or newer' 'not done: kernels-bf16-gelu: the GPU cannot be used'
 MTCAE_PRETEND_GPU=none rehearse no-gpu 1 "${kernels[@]}"
-has 'there is no NVIDIA GPU' 'not run: kernels-bf16-gelu: the GPU cannot be used'
-MTCAE_PRETEND_GPU=memory=24M rehearse memory 0 kernels-bf16-gelu speed
+has 'there is no NVIDIA GPU' 'not done: kernels-bf16-gelu: the GPU cannot be used'
+MTCAE_PRETEND_GPU=memory=8M rehearse memory 0 kernels-bf16-gelu speed
 has 'out of GPU memory' '| kernels-bf16-gelu | ok |' '| speed | ok |'
 
 touch "$work/file"

@@ -210,7 +210,12 @@ impl Size {
 fn one_line(error: &dyn Error) -> String {
     let said = error.to_string();
     let line = said.lines().next().unwrap_or("it fails and says nothing");
-    line.replace('|', "/")
+    let line = line.replace('|', "/");
+    // Candle's own words are those of the driver.
+    if mtcae_nn::device::is_out_of_memory(error) && !line.contains("out of GPU memory") {
+        return format!("out of GPU memory: {line}");
+    }
+    line
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]

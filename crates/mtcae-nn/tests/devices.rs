@@ -168,21 +168,20 @@ fn what_one_thread_computes_another_reads() -> Result<()> {
 #[test]
 fn operations_of_nothing_give_nothing() -> Result<()> {
     // A GPU gives no memory of 0 bytes, so that nothing is the CPU's alone.
-    for device in [Device::Cpu] {
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device);
-        let x = Var::from_tensor(&zeros(&[0, 20])?)?;
-        let (gamma, beta) = (Var::from_tensor(&zeros(&[20])?)?, zeros(&[20])?);
-        let y = ops::layer_norm(x.as_tensor(), gamma.as_tensor(), &beta, 1e-6)?;
-        let grads = ops::gelu(&y)?.sum_all()?.backward()?;
-        assert_eq!(grads.get(&x).map(Tensor::dims), Some(&[0, 20][..]));
-        let gradient = grads.get(&gamma).expect("a gradient").to_vec1::<f32>()?;
-        assert_eq!(gradient, [0.0; 20]);
-        let y = ops::linear(x.as_tensor(), &zeros(&[12, 20])?, Some(&zeros(&[12])?))?;
-        assert_eq!(y.dims(), [0, 12]);
-        let clips = Tensor::zeros((0, 4, 6, 9, 3), DType::U8, &device)?;
-        let tubes = ops::tubes(&clips, &zeros(&[3, 256])?, 2, 3, DType::F32)?;
-        assert_eq!(tubes.dims(), [0, 12, 54]);
-    }
+    let device = Device::Cpu;
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &device);
+    let x = Var::from_tensor(&zeros(&[0, 20])?)?;
+    let (gamma, beta) = (Var::from_tensor(&zeros(&[20])?)?, zeros(&[20])?);
+    let y = ops::layer_norm(x.as_tensor(), gamma.as_tensor(), &beta, 1e-6)?;
+    let grads = ops::gelu(&y)?.sum_all()?.backward()?;
+    assert_eq!(grads.get(&x).map(Tensor::dims), Some(&[0, 20][..]));
+    let gradient = grads.get(&gamma).expect("a gradient").to_vec1::<f32>()?;
+    assert_eq!(gradient, [0.0; 20]);
+    let y = ops::linear(x.as_tensor(), &zeros(&[12, 20])?, Some(&zeros(&[12])?))?;
+    assert_eq!(y.dims(), [0, 12]);
+    let clips = Tensor::zeros((0, 4, 6, 9, 3), DType::U8, &device)?;
+    let tubes = ops::tubes(&clips, &zeros(&[3, 256])?, 2, 3, DType::F32)?;
+    assert_eq!(tubes.dims(), [0, 12, 54]);
     Ok(())
 }
 
@@ -308,18 +307,17 @@ fn pictures_and_planes_that_do_not_fit_are_refused() -> Result<()> {
 #[test]
 fn layers_of_nothing_are_refused() -> Result<()> {
     // A GPU gives no memory of 0 bytes, so that nothing is the CPU's alone.
-    for device in [Device::Cpu] {
-        let x = Tensor::zeros((2, 3), DType::F32, &device)?;
-        for shape in [(0, 3), (4, 0)] {
-            let weight = Tensor::zeros(shape, DType::F32, &device)?;
-            let said = ops::linear(&x, &weight, None).expect_err("nothing");
-            assert!(said.to_string().contains("has no elements"), "{said}");
-        }
-        for (heads, head_dim) in [(0, 4), (2, 0)] {
-            let vb = ParamStore::new(1).builder(&device);
-            let said = CrossAttention::new(8, heads, head_dim, vb).expect_err("nothing");
-            assert!(said.to_string().contains("are none"), "{said}");
-        }
+    let device = Device::Cpu;
+    let x = Tensor::zeros((2, 3), DType::F32, &device)?;
+    for shape in [(0, 3), (4, 0)] {
+        let weight = Tensor::zeros(shape, DType::F32, &device)?;
+        let said = ops::linear(&x, &weight, None).expect_err("nothing");
+        assert!(said.to_string().contains("has no elements"), "{said}");
+    }
+    for (heads, head_dim) in [(0, 4), (2, 0)] {
+        let vb = ParamStore::new(1).builder(&device);
+        let said = CrossAttention::new(8, heads, head_dim, vb).expect_err("nothing");
+        assert!(said.to_string().contains("are none"), "{said}");
     }
     Ok(())
 }

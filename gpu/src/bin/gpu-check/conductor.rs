@@ -186,7 +186,8 @@ impl Conductor<'_> {
         if let Some(why) = self.lacks(section) {
             return Verdict::Lacking(why);
         }
-        let limit = (section.limit * self.setting.times).min(self.left(section.until));
+        let whole = section.limit * self.setting.times;
+        let limit = whole.min(self.left(section.until));
         if limit < section.least {
             let (left, least) = (limit.max(0.0), section.least);
             return Verdict::NotRun(format!(
@@ -207,7 +208,7 @@ impl Conductor<'_> {
         if matches!(section.program, Program::Sanitizer(_)) && said.iter().any(refused) {
             return Verdict::Lacking("compute-sanitizer refuses this machine".to_owned());
         }
-        let verdict = judged(&ended, limit);
+        let verdict = judged(&ended, limit, limit >= whole);
         match verdict {
             Verdict::Failed(reason) if section.again && ended != Ended::Late => {
                 Verdict::Failed(self.again(section, &reason))
@@ -226,9 +227,10 @@ impl Conductor<'_> {
         self.report.line("Again, with CUDA_LAUNCH_BLOCKING=1:");
         self.report.line("");
         let ended = self.run(section, limit, true, &mut Vec::new());
-        match judged(&ended, limit) {
+        match judged(&ended, limit, true) {
             Verdict::Ok => format!("{reason}; with CUDA_LAUNCH_BLOCKING=1 it passes"),
-            _ => format!("{reason}; with CUDA_LAUNCH_BLOCKING=1 too"),
+            Verdict::Failed(_) => format!("{reason}; with CUDA_LAUNCH_BLOCKING=1 too"),
+            Verdict::NotRun(why) | Verdict::Lacking(why) => format!("{reason}; again: {why}"),
         }
     }
 
@@ -388,7 +390,11 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             Verdict::Ok => self.report.line(&format!("done: {name}")),
             Verdict::Failed(reason) => self.report.line(&format!("FAILED: {name}: {reason}")),
             Verdict::NotRun(reason) | Verdict::Lacking(reason) => {
+<<<<<<< HEAD
                 self.report.line(&format!("not run: {name}: {reason}"));
+=======
+                self.report.line(&format!("not done: {name}: {reason}"))
+>>>>>>> i14-gpu
             }
         }
     }
@@ -401,7 +407,7 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             let verdict = match verdict {
                 Verdict::Ok => "ok".to_owned(),
                 Verdict::Failed(reason) => format!("FAILED: {reason}"),
-                Verdict::NotRun(reason) | Verdict::Lacking(reason) => format!("not run: {reason}"),
+                Verdict::NotRun(reason) | Verdict::Lacking(reason) => format!("not done: {reason}"),
             };
             let verdict = verdict.replace('|', "/");
             self.report
@@ -423,7 +429,7 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             ));
         } else if !again.is_empty() {
             self.report.line(&format!(
-                "What failed or was not run, again: `{}`",
+                "What failed or was not done, again: `{}`",
                 call(&self.setting.out, &again, &[])
             ));
         }
@@ -440,11 +446,13 @@ fn call(out: &Path, names: &[&str], groups: &[&str]) -> String {
     format!("gpu_check.sh run {} {}", out.display(), words.join(" "))
 }
 
-fn judged(ended: &Ended, limit: f64) -> Verdict {
+/// `whole`: whether it was given all the time that such a section has.
+fn judged(ended: &Ended, limit: f64, whole: bool) -> Verdict {
     match ended {
         Ended::Well => Verdict::Ok,
         Ended::Badly(reason) | Ended::Never(reason) => Verdict::Failed(reason.clone()),
-        Ended::Late => Verdict::Failed(format!("not done after {limit:.0} s, and ended")),
+        Ended::Late if whole => Verdict::Failed(format!("not done after {limit:.0} s, and ended")),
+        Ended::Late => Verdict::NotRun(format!("cut short: only {limit:.0} s were left for it")),
         Ended::Stopped => Verdict::NotRun("it was stopped in its midst".to_owned()),
     }
 }
@@ -515,7 +523,7 @@ mod tests {
         let script = "echo 'error: device cuda:0: the driver is of CUDA 12.4' >&2; exit 1";
         let (text, good) = report(script, &["speed", "micro"], 500);
         assert!(!good);
-        let not = "not run: micro: the GPU cannot be used: cuda:0: the driver is of CUDA 12.4";
+        let not = "not done: micro: the GPU cannot be used: cuda:0: the driver is of CUDA 12.4";
         assert!(text.contains(not), "{text}");
         assert_eq!(text.matches("## ").count(), 2, "{text}");
     }
@@ -525,7 +533,7 @@ mod tests {
         let (text, good) = report("echo well", &["first"], 22);
         assert!(good, "{text}");
         assert!(text.contains("| start | ok |"), "{text}");
-        let late = "not run: kernels-f32-attention-others: no time:";
+        let late = "not done: kernels-f32-attention-others: no time:";
         assert!(text.contains(late), "{text}");
         let second = text
             .lines()
