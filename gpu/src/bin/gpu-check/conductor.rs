@@ -390,11 +390,7 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             Verdict::Ok => self.report.line(&format!("done: {name}")),
             Verdict::Failed(reason) => self.report.line(&format!("FAILED: {name}: {reason}")),
             Verdict::NotRun(reason) | Verdict::Lacking(reason) => {
-<<<<<<< HEAD
-                self.report.line(&format!("not run: {name}: {reason}"));
-=======
-                self.report.line(&format!("not done: {name}: {reason}"))
->>>>>>> i14-gpu
+                self.report.line(&format!("not done: {name}: {reason}"));
             }
         }
     }
