@@ -53,8 +53,8 @@ compile() {
     local object=$1/objects/$3.o source=$2/$4
     [[ -e $source.cu ]] && source+=.cu || source+=.cpp
     # Each includes all headers, or as good as.
-    if [[ -e $object && -z $(find "$source" "$2" -name '*.cuh' -newer "$object" -o -name '*.h' -newer "$object" \
-        -o -path "$source" -newer "$object") ]]; then
+    if [[ -e $object && -z $(find "$source" "$2" scripts/pretend_gpu.sh -newer "$object" \
+        \( -name '*.cuh' -o -name '*.h' -o -name '*.sh' -o -path "$source" \)) ]]; then
         return
     fi
     # A GPU refuses misaligned addresses; in kernels they end the program.

@@ -81,7 +81,7 @@ const char *volatile running = nullptr;
 
 void ended(int signal) {
     const char *name = running;
-    const char *what = signal == SIGILL ? ": an address is misaligned\n" : ": an address is that of no memory\n";
+    const char *what = signal == SIGILL ? ": an address is misaligned\n" : ": an address is that of no memory, or misaligned\n";
     if (name)
         for (const char *text : {"pretended GPU: ", name, what})
             if (write(STDERR_FILENO, text, std::strlen(text)) < 0) break;
