@@ -385,14 +385,15 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
 
     fn verdict(&mut self, section: &Section, verdict: &Verdict) {
         let name = &section.name;
-        self.report.line("");
-        match verdict {
-            Verdict::Ok => self.report.line(&format!("done: {name}")),
-            Verdict::Failed(reason) => self.report.line(&format!("FAILED: {name}: {reason}")),
+        let line = match verdict {
+            Verdict::Ok => format!("done: {name}"),
+            Verdict::Failed(reason) => format!("FAILED: {name}: {reason}"),
             Verdict::NotRun(reason) | Verdict::Lacking(reason) => {
-                self.report.line(&format!("not done: {name}: {reason}"));
+                format!("not done: {name}: {reason}")
             }
-        }
+        };
+        self.report.line("");
+        self.report.line(&line);
     }
 
     fn summary(&mut self) {
