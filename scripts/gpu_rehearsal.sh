@@ -75,7 +75,7 @@ MTCAE_PRETEND_FAULT=wrong:gelu rehearse wrong 1 "${kernels[@]}"
 has 'FAILED: kernels-bf16-gelu' 'worst at' 'elements' 'CUDA_LAUNCH_BLOCKING=1 too' '| kernels-bf16-add_bias | ok |'
 
 MTCAE_PRETEND_FAULT=hang:gelu rehearse hang 1 "${kernels[@]}"
-has 'FAILED gelu_bf16: it has not come back after 3 s' 'FAILED: kernels-bf16-gelu' '| kernels-bf16-add_bias | ok |'
+has 'FAILED gelu_bf16: it has not come back after 3 s' 'FAILED: kernels-bf16-gelu: a kernel hangs' '| kernels-bf16-add_bias | ok |'
 
 MTCAE_PRETEND_FAULT=sticky:gelu:3 rehearse sticky 1 "${kernels[@]}"
 has 'gelu_backward_bf16: ' 'nothing runs after gelu' 'FAILED: kernels-bf16-gelu' '| kernels-bf16-add_bias | ok |'

@@ -72,8 +72,9 @@ enum Command {
         /// Small problems alone: for compute-sanitizer, under which all is slow.
         #[arg(long)]
         small: bool,
-        /// Seconds after which a launch that has not come back ends the process.
-        #[arg(long, default_value_t = 10)]
+        /// Seconds after which a launch that has not come back ends the process. The first
+        /// of a module loads it, and where the driver compiles it that takes a while.
+        #[arg(long, default_value_t = 20)]
         patience: u64,
     },
     /// Draws a model and a clip, and compares the GPU with the CPU at every named

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use candle_core::CudaDevice;
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
 use mtcae_kernels::cuda::Launch;
 use mtcae_kernels::cuda::checks::Machine;
@@ -102,6 +103,7 @@ impl Gpu {
         let kernel = loaded::function(&self.device, launch)?;
         let stream = self.device.cuda_stream();
         let context = stream.context();
+        context.bind_to_thread().w()?;
         let of_gpu = |attribute| context.attribute(attribute).ok();
         let own = kernel.shared_size_bytes().ok();
         Ok(Resources {

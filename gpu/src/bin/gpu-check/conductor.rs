@@ -35,6 +35,10 @@ enum Verdict {
 /// Seconds that are kept for ending a process and for the summary.
 const RESERVE: f64 = 5.0;
 
+/// What `mtcae-gpu kernels` says of a launch that does not end: it is named, and would hang
+/// again.
+const HANGS: &str = "it has not come back after";
+
 /// Runs a plan; whether nothing failed. What is missing on the machine fails nothing but
 /// what needs it.
 pub fn conduct(setting: &Setting, plan: Vec<Section>, report: Report, stop: &AtomicBool) -> bool {
@@ -210,6 +214,9 @@ impl Conductor<'_> {
         }
         let verdict = judged(&ended, limit, limit >= whole);
         match verdict {
+            Verdict::Failed(_) if said.iter().any(|line| line.contains(HANGS)) => {
+                Verdict::Failed("a kernel hangs".to_owned())
+            }
             Verdict::Failed(reason) if section.again && ended != Ended::Late => {
                 Verdict::Failed(self.again(section, &reason))
             }
@@ -355,8 +362,7 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
                 "{weights}" if !model.join("config.json").exists() => &mut command,
                 "{weights}" => command.arg("--weights").arg(&model),
                 "{config}" => command.arg(self.config()?),
-                // What a row takes that begins at the last moment.
-                "{within}" => command.arg(format!("{:.0}", (limit - 12.0).max(limit / 2.0))),
+                "{within}" => command.arg(format!("{:.0}", (limit - section.row).max(limit / 2.0))),
                 other => command.arg(other),
             };
         }

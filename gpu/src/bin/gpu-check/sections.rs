@@ -31,6 +31,8 @@ pub struct Section {
     pub limit: f64,
     /// With fewer it is not begun.
     pub least: f64,
+    /// Seconds that its last row, or what else it begins in `{within}`, may take.
+    pub row: f64,
     /// The part of all time by which it must be over, so that what comes behind has some.
     pub until: f64,
     /// Whether it runs again, launch by launch, where it fails.
@@ -65,6 +67,7 @@ impl Section {
             arguments: arguments.split_whitespace().map(str::to_owned).collect(),
             limit,
             least: (limit / 4.0).min(20.0),
+            row: 12.0,
             until: 1.0,
             again: false,
             after_model: false,
@@ -75,8 +78,13 @@ impl Section {
         Self { until, ..self }
     }
 
-    fn least(self, least: f64) -> Self {
-        Self { least, ..self }
+    /// Of rows that are compiled first.
+    fn compiled(self, row: f64) -> Self {
+        Self {
+            row,
+            least: row,
+            ..self
+        }
     }
 }
 
@@ -207,8 +215,8 @@ fn first(model: &Model) -> Vec<Section> {
         ),
     ));
     all.push(pytorch("eager", "eager", "bf16", FIRST_BATCHES, 80.0));
-    all.push(pytorch("blocks", "blocks", "bf16", FIRST_BATCHES, 150.0));
-    all.push(pytorch("whole", "whole", "bf16", "8,1,16", 300.0).least(60.0));
+    all.push(pytorch("blocks", "blocks", "bf16", FIRST_BATCHES, 150.0).compiled(40.0));
+    all.push(pytorch("whole", "whole", "bf16", "8,1,16", 300.0).compiled(60.0));
     all
 }
 
@@ -225,7 +233,7 @@ fn second(model: &Model) -> Vec<Section> {
         90.0,
     ));
     all.extend(sanitized(model));
-    all.push(pytorch("whole-f32", "whole", "tf32", SECOND_BATCHES, 200.0).least(60.0));
+    all.push(pytorch("whole-f32", "whole", "tf32", SECOND_BATCHES, 200.0).compiled(60.0));
     all
 }
 

@@ -40,6 +40,8 @@ static LOADED: LazyLock<Mutex<HashMap<usize, Loaded>>> = LazyLock::new(Mutex::de
 pub(crate) fn function(device: &CudaDevice, launch: &Launch) -> Result<CudaFunction> {
     with(device, launch, |kernel| {
         if launch.shared > kernel.allowed {
+            // Another thread may have loaded it.
+            device.cuda_stream().context().bind_to_thread().w()?;
             let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             kernel
                 .function
@@ -71,6 +73,7 @@ fn with<T>(
     if let Some(kernel) = loaded.kernels.get_mut(&launch.function) {
         return f(kernel);
     }
+    context.bind_to_thread().w()?;
     let (module, load_time) = match loaded.modules.get(&launch.module) {
         Some(known) => known.clone(),
         None => {
