@@ -1,26 +1,23 @@
-//! Feature `cuda`: compiles `cuda/*.cu` with nvcc. Feature `cuda-emulation`:
-//! compiles the same files for the CPU. Without either this does nothing, so that a
+//! Feature `cuda`: compiles `cuda/*.cu` with nvcc. Without it this does nothing, so that a
 //! default build never looks for CUDA.
 
-#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+#[cfg(feature = "cuda")]
 #[path = "src/cuda/modules.rs"]
 mod modules;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+    #[cfg(feature = "cuda")]
     {
         println!("cargo::rerun-if-changed=cuda");
         println!("cargo::rerun-if-changed=src/cuda/modules.rs");
     }
     #[cfg(feature = "cuda")]
     gpu::build();
-    #[cfg(feature = "cuda-emulation")]
-    emulation::build();
 }
 
 /// Each module as (name, source, definitions).
-#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+#[cfg(feature = "cuda")]
 fn all_modules() -> Vec<(String, &'static str, Vec<String>)> {
     use modules::{ATTENTION, ELEMENTS, HEADS, SOURCES};
     let mut all: Vec<_> = SOURCES
@@ -44,7 +41,7 @@ fn all_modules() -> Vec<(String, &'static str, Vec<String>)> {
 }
 
 /// Calls `f` with each, on as many threads as cargo allows.
-#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+#[cfg(feature = "cuda")]
 fn in_parallel<T: Sync>(all: &[T], f: impl Fn(&T) + Sync) {
     let jobs = std::env::var("NUM_JOBS").map_or(1, |n| n.parse().unwrap_or(1));
     let queue = std::sync::Mutex::new(all.iter());
@@ -150,49 +147,5 @@ mod gpu {
                 nvcc.display()
             ),
         }
-    }
-}
-
-#[cfg(feature = "cuda-emulation")]
-mod emulation {
-    use std::sync::Mutex;
-
-    pub fn build() {
-        let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
-        let objects = Mutex::new(Vec::new());
-        super::in_parallel(&super::all_modules(), |(name, source, definitions)| {
-            let mut build = compiler();
-            for definition in definitions {
-                let (name, value) = definition.split_once('=').unwrap_or((definition, ""));
-                build.define(name, value);
-            }
-            // An object is named by its source; these differ by definitions alone.
-            build.out_dir(format!("{out}/{name}"));
-            let made = build
-                .file(format!("cuda/{source}.cu"))
-                .compile_intermediates();
-            objects.lock().expect("no thread has panicked").extend(made);
-        });
-        let mut objects = objects.into_inner().expect("no thread has panicked");
-        objects.sort();
-        compiler()
-            .file("cuda/host/emulator.cpp")
-            .objects(objects)
-            // Nothing refers to the kernels by name: they enlist themselves.
-            .link_lib_modifier("+whole-archive")
-            .compile("mtcae_cuda_emulation");
-    }
-
-    fn compiler() -> cc::Build {
-        let mut build = cc::Build::new();
-        build
-            .cpp(true)
-            .std("c++17")
-            .opt_level(2)
-            .include("cuda")
-            .define("MTCAE_ON_HOST", None)
-            .flag("-xc++")
-            .flag_if_supported("-Wno-unknown-pragmas");
-        build
     }
 }

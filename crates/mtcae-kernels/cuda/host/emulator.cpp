@@ -203,12 +203,3 @@ bool run_kernel(const Kernel &called, const Index &grid, const Index &size, unsi
 }
 
 } // namespace host
-
-// Runs a kernel. 0: done; 1: there is no such kernel; 2: its threads wait for each
-// other for ever.
-extern "C" int mtcae_emulate(const char *name, const unsigned *grid, unsigned block, unsigned shared_bytes,
-                             void **arguments) {
-    const host::Kernel *kernel = host::find_kernel(name);
-    if (!kernel) return 1;
-    return host::run_kernel(*kernel, {grid[0], grid[1], grid[2]}, {block, 1, 1}, shared_bytes, arguments) ? 0 : 2;
-}

@@ -3,8 +3,8 @@
 //!
 //! Everything here is a pure function from sizes, types and addresses to a
 //! [`Launch`]: which kernel for which shape and type is decided, and tested, without
-//! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; `Emulator` (feature
-//! `cuda-emulation`) runs them on the CPU.
+//! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; so does the pretended one
+//! (`scripts/pretend_gpu.sh`), on the CPU.
 //!
 //! | module | kernel |
 //! |---|---|
@@ -32,8 +32,6 @@ mod binaries;
 pub mod checks;
 pub mod conv;
 pub mod cross_entropy;
-#[cfg(feature = "cuda-emulation")]
-mod emulator;
 pub mod gelu;
 pub mod layer_norm;
 mod modules;
@@ -41,9 +39,6 @@ pub mod pool;
 pub mod product;
 pub mod rows;
 pub mod tubes;
-
-#[cfg(feature = "cuda-emulation")]
-pub use emulator::Emulator;
 
 /// The type of a kernel's operands. Sums and statistics are `f32` throughout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
