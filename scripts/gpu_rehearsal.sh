@@ -85,7 +85,7 @@ has 'FAILED: kernels-bf16-gelu' 'gelu_bf16' '| kernels-bf16-add_bias | ok |'
 
 mkdir "$work/some"
 cp -P "$pretend"/lib{cuda,curand,cublasLt,nvrtc,cudart}.so* "$work/some"
-MTCAE_CUDA_LIB=$work/some MTCAE_PYTHON=$work/python/python3 rehearse library 0 "${kernels[@]}" eager
+MTCAE_CUDA_LIB=$work/some MTCAE_PYTHON=$work/python/python3 rehearse library 1 "${kernels[@]}" eager
 has 'not to be found: libcublas.so.13' 'MTCAE_CUDA_LIB=FOLDER' 'not done: kernels-bf16-gelu' '| eager | ok |' \
     '| pretended | bench'
 

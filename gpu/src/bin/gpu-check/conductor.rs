@@ -39,8 +39,8 @@ const RESERVE: f64 = 5.0;
 /// again.
 const HANGS: &str = "it has not come back after";
 
-/// Runs a plan; whether nothing failed. What is missing on the machine fails nothing but
-/// what needs it.
+/// Runs a plan; whether `mtcae-gpu` starts and nothing failed. What else is missing on the
+/// machine is no failure.
 pub fn conduct(setting: &Setting, plan: Vec<Section>, report: Report, stop: &AtomicBool) -> bool {
     let scratch = std::env::temp_dir().join(format!("mtcae-gpu-check-{}", std::process::id()));
     let mut conductor = Conductor {
@@ -67,7 +67,7 @@ pub fn conduct(setting: &Setting, plan: Vec<Section>, report: Report, stop: &Ato
     // Weights of a gigabyte; the system clears what cannot be removed.
     let _ = std::fs::remove_dir_all(&conductor.scratch);
     let failed = |(_, verdict, _): &(String, Verdict, f64)| matches!(verdict, Verdict::Failed(_));
-    !conductor.done.iter().any(failed)
+    conductor.machine.libraries.is_ok() && !conductor.done.iter().any(failed)
 }
 
 /// What there is on this machine.
@@ -245,7 +245,7 @@ impl Conductor<'_> {
     fn lacks(&mut self, section: &Section) -> Option<String> {
         let own = match &self.machine.libraries {
             Ok(_) => self.lost.clone(),
-            Err(missing) => Some(format!("mtcae-gpu cannot start: {missing}")),
+            Err(_) => Some("mtcae-gpu cannot start, for want of what is named above".to_owned()),
         };
         match section.program {
             Program::Own => own,
