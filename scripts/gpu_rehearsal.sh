@@ -65,23 +65,23 @@ has() {
     done
 }
 hasnt() { ! grep -qF -- "$1" "$report" || { cat "$report" >&2; fail "the report says: $1"; }; }
-readonly kernels=(kernels-bf16-gelu kernels-bf16-add_bias)
+readonly kernels=(kernels-bf16-gelu kernels-bf16-residual)
 
 rehearse well 0 "${kernels[@]}" micro speed
 has '| kernels-bf16-gelu | ok |' '| micro | ok |' '| speed | ok |' 'clips/s' '| attention_bf16_64 |' 'TFLOP/s' \
     '| product encoder q, k, v' 'NVIDIA H200 (pretended)'
 
 MTCAE_PRETEND_FAULT=wrong:gelu rehearse wrong 1 "${kernels[@]}"
-has 'FAILED: kernels-bf16-gelu' 'worst at' 'elements' 'CUDA_LAUNCH_BLOCKING=1 too' '| kernels-bf16-add_bias | ok |'
+has 'FAILED: kernels-bf16-gelu' 'worst at' 'elements' 'CUDA_LAUNCH_BLOCKING=1 too' '| kernels-bf16-residual | ok |'
 
 MTCAE_PRETEND_FAULT=hang:gelu rehearse hang 1 "${kernels[@]}"
-has 'FAILED gelu_bf16: it has not come back after 3 s' 'FAILED: kernels-bf16-gelu: a kernel hangs' '| kernels-bf16-add_bias | ok |'
+has 'FAILED gelu_bf16: it has not come back after 3 s' 'FAILED: kernels-bf16-gelu: a kernel hangs' '| kernels-bf16-residual | ok |'
 
 MTCAE_PRETEND_FAULT=sticky:gelu:3 rehearse sticky 1 "${kernels[@]}"
-has 'gelu_backward_bf16: ' 'nothing runs after gelu' 'FAILED: kernels-bf16-gelu' '| kernels-bf16-add_bias | ok |'
+has 'gelu_backward_bf16: ' 'nothing runs after gelu' 'FAILED: kernels-bf16-gelu' '| kernels-bf16-residual | ok |'
 
 MTCAE_PRETEND_FAULT=refuse:gelu rehearse refused 1 "${kernels[@]}"
-has 'FAILED: kernels-bf16-gelu' 'gelu_bf16' '| kernels-bf16-add_bias | ok |'
+has 'FAILED: kernels-bf16-gelu' 'gelu_bf16' '| kernels-bf16-residual | ok |'
 
 mkdir "$work/some"
 cp -P "$pretend"/lib{cuda,curand,cublasLt,nvrtc,cudart}.so* "$work/some"
@@ -98,7 +98,7 @@ has 'no time:' 'not done: kernels-f32-area' '| kernels-bf16-attention |' 'The se
 
 # Killed in its midst: what there was is there, and nothing is left at work.
 out=$work/killed report=$work/killed/report.md
-MTCAE_PRETEND_FAULT=hang:gelu setsid "$pack/gpu_check.sh" run "$out" kernels-bf16-add_bias kernels-bf16-gelu \
+MTCAE_PRETEND_FAULT=hang:gelu setsid "$pack/gpu_check.sh" run "$out" kernels-bf16-residual kernels-bf16-gelu \
     --size tiny >/dev/null 2>&1 &
 killed=$!
 for ((i = 0; i < 200; i++)); do
@@ -108,7 +108,7 @@ done
 kill -KILL "$killed"
 wait "$killed" 2>/dev/null || true
 sleep 0.5
-has 'done: kernels-bf16-add_bias' '## Kernels in bf16: gelu'
+has 'done: kernels-bf16-residual' '## Kernels in bf16: gelu'
 hasnt '## Summary'
 if pgrep -f "$pack/mtcae-gpu" >/dev/null; then fail "a section outlives who was killed"; fi
 printf '%-28s %s s\n' killed $((SECONDS - begun))
