@@ -7,7 +7,8 @@
 # 2. the whole path passes clippy, with Candle's kernels left out;
 # 3. on a GPU that is pretended (scripts/pretend_gpu.sh) the program mtcae-gpu, whole with
 #    Candle and cudarc, finds that every kernel equals its definition, and a tiny model and
-#    its training those of the CPU.
+#    its training those of the CPU; and gpu_check.sh says what is wrong where faults are
+#    injected.
 #
 #   scripts/check_cuda.sh [ptx|lint|pretend]...      default: all of them
 set -euo pipefail
@@ -126,6 +127,7 @@ for step in "${steps[@]}"; do
                 echo "check-cuda: on the pretended GPU these fail:$failed" >&2
                 exit 1
             fi
+            scripts/gpu_rehearsal.sh "$pretend" "$target/cuda-check/release"
             ;;
         *)
             echo "check_cuda: $step is none of ptx, lint, pretend" >&2
