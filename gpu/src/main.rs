@@ -38,6 +38,10 @@ struct Args {
     #[arg(long, default_value = "cuda:0", global = true)]
     device: String,
 
+    /// Let cuBLASLt take biases, residuals and the gradients of biases along with products.
+    #[arg(long, global = true)]
+    epilogues: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -238,6 +242,7 @@ fn main() -> ExitCode {
 /// Whether all comparisons hold.
 #[allow(clippy::print_stdout)]
 fn run(args: &Args) -> Result<bool, Fault> {
+    mtcae_nn::ops::fuse_epilogues(args.epilogues);
     let gpu = || mtcae_nn::device::open(&args.device);
     match &args.command {
         Command::Start { size, batch } => {

@@ -172,16 +172,9 @@ fn first(model: &Model) -> Vec<Section> {
         all.extend(kernels.map(|section| section.until(KERNELS_UNTIL)));
     }
     let cut_down = if size == "tiny" { "tiny" } else { "small" };
-    all.push(
-        Section::new(
-            "training",
-            "Gradients and steps against the CPU",
-            Program::Own,
-            90.0,
-            &format!("training --size {cut_down} --device {device}"),
-        )
-        .until(CHECKS_UNTIL),
-    );
+    let training = format!("training --size {cut_down} --device {device}");
+    let title = "Gradients and steps against the CPU";
+    all.push(Section::new("training", title, Program::Own, 90.0, &training).until(CHECKS_UNTIL));
     all.push(
         Section::new(
             "model",
@@ -204,6 +197,21 @@ fn first(model: &Model) -> Vec<Section> {
         .until(CHECKS_UNTIL + 0.05)
     });
     all.push(bench("speed", "bf16", FIRST_BATCHES, 90.0, model));
+    // cuBLASLt beside cuBLAS: whether it is right, and whether it is faster.
+    let training = format!("{training} --epilogues");
+    let title = "Gradients and steps against the CPU, products with epilogues";
+    all.push(Section::new(
+        "training-epilogues",
+        title,
+        Program::Own,
+        60.0,
+        &training,
+    ));
+    let mut speed = bench("speed-epilogues", "bf16", "8", 40.0, model);
+    speed.title.push_str(", products with epilogues");
+    let more = ["--what", "inference,training", "--epilogues"];
+    speed.arguments.extend(more.map(str::to_owned));
+    all.push(speed);
     all.push(Section::new(
         "micro",
         "Each kernel and product by itself",
