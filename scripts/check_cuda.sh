@@ -5,7 +5,7 @@
 #    shipped) and 9.0a (every source, with the models' own heads); attention of the models
 #    becomes machine code for 8.0 and 9.0 that neither spills registers nor has a stack frame;
 # 2. the whole path passes clippy, with Candle's kernels left out;
-# 3. on a GPU that is pretended (scripts/pretend_gpu.sh) the program mtcae-gpu, whole with
+# 3. on a pretend GPU (scripts/pretend_gpu.sh) the program mtcae-gpu, whole with
 #    Candle and cudarc, finds that every kernel equals its definition, and a tiny model and
 #    its training those of the CPU; and gpu_check.sh says what is wrong where faults are
 #    injected.
@@ -60,7 +60,7 @@ for step in "${steps[@]}"; do
             machine_code() {
                 local name=$1 architecture=$2 said
                 said=$("$home/bin/ptxas" -v -arch "$architecture" -o "$out/$name.$architecture.cubin" \
-                    "$out/$name.compute_80.ptx" 2>&1) || {
+                    "$out/$name.compute_${architecture#sm_}.ptx" 2>&1) || {
                     echo "check-cuda: ptxas fails on $name for $architecture: $said" >&2
                     exit 1
                 }
@@ -77,7 +77,7 @@ for step in "${steps[@]}"; do
             # The heads of the encoder (64) and of the decoder (176) in the types they run in
             # must keep everything in registers.
             for name in attention_{f32,bf16}_{64,176}; do
-                for architecture in sm_80 sm_90; do
+                for architecture in sm_80 sm_90a; do
                     machine_code "$name" "$architecture" | tee "$out/$name.$architecture.registers"
                     [[ $(wc -l <"$out/$name.$architecture.registers") == 4 ]] || {
                         echo "check-cuda: $name for $architecture: not four kernels" >&2
@@ -116,15 +116,17 @@ for step in "${steps[@]}"; do
             program kernels --small >"$out/kernels.txt" 2>&1 & kernels=$!
             program model "$out/model" --size tiny >"$out/model.txt" 2>&1 & model=$!
             program training --size tiny >"$out/training.txt" 2>&1 & training=$!
+            program training --size tiny --epilogues >"$out/epilogues.txt" 2>&1 & epilogues=$!
             failed=''
             wait "$kernels" || failed+=' kernels'
             wait "$model" || failed+=' model'
             wait "$training" || failed+=' training'
+            wait "$epilogues" || failed+=' training with epilogues'
             echo "$(grep -c '^ok' "$out/kernels.txt") comparisons of kernels hold"
-            cat "$out/model.txt" "$out/training.txt"
+            cat "$out/model.txt" "$out/training.txt" "$out/epilogues.txt"
             if [[ -n $failed ]]; then
                 grep -v '^ok' "$out/kernels.txt" >&2 || true
-                echo "check-cuda: on the pretended GPU these fail:$failed" >&2
+                echo "check-cuda: on the pretend GPU these fail:$failed" >&2
                 exit 1
             fi
             scripts/gpu_rehearsal.sh "$pretend" "$target/cuda-check/release"

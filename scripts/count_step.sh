@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What one training step asks of a GPU, from a trace of the pretended one (scripts/pretend_gpu.sh): launches by name,
+# What one training step asks of a GPU, from a trace of the pretend one (scripts/pretend_gpu.sh): launches by name,
 # products by shape, copies, memsets and allocations, each with the bytes that they touch.
 #
 #   MTCAE_PRETEND_COUNT=1 MTCAE_PRETEND_TRACE=FILE LD_LIBRARY_PATH=FOLDER mtcae-gpu step --size large --batch 8

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The first minutes on a GPU, rehearsed without one: `gpu_check.sh run` on the pretended GPU (scripts/pretend_gpu.sh),
+# The first minutes on a GPU, rehearsed without one: `gpu_check.sh run` on the pretend GPU (scripts/pretend_gpu.sh),
 # with a fault injected each time. The report must name it, and the rest must be done.
 #
 #   scripts/gpu_rehearsal.sh [PRETEND PROGRAMS]     built in target/rehearsal where they are not given: PRETEND is a
@@ -96,7 +96,7 @@ rehearse time 0 first --within 14
 has 'no time:' 'not done: kernels-f32-area' '| kernels-bf16-attention |' 'The second call: `gpu_check.sh run'
 [[ $(sed -n 's/^\([0-9]*\) s in all.*/\1/p' "$report") -le 14 ]] || fail "14 s took longer"
 
-# Killed in its midst: what there was is there, and nothing is left at work.
+# Killed midway: what there was is there, and nothing is left at work.
 out=$work/killed report=$work/killed/report.md
 MTCAE_PRETEND_FAULT=hang:gelu setsid "$pack/gpu_check.sh" run "$out" kernels-bf16-residual kernels-bf16-gelu \
     --size tiny >/dev/null 2>&1 &

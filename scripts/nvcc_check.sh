@@ -3,7 +3,7 @@
 # kernels go to the real compiler, $REAL_NVCC, or are left empty without one; those of
 # other crates (Candle's, minutes of work) are always left empty. Empty PTX says what it
 # is for and has no kernels. Good for checking types, for our PTX, and for programs that
-# run on the pretended GPU (scripts/pretend_gpu.sh), which has its kernels from elsewhere.
+# run on the pretend GPU (scripts/pretend_gpu.sh), which has its kernels from elsewhere.
 set -euo pipefail
 if [[ ${1:-} == --version ]]; then
     echo 'nvcc: NVIDIA (R) Cuda compiler driver'

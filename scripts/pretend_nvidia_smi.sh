@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# nvidia-smi of the pretended GPU (scripts/pretend_gpu.sh): says what MTCAE_PRETEND_GPU says.
+# nvidia-smi of the pretend GPU (scripts/pretend_gpu.sh): says what MTCAE_PRETEND_GPU says.
 set -euo pipefail
 name='NVIDIA H200 (pretended)' capability=9.0 memory=141G driver=13000 none=''
 IFS=, read -ra parts <<<"${MTCAE_PRETEND_GPU:-}"

@@ -72,8 +72,7 @@ pub fn makers(config: &Config, batch: usize, element: Element) -> Result<Vec<Mak
     Ok(makers)
 }
 
-/// The model's matrix products as (name, rows, inner, columns): y = x·Wᵀ; dx has its inner
-/// and outer sizes exchanged, dW is `transposed`.
+/// The model's matrix products as (name, rows, inner, columns): y = x·Wᵀ.
 pub fn products(config: &Config, batch: usize) -> Vec<(String, [usize; 3])> {
     let (e, d) = (&config.encoder, &config.decoder);
     let rows = batch * e.tokens();
@@ -88,7 +87,10 @@ pub fn products(config: &Config, batch: usize) -> Vec<(String, [usize; 3])> {
         product("decoder projection", inner, d.width),
         product("decoder MLP in", d.width, d.hidden()),
         product("decoder MLP out", d.hidden(), d.width),
-        ("encoder MLP in, dW".to_owned(), [e.width, rows, e.hidden]),
+        (
+            "of the size of the encoder MLP's dW".to_owned(),
+            [e.width, rows, e.hidden],
+        ),
     ]
 }
 
@@ -177,7 +179,8 @@ fn norms(
     let n = count * width;
     let operand = (n * element.size()) as f64;
     let (x, branch) = (at(Operand::Numbers(n))?, at(Operand::Numbers(n))?);
-    let out = at(Operand::Zeros(2 * n * element.size()))?;
+    let out = at(Operand::Zeros(n * element.size()))?;
+    let normed = at(Operand::Zeros(n * element.size()))?;
     let (gamma, beta) = (
         at(Operand::Zeros(4 * width))?,
         at(Operand::Zeros(4 * width))?,
@@ -223,7 +226,9 @@ fn norms(
         bias: Some(beta),
         scales: None,
     };
-    let residual = layer_norm::residual(element, out, x, added, gamma, beta, count, width, eps)?;
+    let residual = layer_norm::residual(
+        element, out, normed, x, added, gamma, beta, count, width, eps,
+    )?;
     Ok(vec![
         case("LayerNorm", vec![of(out)?], 2.0),
         case("bias + residual + LayerNorm", vec![residual], 4.0),

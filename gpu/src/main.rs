@@ -109,10 +109,10 @@ enum Command {
         #[arg(long)]
         weights: Option<PathBuf>,
         /// Seconds for each row.
-        #[arg(long, default_value_t = 2.0)]
+        #[arg(long, default_value_t = 2.0, value_parser = seconds)]
         seconds: f64,
         /// Seconds after which no further row begins.
-        #[arg(long, default_value_t = f64::INFINITY)]
+        #[arg(long, default_value_t = f64::INFINITY, value_parser = seconds)]
         within: f64,
         /// Clips at once.
         #[arg(long, value_delimiter = ',', default_value = "8,16,1")]
@@ -150,9 +150,17 @@ enum Command {
         #[arg(long, default_value = "bf16")]
         precision: Precision,
         /// Seconds after which no further group begins.
-        #[arg(long, default_value_t = f64::INFINITY)]
+        #[arg(long, default_value_t = f64::INFINITY, value_parser = seconds)]
         within: f64,
     },
+}
+
+/// A number of seconds on the command line; those of more than a day are a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds >= 0.0 => Ok(seconds.min(86_400.0)),
+        _ => Err(format!("{text:?} is no number of seconds")),
+    }
 }
 
 /// The types of kernels.

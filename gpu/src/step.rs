@@ -1,5 +1,5 @@
 //! One training step, for those who look on: Nsight Systems with
-//! `--capture-range=cudaProfilerApi`, or the pretended GPU's trace (scripts/count_step.sh).
+//! `--capture-range=cudaProfilerApi`, or the pretend GPU's trace (scripts/count_step.sh).
 
 #![allow(clippy::print_stdout)]
 

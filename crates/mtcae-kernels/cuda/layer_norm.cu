@@ -59,15 +59,15 @@ DEVICE void forward(T *y, const T *x, const float *gamma, const float *beta, uin
 
 // sum = x + s·(branch + bias), y = LayerNorm(sum): the residual of one half of a block and
 // the norm of the next in one pass, with one s for each run of rows. `bias` and `scales`
-// may be null, for 0 and 1. `sums` lie before `y` in one buffer of 2·rows rows.
+// may be null, for 0 and 1.
 template <typename T, int W>
-DEVICE void residual(T *out, const T *x, const T *branch, const float *bias, const float *scales, const float *gamma,
+DEVICE void residual(T *sums, T *y, const T *x, const T *branch, const float *bias, const float *scales, const float *gamma,
                      const float *beta, uint32_t rows, uint32_t width_, uint32_t run, float eps) {
     const uint32_t row = blockIdx.x * ROWS + threadIdx.x / WARP;
     if (row >= rows) return;
     const int width = int(width_);
     const size_t at = size_t(row) * width;
-    T *sum = out + at;
+    T *sum = sums + at;
     const float s = scales ? scales[row / run] : 1.0f;
     FOR_EACH_RUN(i) {
         auto a = load<W>(x + at + i), b = load<W>(branch + at + i);
@@ -77,7 +77,7 @@ DEVICE void residual(T *out, const T *x, const T *branch, const float *bias, con
         store(sum + i, a);
     }
     // Each lane reads back what it wrote itself.
-    normalise<T, W>(out + size_t(rows) * width + at, sum, gamma, beta, width, eps);
+    normalise<T, W>(y + at, sum, gamma, beta, width, eps);
 }
 
 // dx = rstd·(d − mean(d) − x̂·mean(d·x̂)) with d = grad·γ, plus `around`, the gradient that
@@ -162,15 +162,15 @@ DEVICE void backward_parameters(float *parts, const float *kept, const T *x, con
                                     uint32_t width, float eps) {                                                       \
         forward<T, 4>(y, x, gamma, beta, rows, width, eps);                                                            \
     }                                                                                                                  \
-    KERNEL residual_layer_norm_##suffix(T *out, const T *x, const T *branch, const float *bias, const float *scales,   \
+    KERNEL residual_layer_norm_##suffix(T *sums, T *y, const T *x, const T *branch, const float *bias, const float *scales,\
                                         const float *gamma, const float *beta, uint32_t rows, uint32_t width,          \
                                         uint32_t run, float eps) {                                                     \
-        residual<T, 1>(out, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                              \
+        residual<T, 1>(sums, y, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                          \
     }                                                                                                                  \
-    KERNEL residual_layer_norm_##suffix##_x4(T *out, const T *x, const T *branch, const float *bias,                   \
+    KERNEL residual_layer_norm_##suffix##_x4(T *sums, T *y, const T *x, const T *branch, const float *bias,            \
                                              const float *scales, const float *gamma, const float *beta, uint32_t rows,\
                                              uint32_t width, uint32_t run, float eps) {                                \
-        residual<T, 4>(out, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                              \
+        residual<T, 4>(sums, y, x, branch, bias, scales, gamma, beta, rows, width, run, eps);                          \
     }                                                                                                                  \
     KERNEL layer_norm_backward_input_##suffix(T *dx, float *kept, const T *x, const float *gamma, const T *grad,       \
                                               const T *around, uint32_t rows, uint32_t width, float eps) {             \

@@ -1,4 +1,4 @@
-// A stand-in for cuBLAS on the pretended GPU (driver.cpp).
+// A stand-in for cuBLAS on the pretend GPU (driver.cpp).
 #include "product.h"
 
 using namespace pretend;

@@ -1,4 +1,4 @@
-// A stand-in for cuBLASLt on the pretended GPU (driver.cpp): products with a bias, with
+// A stand-in for cuBLASLt on the pretend GPU (driver.cpp): products with a bias, with
 // another C than D, and with the sums that are a bias's gradient.
 #include "product.h"
 

@@ -1,4 +1,4 @@
-// A stand-in for cuRAND on the pretended GPU (driver.cpp): generators come and go, but
+// A stand-in for cuRAND on the pretend GPU (driver.cpp): generators come and go, but
 // the models draw their numbers on the CPU.
 #include "pretend.h"
 

@@ -83,7 +83,7 @@ void ended(int signal) {
     const char *name = running;
     const char *what = signal == SIGILL ? ": an address is misaligned\n" : ": an address is that of no memory, or misaligned\n";
     if (name)
-        for (const char *text : {"pretended GPU: ", name, what})
+        for (const char *text : {"pretend GPU: ", name, what})
             if (write(STDERR_FILENO, text, std::strlen(text)) < 0) break;
     std::signal(signal, SIG_DFL);
     std::raise(signal);

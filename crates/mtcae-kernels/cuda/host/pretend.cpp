@@ -1,4 +1,4 @@
-// Settings, faults, trace and memory of the pretended GPU (driver.cpp says what they do).
+// Settings, faults, trace and memory of the pretend GPU (driver.cpp says what they do).
 #include "pretend.h"
 
 #include <cstdarg>
@@ -22,7 +22,7 @@ constexpr unsigned char FRESH = 0xff;
 constexpr size_t QUARANTINE = size_t(256) << 20;
 
 [[noreturn]] void misused(const char *variable, const std::string &value) {
-    std::fprintf(stderr, "pretended GPU: %s=%s is not understood; see crates/mtcae-kernels/cuda/host/driver.cpp\n",
+    std::fprintf(stderr, "pretend GPU: %s=%s is not understood; see crates/mtcae-kernels/cuda/host/driver.cpp\n",
                  variable, value.c_str());
     std::exit(2);
 }
@@ -201,7 +201,7 @@ bool strikes(Fault kind, const char *name) {
 void complain(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    std::fputs("pretended GPU: ", stderr);
+    std::fputs("pretend GPU: ", stderr);
     std::vfprintf(stderr, format, arguments);
     std::fputc('\n', stderr);
     va_end(arguments);

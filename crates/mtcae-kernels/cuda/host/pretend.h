@@ -1,4 +1,4 @@
-// What the parts of the pretended GPU share: libcuda.so.1 has the state, cuBLAS and
+// What the parts of the pretend GPU share: libcuda.so.1 has the state, cuBLAS and
 // cuRAND ask it. See driver.cpp for what it is and how it is set.
 #pragma once
 #include <cstddef>

@@ -64,14 +64,15 @@ pub struct Branch {
     pub scales: Option<(u64, usize)>,
 }
 
-/// out (2, rows, width): x + the branch, and its LayerNorm.
+/// sum (rows, width) = x + the branch, and y, its LayerNorm.
 ///
 /// # Errors
 /// As [`forward`].
 #[allow(clippy::too_many_arguments)]
 pub fn residual(
     element: Element,
-    out: u64,
+    sum: u64,
+    y: u64,
     x: u64,
     branch: Branch,
     gamma: u64,
@@ -85,7 +86,8 @@ pub fn residual(
     let four = by_four(
         width,
         &[
-            (out, size),
+            (sum, size),
+            (y, size),
             (x, size),
             (branch.x, size),
             (bias, 4),
@@ -95,7 +97,8 @@ pub fn residual(
     );
     let (scales, run) = branch.scales.unwrap_or((0, 1));
     let arguments = vec![
-        Address(out),
+        Address(sum),
+        Address(y),
         Address(x),
         Address(branch.x),
         Address(bias),

@@ -3,7 +3,7 @@
 //!
 //! Everything here is a pure function from sizes, types and addresses to a
 //! [`Launch`]: which kernel for which shape and type is decided, and tested, without
-//! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; so does the pretended one
+//! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; so does the pretend one
 //! (`scripts/pretend_gpu.sh`), on the CPU.
 //!
 //! | module | kernel |

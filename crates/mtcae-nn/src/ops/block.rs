@@ -149,11 +149,7 @@ fn attention_half<'a>(
         }
     };
     parameters.extend(a.proj);
-    let dims = match y.elem_count() {
-        // Nothing will be computed, whatever there is to attend to.
-        0 => dims(NAME, 1, a.heads, 1, 1, inner, 1)?,
-        _ => dims(NAME, batch, a.heads, tokens, keys, inner, 1)?,
-    };
+    let dims = dims(NAME, batch, a.heads, tokens, keys, inner, 1)?;
     let half = AttentionHalf {
         dims,
         source,

@@ -231,7 +231,7 @@ impl Backend for Cpu {
 
     fn gelu_gradient(&self, x: &Biased, grad: &Tensor) -> Result<Tensor> {
         let mut dx = vec![0.0; x.x.elem_count()];
-        read("gelu", &[&x.x, grad], |v| {
+        read("gelu", &[&settled(x)?, grad], |v| {
             gelu::backward(v[0], v[1], &mut dx);
         })?;
         tensor(dx, x.x.shape())

@@ -158,16 +158,19 @@ impl Shared {
                 &grad.contiguous()?,
             )?,
         };
+        // What nobody has asked for, Candle would add to zeros and keep.
         let mut grads = grads
             .into_iter()
-            .zip(&self.nodes)
-            .map(|(grad, node)| grad.map(|g| g.to_dtype(node.dtype())).transpose())
+            .zip(self.nodes.iter().zip(&self.wanted))
+            .map(|(grad, (node, &wanted))| {
+                let grad = grad.filter(|_| wanted);
+                grad.map(|g| g.to_dtype(node.dtype())).transpose()
+            })
             .collect::<Result<Vec<_>>>()?;
         if let Some(store) = &self.store {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            let parameters = grads.iter_mut().zip(&self.nodes).zip(&self.wanted);
-            for ((grad, node), &wanted) in parameters.skip(self.activations) {
-                let Some(grad) = grad.take().filter(|_| wanted) else {
+            for (grad, node) in grads.iter_mut().zip(&self.nodes).skip(self.activations) {
+                let Some(grad) = grad.take() else {
                     continue;
                 };
                 let sum = match store.remove(node) {

@@ -316,7 +316,7 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             command.env("CUDA_LAUNCH_BLOCKING", "1");
         }
         let report = &mut self.report;
-        let limit = Duration::from_secs_f64(limit.max(0.0));
+        let limit = Duration::from_secs_f64(limit.clamp(0.0, 86_400.0));
         child::run(&mut command, limit, self.stop, &mut |line| {
             report.quote(line);
             said.push(line.to_owned());
@@ -383,6 +383,14 @@ print('PyTorch', torch.__version__, 'of CUDA', torch.version.cuda)
             .env("LD_LIBRARY_PATH", found.path())
             .output()
             .map_err(|e| e.to_string())?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(said
+                .lines()
+                .last()
+                .unwrap_or("mtcae-gpu config fails")
+                .to_owned());
+        }
         let written = std::fs::create_dir_all(&self.scratch)
             .and_then(|()| std::fs::write(&path, output.stdout));
         written.map_err(|e| format!("{} cannot be written: {e}", path.display()))?;
@@ -456,7 +464,7 @@ fn judged(ended: &Ended, limit: f64, whole: bool) -> Verdict {
         Ended::Badly(reason) | Ended::Never(reason) => Verdict::Failed(reason.clone()),
         Ended::Late if whole => Verdict::Failed(format!("not done after {limit:.0} s, and ended")),
         Ended::Late => Verdict::NotRun(format!("cut short: only {limit:.0} s were left for it")),
-        Ended::Stopped => Verdict::NotRun("it was stopped in its midst".to_owned()),
+        Ended::Stopped => Verdict::NotRun("it was stopped midway".to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every kernel against its definition in `f64`, on any machine that runs launches.
 //!
-//! The same bodies run on a GPU and on the pretended one. Operands are rounded to the
+//! The same bodies run on a GPU and on the pretend one. Operands are rounded to the
 //! kernel's type first, so that the deviation is the kernel's alone. Results start as
 //! NaN with a guard behind them, everything runs twice, and both runs must agree to
 //! the bit.

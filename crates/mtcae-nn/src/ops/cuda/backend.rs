@@ -10,8 +10,8 @@ pub(in crate::ops) struct Gpu;
 
 impl Backend for Gpu {
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<Bias>) -> Result<Product> {
-        if bias.is_some()
-            && let Some(x) = linear::product_onto(x, weight, bias.as_ref(), None)?
+        if let Some(bias) = &bias
+            && let Some(x) = linear::product_onto(x, weight, bias, None)?
         {
             return Ok(Product { x, bias: None });
         }
@@ -28,7 +28,7 @@ impl Backend for Gpu {
         scales: Option<&[f32]>,
     ) -> Result<Fresh> {
         if scales.is_none()
-            && let Some(sum) = linear::product_onto(x, weight, Some(&bias), Some(base))?
+            && let Some(sum) = linear::product_onto(x, weight, &bias, Some(base))?
         {
             return Ok(sum);
         }
@@ -98,14 +98,11 @@ impl Backend for Gpu {
     }
 
     fn gelu_gradient(&self, x: &Biased, grad: &Tensor) -> Result<Tensor> {
-        gelu::backward(x, grad, false).map(|(dx, _)| dx)
+        gelu::gradient(x, grad)
     }
 
     fn gelu_backward(&self, x: &Biased, grad: Fresh) -> Result<(Tensor, Tensor)> {
-        match gelu::backward(x, &grad.into_tensor(), true)? {
-            (dx, Some(y)) => Ok((dx, y)),
-            (_, None) => candle_core::bail!("gelu: it was to be computed again"),
-        }
+        gelu::backward(x, grad)
     }
 
     fn attention(&self, dims: Dims, of: Heads<'_>) -> Result<Attended> {

@@ -44,30 +44,42 @@ pub(super) fn forward(x: &Biased) -> Result<Fresh> {
     Ok(out)
 }
 
-/// The gradient of x + bias and, with `again`, gelu(x + bias).
-pub(super) fn backward(x: &Biased, grad: &Tensor, again: bool) -> Result<(Tensor, Option<Tensor>)> {
+/// The gradient of x + bias.
+pub(super) fn gradient(x: &Biased, grad: &Tensor) -> Result<Tensor> {
+    let dx = fresh(&device_of(NAME, grad)?, grad.dtype(), grad.dims().to_vec())?;
+    run_backward(x, address_of(NAME, grad, grad.dtype())?, &dx, None)?;
+    Ok(dx.into_tensor())
+}
+
+/// The gradient of x + bias, in the memory of `grad`, and gelu(x + bias).
+pub(super) fn backward(x: &Biased, grad: Fresh) -> Result<(Tensor, Tensor)> {
+    let (device, dtype) = (device_of(NAME, &x.x)?, x.x.dtype());
+    let y = fresh(&device, dtype, x.x.dims().to_vec())?;
+    run_backward(x, address_of_fresh(NAME, &grad)?, &grad, Some(&y))?;
+    Ok((grad.into_tensor(), y.into_tensor()))
+}
+
+/// Of a gradient at an address into `dx`, which may lie there, and gelu(x + bias) into `y`.
+fn run_backward(x: &Biased, grad: u64, dx: &Fresh, y: Option<&Fresh>) -> Result<()> {
     let (x, bias) = operands(x)?;
     let (device, dtype, n) = (device_of(NAME, &x)?, x.dtype(), x.elem_count());
     let width = bias.as_ref().map_or(n.max(1), Tensor::elem_count);
-    let dx = fresh(&device, dtype, x.dims().to_vec())?;
-    let y = match again {
-        true => Some(fresh(&device, dtype, x.dims().to_vec())?),
-        false => None,
-    };
+    if dx.shape.elem_count() != n {
+        candle_core::bail!("{NAME}: a gradient of {:?} for {:?}", dx.shape, x.dims());
+    }
     let launch = kernels::backward(
         element(NAME, dtype)?,
-        address_of_fresh(NAME, &dx)?,
-        y.as_ref().map(|y| address_of_fresh(NAME, y)).transpose()?,
+        address_of_fresh(NAME, dx)?,
+        y.map(|y| address_of_fresh(NAME, y)).transpose()?,
         address_of(NAME, &x, dtype)?,
         bias.as_ref()
             .map(|b| address_of(NAME, b, DType::F32))
             .transpose()?,
-        address_of(NAME, grad, dtype)?,
+        grad,
         n / width,
         width,
     )
     .map_err(unsupported)?;
-    // SAFETY: x, grad and the results hold n elements, the bias `width`.
-    unsafe { run(&device, &launch) }?;
-    Ok((dx.into_tensor(), y.map(Fresh::into_tensor)))
+    // SAFETY: x, the gradient and the results hold n elements, the bias `width`.
+    unsafe { run(&device, &launch) }
 }

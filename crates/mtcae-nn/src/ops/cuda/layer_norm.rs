@@ -59,7 +59,10 @@ pub(super) fn residual(
         );
     }
     let scales = Scales::new(&device, scales, n / width)?;
-    let both = tensor(empty(&device, dtype, 2 * n)?, [&[2], x.dims()].concat());
+    let (sum, normed) = (
+        tensor(empty(&device, dtype, n)?, x.shape()),
+        tensor(empty(&device, dtype, n)?, x.shape()),
+    );
     let branch = kernels::Branch {
         x: address_of(NAME, x, dtype)?,
         bias: bias
@@ -70,7 +73,8 @@ pub(super) fn residual(
     };
     let launch = kernels::residual(
         element(NAME, dtype)?,
-        address_of(NAME, &both, dtype)?,
+        address_of(NAME, &sum, dtype)?,
+        address_of(NAME, &normed, dtype)?,
         address_of(NAME, base, dtype)?,
         branch,
         address_of(NAME, norm.gamma, DType::F32)?,
@@ -80,10 +84,9 @@ pub(super) fn residual(
         norm.eps,
     )
     .map_err(unsupported)?;
-    // SAFETY: base and x hold n elements, the result twice as many, γ, β and the bias
-    // `width`, and there are as many scales as runs of rows.
+    // SAFETY: base, x and the results hold n elements, γ, β and the bias `width`, and there are as many scales as runs of rows.
     unsafe { run(&device, &launch) }?;
-    Ok((both.get(0)?, both.get(1)?))
+    Ok((sum, normed))
 }
 
 /// dx, to which the gradient `around` the norm is added, dγ and dβ.

@@ -97,7 +97,7 @@ fn takes_along(of: &Product, dtype: DType, addresses: &[u64]) -> bool {
 pub(super) fn product_onto(
     x: &Tensor,
     weight: &Tensor,
-    bias: Option<&Bias>,
+    bias: &Bias,
     onto: Option<&Tensor>,
 ) -> Result<Option<Fresh>> {
     let (device, dtype) = (device_of(NAME, x)?, x.dtype());
@@ -113,7 +113,11 @@ pub(super) fn product_onto(
     if !takes_along(&of, dtype, &addresses) {
         return Ok(None);
     }
-    let bias = bias.map(|b| joined(b, outputs, x)).transpose()?;
+    let bias = joined(bias, outputs, x)?;
+    let vector = address_of(NAME, &bias, dtype)?;
+    if !vector.is_multiple_of(16) {
+        return Ok(None);
+    }
     let out = fresh(&device, dtype, with_last(x, outputs))?;
     let fused = Fused {
         product: of,
@@ -121,18 +125,13 @@ pub(super) fn product_onto(
         dtype,
         out: (address_of_fresh(NAME, &out)?, dtype),
         onto,
-        epilogue: match bias {
-            Some(_) => Epilogue::Bias,
-            None => Epilogue::None,
-        },
-        vector: bias
-            .as_ref()
-            .map_or(Ok(0), |b| address_of(NAME, b, dtype))?,
+        epilogue: Epilogue::Bias,
+        vector,
     };
     // SAFETY: operands, result and what it is added to have the sizes that the product
     // was made of, the bias one number a column.
-    unsafe { lt::run(&device, &fused) }?;
-    Ok(Some(out))
+    let done = unsafe { lt::run(&device, &fused) }?;
+    Ok(done.then_some(out))
 }
 
 /// gradᵀ·x (out, in) and the sums of grad's columns (out), both of `f32`, in one product;
@@ -157,8 +156,8 @@ pub(super) fn gradients(grad: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Ten
         vector: address_of_fresh(NAME, &sums)?,
     };
     // SAFETY: as in `product_onto`; the sums are one for each output.
-    unsafe { lt::run(&device, &fused) }?;
-    Ok(Some((out.into_tensor(), sums.into_tensor())))
+    let done = unsafe { lt::run(&device, &fused) }?;
+    Ok(done.then(|| (out.into_tensor(), sums.into_tensor())))
 }
 
 /// Rows, and elements of one.

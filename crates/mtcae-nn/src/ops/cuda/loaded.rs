@@ -119,7 +119,7 @@ fn refused(context: &CudaContext, name: &str, error: DriverError) -> String {
     let (major, minor) = context.compute_capability().unwrap_or_default();
     format!(
         "CUDA module {name} does not load on {gpu} (compute capability {major}.{minor}): {error}; it has machine code \
-         for 8.0 and 9.0 and PTX of CUDA {}.{} for all others from {}.{} on, for which a driver of that CUDA or a newer \
+         for 8.x and 9.0 and PTX of CUDA {}.{} for newer ones, from {}.{} on, for which a driver of that CUDA or a newer \
          one is needed",
         RELEASE.0, RELEASE.1, OLDEST.0, OLDEST.1
     )

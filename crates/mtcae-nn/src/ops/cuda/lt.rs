@@ -16,7 +16,6 @@ use mtcae_kernels::cuda::product::Product;
 /// What a product does besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Epilogue {
-    None,
     /// Adds a bias to the rows of C, of the result's type.
     Bias,
     /// Sums the rows of B over what is summed over: the gradient of a bias, of the
@@ -27,7 +26,6 @@ pub(super) enum Epilogue {
 impl Epilogue {
     fn code(self) -> sys::cublasLtEpilogue_t {
         match self {
-            Self::None => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
             Self::Bias => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
             Self::SumOfB => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB,
         }
@@ -48,13 +46,16 @@ pub(super) struct Fused {
     pub(super) vector: u64,
 }
 
-/// What was chosen for a product like one before.
-type Key = (Product, DType, DType, Epilogue, bool);
+/// A product: its sizes, the types of operands and result, whether TF32 is allowed, what
+/// it does besides, and whether it is added to something.
+type Key = (Product, DType, DType, bool, Epilogue, bool);
 
 struct Library {
     handle: sys::cublasLtHandle_t,
     workspace: CudaSlice<u8>,
-    chosen: HashMap<Key, sys::cublasLtMatmulAlgo_t>,
+    /// What was chosen for a product like one before; nothing where there is no such
+    /// product.
+    chosen: HashMap<Key, Option<sys::cublasLtMatmulAlgo_t>>,
 }
 
 // SAFETY: cuBLASLt's handle is the library's own state, which any thread may use; here
@@ -134,10 +135,14 @@ fn set<T>(of: &Owned<sys::cublasLtMatmulDesc_t>, attribute: Attribute, value: &T
     .said()
 }
 
-/// A product's description, without the place of its vector.
+/// Whether products of a type may round their operands to TF32.
+fn allows_tf32(dtype: DType) -> bool {
+    dtype == DType::F32 && candle_core::cuda::gemm_reduced_precision_f32()
+}
+
+/// A product's description.
 fn describe(of: &Fused) -> Result<Owned<sys::cublasLtMatmulDesc_t>> {
-    let tf32 = of.dtype == DType::F32 && candle_core::cuda::gemm_reduced_precision_f32();
-    let compute = match tf32 {
+    let compute = match allows_tf32(of.dtype) {
         true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
@@ -155,13 +160,11 @@ fn describe(of: &Fused) -> Result<Owned<sys::cublasLtMatmulDesc_t>> {
         Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE,
         &epilogue,
     )?;
-    if of.epilogue != Epilogue::None {
-        set(
-            &description,
-            Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-            &of.vector,
-        )?;
-    }
+    set(
+        &description,
+        Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+        &of.vector,
+    )?;
     Ok(description)
 }
 
@@ -186,12 +189,12 @@ fn library(
     Ok(all)
 }
 
-/// Runs a product.
+/// Runs a product; false where the library has none with such an epilogue.
 ///
 /// # Safety
 /// The addresses must be those of matrices and of a vector of the product's sizes and
 /// types.
-pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<()> {
+pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<bool> {
     let p = of.product;
     let description = describe(of)?;
     let [a_transposed, b_transposed] = p.transposed;
@@ -202,14 +205,18 @@ pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<()> {
     let Some((_, library)) = all.iter_mut().find(|(id, _)| *id == device.id()) else {
         candle_core::bail!("linear: cuBLASLt has no handle for the device");
     };
-    let key = (p, of.dtype, of.out.1, of.epilogue, of.onto.is_some());
-    let algorithm = match library.chosen.get(&key) {
-        Some(algorithm) => *algorithm,
+    let (tf32, onto) = (allows_tf32(of.dtype), of.onto.is_some());
+    let key = (p, of.dtype, of.out.1, tf32, of.epilogue, onto);
+    let chosen = match library.chosen.get(&key) {
+        Some(chosen) => *chosen,
         None => {
             let found = choose(library, &description, [&a, &b, &c])?;
             library.chosen.insert(key, found);
             found
         }
+    };
+    let Some(algorithm) = chosen else {
+        return Ok(false);
     };
     let stream = device.cuda_stream();
     let (one, beta) = (1.0_f32, if of.onto.is_some() { 1.0_f32 } else { 0.0 });
@@ -235,26 +242,35 @@ pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<()> {
             stream.cu_stream().cast(),
         )
     }
-    .said()
+    .said()?;
+    Ok(true)
 }
 
-/// What the library thinks the fastest.
+/// What the library thinks the fastest; nothing where it has no such product.
 fn choose(
     library: &Library,
     description: &Owned<sys::cublasLtMatmulDesc_t>,
     [a, b, c]: [&Owned<sys::cublasLtMatrixLayout_t>; 3],
-) -> Result<sys::cublasLtMatmulAlgo_t> {
+) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
+    use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
     let preference = Owned(
         result::create_matmul_pref().said()?,
         result::destroy_matmul_pref,
     );
-    let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-    // SAFETY: the attribute is a number of 64 bits, read before the call returns.
-    unsafe {
-        let bytes = (&raw const WORKSPACE_BYTES).cast();
-        result::set_matmul_pref_attribute(preference.0, most, bytes, size_of::<u64>())
+    let set = |attribute, value: *const c_void, size| {
+        // SAFETY: the attribute is of that size, and is read before the call returns.
+        unsafe { result::set_matmul_pref_attribute(preference.0, attribute, value, size) }.said()
+    };
+    let most = Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    set(most, (&raw const WORKSPACE_BYTES).cast(), size_of::<u64>())?;
+    for operand in [
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+        Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+    ] {
+        set(operand, (&raw const ALIGNMENT).cast(), size_of::<u32>())?;
     }
-    .said()?;
     // SAFETY: all descriptions are alive.
     let found = unsafe {
         result::get_matmul_algo_heuristic(
@@ -267,12 +283,14 @@ fn choose(
             preference.0,
         )
     };
-    let found = found.map_err(|e| {
-        candle_core::Error::Msg(format!(
-            "linear: cuBLASLt has no such product with its epilogue ({e}); without `ops::fuse_epilogues` it is not asked"
-        ))
-    })?;
-    Ok(found.algo)
+    match found {
+        Ok(found) => Ok(Some(found.algo)),
+        Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(None),
+        Err(error) => Err(error).said(),
+    }
 }
 
 static WORKSPACE_BYTES: u64 = WORKSPACE as u64;
+
+/// Bytes that all addresses are multiples of (`Product::in_sixteens`).
+static ALIGNMENT: u32 = 16;
