@@ -243,7 +243,11 @@ pub(super) fn residual<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
         let gap = rows::Bias {
             first: bias_at,
             end: third,
-            last: bias_at + 4 * (width - third) as u64,
+            // Of no columns there is no address.
+            last: match third {
+                0 => 0,
+                _ => bias_at + 4 * (width - third) as u64,
+            },
             start: width - third,
         };
         let whole = rows::Bias { end: width, ..gap };
