@@ -237,7 +237,8 @@ fn an_input_that_stands_twice_gets_both_gradients() -> Result<()> {
 
 #[test]
 fn linear_equals_candles() -> Result<()> {
-    devices().iter().try_for_each(|device| {
+    // On a GPU Candle's multiplies no transposed input; `devices` has its twin.
+    [Device::Cpu].iter().try_for_each(|device| {
         for with_bias in [false, true] {
             let params = ParamStore::new(4);
             let vb = params.builder(device);
