@@ -47,8 +47,9 @@ pub use tubes::tubes;
 static EPILOGUES: AtomicBool = AtomicBool::new(false);
 
 /// Lets the matrix products on GPUs add biases and residuals themselves, and sum the
-/// gradients of biases, by cuBLASLt: fewer passes over memory. Off at first; a setting of
-/// the whole process, which changes results by a rounding.
+/// gradients of biases, by cuBLASLt: fewer passes over memory. Where it has no such
+/// product, or rows are no whole numbers of 16 bytes, they stay passes of their own. Off
+/// at first; a setting of the whole process, which changes results by a rounding.
 pub fn fuse_epilogues(on: bool) {
     EPILOGUES.store(on, Ordering::Relaxed);
 }

@@ -65,6 +65,17 @@ pub fn run(
     }
 }
 
+/// What a command says that ends well within ten seconds: a tool that asks a driver may
+/// never come back.
+pub fn answer(command: &mut Command) -> Option<String> {
+    let mut said = Vec::new();
+    let limit = Duration::from_secs(10);
+    let ended = run(command, limit, &AtomicBool::new(false), &mut |line| {
+        said.push(line.to_owned());
+    });
+    (ended == Ended::Well && !said.is_empty()).then(|| said.join("\n"))
+}
+
 fn start(command: &mut Command) -> std::io::Result<(Child, Receiver<String>)> {
     let (from, to) = std::io::pipe()?;
     command

@@ -126,15 +126,12 @@ struct Conductor<'a> {
 impl Conductor<'_> {
     /// What machine this is, and what is going to be done.
     fn head(&mut self, plan: &[Section]) {
-        let ask = |command: &mut Command| {
-            let output = command.output().ok().filter(|o| o.status.success())?;
-            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            (!said.is_empty()).then_some(said)
-        };
         let fields = "name,driver_version,compute_cap,memory.total,power.limit,clocks.max.sm";
-        let gpu = ask(Command::new("nvidia-smi")
-            .args(["--format=csv,noheader", &format!("--query-gpu={fields}")]));
-        let date = ask(Command::new("date").args(["-u", "+%F %H:%M UTC"]));
+        let gpu = child::answer(
+            Command::new("nvidia-smi")
+                .args(["--format=csv,noheader", &format!("--query-gpu={fields}")]),
+        );
+        let date = child::answer(Command::new("date").args(["-u", "+%F %H:%M UTC"]));
         let commit = std::fs::read_to_string(self.setting.programs.join("commit"));
         let named = gpu.as_deref().and_then(|gpu| gpu.split(',').next());
         self.report
@@ -226,7 +223,8 @@ impl Conductor<'_> {
 
     /// A section once more, with each launch waited for, and what that shows.
     fn again(&mut self, section: &Section, reason: &str) -> String {
-        let limit = section.limit.min(self.left(section.until));
+        let whole = section.limit * self.setting.times;
+        let limit = whole.min(self.left(section.until));
         if limit < section.least || self.stop.load(Ordering::Relaxed) {
             return format!("{reason}; no time to run it again");
         }
@@ -234,7 +232,7 @@ impl Conductor<'_> {
         self.report.line("Again, with CUDA_LAUNCH_BLOCKING=1:");
         self.report.line("");
         let ended = self.run(section, limit, true, &mut Vec::new());
-        match judged(&ended, limit, true) {
+        match judged(&ended, limit, limit >= whole) {
             Verdict::Ok => format!("{reason}; with CUDA_LAUNCH_BLOCKING=1 it passes"),
             Verdict::Failed(_) => format!("{reason}; with CUDA_LAUNCH_BLOCKING=1 too"),
             Verdict::NotRun(why) | Verdict::Lacking(why) => format!("{reason}; again: {why}"),
