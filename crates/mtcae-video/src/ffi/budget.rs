@@ -3,7 +3,7 @@
 use ffmpeg_next::ffi;
 use libc::c_int;
 
-use super::convert::format_of;
+use super::pixel_format::format_of;
 use crate::options::OpenOptions;
 
 /// Bytes of memory that each byte of a file adds to what its frames may take.

@@ -1,12 +1,12 @@
 //! Frames to RGB with swscale, at their own size.
 
-use std::ffi::CStr;
 use std::ptr;
 
 use ffmpeg_next::ffi;
 use libc::c_int;
 
 use super::decoder::Frame;
+use super::pixel_format::{describe, format_name, format_of};
 use crate::clip::Warning;
 use crate::resize::interleave;
 
@@ -87,15 +87,6 @@ pub struct Converter {
 // SAFETY: the context is owned by this object alone.
 unsafe impl Send for Converter {}
 
-pub fn format_of(value: c_int) -> Option<ffi::AVPixelFormat> {
-    let last = ffi::AVPixelFormat::AV_PIX_FMT_NB as c_int;
-    // SAFETY: the enum is `repr(i32)` and its values are 0..AV_PIX_FMT_NB
-    // without gaps (the C enum assigns none).
-    (0..last)
-        .contains(&value)
-        .then(|| unsafe { std::mem::transmute::<c_int, ffi::AVPixelFormat>(value) })
-}
-
 fn source_of(frame: &Frame) -> Source {
     let f = frame.get();
     Source {
@@ -129,43 +120,6 @@ fn chroma_position(siting: i32, sub: (u8, u8)) -> (i64, i64) {
     (scale(x, sub.0), scale(y, sub.1))
 }
 
-/// Facts of a pixel format.
-struct Format {
-    name: String,
-    /// log2 of the chroma subsampling, across and down.
-    sub: (u8, u8),
-    yuv: bool,
-    alpha: bool,
-}
-
-fn describe(value: c_int) -> Option<Format> {
-    let format = format_of(value)?;
-    // SAFETY: the descriptor is a static of FFmpeg's, or null; its name is a
-    // static string.
-    unsafe {
-        let d = ffi::av_pix_fmt_desc_get(format);
-        if d.is_null() {
-            return None;
-        }
-        let flags = (*d).flags as u32;
-        let is = |bit: u32| flags & bit != 0;
-        Some(Format {
-            name: CStr::from_ptr((*d).name).to_string_lossy().into_owned(),
-            sub: ((*d).log2_chroma_w, (*d).log2_chroma_h),
-            yuv: (*d).nb_components >= 3
-                && !is(ffi::AV_PIX_FMT_FLAG_RGB as u32)
-                && !is(ffi::AV_PIX_FMT_FLAG_PAL as u32)
-                && !is(ffi::AV_PIX_FMT_FLAG_BAYER as u32),
-            alpha: is(ffi::AV_PIX_FMT_FLAG_ALPHA as u32) && !is(ffi::AV_PIX_FMT_FLAG_PAL as u32),
-        })
-    }
-}
-
-/// Name of a pixel format, "unknown" for an invalid one.
-pub fn format_name(value: c_int) -> String {
-    describe(value).map_or_else(|| "unknown".into(), |d| d.name)
-}
-
 /// What has to be assumed or dropped to show this frame.
 pub fn assumptions(frame: &Frame) -> Vec<Warning> {
     let source = source_of(frame);
@@ -178,12 +132,12 @@ pub fn assumptions(frame: &Frame) -> Vec<Warning> {
     }
     if format.yuv {
         match source.matrix {
-            // JPEG (JFIF) defines BT.601; nothing is assumed.
             MATRIX_UNSPECIFIED | MATRIX_RESERVED if !format.name.starts_with("yuvj") => {
                 warnings.push(Warning::UnknownMatrix {
                     format: format.name,
                 });
             }
+            // Those of swscale, and an unspecified one of JPEG (JFIF), which is BT.601.
             1..=7 | 9 | 10 => {}
             other => warnings.push(Warning::UnsupportedMatrix {
                 matrix: matrix_name(other),
@@ -191,14 +145,11 @@ pub fn assumptions(frame: &Frame) -> Vec<Warning> {
         }
     }
     warnings
-        .retain(|w| !matches!(w, Warning::UnsupportedMatrix { matrix } if matrix == "unspecified"));
-    warnings
 }
 
 fn matrix_name(value: i32) -> String {
     match value {
         0 => "gbr".into(),
-        2 => "unspecified".into(),
         8 => "ycgco".into(),
         11 => "smpte2085".into(),
         12 => "chroma-derived-nc".into(),

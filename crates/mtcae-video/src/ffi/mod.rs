@@ -13,6 +13,7 @@ pub mod decoder;
 pub mod input;
 pub mod io;
 pub mod output;
+pub mod pixel_format;
 
 /// FFmpeg's text for an error code.
 pub fn reason(code: i32) -> String {
