@@ -194,7 +194,10 @@ fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
             .map(Some)
             .map_err(|e| Error::File {
                 path,
-                reason: e.to_string(),
+                reason: format!(
+                    "{e}: it is damaged or from another version; delete it to train this fold \
+                     again, or take another folder"
+                ),
             }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io { path, source }),
