@@ -5,16 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::clip::Warning;
-use crate::decode::{Darkroom, EPSILON, assemble, picks, within};
+use crate::choose::{EPSILON, picks, within};
+use crate::clip::{Warning, WindowClip};
+use crate::darkroom::{Darkroom, Watch};
+use crate::demuxer::Demuxer;
 use crate::error::Result;
 use crate::ffi::input::Packet;
-use crate::ffi::reason;
 use crate::options::WindowOptions;
 use crate::pump::{Event, Faults, Pump};
-use crate::sequence::no_frames;
-use crate::video::Video;
-use crate::windows::{WindowClip, bounds, first_reaching};
 
 /// A window whose frames are chosen: number and time stamp of each.
 #[derive(Clone)]
@@ -26,6 +24,7 @@ struct Plan {
 
 /// Reads, plans and decodes windows of a stream with time stamps.
 pub struct Ahead {
+    options: WindowOptions,
     pump: Pump,
     queue: VecDeque<Packet>,
     /// Time stamps of the shown frames from the oldest that may be wanted on,
@@ -53,10 +52,15 @@ const PROBE: usize = 64;
 
 impl Ahead {
     /// `Ok(None)` when the stream's packets lack time stamps.
-    pub fn new(video: &mut Video) -> Result<Option<Self>> {
-        video.rewind()?;
+    pub fn new(
+        demuxer: &mut Demuxer,
+        options: &WindowOptions,
+        watch: Option<&Watch>,
+    ) -> Result<Option<Self>> {
+        demuxer.rewind()?;
         let mut this = Self {
-            pump: Pump::new(video.decoder()?),
+            options: options.clone(),
+            pump: Pump::open(demuxer)?,
             queue: VecDeque::new(),
             frames: VecDeque::new(),
             base: 0,
@@ -67,43 +71,27 @@ impl Ahead {
             planned_all: false,
             wanted: BTreeMap::new(),
             lost: BTreeSet::new(),
-            room: Darkroom::new(),
+            room: Darkroom::new(&options.clip, watch),
             faults: Faults::default(),
-            warnings: video.info.warnings.clone(),
+            warnings: demuxer.info.warnings.clone(),
             given: false,
         };
         while this.queue.len() < PROBE && !this.ended {
-            this.read(video)?;
+            this.read(demuxer)?;
         }
         let timed = |p: &Packet| p.pts().is_some() && p.dts().is_some();
         Ok(this.queue.iter().all(timed).then_some(this))
     }
 
     /// Reads one packet into the queue.
-    fn read(&mut self, video: &mut Video) -> Result<()> {
-        video.started = true;
-        let packet = match video.input.read() {
-            Ok(Some(p)) => p,
-            Ok(None) => {
-                self.ended = true;
-                return Ok(());
-            }
-            Err(code) => {
-                self.warnings.push(Warning::ReadError {
-                    time: self.reached.unwrap_or(0.0),
-                    reason: reason(code),
-                });
-                self.ended = true;
-                return Ok(());
-            }
+    fn read(&mut self, demuxer: &mut Demuxer) -> Result<()> {
+        let reached = self.reached.unwrap_or(0.0);
+        let Some(packet) = demuxer.next(reached, &mut self.warnings)? else {
+            self.ended = true;
+            return Ok(());
         };
-        if packet.is_encrypted() {
-            return Err(crate::Error::Encrypted {
-                path: video.path.clone(),
-            });
-        }
         if let Some(dts) = packet.dts() {
-            let time = video.time_of(dts);
+            let time = demuxer.time_of(dts);
             self.reached = Some(self.reached.map_or(time, |r| r.max(time)));
         }
         if let Some(pts) = packet.pts().filter(|_| !packet.is_discard()) {
@@ -118,46 +106,45 @@ impl Ahead {
 
     /// Reads until every frame before `end` is known: no later packet shows
     /// before it is decoded.
-    fn look(&mut self, video: &mut Video, end: f64) -> Result<()> {
+    fn look(&mut self, demuxer: &mut Demuxer, end: f64) -> Result<()> {
         while !self.ended && self.reached.is_none_or(|r| within(r, None, Some(end))) {
-            self.read(video)?;
+            self.read(demuxer)?;
         }
         Ok(())
     }
 
     /// Plans window after window until one starts at or after `until`.
-    fn plan(&mut self, video: &mut Video, options: &WindowOptions, until: f64) -> Result<()> {
+    fn plan(&mut self, demuxer: &mut Demuxer, until: f64) -> Result<()> {
         while !self.planned_all {
             let k = self.next;
-            let (start, end) = bounds(options, k);
+            let (start, end) = self.options.bounds(k);
             if !self.plans.is_empty() && !within(start, None, Some(until)) {
                 break;
             }
-            self.look(video, end)?;
-            let time = |p: &i64| video.time_of(*p);
+            self.look(demuxer, end)?;
+            let time = |p: &i64| demuxer.time_of(*p);
             let inside: Vec<(u64, i64)> = (self.base..)
                 .zip(&self.frames)
                 .filter(|(_, p)| within(time(p), Some(start), Some(end)))
                 .map(|(i, p)| (i, *p))
                 .collect();
-            let after = self
-                .frames
-                .iter()
-                .map(time)
-                .find(|&t| !within(t, None, Some(end)) && within(t, None, options.clip.end));
+            let after =
+                self.frames.iter().map(time).find(|&t| {
+                    !within(t, None, Some(end)) && within(t, None, self.options.clip.end)
+                });
             self.planned_all = after.is_none();
             self.next = k + 1;
             if inside.is_empty() {
                 if let Some(t) = after {
-                    self.next = first_reaching(options, t).max(k + 1);
+                    self.next = self.options.first_reaching(t).max(k + 1);
                 }
                 if self.plans.is_empty() {
-                    let (start, _) = bounds(options, self.next);
-                    self.forget(video, start);
+                    let (start, _) = self.options.bounds(self.next);
+                    self.forget(demuxer, start);
                 }
                 continue;
             }
-            let picks: Vec<(u64, i64)> = picks(video, &options.clip, inside.len() as u64)?
+            let picks: Vec<(u64, i64)> = picks(demuxer, &self.options.clip, inside.len() as u64)?
                 .into_iter()
                 .map(|i| inside[i as usize])
                 .collect();
@@ -176,31 +163,27 @@ impl Ahead {
     }
 
     /// The next window.
-    pub fn next(
-        &mut self,
-        video: &mut Video,
-        options: &WindowOptions,
-    ) -> Result<Option<WindowClip>> {
+    pub fn next(&mut self, demuxer: &mut Demuxer) -> Result<Option<WindowClip>> {
         loop {
             if self.plans.is_empty() {
-                self.plan(video, options, f64::NEG_INFINITY)?;
+                self.plan(demuxer, f64::NEG_INFINITY)?;
             }
             let Some(k) = self.plans.front().map(|p| p.index) else {
                 self.faults.finish(&mut self.warnings);
                 if self.given {
                     return Ok(None);
                 }
-                return Err(no_frames(video, &self.warnings));
+                return Err(demuxer.no_frames(&self.warnings));
             };
             // Later windows may want frames of this stretch too.
-            let (start, end) = bounds(options, k);
-            self.plan(video, options, end)?;
+            let (start, end) = self.options.bounds(k);
+            self.plan(demuxer, end)?;
             let Some(plan) = self.plans.front().cloned() else {
                 return Ok(None);
             };
-            self.decode(video, options, &plan)?;
+            self.decode(demuxer, &plan)?;
             self.plans.pop_front();
-            self.room.develop(video, &options.clip)?;
+            self.room.develop(demuxer)?;
             let asked: BTreeSet<u64> = plan.picks.iter().map(|p| p.0).collect();
             let mut chosen: Vec<u64> = plan.picks.iter().map(|p| p.0).collect();
             if asked.iter().any(|i| !self.room.holds(*i)) {
@@ -214,7 +197,7 @@ impl Ahead {
                     expected: asked.len() as u64,
                     decoded: left.len() as u64,
                 });
-                chosen = picks(video, &options.clip, left.len() as u64)?
+                chosen = picks(demuxer, &self.options.clip, left.len() as u64)?
                     .into_iter()
                     .map(|i| left[i as usize])
                     .collect();
@@ -225,11 +208,11 @@ impl Ahead {
             } else {
                 std::mem::take(&mut self.warnings)
             };
-            let clip = assemble(&self.room.shots, &chosen, &options.clip, warnings);
+            let clip = self.room.assemble(&chosen, warnings);
             let next = self.plans.front().map_or(self.next, |p| p.index);
             if !plan.last {
-                let (start, _) = bounds(options, next);
-                self.forget(video, start);
+                let (start, _) = self.options.bounds(next);
+                self.forget(demuxer, start);
             }
             if empty {
                 continue;
@@ -245,9 +228,9 @@ impl Ahead {
     }
 
     /// Lets go of what is before `start`.
-    fn forget(&mut self, video: &Video, start: f64) {
+    fn forget(&mut self, demuxer: &Demuxer, start: f64) {
         while let Some(&pts) = self.frames.front() {
-            if within(video.time_of(pts), Some(start), None) {
+            if within(demuxer.time_of(pts), Some(start), None) {
                 break;
             }
             self.frames.pop_front();
@@ -258,7 +241,7 @@ impl Ahead {
     }
 
     /// Decodes until the plan's frames are there or lost.
-    fn decode(&mut self, video: &mut Video, options: &WindowOptions, plan: &Plan) -> Result<()> {
+    fn decode(&mut self, demuxer: &mut Demuxer, plan: &Plan) -> Result<()> {
         let slack = self.pump.slack();
         loop {
             let target = plan
@@ -280,29 +263,29 @@ impl Ahead {
             if let Some(key) = key.filter(|&k| k > slack) {
                 if !self.pump.is_intra_only() {
                     self.pump.drain();
-                    self.collect(video, options)?;
+                    self.collect(demuxer)?;
                     self.pump.flush();
                 }
                 self.queue.drain(..key);
             }
             if self.queue.is_empty() && !self.ended {
-                self.read(video)?;
+                self.read(demuxer)?;
             }
             // Decoders on several threads are given packets well past the frame
             // they are asked for: windows that begin there have to be planned
             // before their frames are skipped as nobody's.
             if let Some(pts) = self.queue.front().and_then(Packet::pts) {
-                self.plan(video, options, video.time_of(pts) + 2.0 * EPSILON)?;
+                self.plan(demuxer, demuxer.time_of(pts) + 2.0 * EPSILON)?;
             }
             match self.queue.pop_front() {
                 Some(packet) => {
                     let skippable = !packet.pts().is_some_and(|p| self.wanted.contains_key(&p));
                     self.pump.push(&packet, skippable);
-                    self.collect(video, options)?;
+                    self.collect(demuxer)?;
                 }
                 None => {
                     self.pump.drain();
-                    self.collect(video, options)?;
+                    self.collect(demuxer)?;
                     self.lost.extend(self.wanted.values());
                     self.wanted.clear();
                 }
@@ -312,7 +295,7 @@ impl Ahead {
 
     /// Takes what the decoder has; wanted frames before it that did not come
     /// will not come any more, since frames come in order of presentation.
-    fn collect(&mut self, video: &Video, options: &WindowOptions) -> Result<()> {
+    fn collect(&mut self, demuxer: &Demuxer) -> Result<()> {
         while let Some(event) = self.pump.out.pop_front() {
             let frame = match event {
                 Event::Frame(f) => f,
@@ -322,7 +305,7 @@ impl Ahead {
                 }
             };
             let Some(pts) = frame.pts() else { continue };
-            let time = video.time_of(pts);
+            let time = demuxer.time_of(pts);
             self.faults.good(time, &mut self.warnings);
             let later = self.wanted.split_off(&pts);
             let passed = std::mem::replace(&mut self.wanted, later);
@@ -332,7 +315,7 @@ impl Ahead {
                     Warning::corrupt(index, time).add_to(&mut self.warnings);
                 }
                 self.room
-                    .add(video, &options.clip, index, time, frame, &mut self.warnings)?;
+                    .add(demuxer, index, time, frame, &mut self.warnings)?;
             }
         }
         Ok(())

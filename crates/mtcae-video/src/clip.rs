@@ -79,6 +79,21 @@ impl Clip {
     }
 }
 
+/// One window's clip.
+#[derive(Clone, Debug)]
+pub struct WindowClip {
+    /// Number of the window: it starts at `index · stride`.
+    pub index: u64,
+    /// Seconds from the stream's start.
+    pub start: f64,
+    /// Seconds, exclusive; may lie past the end of the video.
+    pub end: f64,
+    /// The window's frames, of all views of a multi-clip sampling
+    /// ([`ClipOptions::views`](crate::ClipOptions::views)). Warnings are those met
+    /// since the window before.
+    pub clip: Clip,
+}
+
 /// Something about a video that a careful user should know. None of these
 /// stops the work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

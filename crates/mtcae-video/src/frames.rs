@@ -3,14 +3,14 @@
 use ndarray::Array3;
 
 use crate::clip::Warning;
+use crate::demuxer::Demuxer;
 use crate::error::{Error, Result};
 use crate::ffi::convert::assumptions;
 use crate::ffi::decoder::Frame;
 use crate::geometry::Geometry;
 use crate::resize::{FrameResizer, Resize};
 use crate::sequence::Sequence;
-use crate::shrink::{full, warn};
-use crate::video::Video;
+use crate::shrink::full;
 
 /// One full-size frame.
 #[derive(Clone, Debug)]
@@ -26,9 +26,9 @@ pub struct FullFrame {
 }
 
 impl FullFrame {
-    pub(crate) fn new(video: &Video, frame: &Frame, index: u64, time: f64) -> Result<Self> {
-        let (pixels, source) = full(frame, &video.info).map_err(|reason| Error::Convert {
-            path: video.path.clone(),
+    fn new(demuxer: &Demuxer, frame: &Frame, index: u64, time: f64) -> Result<Self> {
+        let (pixels, source) = full(frame, &demuxer.info).map_err(|reason| Error::Convert {
+            path: demuxer.path.clone(),
             index,
             reason,
         })?;
@@ -66,40 +66,31 @@ impl FullFrame {
     }
 }
 
-/// Iterator over all frames of a video; holds the decoder's frames and one
-/// converted frame, whatever the video's length.
-pub struct Frames {
-    video: Video,
+/// Every frame in order; holds the decoder's frames and one converted frame, whatever
+/// the video's length.
+pub struct FrameReader {
     sequence: Sequence,
     size: Option<(u32, u32)>,
-    done: bool,
 }
 
-impl Frames {
-    pub(crate) fn new(mut video: Video) -> Result<Self> {
-        let sequence = Sequence::new(&mut video)?;
+impl FrameReader {
+    pub fn new(demuxer: &mut Demuxer) -> Result<Self> {
         Ok(Self {
-            video,
-            sequence,
+            sequence: Sequence::new(demuxer)?,
             size: None,
-            done: false,
         })
     }
 
-    /// What was dropped or assumed up to here; complete at the end.
+    /// What was dropped or assumed up to here.
     pub fn warnings(&self) -> &[Warning] {
         &self.sequence.warnings
     }
 
-    /// The video that is read.
-    pub fn video(&self) -> &Video {
-        &self.video
-    }
-
-    fn step(&mut self) -> Result<Option<FullFrame>> {
-        let Some(d) = self.sequence.next(&mut self.video)? else {
+    /// The next frame; `Ok(None)` at the end.
+    pub fn next(&mut self, demuxer: &mut Demuxer) -> Result<Option<FullFrame>> {
+        let Some(d) = self.sequence.next(demuxer)? else {
             if self.sequence.count() == 0 {
-                return Err(self.sequence.nothing(&self.video));
+                return Err(self.sequence.nothing(demuxer));
             }
             return Ok(None);
         };
@@ -117,22 +108,9 @@ impl Frames {
             }
             self.size = Some(size);
             for w in assumptions(&d.frame) {
-                warn(&mut self.sequence.warnings, w);
+                w.add_to(&mut self.sequence.warnings);
             }
         }
-        FullFrame::new(&self.video, &d.frame, d.index, d.time).map(Some)
-    }
-}
-
-impl Iterator for Frames {
-    type Item = Result<FullFrame>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let item = self.step().transpose();
-        self.done = !matches!(item, Some(Ok(_)));
-        item
+        FullFrame::new(demuxer, &d.frame, d.index, d.time).map(Some)
     }
 }

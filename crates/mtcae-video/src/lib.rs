@@ -75,13 +75,21 @@ mod tubes;
 #[cfg(feature = "ffmpeg")]
 mod ahead;
 #[cfg(feature = "ffmpeg")]
+mod choose;
+#[cfg(feature = "ffmpeg")]
+mod darkroom;
+#[cfg(feature = "ffmpeg")]
 mod decode;
+#[cfg(feature = "ffmpeg")]
+mod demuxer;
 #[cfg(feature = "ffmpeg")]
 mod ffi;
 #[cfg(feature = "ffmpeg")]
 mod frames;
 #[cfg(feature = "ffmpeg")]
 mod nal;
+#[cfg(feature = "ffmpeg")]
+mod open;
 mod options;
 #[cfg(feature = "ffmpeg")]
 mod pump;
@@ -105,7 +113,7 @@ mod writer;
 /// Frames are arrays of this crate.
 pub use ndarray;
 
-pub use clip::{Clip, Warning};
+pub use clip::{Clip, Warning, WindowClip};
 pub use endings::{IMAGE_ENDINGS, VIDEO_ENDINGS, is_media, is_video};
 pub use error::{Error, ParseError, Result};
 pub use geometry::{Geometry, Orientation, Rect};
@@ -119,8 +127,8 @@ pub use tubes::{
 };
 #[cfg(feature = "ffmpeg")]
 pub use {
-    frames::{Frames, FullFrame},
-    video::{Video, VideoInfo},
-    windows::{WindowClip, Windows},
+    demuxer::VideoInfo,
+    frames::FullFrame,
+    video::{Frames, Video, Windows},
     writer::{ClipWriter, Sound, WriterOptions},
 };

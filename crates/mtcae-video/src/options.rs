@@ -94,3 +94,22 @@ pub struct WindowOptions {
     /// series.
     pub clip: ClipOptions,
 }
+
+#[cfg(feature = "ffmpeg")]
+impl WindowOptions {
+    /// Bounds of window `k` in seconds.
+    pub(crate) fn bounds(&self, k: u64) -> (f64, f64) {
+        let start = self.clip.start.unwrap_or(0.0) + k as f64 * self.stride;
+        let end = start + self.length;
+        (start, self.clip.end.map_or(end, |e| end.min(e)))
+    }
+
+    /// Number of the first window that may hold a frame at `time`, however long
+    /// the gap before it.
+    pub(crate) fn first_reaching(&self, time: f64) -> u64 {
+        let (base, _) = self.bounds(0);
+        let reach = (time - self.length - base) / self.stride;
+        // A saturating cast; one window early is checked and skipped.
+        reach.max(0.0) as u64
+    }
+}

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 
 use crate::clip::Warning;
+use crate::demuxer::Demuxer;
+use crate::error::{Error, Result};
 use crate::ffi::decoder::{Decoder, Frame, Received};
 use crate::ffi::input::Packet;
 use crate::ffi::reason;
@@ -25,10 +27,23 @@ pub struct Pump {
 const STUCK: usize = 64;
 
 impl Pump {
-    pub fn new(decoder: Decoder) -> Self {
-        Self {
-            decoder,
-            out: VecDeque::new(),
+    /// Opens the decoder of the stream.
+    pub fn open(demuxer: &Demuxer) -> Result<Self> {
+        let path = || demuxer.path.clone();
+        match Decoder::open(&demuxer.input, demuxer.options.threads, demuxer.budget) {
+            Ok(Some(decoder)) => Ok(Self {
+                decoder,
+                out: VecDeque::new(),
+            }),
+            Ok(None) => Err(Error::NoDecoder {
+                path: path(),
+                codec: demuxer.info.codec.clone(),
+            }),
+            Err(code) => Err(Error::Ffmpeg {
+                path: path(),
+                call: "opening the decoder",
+                reason: reason(code),
+            }),
         }
     }
 

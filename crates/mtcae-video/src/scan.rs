@@ -2,10 +2,9 @@
 //! frame each can be reached.
 
 use crate::clip::Warning;
+use crate::demuxer::Demuxer;
 use crate::error::{Error, Result};
 use crate::ffi::input::Packet;
-use crate::ffi::reason;
-use crate::video::Video;
 
 /// One packet in decoding order.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +26,70 @@ pub struct Scan {
     pub timed: bool,
     /// The packets themselves, unless they exceed the cache.
     pub packets: Option<Vec<Packet>>,
-    /// The container broke off.
-    pub broken: Option<Warning>,
+    /// Whether the container broke off.
+    pub warnings: Vec<Warning>,
 }
 
 impl Scan {
+    /// Reads all packets.
+    pub fn of(demuxer: &mut Demuxer) -> Result<Self> {
+        demuxer.rewind()?;
+        let mut entries = Vec::new();
+        let mut shown = Vec::new();
+        let mut packets = Some(Vec::new());
+        let mut bytes = 0usize;
+        let mut timed = true;
+        let mut reached = 0.0;
+        let mut latest = None;
+        let mut warnings = Vec::new();
+        while let Some(packet) = demuxer.next(reached, &mut warnings)? {
+            let discard = packet.is_discard();
+            timed &= discard || packet.pts().is_some();
+            let pts = packet.pts().unwrap_or(i64::MIN);
+            if !discard {
+                shown.push((pts, entries.len()));
+                latest = latest.max(packet.pts());
+                reached = latest.map_or(0.0, |p| demuxer.time_of(p));
+            }
+            entries.push(Entry {
+                pts,
+                dts: packet.dts(),
+                key: packet.is_key(),
+            });
+            bytes = bytes.saturating_add(packet.size());
+            if bytes > demuxer.options.cache_bytes {
+                packets = None;
+            }
+            if let Some(list) = &mut packets {
+                list.push(packet);
+            }
+        }
+        if timed {
+            let order = shown.clone();
+            shown.sort_unstable();
+            if shown.windows(2).any(|w| w[0].0 == w[1].0) {
+                timed = false;
+                shown = order;
+            }
+        }
+        if shown.is_empty() {
+            return Err(Error::NoFrames {
+                path: demuxer.path.clone(),
+                reason: match warnings.first() {
+                    Some(w) => format!("no packet can be read: {w}"),
+                    None => "the video stream has no packets".into(),
+                },
+            });
+        }
+        Ok(Self {
+            entries,
+            shown,
+            timed,
+            packets,
+            warnings,
+        })
+    }
+
     pub fn total(&self) -> u64 {
         self.shown.len() as u64
     }
@@ -50,91 +108,5 @@ impl Scan {
             .rev()
             .find(|&i| self.entries[i].key && self.entries[i].pts <= pts)
             .unwrap_or(0)
-    }
-}
-
-impl Video {
-    /// The scan, made at the first call.
-    pub(crate) fn scan(&mut self) -> Result<&Scan> {
-        if self.scan.is_none() {
-            let scan = self.scan_now()?;
-            self.scan = Some(scan);
-        }
-        self.scan.as_ref().ok_or_else(|| Error::NoFrames {
-            path: self.path.clone(),
-            reason: "nothing was scanned".into(),
-        })
-    }
-
-    fn scan_now(&mut self) -> Result<Scan> {
-        self.rewind()?;
-        self.started = true;
-        let mut entries = Vec::new();
-        let mut shown = Vec::new();
-        let mut packets = Some(Vec::new());
-        let mut bytes = 0usize;
-        let mut timed = true;
-        let mut broken = None;
-        loop {
-            let packet = match self.input.read() {
-                Ok(Some(p)) => p,
-                Ok(None) => break,
-                Err(code) => {
-                    let time = shown.iter().map(|&(p, _)| p).max();
-                    broken = Some(Warning::ReadError {
-                        time: time.map_or(0.0, |p| self.time_of(p)),
-                        reason: reason(code),
-                    });
-                    break;
-                }
-            };
-            if packet.is_encrypted() {
-                return Err(Error::Encrypted {
-                    path: self.path.clone(),
-                });
-            }
-            let discard = packet.is_discard();
-            timed &= discard || packet.pts().is_some();
-            let pts = packet.pts().unwrap_or(i64::MIN);
-            if !discard {
-                shown.push((pts, entries.len()));
-            }
-            entries.push(Entry {
-                pts,
-                dts: packet.dts(),
-                key: packet.is_key(),
-            });
-            bytes = bytes.saturating_add(packet.size());
-            if bytes > self.options.cache_bytes {
-                packets = None;
-            }
-            if let Some(list) = &mut packets {
-                list.push(packet);
-            }
-        }
-        if timed {
-            let order = shown.clone();
-            shown.sort_unstable();
-            if shown.windows(2).any(|w| w[0].0 == w[1].0) {
-                timed = false;
-                shown = order;
-            }
-        }
-        if shown.is_empty() {
-            return Err(Error::NoFrames {
-                path: self.path.clone(),
-                reason: match &broken {
-                    Some(w) => format!("no packet can be read: {w}"),
-                    None => "the video stream has no packets".into(),
-                },
-            });
-        }
-        Ok(Scan {
-            entries,
-            shown,
-            timed,
-            packets,
-            broken,
-        })
     }
 }

@@ -2,13 +2,10 @@
 //! and sequential decoding share.
 
 use crate::clip::Warning;
+use crate::demuxer::Demuxer;
 use crate::error::{Error, Result};
 use crate::ffi::decoder::Frame;
-use crate::ffi::input::Packet;
-use crate::ffi::reason;
 use crate::pump::{Event, Faults, Pump};
-use crate::shrink::warn;
-use crate::video::Video;
 
 /// A decoded frame with its place in the stream.
 pub struct Decoded {
@@ -42,7 +39,7 @@ impl Clock {
     /// Number and time of one event; `None` for a fault.
     pub fn stamp(
         &mut self,
-        video: &Video,
+        demuxer: &Demuxer,
         event: Event,
         warnings: &mut Vec<Warning>,
     ) -> Option<Decoded> {
@@ -55,7 +52,7 @@ impl Clock {
         };
         let index = self.next;
         self.next += 1;
-        let mut known = frame.pts().map(|p| video.time_of(p));
+        let mut known = frame.pts().map(|p| demuxer.time_of(p));
         if self.untimed && index == 0 {
             self.origin = known.unwrap_or(0.0);
         }
@@ -64,8 +61,8 @@ impl Clock {
             (Some(t), None) => t,
             (Some(t), Some(last)) if t > last => t,
             (_, last) => {
-                let fps = video.info.fps;
-                warn(warnings, Warning::GuessedTimes { fps });
+                let fps = demuxer.info.fps;
+                Warning::GuessedTimes { fps }.add_to(warnings);
                 last.map_or(0.0, |l| l + 1.0 / fps)
             }
         };
@@ -101,21 +98,21 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub fn new(video: &mut Video) -> Result<Self> {
-        video.rewind()?;
+    pub fn new(demuxer: &mut Demuxer) -> Result<Self> {
+        demuxer.rewind()?;
         Ok(Self {
-            pump: Pump::new(video.decoder()?),
+            pump: Pump::open(demuxer)?,
             clock: Clock::new(false),
             drained: false,
-            warnings: video.info.warnings.clone(),
+            warnings: demuxer.info.warnings.clone(),
         })
     }
 
     /// The next frame; `Ok(None)` at the end.
-    pub fn next(&mut self, video: &mut Video) -> Result<Option<Decoded>> {
+    pub fn next(&mut self, demuxer: &mut Demuxer) -> Result<Option<Decoded>> {
         loop {
             while let Some(event) = self.pump.out.pop_front() {
-                if let Some(d) = self.clock.stamp(video, event, &mut self.warnings) {
+                if let Some(d) = self.clock.stamp(demuxer, event, &mut self.warnings) {
                     return Ok(Some(d));
                 }
             }
@@ -123,7 +120,7 @@ impl Sequence {
                 self.clock.finish(&mut self.warnings);
                 return Ok(None);
             }
-            match self.read(video)? {
+            match demuxer.next(self.clock.last(), &mut self.warnings)? {
                 Some(packet) => {
                     self.clock.untimed |= packet.pts().is_none();
                     self.pump.push(&packet, false);
@@ -136,47 +133,13 @@ impl Sequence {
         }
     }
 
-    fn read(&mut self, video: &mut Video) -> Result<Option<Packet>> {
-        video.started = true;
-        match video.input.read() {
-            Ok(Some(p)) if p.is_encrypted() => Err(Error::Encrypted {
-                path: video.path.clone(),
-            }),
-            Ok(p) => Ok(p),
-            Err(code) => {
-                self.warnings.push(Warning::ReadError {
-                    time: self.clock.last(),
-                    reason: reason(code),
-                });
-                Ok(None)
-            }
-        }
-    }
-
     /// The error when nothing decoded at all.
-    pub fn nothing(&self, video: &Video) -> Error {
-        no_frames(video, &self.warnings)
+    pub fn nothing(&self, demuxer: &Demuxer) -> Error {
+        demuxer.no_frames(&self.warnings)
     }
 
     /// Frames so far.
     pub fn count(&self) -> u64 {
         self.clock.count()
-    }
-}
-
-/// The error of a video of which nothing decodes.
-pub fn no_frames(video: &Video, warnings: &[Warning]) -> Error {
-    let mut reason = warnings
-        .iter()
-        .find(|w| matches!(w, Warning::DecodeError { .. } | Warning::ReadError { .. }))
-        .map_or_else(|| "the stream is empty".into(), ToString::to_string);
-    if video.info.geometry.width == 0 {
-        // The decoder refuses sizes over the limit before it tells them.
-        let limit = video.budget.pixels(video.input.parameters().codec_id);
-        reason += &format!("; no size is known: it is damaged or over the limit of {limit} pixels");
-    }
-    Error::NoFrames {
-        path: video.path.clone(),
-        reason,
     }
 }

@@ -4,12 +4,11 @@ use std::cell::RefCell;
 
 use ndarray::Array3;
 
-use crate::clip::Warning;
+use crate::demuxer::VideoInfo;
 use crate::ffi::convert::{Converter, LARGE, Picture};
 use crate::ffi::decoder::Frame;
 use crate::geometry::{Geometry, Orientation};
 use crate::resize::{FrameResizer, Resize, orient, to_coded};
-use crate::video::VideoInfo;
 
 /// Scratch of one thread.
 struct Tools {
@@ -153,9 +152,4 @@ fn upright(mut rgb: Vec<u8>, source: &Geometry) -> Result<Array3<u8>, String> {
     }
     let shape = (source.height as usize, source.width as usize, 3);
     Array3::from_shape_vec(shape, rgb).map_err(|e| e.to_string())
-}
-
-/// Adds a warning once.
-pub fn warn(list: &mut Vec<Warning>, warning: Warning) {
-    warning.add_to(list);
 }

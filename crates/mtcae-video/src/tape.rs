@@ -1,9 +1,9 @@
 //! Packets by number, wherever they are: kept from the scan, or in the file.
 
+use crate::demuxer::Demuxer;
 use crate::error::Result;
 use crate::ffi::input::Packet;
 use crate::scan::Scan;
-use crate::video::Video;
 
 /// A packet of the cache or a fresh one.
 pub enum Held<'a> {
@@ -34,21 +34,20 @@ impl<'a> Tape<'a> {
     }
 
     /// Packet number `at`; `Ok(None)` when the file ends before it.
-    pub fn get(&mut self, video: &mut Video, at: usize) -> Result<Option<Held<'a>>> {
+    pub fn get(&mut self, demuxer: &mut Demuxer, at: usize) -> Result<Option<Held<'a>>> {
         if let Some(packets) = &self.scan.packets {
             return Ok(packets.get(at).map(Held::Cached));
         }
-        if let Some(packet) = self.jump(video, at)? {
+        if let Some(packet) = self.jump(demuxer, at)? {
             return Ok(Some(Held::Read(packet)));
         }
         if self.next.is_none_or(|n| n > at) {
-            video.rewind()?;
-            video.started = true;
+            demuxer.rewind()?;
             self.next = Some(0);
         }
         while let Some(next) = self.next {
             // The scan met the same fault and warned of it.
-            let Ok(Some(packet)) = video.input.read() else {
+            let Ok(Some(packet)) = demuxer.read() else {
                 return Ok(None);
             };
             self.next = Some(next + 1);
@@ -61,22 +60,21 @@ impl<'a> Tape<'a> {
 
     /// Seeks when `at` is far ahead and the container has an index; trusts
     /// the place only when the packet found is the one the scan knows.
-    fn jump(&mut self, video: &mut Video, at: usize) -> Result<Option<Packet>> {
+    fn jump(&mut self, demuxer: &mut Demuxer, at: usize) -> Result<Option<Packet>> {
         const FAR: usize = 256;
         let ahead = at.saturating_sub(self.next.unwrap_or(0));
-        if ahead < FAR || !video.input.is_indexed() {
+        if ahead < FAR || !demuxer.input.is_indexed() {
             return Ok(None);
         }
         let entry = self.scan.entries[at];
         let Some(dts) = entry.dts.filter(|_| entry.key && self.scan.timed) else {
             return Ok(None);
         };
-        video.started = true;
         self.next = None;
-        if video.input.seek(dts.max(entry.pts)).is_err() {
+        if demuxer.seek(dts.max(entry.pts)).is_err() {
             return Ok(None);
         }
-        match video.input.read() {
+        match demuxer.read() {
             Ok(Some(p)) if p.pts() == Some(entry.pts) && p.dts() == entry.dts => {
                 self.next = Some(at + 1);
                 Ok(Some(p))

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::ffi::decoder::codec_name;
 use crate::ffi::input::Input;
 use crate::ffi::output::{Output, Settings};
+use crate::open::{open, open_error};
 use crate::options::OpenOptions;
-use crate::video::{open, open_error};
 
 /// How a clip is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
