@@ -46,14 +46,11 @@ impl VitLayer {
             .block(y, over, norms, &self.mlp.mlp, &drop_path, pass)
     }
 
-    /// The keys and values of each layer over `x` (B, M, w) in one product; nothing where
-    /// a gradient is asked for.
+    /// The keys and values of each layer over `x` (B, M, w) in one product, where that is
+    /// sooner.
     pub fn keys_and_values(layers: &[Self], x: &Tensor) -> Result<Option<Vec<Tensor>>> {
-        if x.track_op() || layers.iter().any(|l| l.attn.trains_keys()) {
-            return Ok(None);
-        }
         let layers: Vec<_> = layers.iter().map(|l| &l.attn).collect();
-        CrossAttention::keys_and_values(&layers, x).map(Some)
+        CrossAttention::shared_keys_and_values(&layers, x)
     }
 }
 

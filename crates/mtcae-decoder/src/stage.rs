@@ -53,11 +53,7 @@ impl VitDecoder {
             None => dense.clone(),
         };
         pass.record(|| format!("X{t}"), &x);
-        // Many small products leave a GPU idle; a CPU gains nothing by a larger one.
-        let kv = match x.device().is_cuda() {
-            true => VitLayer::keys_and_values(&self.layers, &x)?,
-            false => None,
-        };
+        let kv = VitLayer::keys_and_values(&self.layers, &x)?;
         let mut y = y.unwrap_or(&dense).clone();
         for (l, &drop_path) in self.drop_paths.iter().enumerate() {
             let place = l % self.layers.len();

@@ -45,6 +45,11 @@ impl Dims {
     pub fn width(&self) -> usize {
         size([self.heads, self.head_dim])
     }
+
+    /// 1/√d (Vaswani et al., 2017).
+    pub fn scale(&self) -> f32 {
+        (1.0 / (self.head_dim as f64).sqrt()) as f32
+    }
 }
 
 /// A (tokens, H·d) operand inside rows that may hold more than it: head h of

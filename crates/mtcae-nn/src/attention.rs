@@ -110,7 +110,9 @@ impl CrossAttention {
         // Keys and values lie side by side.
         let both = heads.checked_mul(head_dim).and_then(|n| n.checked_mul(2));
         let Some(both @ 1..) = both else {
-            candle_core::bail!("cross attention: {heads} heads of {head_dim} are none");
+            candle_core::bail!(
+                "cross attention: {heads} heads of {head_dim} channels: both must be at least 1"
+            );
         };
         let inner = both / 2;
         Ok(Self {
@@ -185,8 +187,18 @@ impl CrossAttention {
             .collect()
     }
 
+    /// [`Self::keys_and_values`] where that is sooner and nothing trains: many small products
+    /// leave a GPU idle, while a CPU gains nothing by a larger one.
+    pub fn shared_keys_and_values(layers: &[&Self], x: &Tensor) -> Result<Option<Vec<Tensor>>> {
+        let trains = x.track_op() || layers.iter().any(|l| l.trains_keys());
+        match x.device().is_cuda() && !trains {
+            true => Self::keys_and_values(layers, x).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Whether a gradient of the keys' and values' parameters is asked for.
-    pub fn trains_keys(&self) -> bool {
+    fn trains_keys(&self) -> bool {
         self.kv.weight().track_op() || self.v_bias.track_op()
     }
 

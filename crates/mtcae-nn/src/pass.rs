@@ -78,11 +78,6 @@ impl Pass {
         &self.way
     }
 
-    /// Whether this pass trains.
-    pub fn trains(&self) -> bool {
-        self.rng.is_some()
-    }
-
     /// The generator of a training pass.
     pub(crate) fn rng(&mut self) -> Option<&mut ChaCha8Rng> {
         self.rng.as_mut()

@@ -235,7 +235,7 @@ fn add_projected(format: Format, x: &[f32], layer: &Packed, room: &mut [f32], y:
 
 /// Attention of queries to keys and values, by the logits' usual scale 1/√d.
 fn attend(format: Format, dims: Dims, [q, k, v]: [Rows<'_>; 3], out: &mut [f32]) {
-    forward_in(format, dims, q, k, v, crate::ops::scale(dims), out);
+    forward_in(format, dims, q, k, v, dims.scale(), out);
 }
 
 /// Self attention over one packed projection.

@@ -1,6 +1,6 @@
 //! The cross-entropy of the expression.
 
-use mtcae_nn::candle_core::{D, DType, Tensor};
+use mtcae_nn::candle_core::{DType, Tensor};
 use mtcae_nn::ops;
 
 use crate::masked_mse::widened;
@@ -82,11 +82,7 @@ pub fn cross_entropy(
         target = target.broadcast_mul(w)?;
     }
 
-    let sum = if device.is_cuda() && dtype == DType::F32 {
-        ops::cross_entropy(&logits, &target)?.sum_all()?
-    } else {
-        plain(&logits, &target)?
-    };
+    let sum = ops::cross_entropy_sum(&logits, &target)?;
     Ok(match total {
         None => (sum / clips as f64)?,
         Some(total) => {
@@ -95,20 +91,6 @@ pub fn cross_entropy(
             sum.mul(&none.affine(-1.0, 1.0)?)?.div(&(total + none)?)?
         }
     })
-}
-
-/// The sum over the clips of −Σ_c q_c · log p_c in plain operations, which take any type:
-/// what [`ops::cross_entropy`] computes in one pass.
-fn plain(logits: &Tensor, target: &Tensor) -> Result<Tensor, Error> {
-    // The maximum only shifts: log-softmax does not depend on it, so that no
-    // gradient passes through it.
-    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
-    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    Ok(shifted
-        .broadcast_sub(&log_sum)?
-        .mul(target)?
-        .sum_all()?
-        .neg()?)
 }
 
 /// (B) → (B, C) of 0 and 1. Classes are checked here because a comparison would
@@ -150,7 +132,7 @@ mod tests {
         let logits = (Tensor::from_vec(numbers(99), (5, 7), &Device::Cpu)? * 30.0)?;
         let logits = Var::from_tensor(&logits)?;
         let one = ops::cross_entropy(&logits, &target)?.sum_all()?;
-        let plain = plain(&logits, &target)?;
+        let plain = ops::cross_entropy_sum(&logits, &target)?;
         assert!(deviation(&one, &plain) < 1e-6, "{one}, {plain}");
         let gradient = |of: &Tensor| -> Result<Tensor, Error> {
             Ok(of.backward()?.get(&logits).expect("a gradient").clone())

@@ -3,8 +3,9 @@
 use candle_core::{Result, Shape, Tensor};
 use mtcae_kernels::attention::Dims;
 
-use super::backend::{self, Fresh, Heads};
-use super::operation::{Operation, Saved, apply};
+use super::backend::{Fresh, Heads};
+use super::kernels;
+use super::operation::{Each, Gradients, Operands, Operation, Saved, Slot, apply};
 use crate::pass::Way;
 
 /// softmax(Q·Kᵀ/√d)·V per head, from packed rows: (B, N, 3·H·d) → (B, N, H·d).
@@ -12,7 +13,7 @@ use crate::pass::Way;
 pub fn self_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, tokens, packed) = qkv.dims3()?;
     let dims = dims("self_attention", batch, heads, tokens, tokens, packed, 3)?;
-    attend(dims, &[&qkv.contiguous()?])
+    attend(dims, qkv.contiguous()?, None)
 }
 
 /// softmax(Q·Kᵀ/√d)·V per head: queries (B, N, H·d), packed keys and values
@@ -29,16 +30,20 @@ pub fn cross_attention(q: &Tensor, kv: &Tensor, heads: usize) -> Result<Tensor> 
         );
     }
     let dims = dims("cross_attention", batch, heads, queries, keys, packed, 2)?;
-    attend(dims, &[&q.contiguous()?, &in_rows(kv)?])
+    attend(dims, q.contiguous()?, Some(in_rows(kv)?))
 }
 
-fn attend(dims: Dims, operands: &[&Tensor]) -> Result<Tensor> {
+/// From packed rows, or from queries and from keys and values.
+fn attend(dims: Dims, q: Tensor, kv: Option<Tensor>) -> Result<Tensor> {
+    let mut operands = Operands::default();
     let op = Attention {
         dims,
+        q: operands.activation(q),
+        kv: kv.map(|kv| operands.activation(kv)),
         log_sums: Saved::default(),
     };
     let shape = Shape::from((dims.batch, dims.queries, dims.width()));
-    apply(op, operands, &[], &shape, &Way::default())
+    apply(op, operands, &shape, &Way::default())
 }
 
 /// Keys and values as the kernels read them: on a GPU they may be columns of a wider
@@ -78,20 +83,20 @@ pub(super) fn dims(
     })
 }
 
-/// 1/√d (Vaswani et al., 2017).
-pub(crate) fn scale(dims: Dims) -> f32 {
-    (1.0 / (dims.head_dim as f64).sqrt()) as f32
-}
-
 struct Attention {
     dims: Dims,
+    /// Packed, or queries alone.
+    q: Slot,
+    kv: Option<Slot>,
     log_sums: Saved<Option<Tensor>>,
 }
 
-fn heads(inputs: &[Tensor]) -> Heads<'_> {
-    match inputs {
-        [q, kv, ..] => Heads::Apart(q, kv),
-        _ => Heads::Packed(&inputs[0]),
+impl Attention {
+    fn heads<'a>(&self, inputs: &'a Each<Tensor>) -> Heads<'a> {
+        match self.kv {
+            Some(kv) => Heads::Apart(&inputs[self.q], &inputs[kv]),
+            None => Heads::Packed(&inputs[self.q]),
+        }
     }
 }
 
@@ -100,9 +105,9 @@ impl Operation for Attention {
         "attention"
     }
 
-    fn forward(&self, inputs: &[Tensor], save: bool) -> Result<Fresh> {
-        let k = backend::of(self.name(), &inputs[0])?;
-        let attended = k.attention(self.dims, heads(inputs))?;
+    fn forward(&self, inputs: &Each<Tensor>, save: bool) -> Result<Fresh> {
+        let k = kernels::of(self.name(), &inputs[self.q])?;
+        let attended = k.attention(self.dims, self.heads(inputs))?;
         if save {
             self.log_sums.keep(attended.log_sums);
         }
@@ -111,17 +116,21 @@ impl Operation for Attention {
 
     fn backward(
         &self,
-        inputs: &[Tensor],
-        _: &[bool],
+        inputs: &Each<Tensor>,
+        grads: &mut Gradients,
         result: &Tensor,
         grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let k = backend::of(self.name(), &inputs[0])?;
-        let of = heads(inputs);
+    ) -> Result<()> {
+        let k = kernels::of(self.name(), &inputs[self.q])?;
+        let of = self.heads(inputs);
         let log_sums = self
             .log_sums
             .take_or(|| Ok(k.attention(self.dims, of)?.log_sums))?;
         let (dq, dkv) = k.attention_backward(self.dims, of, result, log_sums.as_ref(), grad)?;
-        Ok([Some(dq), dkv].into_iter().take(inputs.len()).collect())
+        grads.set(self.q, dq);
+        if let (Some(kv), Some(dkv)) = (self.kv, dkv) {
+            grads.set(kv, dkv);
+        }
+        Ok(())
     }
 }

@@ -204,19 +204,3 @@ pub(super) trait Backend: Sync {
         grad: &Tensor,
     ) -> Result<(Tensor, Option<Tensor>)>;
 }
-
-/// The kernels for a tensor's device and type.
-pub(super) fn of(op: &str, tensor: &Tensor) -> Result<&'static dyn Backend> {
-    match (tensor.device(), tensor.dtype()) {
-        (Device::Cpu, DType::F32) => Ok(&super::cpu::Cpu),
-        (Device::Cpu, dtype) => {
-            let error = crate::Unsupported::OnCpu(dtype);
-            candle_core::bail!("{op}: {error}")
-        }
-        #[cfg(feature = "cuda")]
-        (Device::Cuda(_), DType::F32 | DType::BF16 | DType::F16) => Ok(&super::cuda::Gpu),
-        (device, dtype) => {
-            candle_core::bail!("{op}: there are no kernels for {dtype:?} on {device:?}")
-        }
-    }
-}

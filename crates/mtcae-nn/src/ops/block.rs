@@ -7,9 +7,11 @@ use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::Dims;
 
 use super::attention::{dims, in_rows};
-use super::backend::{self, Backend, Bias, Biased, Fresh, Heads, Norm, Product};
-use super::layer_norm::check;
-use super::operation::{Operation, Saved, apply};
+use super::backend::{Backend, Bias, Biased, Fresh, Heads, Product};
+use super::kernels;
+use super::layer_norm::{NormSlots, check};
+use super::linear::layer_gradients;
+use super::operation::{Each, Gradients, Operands, Operation, Saved, Slot, apply};
 use crate::pass::Way;
 
 /// γ, β and ε of a half's norm, and what each sample's branch is multiplied by: one
@@ -68,37 +70,22 @@ pub(crate) fn block(
     mlp: Option<Mlp<'_>>,
     way: &Way,
 ) -> Result<Tensor> {
-    let y = y.contiguous()?;
-    let mut op = Block::default();
-    let mut x = None;
-    let mut parameters = Vec::new();
-    if let Some(a) = attention {
-        let (half, features) = attention_half(&y, a, &mut parameters)?;
-        op.attention = Some(half);
-        x = features;
-    }
-    if let Some(m) = mlp {
-        op.mlp = Some(mlp_half(&y, m, &mut parameters)?);
-    }
-    let parameters: Vec<Tensor> = parameters
-        .into_iter()
-        .map(Tensor::contiguous)
-        .collect::<Result<_>>()?;
-    let activations: Vec<&Tensor> = [&y].into_iter().chain(&x).collect();
-    let parameters: Vec<&Tensor> = parameters.iter().collect();
-    op.first = activations.len();
-    apply(op, &activations, &parameters, y.shape(), way)
+    let mut operands = Operands::default();
+    let op = Block {
+        y: operands.activation(y.contiguous()?),
+        attention: attention
+            .map(|a| attention_half(y, a, &mut operands))
+            .transpose()?,
+        mlp: mlp.map(|m| mlp_half(y, m, &mut operands)).transpose()?,
+        saved: Saved::default(),
+    };
+    apply(op, operands, y.shape(), way)
 }
 
-fn attention_half<'a>(
-    y: &Tensor,
-    a: Attention<'a>,
-    parameters: &mut Vec<&'a Tensor>,
-) -> Result<(AttentionHalf, Option<Tensor>)> {
+fn attention_half(y: &Tensor, a: Attention<'_>, operands: &mut Operands) -> Result<AttentionHalf> {
     const NAME: &str = "attention";
     let (batch, tokens, width) = y.dims3()?;
-    check(NAME, width, a.branch.gamma, a.branch.beta)?;
-    parameters.extend([a.branch.gamma, a.branch.beta]);
+    let norm = branch_norm(NAME, width, &a.branch, operands)?;
     let [proj, proj_bias] = a.proj;
     let inner = proj.dims2()?.1;
     let fits = |t: &Tensor, shape: &[usize]| match t.dims() == shape {
@@ -111,7 +98,7 @@ fn attention_half<'a>(
     };
     fits(proj, &[width, inner])?;
     fits(proj_bias, &[width])?;
-    let (source, features, keys) = match a.projection {
+    let (q, source, keys) = match a.projection {
         Projection::Own {
             weight,
             q_bias,
@@ -120,8 +107,9 @@ fn attention_half<'a>(
             fits(weight, &[3 * inner, width])?;
             fits(q_bias, &[inner])?;
             fits(v_bias, &[inner])?;
-            parameters.extend([weight, q_bias, v_bias]);
-            (Source::Own, None, tokens)
+            let q = LayerSlots::list(operands, weight, q_bias)?;
+            let v_bias = operands.parameter(v_bias)?;
+            (q, Source::Own { v_bias }, tokens)
         }
         Projection::Of {
             x,
@@ -136,32 +124,34 @@ fn attention_half<'a>(
             fits(v_bias, &[inner])?;
             let keys = x.dims3()?.1;
             fits(x, &[batch, keys, width])?;
-            parameters.extend([q, q_bias, kv, v_bias]);
-            (Source::Of, Some(x.contiguous()?), keys)
+            let q = LayerSlots::list(operands, q, q_bias)?;
+            let kv = LayerSlots::list(operands, kv, v_bias)?;
+            let x = operands.activation(x.contiguous()?);
+            (q, Source::Of { x, kv }, keys)
         }
         Projection::Over { kv, q, q_bias } => {
             fits(q, &[inner, width])?;
             fits(q_bias, &[inner])?;
             let keys = kv.dims3()?.1;
             fits(kv, &[batch, keys, 2 * inner])?;
-            parameters.extend([q, q_bias]);
-            (Source::Over, Some(in_rows(kv)?), keys)
+            let q = LayerSlots::list(operands, q, q_bias)?;
+            let kv = operands.activation(in_rows(kv)?);
+            (q, Source::Over { kv }, keys)
         }
     };
-    parameters.extend(a.proj);
-    let dims = dims(NAME, batch, a.heads, tokens, keys, inner, 1)?;
-    let half = AttentionHalf {
-        dims,
+    Ok(AttentionHalf {
+        dims: dims(NAME, batch, a.heads, tokens, keys, inner, 1)?,
+        norm,
+        q,
         source,
-        eps: a.branch.eps as f32,
+        proj: LayerSlots::list(operands, proj, proj_bias)?,
         scales: a.branch.scales,
-    };
-    Ok((half, features))
+    })
 }
 
-fn mlp_half<'a>(y: &Tensor, m: Mlp<'a>, parameters: &mut Vec<&'a Tensor>) -> Result<MlpHalf> {
+fn mlp_half(y: &Tensor, m: Mlp<'_>, operands: &mut Operands) -> Result<MlpHalf> {
     let width = y.dims3()?.2;
-    check("mlp", width, m.branch.gamma, m.branch.beta)?;
+    let norm = branch_norm("mlp", width, &m.branch, operands)?;
     let [w1, b1, w2, b2] = m.layers;
     let hidden = w1.dims2()?.0;
     if hidden == 0
@@ -176,46 +166,91 @@ fn mlp_half<'a>(y: &Tensor, m: Mlp<'a>, parameters: &mut Vec<&'a Tensor>) -> Res
             m.layers.map(Tensor::dims)
         );
     }
-    parameters.extend([m.branch.gamma, m.branch.beta]);
-    parameters.extend(m.layers);
     Ok(MlpHalf {
-        eps: m.branch.eps as f32,
+        norm,
+        first: LayerSlots::list(operands, w1, b1)?,
+        second: LayerSlots::list(operands, w2, b2)?,
         scales: m.branch.scales,
     })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+fn branch_norm(
+    name: &str,
+    width: usize,
+    branch: &Branch<'_>,
+    operands: &mut Operands,
+) -> Result<NormSlots> {
+    check(name, width, branch.gamma, branch.beta)?;
+    NormSlots::list(operands, branch.gamma, branch.beta, branch.eps)
+}
+
+/// A weight and a bias among the operands.
+#[derive(Clone, Copy)]
+struct LayerSlots {
+    weight: Slot,
+    bias: Slot,
+}
+
+impl LayerSlots {
+    fn list(operands: &mut Operands, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        Ok(Self {
+            weight: operands.parameter(weight)?,
+            bias: operands.parameter(bias)?,
+        })
+    }
+
+    /// Sets the gradients of both, from that of what they give for x.
+    fn backward(
+        &self,
+        k: &dyn Backend,
+        grads: &mut Gradients,
+        grad: &Tensor,
+        x: &Tensor,
+    ) -> Result<()> {
+        let width = grad.dims().last().copied().unwrap_or(0);
+        layer_gradients(k, grads, self.weight, &[(self.bias, 0)], width, grad, x)
+    }
+}
+
+/// Where keys and values come from.
+#[derive(Clone, Copy)]
 enum Source {
-    Own,
-    Of,
-    Over,
+    /// The product that gives the queries, with the values' bias.
+    Own { v_bias: Slot },
+    /// Features, by a product with the values' bias.
+    Of { x: Slot, kv: LayerSlots },
+    /// They are there.
+    Over { kv: Slot },
 }
 
 struct AttentionHalf {
     dims: Dims,
+    norm: NormSlots,
+    /// Wqkv or Wq, and the queries' bias.
+    q: LayerSlots,
     source: Source,
-    eps: f32,
+    proj: LayerSlots,
     scales: Option<Vec<f32>>,
 }
 
 struct MlpHalf {
-    eps: f32,
+    norm: NormSlots,
+    first: LayerSlots,
+    second: LayerSlots,
     scales: Option<Vec<f32>>,
 }
 
-#[derive(Default)]
 struct Block {
+    y: Slot,
     attention: Option<AttentionHalf>,
     mlp: Option<MlpHalf>,
-    /// Activations before the parameters.
-    first: usize,
     saved: Saved<Computed>,
 }
 
 /// What the backward needs of the forward.
 struct Computed {
     /// The inputs, weights in the type of the activations.
-    inputs: Vec<Tensor>,
+    inputs: Each<Tensor>,
     projections: Option<Projections>,
     /// y after the first half (B, N, w).
     between: Option<Tensor>,
@@ -242,61 +277,33 @@ impl Projections {
     }
 }
 
-/// Places of a half's parameters among the inputs.
-#[derive(Clone, Copy)]
-struct Places {
-    gamma: usize,
-    /// Wqkv or Wq.
-    q: usize,
-    kv: usize,
-    proj: usize,
-    end: usize,
-}
-
 impl AttentionHalf {
-    fn places(&self, first: usize) -> Places {
-        let q = first + 2;
-        let (kv, proj) = match self.source {
-            Source::Own => (q, q + 3),
-            Source::Of => (q + 2, q + 4),
-            Source::Over => (q, q + 2),
-        };
-        Places {
-            gamma: first,
-            q,
-            kv,
-            proj,
-            end: proj + 2,
-        }
-    }
-
     fn project(
         &self,
         k: &dyn Backend,
-        inputs: &[Tensor],
-        at: Places,
+        inputs: &Each<Tensor>,
         normed: &Tensor,
     ) -> Result<Projections> {
-        let q_bias = &inputs[at.q + 1];
+        let q_bias = &inputs[self.q.bias];
         let (q_bias, kv) = match self.source {
-            Source::Own => {
+            Source::Own { v_bias } => {
                 let both = Bias {
                     first: Some(q_bias.clone()),
-                    last: Some(inputs[at.q + 2].clone()),
+                    last: Some(inputs[v_bias].clone()),
                 };
                 (both, None)
             }
-            Source::Of => {
+            Source::Of { x, kv } => {
                 let v_bias = Bias {
                     first: None,
-                    last: Some(inputs[at.kv + 1].clone()),
+                    last: Some(inputs[kv.bias].clone()),
                 };
-                let kv = k.linear(&inputs[1], &inputs[at.kv], Some(v_bias))?;
+                let kv = k.linear(&inputs[x], &inputs[kv.weight], Some(v_bias))?;
                 (Bias::whole(q_bias), Some(kv.settle(k)?.into_tensor()))
             }
-            Source::Over => (Bias::whole(q_bias), Some(inputs[1].clone())),
+            Source::Over { kv } => (Bias::whole(q_bias), Some(inputs[kv].clone())),
         };
-        let q = k.linear(normed, &inputs[at.q], Some(q_bias))?;
+        let q = k.linear(normed, &inputs[self.q.weight], Some(q_bias))?;
         let q = q.settle(k)?.into_tensor();
         let heads = kv
             .as_ref()
@@ -310,88 +317,89 @@ impl AttentionHalf {
         })
     }
 
+    /// What is added to y.
+    fn branch(
+        &self,
+        k: &dyn Backend,
+        inputs: &Each<Tensor>,
+        computed: &Projections,
+    ) -> Result<Product> {
+        let bias = Bias::whole(&inputs[self.proj.bias]);
+        k.linear(&computed.attended, &inputs[self.proj.weight], Some(bias))
+    }
+
     /// The gradient of y, from that of the half's result.
     fn backward(
         &self,
         k: &dyn Backend,
-        inputs: &[Tensor],
-        first: usize,
+        inputs: &Each<Tensor>,
+        y: &Tensor,
         computed: Projections,
-        grads: &mut Wanted<'_>,
+        grads: &mut Gradients,
         grad: &Tensor,
     ) -> Result<Tensor> {
-        let at = self.places(first);
         let branch = scaled(k, grad, self.scales.as_deref())?;
-        grads.layer(k, at.proj, &branch, &computed.attended)?;
-        let d_attended = k.input_gradient(&branch, &inputs[at.proj])?.into_tensor();
+        self.proj.backward(k, grads, &branch, &computed.attended)?;
+        let d_attended = k.input_gradient(&branch, &inputs[self.proj.weight])?;
+        let d_attended = d_attended.into_tensor();
         drop(branch);
         let log_sums = computed.log_sums.as_ref();
         let (out, heads) = (&computed.attended, computed.heads());
         let (dq, dkv) = k.attention_backward(self.dims, heads, out, log_sums, &d_attended)?;
         drop((d_attended, computed));
         let inner = self.dims.width();
-        if let Some(dkv) = dkv {
-            if self.source == Source::Over {
-                grads.set(1, dkv);
-            } else {
-                let parts = [(at.kv + 1, inner)];
-                grads.packed(k, at.kv, &parts, inner, &dkv, &inputs[1])?;
-                if grads.wants(1) {
-                    grads.set(1, k.input_gradient(&dkv, &inputs[at.kv])?.into_tensor());
+        match (self.source, dkv) {
+            (Source::Over { kv }, Some(dkv)) => grads.set(kv, dkv),
+            (Source::Of { x, kv }, Some(dkv)) => {
+                let biases = [(kv.bias, inner)];
+                layer_gradients(k, grads, kv.weight, &biases, inner, &dkv, &inputs[x])?;
+                if grads.wants(x) {
+                    let dx = k.input_gradient(&dkv, &inputs[kv.weight])?;
+                    grads.set(x, dx.into_tensor());
                 }
             }
+            _ => {}
         }
-        let norm = norm(inputs, at.gamma, self.eps);
-        let normed = k.norm(&inputs[0], norm)?.into_tensor();
+        let normed = k.norm(y, self.norm.of(inputs))?.into_tensor();
         match self.source {
-            Source::Own => {
-                let parts = [(at.q + 1, 0), (at.q + 2, 2 * inner)];
-                grads.packed(k, at.q, &parts, inner, &dq, &normed)?;
+            Source::Own { v_bias } => {
+                let biases = [(self.q.bias, 0), (v_bias, 2 * inner)];
+                layer_gradients(k, grads, self.q.weight, &biases, inner, &dq, &normed)?;
             }
-            _ => grads.layer(k, at.q, &dq, &normed)?,
+            _ => self.q.backward(k, grads, &dq, &normed)?,
         }
         drop(normed);
-        let d_normed = k.input_gradient(&dq, &inputs[at.q])?.into_tensor();
+        let d_normed = k.input_gradient(&dq, &inputs[self.q.weight])?.into_tensor();
         drop(dq);
-        grads.norm(k, at.gamma, &inputs[0], norm, &d_normed, grad)
+        self.norm
+            .backward(k, inputs, y, grads, &d_normed, Some(grad))
     }
 }
 
 impl MlpHalf {
     /// The gradient of the half's y, from that of its result.
-    #[expect(clippy::too_many_arguments)]
     fn backward(
         &self,
         k: &dyn Backend,
-        inputs: &[Tensor],
-        at: usize,
+        inputs: &Each<Tensor>,
         y: &Tensor,
         hidden: &Biased,
-        grads: &mut Wanted<'_>,
+        grads: &mut Gradients,
         grad: &Tensor,
     ) -> Result<Tensor> {
-        let (w1, w2) = (at + 2, at + 4);
         let branch = scaled(k, grad, self.scales.as_deref())?;
-        let d_active = k.input_gradient(&branch, &inputs[w2])?;
+        let d_active = k.input_gradient(&branch, &inputs[self.second.weight])?;
         let (d_hidden, active) = k.gelu_backward(hidden, d_active)?;
-        grads.layer(k, w2, &branch, &active)?;
+        self.second.backward(k, grads, &branch, &active)?;
         drop((branch, active));
-        let norm = norm(inputs, at, self.eps);
-        let normed = k.norm(y, norm)?.into_tensor();
-        grads.layer(k, w1, &d_hidden, &normed)?;
+        let normed = k.norm(y, self.norm.of(inputs))?.into_tensor();
+        self.first.backward(k, grads, &d_hidden, &normed)?;
         drop(normed);
-        let d_normed = k.input_gradient(&d_hidden, &inputs[w1])?.into_tensor();
+        let d_normed = k.input_gradient(&d_hidden, &inputs[self.first.weight])?;
+        let d_normed = d_normed.into_tensor();
         drop(d_hidden);
-        grads.norm(k, at, y, norm, &d_normed, grad)
-    }
-}
-
-/// The norm whose γ is at a place and whose β is behind it.
-fn norm(inputs: &[Tensor], at: usize, eps: f32) -> Norm<'_> {
-    Norm {
-        gamma: &inputs[at],
-        beta: &inputs[at + 1],
-        eps,
+        self.norm
+            .backward(k, inputs, y, grads, &d_normed, Some(grad))
     }
 }
 
@@ -402,131 +410,43 @@ fn scaled(k: &dyn Backend, grad: &Tensor, scales: Option<&[f32]>) -> Result<Tens
     }
 }
 
-/// The gradients that are asked for.
-struct Wanted<'a> {
-    wanted: &'a [bool],
-    grads: Vec<Option<Tensor>>,
-}
-
-impl Wanted<'_> {
-    fn wants(&self, at: usize) -> bool {
-        self.wanted[at]
-    }
-
-    fn set(&mut self, at: usize, grad: Tensor) {
-        self.grads[at] = Some(grad);
-    }
-
-    /// Of a weight at a place and its bias behind it, from the gradient of what they give
-    /// for x.
-    fn layer(&mut self, k: &dyn Backend, at: usize, grad: &Tensor, x: &Tensor) -> Result<()> {
-        let width = grad.dims().last().copied().unwrap_or(0);
-        self.packed(k, at, &[(at + 1, 0)], width, grad, x)
-    }
-
-    /// Of a weight at a place and of biases of `width` columns each, from a column on.
-    fn packed(
-        &mut self,
-        k: &dyn Backend,
-        at: usize,
-        parts: &[(usize, usize)],
-        width: usize,
-        grad: &Tensor,
-        x: &Tensor,
-    ) -> Result<()> {
-        let biases = parts.iter().any(|&(at, _)| self.wants(at));
-        let sums = match (self.wants(at), biases) {
-            (true, true) => {
-                let (weight, sums) = k.layer_gradients(grad, x)?;
-                self.set(at, weight);
-                sums
-            }
-            (true, false) => {
-                self.set(at, k.weight_gradient(grad, x)?);
-                return Ok(());
-            }
-            (false, true) => k.column_sums(grad)?,
-            (false, false) => return Ok(()),
-        };
-        for &(at, from) in parts {
-            self.set(at, sums.narrow(0, from, width)?);
-        }
-        Ok(())
-    }
-
-    /// Sets those of γ and β at a place; gives that of y, with the residual's.
-    fn norm(
-        &mut self,
-        k: &dyn Backend,
-        at: usize,
-        y: &Tensor,
-        norm: Norm<'_>,
-        d_normed: &Tensor,
-        grad: &Tensor,
-    ) -> Result<Tensor> {
-        let [dy, d_gamma, d_beta] = k.norm_backward(y, norm, d_normed, Some(grad))?;
-        self.set(at, d_gamma);
-        self.set(at + 1, d_beta);
-        Ok(dy)
-    }
-}
-
 impl Block {
-    /// Where the second half's parameters begin.
-    fn mlp_at(&self) -> usize {
-        let end = self.attention.as_ref().map(|a| a.places(self.first).end);
-        end.unwrap_or(self.first)
-    }
-
     /// All but the last half's last layer.
-    fn compute(&self, k: &dyn Backend, inputs: &[Tensor]) -> Result<Computed> {
-        let dtype = inputs[0].dtype();
-        let typed = inputs.iter().map(|t| match t.rank() {
+    fn compute(&self, k: &dyn Backend, inputs: &Each<Tensor>) -> Result<Computed> {
+        let dtype = inputs[self.y].dtype();
+        let inputs = inputs.map(|t| match t.rank() {
             2 => t.to_dtype(dtype),
             _ => Ok(t.clone()),
-        });
-        let inputs = &typed.collect::<Result<Vec<_>>>()?;
-        let y = &inputs[0];
-        let mut computed = Computed {
-            inputs: inputs.clone(),
-            projections: None,
-            between: None,
-            hidden: None,
-        };
+        })?;
+        let y = &inputs[self.y];
+        let mut projections = None;
         if let Some(a) = &self.attention {
-            let at = a.places(self.first);
-            let normed = k.norm(y, norm(inputs, at.gamma, a.eps))?.into_tensor();
-            computed.projections = Some(a.project(k, inputs, at, &normed)?);
+            let normed = k.norm(y, a.norm.of(&inputs))?.into_tensor();
+            projections = Some(a.project(k, &inputs, &normed)?);
         }
-        let Some(m) = &self.mlp else {
-            return Ok(computed);
-        };
-        let at = self.mlp_at();
-        let normed = match (&self.attention, &computed.projections) {
-            (Some(a), Some(projections)) => {
-                let branch = attention_branch(k, inputs, a.places(self.first), projections)?;
-                let of = norm(inputs, at, m.eps);
-                let (sum, normed) = k.residual_norm(y, branch, a.scales.as_deref(), of)?;
-                computed.between = Some(sum);
-                normed
-            }
-            _ => k.norm(y, norm(inputs, at, m.eps))?.into_tensor(),
-        };
-        let bias = Bias::whole(&inputs[at + 3]);
-        let hidden = k.linear(&normed, &inputs[at + 2], Some(bias))?;
-        computed.hidden = Some(hidden.shared());
-        Ok(computed)
+        let (mut between, mut hidden) = (None, None);
+        if let Some(m) = &self.mlp {
+            let norm = m.norm.of(&inputs);
+            let normed = match (&self.attention, &projections) {
+                (Some(a), Some(projections)) => {
+                    let branch = a.branch(k, &inputs, projections)?;
+                    let (sum, normed) = k.residual_norm(y, branch, a.scales.as_deref(), norm)?;
+                    between = Some(sum);
+                    normed
+                }
+                _ => k.norm(y, norm)?.into_tensor(),
+            };
+            let bias = Bias::whole(&inputs[m.first.bias]);
+            let product = k.linear(&normed, &inputs[m.first.weight], Some(bias))?;
+            hidden = Some(product.shared());
+        }
+        Ok(Computed {
+            inputs,
+            projections,
+            between,
+            hidden,
+        })
     }
-}
-
-fn attention_branch(
-    k: &dyn Backend,
-    inputs: &[Tensor],
-    at: Places,
-    computed: &Projections,
-) -> Result<Product> {
-    let bias = Bias::whole(&inputs[at.proj + 1]);
-    k.linear(&computed.attended, &inputs[at.proj], Some(bias))
 }
 
 impl Operation for Block {
@@ -534,23 +454,23 @@ impl Operation for Block {
         "block"
     }
 
-    fn forward(&self, inputs: &[Tensor], save: bool) -> Result<Fresh> {
-        let k = backend::of(self.name(), &inputs[0])?;
+    fn forward(&self, inputs: &Each<Tensor>, save: bool) -> Result<Fresh> {
+        let k = kernels::of(self.name(), &inputs[self.y])?;
         let computed = self.compute(k, inputs)?;
         let inputs = &computed.inputs;
-        let y = computed.between.as_ref().unwrap_or(&inputs[0]);
+        let y = computed.between.as_ref().unwrap_or(&inputs[self.y]);
+        let onto = |x: &Tensor, layer: LayerSlots, scales: Option<&[f32]>| {
+            let bias = Bias::whole(&inputs[layer.bias]);
+            k.linear_onto(y, x, &inputs[layer.weight], bias, scales)
+        };
         let out = match (&self.mlp, &computed.hidden) {
             (Some(m), Some(hidden)) => {
-                let w2 = self.mlp_at() + 4;
                 let active = k.gelu(hidden)?.into_tensor();
-                let bias = Bias::whole(&inputs[w2 + 1]);
-                k.linear_onto(y, &active, &inputs[w2], bias, m.scales.as_deref())?
+                onto(&active, m.second, m.scales.as_deref())?
             }
             _ => match (&self.attention, &computed.projections) {
                 (Some(a), Some(projections)) => {
-                    let at = a.places(self.first).proj;
-                    let (x, bias) = (&projections.attended, Bias::whole(&inputs[at + 1]));
-                    k.linear_onto(y, x, &inputs[at], bias, a.scales.as_deref())?
+                    onto(&projections.attended, a.proj, a.scales.as_deref())?
                 }
                 _ => candle_core::bail!("{}: it has no halves", self.name()),
             },
@@ -563,28 +483,24 @@ impl Operation for Block {
 
     fn backward(
         &self,
-        inputs: &[Tensor],
-        wanted: &[bool],
+        inputs: &Each<Tensor>,
+        grads: &mut Gradients,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let k = backend::of(self.name(), &inputs[0])?;
+    ) -> Result<()> {
+        let k = kernels::of(self.name(), &inputs[self.y])?;
         let computed = self.saved.take_or(|| self.compute(k, inputs))?;
         let inputs = &computed.inputs;
-        let mut grads = Wanted {
-            wanted,
-            grads: vec![None; inputs.len()],
-        };
+        let y = &inputs[self.y];
         let mut grad = grad.clone();
         if let (Some(m), Some(hidden)) = (&self.mlp, &computed.hidden) {
-            let y = computed.between.as_ref().unwrap_or(&inputs[0]);
-            grad = m.backward(k, inputs, self.mlp_at(), y, hidden, &mut grads, &grad)?;
+            let y = computed.between.as_ref().unwrap_or(y);
+            grad = m.backward(k, inputs, y, hidden, grads, &grad)?;
         }
-        let projections = computed.projections;
-        if let (Some(a), Some(projections)) = (&self.attention, projections) {
-            grad = a.backward(k, inputs, self.first, projections, &mut grads, &grad)?;
+        if let (Some(a), Some(projections)) = (&self.attention, computed.projections) {
+            grad = a.backward(k, inputs, y, projections, grads, &grad)?;
         }
-        grads.set(0, grad);
-        Ok(grads.grads)
+        grads.set(self.y, grad);
+        Ok(())
     }
 }

@@ -6,7 +6,6 @@ use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::product::{Start, product};
 use mtcae_kernels::{gelu, layer_norm, rows};
 
-use super::attention::scale;
 use super::backend::{Attended, Backend, Bias, Biased, Fresh, Heads, Norm, Product};
 
 pub(super) struct Cpu;
@@ -251,11 +250,11 @@ impl Backend for Cpu {
         match of {
             Heads::Packed(qkv) => read("attention", &[qkv], |v| {
                 let [q, k, v] = [0, 1, 2].map(|i| part(v[0], dims, 3, i));
-                attention::forward(dims, q, k, v, scale(dims), &mut out);
+                attention::forward(dims, q, k, v, dims.scale(), &mut out);
             })?,
             Heads::Apart(q, kv) => read("attention", &[q, kv], |v| {
                 let [k, v_] = [0, 1].map(|i| part(v[1], dims, 2, i));
-                attention::forward(dims, part(v[0], dims, 1, 0), k, v_, scale(dims), &mut out);
+                attention::forward(dims, part(v[0], dims, 1, 0), k, v_, dims.scale(), &mut out);
             })?,
         }
         Ok(Attended {
@@ -279,7 +278,7 @@ impl Backend for Cpu {
             Heads::Packed(qkv) => {
                 read("attention", &[qkv, grad], |v| {
                     let [q, k, v_] = [0, 1, 2].map(|i| part(v[0], dims, 3, i));
-                    let scale = scale(dims);
+                    let scale = dims.scale();
                     attention::backward(dims, q, k, v_, v[1], scale, &mut dq, &mut dkv);
                 })?;
                 let mut packed = Vec::with_capacity(3 * dq.len());
@@ -292,7 +291,7 @@ impl Backend for Cpu {
             Heads::Apart(q, kv) => {
                 read("attention", &[q, kv, grad], |v| {
                     let [k, v_] = [0, 1].map(|i| part(v[1], dims, 2, i));
-                    let (q, scale) = (part(v[0], dims, 1, 0), scale(dims));
+                    let (q, scale) = (part(v[0], dims, 1, 0), dims.scale());
                     attention::backward(dims, q, k, v_, v[2], scale, &mut dq, &mut dkv);
                 })?;
                 Ok((tensor(dq, q.shape())?, Some(tensor(dkv, kv.shape())?)))

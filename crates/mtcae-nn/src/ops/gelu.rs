@@ -2,17 +2,23 @@
 
 use candle_core::{Result, Tensor};
 
-use super::backend::{self, Biased, Fresh};
-use super::operation::{Operation, apply};
+use super::backend::{Biased, Fresh};
+use super::kernels;
+use super::operation::{Each, Gradients, Operands, Operation, Slot, apply};
 use crate::pass::Way;
 
 /// x·Φ(x), element by element; any shape.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    apply(Gelu, &[&x], &[], x.shape(), &Way::default())
+    let mut operands = Operands::default();
+    let op = Gelu {
+        x: operands.activation(x.contiguous()?),
+    };
+    apply(op, operands, x.shape(), &Way::default())
 }
 
-struct Gelu;
+struct Gelu {
+    x: Slot,
+}
 
 fn unbiased(x: &Tensor) -> Biased {
     Biased {
@@ -26,18 +32,21 @@ impl Operation for Gelu {
         "gelu"
     }
 
-    fn forward(&self, inputs: &[Tensor], _: bool) -> Result<Fresh> {
-        backend::of(self.name(), &inputs[0])?.gelu(&unbiased(&inputs[0]))
+    fn forward(&self, inputs: &Each<Tensor>, _: bool) -> Result<Fresh> {
+        let x = &inputs[self.x];
+        kernels::of(self.name(), x)?.gelu(&unbiased(x))
     }
 
     fn backward(
         &self,
-        inputs: &[Tensor],
-        _: &[bool],
+        inputs: &Each<Tensor>,
+        grads: &mut Gradients,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let k = backend::of(self.name(), &inputs[0])?;
-        Ok(vec![Some(k.gelu_gradient(&unbiased(&inputs[0]), grad)?)])
+    ) -> Result<()> {
+        let x = &inputs[self.x];
+        let k = kernels::of(self.name(), x)?;
+        grads.set(self.x, k.gelu_gradient(&unbiased(x), grad)?);
+        Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use super::backend::{self, Bias, Fresh};
-use super::operation::{Operation, apply};
+use super::backend::{Backend, Bias, Fresh};
+use super::kernels;
+use super::operation::{Each, Gradients, Operands, Operation, Slot, apply};
 use crate::pass::Way;
 
 /// x (…, in) times W (out, in) transposed, plus b (out) → (…, out). The type of x
@@ -25,53 +26,80 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let weight = weight.contiguous()?;
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    let parameters: Vec<&Tensor> = [&weight].into_iter().chain(&bias).collect();
-    let x = x.contiguous()?;
-    apply(
-        Linear,
-        &[&x],
-        &parameters,
-        &Shape::from(shape),
-        &Way::default(),
-    )
+    let mut operands = Operands::default();
+    let op = Linear {
+        x: operands.activation(x.contiguous()?),
+        weight: operands.parameter(weight)?,
+        bias: bias.map(|b| operands.parameter(b)).transpose()?,
+    };
+    apply(op, operands, &Shape::from(shape), &Way::default())
 }
 
-struct Linear;
+struct Linear {
+    x: Slot,
+    weight: Slot,
+    bias: Option<Slot>,
+}
 
 impl Operation for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn forward(&self, inputs: &[Tensor], _: bool) -> Result<Fresh> {
-        let k = backend::of(self.name(), &inputs[0])?;
-        k.linear(&inputs[0], &inputs[1], inputs.get(2).map(Bias::whole))?
-            .settle(k)
+    fn forward(&self, inputs: &Each<Tensor>, _: bool) -> Result<Fresh> {
+        let x = &inputs[self.x];
+        let k = kernels::of(self.name(), x)?;
+        let bias = self.bias.map(|b| Bias::whole(&inputs[b]));
+        k.linear(x, &inputs[self.weight], bias)?.settle(k)
     }
 
     fn backward(
         &self,
-        inputs: &[Tensor],
-        wanted: &[bool],
+        inputs: &Each<Tensor>,
+        grads: &mut Gradients,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let k = backend::of(self.name(), &inputs[0])?;
-        let mut grads = vec![None; inputs.len()];
-        if wanted[0] {
-            grads[0] = Some(k.input_gradient(grad, &inputs[1])?.into_tensor());
+    ) -> Result<()> {
+        let (x, weight) = (&inputs[self.x], &inputs[self.weight]);
+        let k = kernels::of(self.name(), x)?;
+        if grads.wants(self.x) {
+            grads.set(self.x, k.input_gradient(grad, weight)?.into_tensor());
         }
-        match (wanted[1], wanted.get(2) == Some(&true)) {
-            (true, true) => {
-                let (weight, bias) = k.layer_gradients(grad, &inputs[0])?;
-                (grads[1], grads[2]) = (Some(weight), Some(bias));
-            }
-            (true, false) => grads[1] = Some(k.weight_gradient(grad, &inputs[0])?),
-            (false, true) => grads[2] = Some(k.column_sums(grad)?),
-            (false, false) => {}
-        }
-        Ok(grads)
+        let biases: Vec<_> = self.bias.map(|b| (b, 0)).into_iter().collect();
+        let columns = weight.dim(0)?;
+        layer_gradients(k, grads, self.weight, &biases, columns, grad, x)
     }
+}
+
+/// The gradients of a weight and of biases of `width` columns each, from a column on,
+/// from the gradient of what they give for x.
+pub(super) fn layer_gradients(
+    k: &dyn Backend,
+    grads: &mut Gradients,
+    weight: Slot,
+    biases: &[(Slot, usize)],
+    width: usize,
+    grad: &Tensor,
+    x: &Tensor,
+) -> Result<()> {
+    let sums = match (
+        grads.wants(weight),
+        biases.iter().any(|&(bias, _)| grads.wants(bias)),
+    ) {
+        (true, true) => {
+            let (d_weight, sums) = k.layer_gradients(grad, x)?;
+            grads.set(weight, d_weight);
+            sums
+        }
+        (true, false) => {
+            grads.set(weight, k.weight_gradient(grad, x)?);
+            return Ok(());
+        }
+        (false, true) => k.column_sums(grad)?,
+        (false, false) => return Ok(()),
+    };
+    for &(bias, from) in biases {
+        grads.set(bias, sums.narrow(0, from, width)?);
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! An operation records a graph only when one of its inputs tracks one, so the
 //! same call serves training and inference. What it computes, forward and backward, it
-//! asks of a device's kernels (`backend`).
+//! asks of a device's kernels (`backend`), which `kernels` finds.
 //!
 //! On the CPU all operations take `f32`; other types are an error. On a GPU they take
 //! `f32`, `bf16` and `f16`; sums and statistics are `f32` throughout, parameters `f32`
@@ -19,6 +19,7 @@ mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod gelu;
+mod kernels;
 mod layer_norm;
 mod linear;
 mod operation;
@@ -32,11 +33,10 @@ use candle_core::{CpuStorage, Layout, Result};
 use crate::Unsupported;
 
 pub use area::area_resample;
-pub(crate) use attention::scale;
 pub use attention::{cross_attention, self_attention};
 pub(crate) use block::{Attention, Branch, Mlp, Projection, block};
 pub use conv::conv_prelu;
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, cross_entropy_sum};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

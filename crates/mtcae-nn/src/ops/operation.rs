@@ -10,6 +10,7 @@
 //! For each input that Candle's backward reaches it fills a tensor with zeros and adds
 //! the gradient. A pass that collects is given those of the parameters past the graph.
 
+use std::ops::Index;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{
@@ -20,20 +21,100 @@ use candle_core::{
 use super::backend::Fresh;
 use crate::pass::{Store, Way};
 
+/// The place of an operand, known to whoever listed it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Slot {
+    Activation(usize),
+    Parameter(usize),
+}
+
+/// The operands of an operation, as they are listed.
+#[derive(Default)]
+pub(super) struct Operands {
+    activations: Vec<Tensor>,
+    parameters: Vec<Tensor>,
+}
+
+impl Operands {
+    /// Lists an activation, as the kernels read it; there are three at most.
+    pub(super) fn activation(&mut self, tensor: Tensor) -> Slot {
+        self.activations.push(tensor);
+        Slot::Activation(self.activations.len() - 1)
+    }
+
+    /// Lists a parameter.
+    pub(super) fn parameter(&mut self, tensor: &Tensor) -> Result<Slot> {
+        self.parameters.push(tensor.contiguous()?);
+        Ok(Slot::Parameter(self.parameters.len() - 1))
+    }
+}
+
+/// Something of each operand: activations, then parameters.
+#[derive(Clone)]
+pub(super) struct Each<T> {
+    all: Vec<T>,
+    activations: usize,
+}
+
+impl<T> Each<T> {
+    /// The same of something else.
+    pub(super) fn map<U>(&self, f: impl FnMut(&T) -> Result<U>) -> Result<Each<U>> {
+        Ok(Each {
+            all: self.all.iter().map(f).collect::<Result<_>>()?,
+            activations: self.activations,
+        })
+    }
+
+    fn place(&self, slot: Slot) -> usize {
+        match slot {
+            Slot::Activation(i) => i,
+            Slot::Parameter(i) => self.activations + i,
+        }
+    }
+}
+
+impl<T> Index<Slot> for Each<T> {
+    type Output = T;
+
+    fn index(&self, slot: Slot) -> &T {
+        &self.all[self.place(slot)]
+    }
+}
+
+/// The gradients that are asked for.
+pub(super) struct Gradients {
+    wanted: Each<bool>,
+    found: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    pub(super) fn wants(&self, slot: Slot) -> bool {
+        self.wanted[slot]
+    }
+
+    /// Keeps the gradient of an operand, if it is asked for: what nobody has asked for,
+    /// Candle would add to zeros and keep.
+    pub(super) fn set(&mut self, slot: Slot, grad: Tensor) {
+        if self.wants(slot) {
+            self.found[self.wanted.place(slot)] = Some(grad);
+        }
+    }
+}
+
 /// An operation over contiguous tensors of one device, on which no graph is kept.
 pub(super) trait Operation: Send + Sync + 'static {
     /// Its name in errors.
     fn name(&self) -> &'static str;
     /// The result. With `save`, what the backward can use may be saved.
-    fn forward(&self, inputs: &[Tensor], save: bool) -> Result<Fresh>;
-    /// The gradient of each input that is `wanted`, from that of the result.
+    fn forward(&self, inputs: &Each<Tensor>, save: bool) -> Result<Fresh>;
+    /// The gradients that are asked for, from that of the result.
     fn backward(
         &self,
-        inputs: &[Tensor],
-        wanted: &[bool],
+        inputs: &Each<Tensor>,
+        grads: &mut Gradients,
         result: &Tensor,
         grad: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>>;
+    ) -> Result<()>;
 }
 
 /// What an operation has saved, until its backward takes it.
@@ -58,38 +139,40 @@ impl<T> Saved<T> {
     }
 }
 
-/// Applies an operation to activations, three at most, and parameters behind them.
-/// `shape` is the result's where an activation is empty, and the result zeros.
+/// Applies an operation to its operands. `shape` is the result's where an activation is
+/// empty, and the result zeros.
 pub(super) fn apply(
     op: impl Operation,
-    activations: &[&Tensor],
-    parameters: &[&Tensor],
+    operands: Operands,
     shape: &Shape,
     way: &Way,
 ) -> Result<Tensor> {
-    let nodes: Vec<Tensor> = activations
-        .iter()
-        .chain(parameters)
-        .map(|&t| t.clone())
-        .collect();
-    let inputs: Vec<Tensor> = nodes.iter().map(Tensor::detach).collect();
-    let wanted: Vec<bool> = nodes.iter().map(Tensor::track_op).collect();
-    let tracks = wanted.contains(&true);
+    let Operands {
+        activations,
+        parameters,
+    } = operands;
+    // The store is for parameters proper, and the graph has to lead here without them.
+    let past = activations.iter().any(Tensor::track_op)
+        && parameters.iter().all(|p| p.is_variable() || !p.track_op());
     let nothing = activations.iter().any(|t| t.elem_count() == 0);
+    let nodes = Each {
+        activations: activations.len(),
+        all: [activations, parameters].concat(),
+    };
+    let inputs = nodes.map(|t| Ok(t.detach()))?;
+    let wanted = nodes.map(|t| Ok(t.track_op()))?;
+    let nodes = nodes.all;
+    let tracks = wanted.all.contains(&true);
     let out = match nothing {
-        true => Fresh::zeros(shape, inputs[0].dtype(), inputs[0].device())?,
+        true => Fresh::zeros(shape, nodes[0].dtype(), nodes[0].device())?,
         false => op.forward(&inputs, tracks && !way.recompute)?,
     };
     if !tracks {
         return Ok(out.into_tensor());
     }
-    // The store is for parameters proper, and the graph has to lead here without them.
-    let past = activations.iter().any(|t| t.track_op())
-        && parameters.iter().all(|p| p.is_variable() || !p.track_op());
     let store = way.store.clone().filter(|_| past);
     let shared = Arc::new(Shared {
         op: Box::new(op),
-        activations: activations.len(),
         grads: Mutex::default(),
         out: Mutex::new(Some(out)),
         nodes: nodes.clone(),
@@ -100,7 +183,7 @@ pub(super) fn apply(
     });
     let mut below = nodes;
     if shared.store.is_some() {
-        below.truncate(activations.len());
+        below.truncate(shared.inputs.activations);
     }
     let mut leaves = true;
     while below.len() > 3 {
@@ -128,12 +211,11 @@ pub(super) fn apply(
 
 struct Shared {
     op: Box<dyn Operation>,
-    activations: usize,
     /// The inputs as the graph knows them.
     nodes: Vec<Tensor>,
     /// The same without a graph.
-    inputs: Vec<Tensor>,
-    wanted: Vec<bool>,
+    inputs: Each<Tensor>,
+    wanted: Each<bool>,
     /// Whether there is nothing to compute.
     nothing: bool,
     /// The result, until it is part of the graph.
@@ -145,31 +227,33 @@ struct Shared {
 
 impl Shared {
     fn backward(&self, result: &Tensor, grad: &Tensor) -> Result<()> {
-        let grads = match self.nothing {
-            true => self
-                .inputs
-                .iter()
-                .map(|i| i.zeros_like().map(Some))
-                .collect::<Result<_>>()?,
-            false => self.op.backward(
-                &self.inputs,
-                &self.wanted,
-                &result.detach(),
-                &grad.contiguous()?,
-            )?,
+        let mut grads = Gradients {
+            wanted: self.wanted.clone(),
+            found: vec![None; self.nodes.len()],
         };
-        // What nobody has asked for, Candle would add to zeros and keep.
+        match self.nothing {
+            true => {
+                let zeros = self.inputs.all.iter().map(|i| i.zeros_like().map(Some));
+                grads.found = zeros.collect::<Result<_>>()?;
+            }
+            false => {
+                let (result, grad) = (result.detach(), grad.contiguous()?);
+                self.op.backward(&self.inputs, &mut grads, &result, &grad)?;
+            }
+        }
         let mut grads = grads
+            .found
             .into_iter()
-            .zip(self.nodes.iter().zip(&self.wanted))
-            .map(|(grad, (node, &wanted))| {
-                let grad = grad.filter(|_| wanted);
-                grad.map(|g| g.to_dtype(node.dtype())).transpose()
-            })
+            .zip(&self.nodes)
+            .map(|(grad, node)| grad.map(|g| g.to_dtype(node.dtype())).transpose())
             .collect::<Result<Vec<_>>>()?;
         if let Some(store) = &self.store {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            for (grad, node) in grads.iter_mut().zip(&self.nodes).skip(self.activations) {
+            for (grad, node) in grads
+                .iter_mut()
+                .zip(&self.nodes)
+                .skip(self.inputs.activations)
+            {
                 let Some(grad) = grad.take() else {
                     continue;
                 };
@@ -255,7 +339,7 @@ impl Link {
     }
 
     fn device(&self) -> &Device {
-        self.shared.inputs[0].device()
+        self.shared.nodes[0].device()
     }
 }
 

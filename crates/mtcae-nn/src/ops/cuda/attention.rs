@@ -2,7 +2,6 @@ use candle_core::{CudaStorage, DType, Layout, Result, Storage, Tensor};
 use mtcae_kernels::attention::Dims;
 use mtcae_kernels::cuda::attention::{self as kernels, Gradient, Operands, Saved};
 
-use super::super::attention::scale;
 use super::super::backend::Heads;
 use super::{address_at, address_of, device_of, element, empty, run, tensor, unsupported};
 
@@ -96,7 +95,7 @@ pub(super) fn forward(dims: Dims, of: Heads<'_>) -> Result<(CudaStorage, Tensor)
     let sums = tensor(empty(&device, DType::F32, sums)?, sums);
     let out_at = address_at(NAME, &out, 0)?;
     let sums_at = address_of(NAME, &sums, DType::F32)?;
-    let launch = kernels::forward(dims, operands(dims, of)?, scale(dims), out_at, sums_at)
+    let launch = kernels::forward(dims, operands(dims, of)?, dims.scale(), out_at, sums_at)
         .map_err(unsupported)?;
     // SAFETY: the operations have checked the operands' shapes against `dims`; the
     // results are as large as it says.
@@ -142,7 +141,7 @@ pub(super) fn backward(
     let [dq, dk, dv] = [dq, dk, (dk.0 + part, dk.1)].map(gradient);
     let operands = operands(dims, of)?;
     let launches =
-        kernels::backward(dims, operands, scale(dims), saved, dq, dk, dv).map_err(unsupported)?;
+        kernels::backward(dims, operands, dims.scale(), saved, dq, dk, dv).map_err(unsupported)?;
     for launch in &launches {
         // SAFETY: as in the forward; the gradients are as large as the operands.
         unsafe { run(&device, launch) }?;

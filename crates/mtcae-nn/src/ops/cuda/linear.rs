@@ -4,20 +4,11 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use mtcae_kernels::cuda::product::{Product, forward, input_gradient, weight_gradient};
 
 use super::super::backend::{Bias, Fresh};
-use super::lt::{self, Epilogue, Fused};
-use super::rows::residual;
+use super::lt::{self, Epilogue, Fused, data_type};
+use super::rows::{residual, rows};
 use super::{address_of, address_of_fresh, device_of, fresh, unsupported};
 
 const NAME: &str = "linear";
-
-pub(super) fn data_type(dtype: DType) -> Result<sys::cudaDataType_t> {
-    match dtype {
-        DType::F32 => Ok(sys::cudaDataType_t::CUDA_R_32F),
-        DType::BF16 => Ok(sys::cudaDataType_t::CUDA_R_16BF),
-        DType::F16 => Ok(sys::cudaDataType_t::CUDA_R_16F),
-        other => candle_core::bail!("{NAME}: there is no product of {other:?}"),
-    }
-}
 
 /// What a product of `dtype` is summed in: `f32`, for which TF32 may be allowed.
 fn compute_type(dtype: DType) -> sys::cublasComputeType_t {
@@ -158,12 +149,6 @@ pub(super) fn gradients(grad: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Ten
     // SAFETY: as in `product_onto`; the sums are one for each output.
     let done = unsafe { lt::run(&device, &fused) }?;
     Ok(done.then(|| (out.into_tensor(), sums.into_tensor())))
-}
-
-/// Rows, and elements of one.
-pub(super) fn rows(x: &Tensor) -> (usize, usize) {
-    let width = x.dims().last().copied().unwrap_or(1);
-    (x.elem_count() / width.max(1), width)
 }
 
 fn with_last(x: &Tensor, last: usize) -> Vec<usize> {

@@ -91,8 +91,14 @@ impl<T: Copy> Drop for Owned<T> {
     }
 }
 
-fn data_type(dtype: DType) -> Result<cublas::cudaDataType_t> {
-    super::linear::data_type(dtype)
+/// What cuBLAS calls a type.
+pub(super) fn data_type(dtype: DType) -> Result<cublas::cudaDataType_t> {
+    match dtype {
+        DType::F32 => Ok(cublas::cudaDataType_t::CUDA_R_32F),
+        DType::BF16 => Ok(cublas::cudaDataType_t::CUDA_R_16BF),
+        DType::F16 => Ok(cublas::cudaDataType_t::CUDA_R_16F),
+        other => candle_core::bail!("linear: there is no product of {other:?}"),
+    }
 }
 
 /// Rows and columns of an operand as it lies.

@@ -3,12 +3,17 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use mtcae_kernels::cuda::rows as kernels;
 
 use super::super::backend::{Bias, Fresh};
-use super::linear::rows;
 use super::{
     address_of, address_of_fresh, device_of, element, empty, fresh, run, tensor, unsupported,
 };
 
 const NAME: &str = "residual";
+
+/// Rows, and elements of one.
+pub(super) fn rows(x: &Tensor) -> (usize, usize) {
+    let width = x.dims().last().copied().unwrap_or(1);
+    (x.elem_count() / width.max(1), width)
+}
 
 /// One number for each sample, on a device.
 pub(super) struct Scales {
