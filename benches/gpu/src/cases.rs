@@ -4,7 +4,7 @@ use mtcae_kernels::adamw::Moments;
 use mtcae_kernels::attention::Dims;
 use mtcae_kernels::cuda::adamw::{Parameter, Table};
 use mtcae_kernels::cuda::attention::{Gradient, Operands, Saved, backward, forward};
-use mtcae_kernels::cuda::{Element, Launch, gelu, layer_norm, rows};
+use mtcae_kernels::cuda::{Element, Launch, Pointer, gelu, layer_norm, rows};
 use mtcae_model::Config;
 
 use crate::Fault;
@@ -35,7 +35,7 @@ pub enum Operand {
 }
 
 /// Gives memory that lives as long as the cases that are made of it.
-pub type At<'a> = dyn FnMut(Operand) -> Result<u64, Fault> + 'a;
+pub type At<'a> = dyn FnMut(Operand) -> Result<Pointer, Fault> + 'a;
 
 /// Makes cases that share memory.
 pub type Maker = Box<dyn Fn(&mut At<'_>) -> Result<Vec<Case>, Fault>>;
@@ -107,9 +107,9 @@ fn attention(
         keys,
         head_dim,
     } = dims;
-    let (width, size) = (dims.width(), element.size() as u64);
+    let (width, size) = (dims.width(), element.size());
     let (n, m) = (batch * queries * width, batch * keys * width);
-    let part = |address: u64, index: u64| address + index * width as u64 * size;
+    let part = |at: Pointer, index: usize| at.after(index * width, size);
     let (q, q_stride, kv, first, kv_stride) = if packed {
         let all = at(Operand::Numbers(3 * n))?;
         (all, 3 * width, all, 1, 3 * width)
@@ -136,16 +136,16 @@ fn attention(
         delta: at(Operand::Zeros(4 * sums))?,
     };
     let dq = Gradient {
-        address: at(Operand::Zeros(n * element.size()))?,
+        at: at(Operand::Zeros(n * element.size()))?,
         stride: width,
     };
     let dkv = at(Operand::Zeros(2 * m * element.size()))?;
     let dk = Gradient {
-        address: dkv,
+        at: dkv,
         stride: 2 * width,
     };
     let dv = Gradient {
-        address: part(dkv, 1),
+        at: part(dkv, 1),
         ..dk
     };
     let [delta, of_kv, of_q] = backward(dims, of, scale, saved, dq, dk, dv)?;
@@ -281,7 +281,7 @@ fn adamw(lengths: &[usize], at: &mut At<'_>) -> Result<Vec<Case>, Fault> {
     let [p, g, m, v] = [of_all()?, of_all()?, of_all()?, of_all()?];
     let mut first = 0;
     let table = Table::new(lengths.iter().map(|&length| {
-        let at = |base: u64| base + 4 * first as u64;
+        let at = |base: Pointer| base.after(first, 4);
         let parameter = Parameter {
             parameter: at(p),
             gradient: at(g),
@@ -321,7 +321,7 @@ mod tests {
     /// Memory that nobody has, one piece behind the other.
     fn cases(batch: usize, element: Element) -> Vec<Case> {
         let config = crate::Size::Large.config();
-        let mut next = 256;
+        let mut next = Pointer::new(256);
         let mut at = |operand: Operand| {
             let here = next;
             let bytes = match operand {
@@ -329,7 +329,7 @@ mod tests {
                 Operand::Zeros(n) => n,
                 Operand::Bytes(bytes) => bytes.len(),
             };
-            next += bytes.next_multiple_of(256) as u64;
+            next = next.after(bytes.next_multiple_of(256), 1);
             Ok(here)
         };
         let makers = makers(&config, batch, element).expect("a valid config");

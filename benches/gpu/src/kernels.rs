@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use mtcae_kernels::cuda::checks::{Machine, Scale, families, run_family};
-use mtcae_kernels::cuda::{Element, Launch};
+use mtcae_kernels::cuda::{Element, Launch, Pointer};
 
 use crate::Fault;
 
@@ -110,8 +110,8 @@ impl<M: Machine> Machine for Watched<M> {
         self.machine.upload(bytes)
     }
 
-    fn address(&self, memory: &Self::Memory) -> u64 {
-        self.machine.address(memory)
+    fn pointer(&self, memory: &Self::Memory) -> Pointer {
+        self.machine.pointer(memory)
     }
 
     fn download(&self, memory: &Self::Memory) -> Result<Vec<u8>, String> {
@@ -162,8 +162,8 @@ mod tests {
             Ok(bytes.to_vec())
         }
 
-        fn address(&self, _: &Self::Memory) -> u64 {
-            0
+        fn pointer(&self, _: &Self::Memory) -> Pointer {
+            Pointer::NONE
         }
 
         fn download(&self, memory: &Self::Memory) -> Result<Vec<u8>, String> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_kernels::cuda::checks::Machine;
-use mtcae_kernels::cuda::{Element, Launch};
+use mtcae_kernels::cuda::{Element, Launch, Pointer};
 use mtcae_model::Config;
 use mtcae_nn::checks::{Gpu, Resources};
 use mtcae_nn::{Precision, device};
@@ -82,9 +82,9 @@ pub fn table(device: &Device, config: &Config, plan: &Plan) -> Result<(), Fault>
         let mut memory = Vec::new();
         let cases = make(&mut |operand| {
             let piece = piece(&gpu, element, operand)?;
-            let address = gpu.address(&piece);
+            let pointer = gpu.pointer(&piece);
             memory.push(piece);
-            Ok(address)
+            Ok(pointer)
         });
         match cases {
             Ok(cases) => {
@@ -220,7 +220,7 @@ pub fn resources(device: &Device, config: &Config, batch: usize) -> Result<bool,
     let (mut good, mut seen) = (true, BTreeSet::new());
     for element in [Element::Bf16, Element::F32] {
         // Nothing is launched, so any address of enough alignment will do.
-        let at: &mut At<'_> = &mut |_| Ok(256);
+        let at: &mut At<'_> = &mut |_| Ok(Pointer::new(256));
         for make in makers(config, batch, element)? {
             for launch in make(at)?.iter().flat_map(|case| &case.launches) {
                 if !seen.insert(launch.function.clone()) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, sys};
-use mtcae_kernels::cuda::Launch;
 use mtcae_kernels::cuda::checks::Machine;
+use mtcae_kernels::cuda::{Launch, Pointer};
 
 use crate::ops::cuda::{loaded, run};
 
@@ -135,8 +135,8 @@ impl Machine for Gpu {
             .map_err(|e| crate::device::out_of_memory(e, &self.device, some.len()).to_string())
     }
 
-    fn address(&self, memory: &Self::Memory) -> u64 {
-        memory.device_ptr(&self.device.cuda_stream()).0
+    fn pointer(&self, memory: &Self::Memory) -> Pointer {
+        Pointer::new(memory.device_ptr(&self.device.cuda_stream()).0)
     }
 
     fn download(&self, memory: &Self::Memory) -> Result<Vec<u8>, String> {

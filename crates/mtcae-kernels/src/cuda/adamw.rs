@@ -1,8 +1,8 @@
 //! AdamW over all parameters in one launch (`cuda/adamw.cu`).
 
-use super::{Argument, Launch, Unsupported, WARP, count};
+use super::{Argument, Launch, Pointer, Unsupported, WARP, count};
 use crate::adamw::Moments;
-use Argument::{Address, F32, U32};
+use Argument::{F32, U32};
 
 /// Elements that one block works on.
 const PART: usize = 4096;
@@ -11,10 +11,10 @@ const PART: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C)]
 pub struct Entry {
-    parameter: u64,
-    gradient: u64,
-    m: u64,
-    v: u64,
+    parameter: Pointer,
+    gradient: Pointer,
+    m: Pointer,
+    v: Pointer,
     length: u64,
     first_block: u32,
     keep: f32,
@@ -26,13 +26,13 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parameter {
     /// Its address.
-    pub parameter: u64,
+    pub parameter: Pointer,
     /// That of its gradient.
-    pub gradient: u64,
+    pub gradient: Pointer,
     /// That of the gradient's average; 0 where no averages are needed.
-    pub m: u64,
+    pub m: Pointer,
     /// That of its square's average; 0 where no averages are needed.
-    pub v: u64,
+    pub v: Pointer,
     /// Elements.
     pub length: usize,
     /// 1 − lr·λ; or what a moving average keeps.
@@ -86,9 +86,10 @@ impl Table {
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * size_of::<Entry>());
         for e in &self.entries {
-            for address in [e.parameter, e.gradient, e.m, e.v, e.length] {
-                bytes.extend(address.to_ne_bytes());
+            for pointer in [e.parameter, e.gradient, e.m, e.v] {
+                bytes.extend(pointer.address().to_ne_bytes());
             }
+            bytes.extend(e.length.to_ne_bytes());
             bytes.extend(e.first_block.to_ne_bytes());
             bytes.extend(e.keep.to_ne_bytes());
             bytes.extend(e.rate.to_ne_bytes());
@@ -111,7 +112,7 @@ impl Table {
     /// Takes the gradients into m and v and moves the parameters. `root` and `eps`
     /// are those of [`crate::adamw::Step`]. There is nothing to run where the table is
     /// empty.
-    pub fn step(&self, table: u64, moments: &Moments, root: f32, eps: f32) -> Option<Launch> {
+    pub fn step(&self, table: Pointer, moments: &Moments, root: f32, eps: f32) -> Option<Launch> {
         let entries = U32(self.entries.len() as u32);
         let Moments {
             beta2,
@@ -121,7 +122,7 @@ impl Table {
             ..
         } = *moments;
         let numbers = [beta2, rest1, rest2, scale, root, eps].map(F32);
-        let arguments = [Address(table), entries]
+        let arguments = [Argument::Pointer(table), entries]
             .into_iter()
             .chain(numbers)
             .collect();
@@ -129,16 +130,16 @@ impl Table {
     }
 
     /// parameter ← keep·parameter + rate·gradient.
-    pub fn blend(&self, table: u64) -> Option<Launch> {
-        let arguments = vec![Address(table), U32(self.entries.len() as u32)];
+    pub fn blend(&self, table: Pointer) -> Option<Launch> {
+        let arguments = vec![Argument::Pointer(table), U32(self.entries.len() as u32)];
         (self.blocks > 0).then(|| self.launch("blend", 256, arguments))
     }
 
     /// Σ gradient² of each block's part into `sums`, [`Self::blocks`] `f64`s.
-    pub fn sums_of_squares(&self, sums: u64, table: u64) -> Option<Launch> {
+    pub fn sums_of_squares(&self, sums: Pointer, table: Pointer) -> Option<Launch> {
         let arguments = vec![
-            Address(sums),
-            Address(table),
+            Argument::Pointer(sums),
+            Argument::Pointer(table),
             U32(self.entries.len() as u32),
         ];
         (self.blocks > 0).then(|| self.launch("sums_of_squares", WARP, arguments))
@@ -152,10 +153,10 @@ mod tests {
     #[test]
     fn blocks_are_dealt_out_in_order_and_empty_parameters_get_none() {
         let of = |length| Parameter {
-            parameter: 8,
-            gradient: 8,
-            m: 8,
-            v: 8,
+            parameter: Pointer::new(8),
+            gradient: Pointer::new(8),
+            m: Pointer::new(8),
+            v: Pointer::new(8),
             length,
             keep: 1.0,
             rate: 0.0,
@@ -164,6 +165,6 @@ mod tests {
         let first: Vec<u32> = table.entries.iter().map(|e| e.first_block).collect();
         assert_eq!((first, table.blocks()), (vec![0, 1, 3], 4));
         assert_eq!(table.bytes().len(), 3 * size_of::<Entry>());
-        assert_eq!(Table::default().blend(0), None);
+        assert_eq!(Table::default().blend(Pointer::NONE), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Area resampling on a GPU (`cuda/area.cu`).
 
-use super::{Argument, Launch, Unsupported, count, rows_of_grid};
+use super::{Argument, Launch, Pointer, Unsupported, count, rows_of_grid};
 use crate::area::Crop;
-use Argument::{Address, U32};
+use Argument::U32;
 
 const BLOCK: usize = 128;
 
@@ -29,9 +29,9 @@ pub fn table(crops: &[Crop]) -> Result<Vec<u32>, Unsupported> {
 /// # Errors
 /// When the pictures are too large or the crops too many for one launch.
 pub fn resample(
-    out: u64,
-    pictures: u64,
-    table: u64,
+    out: Pointer,
+    pictures: Pointer,
+    table: Pointer,
     crops: usize,
     size: (usize, usize),
     to: (usize, usize),
@@ -56,9 +56,9 @@ pub fn resample(
         block: BLOCK as u32,
         shared: 0,
         arguments: vec![
-            Address(out),
-            Address(pictures),
-            Address(table),
+            Argument::Pointer(out),
+            Argument::Pointer(pictures),
+            Argument::Pointer(table),
             U32(count("area: height", size.1)?),
             U32(count("area: width", size.0)?),
             U32(count("area: height", to.1)?),
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn windows_whose_sum_would_overflow_are_refused() {
-        let of = |size, to| resample(0, 0, 0, 3, size, to);
+        let of = |size, to| resample(Pointer::NONE, Pointer::NONE, Pointer::NONE, 3, size, to);
         let launch = of((1920, 1080), (24, 24)).expect("fits");
         assert_eq!(launch.grid, [5, 3, 1]);
         let error = of((1 << 17, 1 << 17), (24, 24)).expect_err("5462² pixels");

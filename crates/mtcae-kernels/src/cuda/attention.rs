@@ -1,33 +1,33 @@
 //! Attention on a GPU (`cuda/attention.cu`).
 
 use super::modules::{ATTENTION, HEADS};
-use super::{Argument, Element, Launch, Unsupported, WARP, count, rows_of_grid};
+use super::{Argument, Element, Launch, Pointer, Unsupported, WARP, count, rows_of_grid};
 use crate::attention::Dims;
-use Argument::{Address, F32, U32};
+use Argument::{F32, U32};
 
 /// Q, K and V where the projections left them: head h of token t starts
-/// t·stride + h·d elements after the address.
+/// t·stride + h·d elements after the pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operands {
     /// The type of all operands and results.
     pub element: Element,
-    /// Address of the queries' first head.
-    pub q: u64,
+    /// The queries' first head.
+    pub q: Pointer,
     /// Elements from one query token to the next.
     pub q_stride: usize,
-    /// Address of the keys' first head.
-    pub k: u64,
-    /// Address of the values' first head.
-    pub v: u64,
+    /// The keys' first head.
+    pub k: Pointer,
+    /// The values' first head.
+    pub v: Pointer,
     /// Elements from one key token to the next, and from one value token.
     pub kv_stride: usize,
 }
 
-/// A gradient that is written: its address, and the elements from token to token.
+/// A gradient that is written: where, and the elements from token to token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gradient {
-    /// Address of the first token's first head.
-    pub address: u64,
+    /// The first token's first head.
+    pub at: Pointer,
     /// Elements from one token to the next.
     pub stride: usize,
 }
@@ -145,11 +145,11 @@ impl Sizes {
 const DELTA_THREADS: usize = 128;
 
 /// Whether rows can be copied 16 bytes at a time.
-fn aligned(element: Element, head_dim: usize, strides: &[usize], addresses: &[u64]) -> bool {
+fn aligned(element: Element, head_dim: usize, strides: &[usize], pointers: &[Pointer]) -> bool {
     let chunk = 16 / element.size();
     head_dim.is_multiple_of(chunk)
         && strides.iter().all(|s| s.is_multiple_of(chunk))
-        && addresses.iter().all(|a| a.is_multiple_of(16))
+        && pointers.iter().all(|p| p.is_aligned(16))
 }
 
 /// Refuses a scale that the kernels' softmax does not take. They look for the largest
@@ -227,8 +227,8 @@ pub fn forward(
     dims: Dims,
     of: Operands,
     scale: f32,
-    out: u64,
-    log_sums: u64,
+    out: Pointer,
+    log_sums: Pointer,
 ) -> Result<Launch, Unsupported> {
     let kernels = Kernels {
         element: of.element,
@@ -243,11 +243,11 @@ pub fn forward(
         &[of.q, of.k, of.v],
     );
     let arguments = vec![
-        Address(out),
-        Address(log_sums),
-        Address(of.q),
-        Address(of.k),
-        Address(of.v),
+        Argument::Pointer(out),
+        Argument::Pointer(log_sums),
+        Argument::Pointer(of.q),
+        Argument::Pointer(of.k),
+        Argument::Pointer(of.v),
         size(dims.heads)?,
         size(dims.queries)?,
         size(dims.keys)?,
@@ -265,13 +265,13 @@ pub fn forward(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// What the forward gave.
-    pub out: u64,
+    pub out: Pointer,
     /// The gradient of `out`.
-    pub grad: u64,
+    pub grad: Pointer,
     /// What the forward left for the backward.
-    pub log_sums: u64,
+    pub log_sums: Pointer,
     /// Scratch.
-    pub delta: u64,
+    pub delta: Pointer,
 }
 
 /// The launches that give dQ, dK and dV, in their order.
@@ -300,10 +300,10 @@ pub fn backward(
     };
     let tiles = Sizes::of(of.element, kernels.head);
     let operands = [of.q, of.k, of.v, saved.grad];
-    let is_aligned = |strides: &[usize], addresses: &[u64]| {
-        U32(aligned(of.element, dims.head_dim, strides, addresses).into())
+    let is_aligned = |strides: &[usize], pointers: &[Pointer]| {
+        U32(aligned(of.element, dims.head_dim, strides, pointers).into())
     };
-    let inputs = [of.q, of.k, of.v, saved.grad, saved.log_sums, saved.delta].map(Address);
+    let inputs = [of.q, of.k, of.v, saved.grad, saved.log_sums, saved.delta].map(Argument::Pointer);
     let sizes = [
         size(dims.heads)?,
         size(dims.queries)?,
@@ -317,7 +317,7 @@ pub fn backward(
         is_aligned(&[of.q_stride, of.kv_stride], &operands),
     ];
     let arguments = |to: &[Gradient]| -> Result<Vec<Argument>, Unsupported> {
-        let mut all: Vec<_> = to.iter().map(|g| Address(g.address)).collect();
+        let mut all: Vec<_> = to.iter().map(|g| Argument::Pointer(g.at)).collect();
         all.extend(inputs.iter().chain(&sizes));
         all.push(size(to[0].stride)?);
         all.extend(&last);
@@ -330,9 +330,9 @@ pub fn backward(
             DELTA_THREADS,
             0,
             vec![
-                Address(saved.delta),
-                Address(saved.out),
-                Address(saved.grad),
+                Argument::Pointer(saved.delta),
+                Argument::Pointer(saved.out),
+                Argument::Pointer(saved.grad),
                 sizes[0],
                 sizes[1],
                 sizes[3],
@@ -374,10 +374,10 @@ mod tests {
     fn operands(element: Element, stride: usize) -> Operands {
         Operands {
             element,
-            q: 256,
+            q: Pointer::new(256),
             q_stride: stride,
-            k: 512,
-            v: 1024,
+            k: Pointer::new(512),
+            v: Pointer::new(1024),
             kv_stride: stride,
         }
     }
@@ -418,7 +418,15 @@ mod tests {
 
     #[test]
     fn a_scale_that_would_break_the_softmax_is_refused() {
-        let launch = |scale| forward(dims(64), operands(Element::Bf16, 576), scale, 0, 0);
+        let launch = |scale| {
+            forward(
+                dims(64),
+                operands(Element::Bf16, 576),
+                scale,
+                Pointer::NONE,
+                Pointer::NONE,
+            )
+        };
         for scale in [f32::MIN_POSITIVE, 0.125, 1.0, 1e30] {
             assert!(launch(scale).is_ok(), "{scale:e}");
         }
@@ -431,13 +439,25 @@ mod tests {
 
     #[test]
     fn the_models_own_shapes_get_their_own_kernels() {
-        let launch =
-            forward(dims(64), operands(Element::Bf16, 3 * 192), 0.125, 0, 0).expect("supported");
+        let launch = forward(
+            dims(64),
+            operands(Element::Bf16, 3 * 192),
+            0.125,
+            Pointer::NONE,
+            Pointer::NONE,
+        )
+        .expect("supported");
         assert_eq!(launch.function, "attention_bf16_64");
         assert_eq!((launch.grid, launch.block), ([13, 3, 2], 128));
         assert_eq!(launch.arguments.last(), Some(&U32(1)));
-        let launch =
-            forward(dims(176), operands(Element::F32, 2 * 528), 0.075, 0, 0).expect("supported");
+        let launch = forward(
+            dims(176),
+            operands(Element::F32, 2 * 528),
+            0.075,
+            Pointer::NONE,
+            Pointer::NONE,
+        )
+        .expect("supported");
         assert_eq!(
             (launch.function.as_str(), launch.shared),
             ("attention_f32_176", 128 * 184 * 4)
@@ -447,8 +467,14 @@ mod tests {
     #[test]
     fn only_whole_chunks_of_sixteen_bytes_are_copied_as_such() {
         let of = |element, head_dim, stride| {
-            let launch =
-                forward(dims(head_dim), operands(element, stride), 1.0, 0, 0).expect("supported");
+            let launch = forward(
+                dims(head_dim),
+                operands(element, stride),
+                1.0,
+                Pointer::NONE,
+                Pointer::NONE,
+            )
+            .expect("supported");
             launch.arguments.last().copied()
         };
         assert_eq!(of(Element::Bf16, 64, 192), Some(U32(1)));
@@ -456,8 +482,9 @@ mod tests {
         assert_eq!(of(Element::Bf16, 64, 196), Some(U32(0)));
         assert_eq!(of(Element::F32, 4, 12), Some(U32(1)));
         let mut shifted = operands(Element::F32, 192);
-        shifted.v += 4;
-        let launch = forward(dims(64), shifted, 1.0, 0, 0).expect("supported");
+        shifted.v = shifted.v.after(1, 4);
+        let launch =
+            forward(dims(64), shifted, 1.0, Pointer::NONE, Pointer::NONE).expect("supported");
         assert_eq!(launch.arguments.last(), Some(&U32(0)));
     }
 }

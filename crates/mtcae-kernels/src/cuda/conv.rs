@@ -1,8 +1,8 @@
 //! Convolution with PReLU on a GPU (`cuda/conv.cu`).
 
-use super::{Argument, Launch, Unsupported, count, rows_of_grid};
+use super::{Argument, Launch, Pointer, Unsupported, count, rows_of_grid};
 use crate::conv::Shape;
-use Argument::{Address, U32};
+use Argument::U32;
 
 /// Pixels of a block.
 const PIXELS: usize = 64;
@@ -23,9 +23,9 @@ fn channels(outputs: usize) -> usize {
 /// # Errors
 /// When the kernel is larger than the input, or a size more than a launch takes.
 pub fn prelu(
-    out: u64,
-    x: u64,
-    parameters: u64,
+    out: Pointer,
+    x: Pointer,
+    parameters: Pointer,
     dims: [usize; 3],
     shape: Shape,
 ) -> Result<Launch, Unsupported> {
@@ -41,7 +41,11 @@ pub fn prelu(
         .saturating_mul(height - shape.height + 1)
         .saturating_mul(width - shape.width + 1);
     let block = channels(outputs);
-    let mut arguments = vec![Address(out), Address(x), Address(parameters)];
+    let mut arguments = vec![
+        Argument::Pointer(out),
+        Argument::Pointer(x),
+        Argument::Pointer(parameters),
+    ];
     for size in [
         images,
         height,
@@ -91,7 +95,14 @@ mod tests {
             (64, "conv_64", 1),
             (256, "conv_64", 4),
         ] {
-            let launch = prelu(0, 0, 0, [3, 22, 22], shape(3, 28, outputs)).expect("fits");
+            let launch = prelu(
+                Pointer::NONE,
+                Pointer::NONE,
+                Pointer::NONE,
+                [3, 22, 22],
+                shape(3, 28, outputs),
+            )
+            .expect("fits");
             assert_eq!(launch.function, function, "{outputs}");
             assert_eq!(launch.grid, [19, blocks, 1], "1200 pixels, {outputs}");
         }
@@ -99,7 +110,14 @@ mod tests {
 
     #[test]
     fn a_kernel_larger_than_the_input_is_refused() {
-        let error = prelu(0, 0, 0, [1, 2, 9], shape(3, 3, 16)).expect_err("2 rows");
+        let error = prelu(
+            Pointer::NONE,
+            Pointer::NONE,
+            Pointer::NONE,
+            [1, 2, 9],
+            shape(3, 3, 16),
+        )
+        .expect_err("2 rows");
         assert!(error.to_string().contains("3×3 over 2×9"), "{error}");
     }
 }

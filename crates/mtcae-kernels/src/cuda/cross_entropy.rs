@@ -1,7 +1,7 @@
 //! Cross-entropy on a GPU (`cuda/cross_entropy.cu`).
 
-use super::{Argument, Element, Launch, Unsupported, WARP, count};
-use Argument::{Address, U32};
+use super::{Argument, Element, Launch, Pointer, Unsupported, WARP, count};
+use Argument::U32;
 
 /// Clips of a block, one warp each.
 const CLIPS: usize = 4;
@@ -9,7 +9,7 @@ const CLIPS: usize = 4;
 fn launch(
     name: &str,
     element: Element,
-    addresses: &[u64],
+    pointers: &[Pointer],
     clips: usize,
     classes: usize,
 ) -> Result<Launch, Unsupported> {
@@ -23,7 +23,11 @@ fn launch(
         grid: [count("cross_entropy: clips", clips.div_ceil(CLIPS))?, 1, 1],
         block: CLIPS as u32 * WARP,
         shared: 0,
-        arguments: addresses.iter().map(|&a| Address(a)).chain(sizes).collect(),
+        arguments: pointers
+            .iter()
+            .map(|&p| Argument::Pointer(p))
+            .chain(sizes)
+            .collect(),
     })
 }
 
@@ -33,9 +37,9 @@ fn launch(
 /// When a size is more than a kernel can count.
 pub fn forward(
     element: Element,
-    losses: u64,
-    logits: u64,
-    targets: u64,
+    losses: Pointer,
+    logits: Pointer,
+    targets: Pointer,
     clips: usize,
     classes: usize,
 ) -> Result<Launch, Unsupported> {
@@ -54,10 +58,10 @@ pub fn forward(
 /// As [`forward`].
 pub fn backward(
     element: Element,
-    dlogits: u64,
-    logits: u64,
-    targets: u64,
-    grad: u64,
+    dlogits: Pointer,
+    logits: Pointer,
+    targets: Pointer,
+    grad: Pointer,
     clips: usize,
     classes: usize,
 ) -> Result<Launch, Unsupported> {

@@ -1,7 +1,9 @@
 //! LayerNorm on a GPU (`cuda/layer_norm.cu`); γ and β are `f32`.
 
-use super::{Argument, Element, Launch, Unsupported, WARP, by_four, count, pack_suffix, slabs};
-use Argument::{Address, F32, U32};
+use super::{
+    Argument, Element, Launch, Pointer, Unsupported, WARP, by_four, count, pack_suffix, slabs,
+};
+use Argument::{F32, U32};
 
 /// Rows of a block, one warp each.
 const ROWS: usize = 4;
@@ -30,10 +32,10 @@ fn launch(
 #[allow(clippy::too_many_arguments)]
 pub fn forward(
     element: Element,
-    y: u64,
-    x: u64,
-    gamma: u64,
-    beta: u64,
+    y: Pointer,
+    x: Pointer,
+    gamma: Pointer,
+    beta: Pointer,
     rows: usize,
     width: usize,
     eps: f32,
@@ -41,10 +43,10 @@ pub fn forward(
     let size = element.size();
     let four = by_four(width, &[(y, size), (x, size), (gamma, 4), (beta, 4)]);
     let arguments = vec![
-        Address(y),
-        Address(x),
-        Address(gamma),
-        Address(beta),
+        Argument::Pointer(y),
+        Argument::Pointer(x),
+        Argument::Pointer(gamma),
+        Argument::Pointer(beta),
         U32(count("layer_norm: rows", rows)?),
         U32(count("layer_norm: width", width)?),
         F32(eps),
@@ -57,11 +59,11 @@ pub fn forward(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Branch {
     /// Address of its rows.
-    pub x: u64,
+    pub x: Pointer,
     /// Address of the bias, if there is one.
-    pub bias: Option<u64>,
+    pub bias: Option<Pointer>,
     /// Address of one s for each run of so many rows, or none for 1.
-    pub scales: Option<(u64, usize)>,
+    pub scales: Option<(Pointer, usize)>,
 }
 
 /// sum (rows, width) = x + the branch, and y, its LayerNorm.
@@ -71,18 +73,18 @@ pub struct Branch {
 #[allow(clippy::too_many_arguments)]
 pub fn residual(
     element: Element,
-    sum: u64,
-    y: u64,
-    x: u64,
+    sum: Pointer,
+    y: Pointer,
+    x: Pointer,
     branch: Branch,
-    gamma: u64,
-    beta: u64,
+    gamma: Pointer,
+    beta: Pointer,
     rows: usize,
     width: usize,
     eps: f32,
 ) -> Result<Launch, Unsupported> {
     let size = element.size();
-    let bias = branch.bias.unwrap_or(0);
+    let bias = branch.bias.unwrap_or(Pointer::NONE);
     let four = by_four(
         width,
         &[
@@ -95,16 +97,16 @@ pub fn residual(
             (beta, 4),
         ],
     );
-    let (scales, run) = branch.scales.unwrap_or((0, 1));
+    let (scales, run) = branch.scales.unwrap_or((Pointer::NONE, 1));
     let arguments = vec![
-        Address(sum),
-        Address(y),
-        Address(x),
-        Address(branch.x),
-        Address(bias),
-        Address(scales),
-        Address(gamma),
-        Address(beta),
+        Argument::Pointer(sum),
+        Argument::Pointer(y),
+        Argument::Pointer(x),
+        Argument::Pointer(branch.x),
+        Argument::Pointer(bias),
+        Argument::Pointer(scales),
+        Argument::Pointer(gamma),
+        Argument::Pointer(beta),
         U32(count("layer_norm: rows", rows)?),
         U32(count("layer_norm: width", width)?),
         U32(count("layer_norm: rows", run)?),
@@ -139,18 +141,18 @@ pub fn scratch(rows: usize) -> Scratch {
 #[allow(clippy::too_many_arguments)]
 pub fn backward_input(
     element: Element,
-    dx: u64,
-    statistics: u64,
-    x: u64,
-    gamma: u64,
-    grad: u64,
-    around: Option<u64>,
+    dx: Pointer,
+    statistics: Pointer,
+    x: Pointer,
+    gamma: Pointer,
+    grad: Pointer,
+    around: Option<Pointer>,
     rows: usize,
     width: usize,
     eps: f32,
 ) -> Result<Launch, Unsupported> {
     let size = element.size();
-    let around = around.unwrap_or(0);
+    let around = around.unwrap_or(Pointer::NONE);
     let four = by_four(
         width,
         &[
@@ -162,12 +164,12 @@ pub fn backward_input(
         ],
     );
     let arguments = vec![
-        Address(dx),
-        Address(statistics),
-        Address(x),
-        Address(gamma),
-        Address(grad),
-        Address(around),
+        Argument::Pointer(dx),
+        Argument::Pointer(statistics),
+        Argument::Pointer(x),
+        Argument::Pointer(gamma),
+        Argument::Pointer(grad),
+        Argument::Pointer(around),
         U32(count("layer_norm: rows", rows)?),
         U32(count("layer_norm: width", width)?),
         F32(eps),
@@ -181,10 +183,10 @@ pub fn backward_input(
 /// As [`forward`].
 pub fn backward_parameters(
     element: Element,
-    parts: u64,
-    statistics: u64,
-    x: u64,
-    grad: u64,
+    parts: Pointer,
+    statistics: Pointer,
+    x: Pointer,
+    grad: Pointer,
     rows: usize,
     width: usize,
 ) -> Result<Launch, Unsupported> {
@@ -200,10 +202,10 @@ pub fn backward_parameters(
         block: 8 * WARP,
         shared: 0,
         arguments: vec![
-            Address(parts),
-            Address(statistics),
-            Address(x),
-            Address(grad),
+            Argument::Pointer(parts),
+            Argument::Pointer(statistics),
+            Argument::Pointer(x),
+            Argument::Pointer(grad),
             U32(count("layer_norm: rows", rows)?),
             U32(count("layer_norm: width", width)?),
             U32(count("layer_norm: rows", slab)?),
@@ -217,7 +219,11 @@ mod tests {
 
     #[test]
     fn rows_that_four_elements_divide_are_read_four_at_a_time() {
-        let of = |width, x| forward(Element::Bf16, 0, x, 0, 0, 10, width, 1e-6).expect("small");
+        let none = Pointer::NONE;
+        let of = |width, x| {
+            let x = Pointer::new(x);
+            forward(Element::Bf16, none, x, none, none, 10, width, 1e-6).expect("small")
+        };
         assert_eq!(of(1024, 8).function, "layer_norm_bf16_x4");
         assert_eq!(of(1023, 8).function, "layer_norm_bf16");
         assert_eq!(of(1024, 2).function, "layer_norm_bf16");

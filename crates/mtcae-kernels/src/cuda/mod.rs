@@ -1,7 +1,7 @@
 //! The kernels of `cuda/` for NVIDIA GPUs: which one computes what, and how it is
 //! launched.
 //!
-//! Everything here is a pure function from sizes, types and addresses to a
+//! Everything here is a pure function from sizes, types and pointers to a
 //! [`Launch`]: which kernel for which shape and type is decided, and tested, without
 //! a GPU. Who has a GPU (`mtcae-nn`) runs the launches; so does the pretend one
 //! (`scripts/pretend_gpu.sh`), on the CPU.
@@ -20,7 +20,7 @@
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`area`] | area resampling of 8-bit pictures |
 //!
-//! Addresses are those of the machine that the launch runs on. Operands are
+//! Every [`Pointer`] is one of the machine that the launch runs on. Operands are
 //! contiguous, row-major and of type [`Element`] unless said otherwise.
 
 pub mod adamw;
@@ -73,11 +73,49 @@ impl Element {
     }
 }
 
+/// Where an operand lies, on the machine that runs the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Pointer(u64);
+
+impl Pointer {
+    /// Of no operand.
+    pub const NONE: Self = Self(0);
+
+    /// At an address of the machine's.
+    pub fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// The address.
+    pub fn address(self) -> u64 {
+        self.0
+    }
+
+    /// `n` elements of so many bytes further on.
+    #[must_use]
+    pub fn after(self, n: usize, bytes: usize) -> Self {
+        Self(self.0 + (n * bytes) as u64)
+    }
+
+    /// Whether the address is a multiple of so many bytes.
+    pub fn is_aligned(self, bytes: usize) -> bool {
+        self.0.is_multiple_of(bytes as u64)
+    }
+}
+
+impl AsRef<u64> for Pointer {
+    /// The address, as a launch takes it.
+    fn as_ref(&self) -> &u64 {
+        &self.0
+    }
+}
+
 /// One argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Argument {
-    /// An address on the machine that runs the kernel; 0 for none.
-    Address(u64),
+    /// Where an operand lies.
+    Pointer(Pointer),
     /// A whole number.
     U32(u32),
     /// A real number.
@@ -149,13 +187,10 @@ fn rows_of_grid(what: &str, n: usize) -> Result<u32, Unsupported> {
     }
 }
 
-/// Whether rows of `width` elements can be read four at a time: `addresses` are
+/// Whether rows of `width` elements can be read four at a time: `pointers` are
 /// those of operands with as many bytes an element as stand beside them.
-fn by_four(width: usize, addresses: &[(u64, usize)]) -> bool {
-    width.is_multiple_of(4)
-        && addresses
-            .iter()
-            .all(|&(address, size)| address.is_multiple_of(4 * size as u64))
+fn by_four(width: usize, pointers: &[(Pointer, usize)]) -> bool {
+    width.is_multiple_of(4) && pointers.iter().all(|&(at, size)| at.is_aligned(4 * size))
 }
 
 /// `_x4` for kernels that read four elements at a time.
@@ -181,12 +216,12 @@ fn column_grid(kernel: &str, rows: usize, threads: usize) -> Result<[u32; 3], Un
 }
 
 /// The launch of a kernel whose threads own one column each, or four, and go down the
-/// rows; its operands are addresses of a type.
+/// rows; each operand has a type of its own.
 fn down_columns(
     module: &str,
     kernel: &str,
     element: Element,
-    operands: &[(u64, Element)],
+    operands: &[(Pointer, Element)],
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
@@ -195,7 +230,7 @@ fn down_columns(
     let threads = columns.div_ceil(if four { 4 } else { 1 });
     let mut arguments: Vec<_> = operands
         .iter()
-        .map(|&(a, _)| Argument::Address(a))
+        .map(|&(a, _)| Argument::Pointer(a))
         .collect();
     arguments.extend([
         Argument::U32(count(&format!("{kernel}: rows"), rows)?),
@@ -225,10 +260,11 @@ mod tests {
 
     #[test]
     fn packs_need_a_width_and_addresses_that_four_elements_divide() {
-        assert!(by_four(512, &[(256, 4), (264, 2)]));
-        assert!(!by_four(510, &[(256, 4)]));
-        assert!(!by_four(512, &[(260, 4)]));
-        assert!(!by_four(512, &[(256, 4), (260, 2)]));
+        let at = |address, size| (Pointer::new(address), size);
+        assert!(by_four(512, &[at(256, 4), at(264, 2)]));
+        assert!(!by_four(510, &[at(256, 4)]));
+        assert!(!by_four(512, &[at(260, 4)]));
+        assert!(!by_four(512, &[at(256, 4), at(260, 2)]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Max pooling on a GPU (`cuda/pool.cu`).
 
-use super::{Argument, Launch, Unsupported, count};
+use super::{Argument, Launch, Pointer, Unsupported, count};
 use crate::pool::output;
-use Argument::{Address, U32};
+use Argument::U32;
 
 const BLOCK: usize = 256;
 
@@ -11,13 +11,18 @@ const BLOCK: usize = 256;
 ///
 /// # Errors
 /// When a size is more than a kernel can count.
-pub fn max(out: u64, x: u64, dims: [usize; 4], kernel: usize) -> Result<Launch, Unsupported> {
+pub fn max(
+    out: Pointer,
+    x: Pointer,
+    dims: [usize; 4],
+    kernel: usize,
+) -> Result<Launch, Unsupported> {
     let [images, height, width, channels] = dims;
     let to = (output(height, kernel), output(width, kernel));
     let n = [images, to.0, to.1, channels]
         .iter()
         .fold(1, |n: usize, &by| n.saturating_mul(by));
-    let mut arguments = vec![Address(out), Address(x)];
+    let mut arguments = vec![Argument::Pointer(out), Argument::Pointer(x)];
     for size in [images, height, width, channels, kernel, to.0, to.1] {
         arguments.push(U32(count("max_pool", size)?));
     }

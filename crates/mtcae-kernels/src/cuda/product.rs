@@ -3,7 +3,7 @@
 //! cuBLAS reads and writes by columns, so a row-major matrix is its own transpose there,
 //! and each product is written with its factors exchanged.
 
-use super::Unsupported;
+use super::{Pointer, Unsupported};
 
 /// C (m, n) = op(A)·op(B), all by columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,9 +23,9 @@ pub struct Product {
 impl Product {
     /// Whether columns of elements of `size` bytes begin at multiples of 16 bytes, as do
     /// the operands: what cuBLASLt's epilogues ask for.
-    pub fn in_sixteens(&self, size: usize, addresses: &[u64]) -> bool {
+    pub fn in_sixteens(&self, size: usize, pointers: &[Pointer]) -> bool {
         let whole = |n: i32| (n as usize * size).is_multiple_of(16);
-        self.leading.into_iter().all(whole) && addresses.iter().all(|a| a.is_multiple_of(16))
+        self.leading.into_iter().all(whole) && pointers.iter().all(|p| p.is_aligned(16))
     }
 }
 
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn epilogues_take_whole_rows_of_sixteen_bytes() {
         let of = |inputs| forward(10, inputs, 8).expect("small");
-        assert!(of(16).in_sixteens(2, &[256, 512]));
-        assert!(!of(12).in_sixteens(2, &[256]));
-        assert!(of(12).in_sixteens(4, &[256]));
-        assert!(!of(16).in_sixteens(2, &[256, 520]));
+        assert!(of(16).in_sixteens(2, &[256, 512].map(Pointer::new)));
+        assert!(!of(12).in_sixteens(2, &[256].map(Pointer::new)));
+        assert!(of(12).in_sixteens(4, &[256].map(Pointer::new)));
+        assert!(!of(16).in_sixteens(2, &[256, 520].map(Pointer::new)));
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! Residual sums with a bias, and a bias's gradient, on a GPU (`cuda/rows.cu`).
 
 use super::{
-    Argument, COLUMN_THREADS, Element, Launch, Unsupported, WARP, by_four, column_grid, count,
-    pack_suffix, slabs,
+    Argument, COLUMN_THREADS, Element, Launch, Pointer, Unsupported, WARP, by_four, column_grid,
+    count, pack_suffix, slabs,
 };
-use Argument::{Address, U32};
+use Argument::U32;
 
 /// A bias of `f32`: the columns before `end` lie at `first`, those from `start` on at
 /// `last`, and the others are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bias {
     /// Address of the first columns' numbers.
-    pub first: u64,
+    pub first: Pointer,
     /// How many there are.
     pub end: usize,
     /// Address of the last columns' numbers.
-    pub last: u64,
+    pub last: Pointer,
     /// The first of those columns.
     pub start: usize,
 }
@@ -24,9 +24,9 @@ impl Bias {
     /// None: 0 in each of `width` columns.
     pub fn none(width: usize) -> Self {
         Self {
-            first: 0,
+            first: Pointer::NONE,
             end: 0,
-            last: 0,
+            last: Pointer::NONE,
             start: width,
         }
     }
@@ -40,11 +40,11 @@ impl Bias {
 #[expect(clippy::too_many_arguments)]
 pub fn residual(
     element: Element,
-    out: u64,
-    base: Option<u64>,
-    x: u64,
+    out: Pointer,
+    base: Option<Pointer>,
+    x: Pointer,
     bias: Bias,
-    scales: Option<(u64, usize)>,
+    scales: Option<(Pointer, usize)>,
     rows: usize,
     width: usize,
 ) -> Result<Launch, Unsupported> {
@@ -53,14 +53,14 @@ pub fn residual(
         width,
         &[
             (out, size),
-            (base.unwrap_or(0), size),
+            (base.unwrap_or(Pointer::NONE), size),
             (x, size),
             (bias.first, 4),
             (bias.last, 4),
         ],
     ) && bias.end.is_multiple_of(4)
         && bias.start.is_multiple_of(4);
-    let (scales, run) = scales.unwrap_or((0, 1));
+    let (scales, run) = scales.unwrap_or((Pointer::NONE, 1));
     let number = |n| count("residual: size", n).map(U32);
     let threads = width.div_ceil(if four { 4 } else { 1 });
     Ok(Launch {
@@ -70,12 +70,12 @@ pub fn residual(
         block: COLUMN_THREADS as u32,
         shared: 0,
         arguments: vec![
-            Address(out),
-            Address(base.unwrap_or(0)),
-            Address(x),
-            Address(bias.first),
-            Address(bias.last),
-            Address(scales),
+            Argument::Pointer(out),
+            Argument::Pointer(base.unwrap_or(Pointer::NONE)),
+            Argument::Pointer(x),
+            Argument::Pointer(bias.first),
+            Argument::Pointer(bias.last),
+            Argument::Pointer(scales),
             number(bias.end)?,
             number(bias.start)?,
             number(rows)?,
@@ -92,9 +92,9 @@ pub fn residual(
 /// When a size is more than a kernel can count.
 pub fn column_sums(
     element: Element,
-    sums: u64,
-    parts: u64,
-    x: u64,
+    sums: Pointer,
+    parts: Pointer,
+    x: Pointer,
     rows: usize,
     width: usize,
 ) -> Result<[Launch; 2], Unsupported> {
@@ -111,8 +111,8 @@ pub fn column_sums(
             block: 8 * WARP,
             shared: 0,
             arguments: vec![
-                Address(to),
-                Address(from),
+                Argument::Pointer(to),
+                Argument::Pointer(from),
                 U32(count("column_sums: rows", rows)?),
                 U32(count("column_sums: width", width)?),
                 U32(count("column_sums: rows", slab)?),
@@ -136,9 +136,26 @@ mod tests {
 
     #[test]
     fn no_rows_have_sums_of_zero() {
-        let [first, second] = column_sums(Element::F32, 0, 0, 0, 0, 40).expect("small");
+        let [first, second] = column_sums(
+            Element::F32,
+            Pointer::NONE,
+            Pointer::NONE,
+            Pointer::NONE,
+            0,
+            40,
+        )
+        .expect("small");
         assert_eq!((first.grid, second.grid), ([2, 1, 1], [2, 1, 1]));
-        let added = residual(Element::F32, 0, None, 0, Bias::none(40), None, 0, 40);
+        let added = residual(
+            Element::F32,
+            Pointer::NONE,
+            None,
+            Pointer::NONE,
+            Bias::none(40),
+            None,
+            0,
+            40,
+        );
         assert_eq!(added.expect("small").grid, [1, 0, 1]);
     }
 
@@ -146,14 +163,23 @@ mod tests {
     fn a_bias_is_read_four_at_a_time_where_its_parts_begin_and_end_so() {
         let of = |end, start, last| {
             let bias = Bias {
-                first: 16,
+                first: Pointer::new(16),
                 end,
-                last,
+                last: Pointer::new(last),
                 start,
             };
-            residual(Element::Bf16, 0, None, 0, bias, None, 10, 192)
-                .expect("small")
-                .function
+            residual(
+                Element::Bf16,
+                Pointer::NONE,
+                None,
+                Pointer::NONE,
+                bias,
+                None,
+                10,
+                192,
+            )
+            .expect("small")
+            .function
         };
         assert_eq!(of(64, 128, 16), "residual_bf16_x4");
         assert_eq!(of(64, 128, 20), "residual_bf16");

@@ -1,7 +1,7 @@
 //! 8-bit clips to tubes on a GPU (`cuda/tubes.cu`).
 
-use super::{Argument, Element, Launch, Unsupported, count, rows_of_grid};
-use Argument::{Address, U32};
+use super::{Argument, Element, Launch, Pointer, Unsupported, count, rows_of_grid};
+use Argument::U32;
 
 /// The size of a batch of clips and of the tubes they are cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,9 @@ pub struct Clips {
 /// When the clips are no whole number of tubes or too many for one launch.
 pub fn cut(
     element: Element,
-    out: u64,
-    frames: u64,
-    table: u64,
+    out: Pointer,
+    frames: Pointer,
+    table: Pointer,
     clips: Clips,
 ) -> Result<Launch, Unsupported> {
     let Clips {
@@ -54,9 +54,9 @@ pub fn cut(
         block: 256,
         shared: 0,
         arguments: vec![
-            Address(out),
-            Address(frames),
-            Address(table),
+            Argument::Pointer(out),
+            Argument::Pointer(frames),
+            Argument::Pointer(table),
             U32(count("tubes: height", height)?),
             U32(count("tubes: width", width)?),
             U32(count("tubes: tubelet", tubelet)?),
@@ -79,14 +79,22 @@ mod tests {
             patch: 16,
         };
         assert_eq!(
-            cut(Element::F32, 0, 0, 0, clips).expect("whole").grid,
+            cut(
+                Element::F32,
+                Pointer::NONE,
+                Pointer::NONE,
+                Pointer::NONE,
+                clips
+            )
+            .expect("whole")
+            .grid,
             [14, 14, 16]
         );
         let error = cut(
             Element::F32,
-            0,
-            0,
-            0,
+            Pointer::NONE,
+            Pointer::NONE,
+            Pointer::NONE,
             Clips {
                 height: 220,
                 ..clips

@@ -1,5 +1,6 @@
 use rayon::prelude::*;
 
+use super::super::Pointer;
 use super::super::attention::{Gradient, Operands, Saved, backward, forward};
 use super::{Machine, On, Scale, normals};
 use crate::attention::{Dims, reference};
@@ -131,8 +132,8 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             }
         };
         let grad = on.operand(&normals(rows_q * width, 3))?;
-        let (size, first_k) = (element.size() as u64, u64::from(packed));
-        let part = |address: u64, index: u64| address + index * width as u64 * size;
+        let (size, first_k) = (element.size(), usize::from(packed));
+        let part = |at: Pointer, index: usize| at.after(index * width, size);
         let of = Operands {
             element,
             q: on.at(&q),
@@ -187,15 +188,15 @@ pub(super) fn attention<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             };
             let kv = if packed { to[0] } else { to[1] };
             let dq = Gradient {
-                address: to[0],
+                at: to[0],
                 stride: of.q_stride,
             };
             let dk = Gradient {
-                address: part(kv, first_k),
+                at: part(kv, first_k),
                 stride: of.kv_stride,
             };
             let dv = Gradient {
-                address: part(kv, first_k + 1),
+                at: part(kv, first_k + 1),
                 ..dk
             };
             Ok(backward(dims, of, scale, saved, dq, dk, dv)?.to_vec())

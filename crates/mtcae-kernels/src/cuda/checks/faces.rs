@@ -168,7 +168,7 @@ pub(super) fn area<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             .flat_map(|n| n.to_ne_bytes())
             .collect();
         let (pictures, table) = (on.machine.upload(&bytes)?, on.machine.upload(&words)?);
-        let (at, table) = (on.machine.address(&pictures), on.machine.address(&table));
+        let (at, table) = (on.machine.pointer(&pictures), on.machine.pointer(&table));
         let what = format!("area {width}×{height} to {}×{}", to.0, to.1);
         let n = crops.len() * to.0 * to.1 * 3;
         let got = on.results(&what, &[(Element::F32, n)], |out| {

@@ -15,7 +15,7 @@ mod pixels;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{Element, Launch, Unsupported};
+use super::{Element, Launch, Pointer, Unsupported};
 
 /// What runs launches.
 pub trait Machine {
@@ -27,7 +27,7 @@ pub trait Machine {
     /// When there is not enough.
     fn upload(&self, bytes: &[u8]) -> Result<Self::Memory, String>;
     /// Where it lies.
-    fn address(&self, memory: &Self::Memory) -> u64;
+    fn pointer(&self, memory: &Self::Memory) -> Pointer;
     /// What it holds, after all launches before.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ pub trait Machine {
     /// When it cannot run.
     ///
     /// # Safety
-    /// Every address must be that of memory of this machine as large as the operand.
+    /// Every pointer must be to memory of this machine as large as the operand.
     unsafe fn run(&self, launch: &Launch) -> Result<(), String>;
 }
 
@@ -254,8 +254,8 @@ impl<M: Machine> On<'_, M> {
         })
     }
 
-    fn at(&self, operand: &Operand<M::Memory>) -> u64 {
-        self.machine.address(&operand.memory)
+    fn at(&self, operand: &Operand<M::Memory>) -> Pointer {
+        self.machine.pointer(&operand.memory)
     }
 
     /// Whether attention with this head dimension is checked.
@@ -264,21 +264,21 @@ impl<M: Machine> On<'_, M> {
         self.heads.is_empty() || compiled.is_ok_and(|head| self.heads.contains(&head))
     }
 
-    /// Runs what `launches` makes of the results' addresses, twice; gives the
+    /// Runs what `launches` makes of pointers to the results, twice; gives the
     /// results, each of some values of a type: NaN where a launch fails.
     fn results(
         &mut self,
         what: &str,
         sizes: &[(Element, usize)],
-        launches: impl Fn(&[u64]) -> Result<Vec<Launch>, Unsupported>,
+        launches: impl Fn(&[Pointer]) -> Result<Vec<Launch>, Unsupported>,
     ) -> Result<Vec<Vec<f64>>, String> {
         let once = || -> Result<Vec<Vec<u8>>, String> {
             let memories = sizes
                 .iter()
                 .map(|&(element, n)| self.machine.upload(&vec![0xff; n * element.size() + GUARD]))
                 .collect::<Result<Vec<_>, _>>()?;
-            let addresses: Vec<u64> = memories.iter().map(|m| self.machine.address(m)).collect();
-            for launch in launches(&addresses).map_err(|e| e.to_string())? {
+            let pointers: Vec<_> = memories.iter().map(|m| self.machine.pointer(m)).collect();
+            for launch in launches(&pointers).map_err(|e| e.to_string())? {
                 // SAFETY: operands and results are memory of this machine, of the
                 // sizes that the check has given to the kernel.
                 unsafe { self.machine.run(&launch) }
@@ -467,8 +467,8 @@ mod tests {
             self.download(&bytes.to_vec())
         }
 
-        fn address(&self, _: &Self::Memory) -> u64 {
-            0
+        fn pointer(&self, _: &Self::Memory) -> Pointer {
+            Pointer::NONE
         }
 
         fn download(&self, memory: &Self::Memory) -> Result<Vec<u8>, String> {

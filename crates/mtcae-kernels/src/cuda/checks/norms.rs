@@ -1,6 +1,6 @@
 use rayon::prelude::*;
 
-use super::super::{gelu as kernels, layer_norm as norm, rows};
+use super::super::{Pointer, gelu as kernels, layer_norm as norm, rows};
 use super::{Machine, On, Scale, normals};
 use crate::cuda::Element;
 use crate::layer_norm::reference;
@@ -245,8 +245,8 @@ pub(super) fn residual<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             end: third,
             // Of no columns there is no address.
             last: match third {
-                0 => 0,
-                _ => bias_at + 4 * (width - third) as u64,
+                0 => Pointer::NONE,
+                _ => bias_at.after(width - third, 4),
             },
             start: width - third,
         };

@@ -52,7 +52,7 @@ pub(super) fn adamw<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
         let at = on.machine.upload(&table.bytes())?;
         let sums = on.machine.upload(&vec![0xff; table.blocks() * 8])?;
-        let (at, sums_at) = (on.machine.address(&at), on.machine.address(&sums));
+        let (at, sums_at) = (on.machine.pointer(&at), on.machine.pointer(&sums));
         for launch in [
             table.step(at, &moments, root, eps),
             table.sums_of_squares(sums_at, at),

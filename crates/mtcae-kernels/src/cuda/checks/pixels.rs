@@ -46,7 +46,7 @@ pub(super) fn tubes<M: Machine>(on: &mut On<'_, M>) -> Result<(), String> {
             .collect();
         let frames_at = on.machine.upload(&pixels)?;
         let table = on.operand_of(Element::F32, &table)?;
-        let (pixels_at, table_at) = (on.machine.address(&frames_at), on.at(&table));
+        let (pixels_at, table_at) = (on.machine.pointer(&frames_at), on.at(&table));
         let what = format!("tubes {frames}×{height}×{width} by {tubelet}×{patch}×{patch}");
         let element = on.element;
         let got = on.results(&what, &[(element, n)], |out| {

@@ -1,9 +1,10 @@
 use candle_core::{CudaStorage, DType, Layout, Result, Storage, Tensor};
 use mtcae_kernels::attention::Dims;
+use mtcae_kernels::cuda::Pointer;
 use mtcae_kernels::cuda::attention::{self as kernels, Gradient, Operands, Saved};
 
 use super::super::backend::Heads;
-use super::{address_at, address_of, device_of, element, empty, run, tensor, unsupported};
+use super::{device_of, element, empty, pointer_at, pointer_to, run, tensor, unsupported};
 
 const NAME: &str = "attention";
 
@@ -16,8 +17,8 @@ pub(in crate::ops) fn is_rows(layout: &Layout) -> bool {
     }
 }
 
-/// Address and distance of the rows of an operand.
-fn rows(storage: &CudaStorage, layout: &Layout) -> Result<(u64, usize)> {
+/// Pointer to the rows of an operand, and their distance.
+fn rows(storage: &CudaStorage, layout: &Layout) -> Result<(Pointer, usize)> {
     if !is_rows(layout) {
         candle_core::bail!(
             "{NAME}: operand of shape {:?} is not in rows",
@@ -25,12 +26,12 @@ fn rows(storage: &CudaStorage, layout: &Layout) -> Result<(u64, usize)> {
         );
     }
     Ok((
-        address_at(NAME, storage, layout.start_offset())?,
+        pointer_at(NAME, storage, layout.start_offset())?,
         layout.stride()[1],
     ))
 }
 
-fn rows_of(tensor: &Tensor) -> Result<(u64, usize)> {
+fn rows_of(tensor: &Tensor) -> Result<(Pointer, usize)> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cuda(storage) => rows(storage, layout),
@@ -39,27 +40,27 @@ fn rows_of(tensor: &Tensor) -> Result<(u64, usize)> {
 }
 
 /// q, k and v that lie side by side in rows.
-fn packed(dims: Dims, dtype: DType, (at, stride): (u64, usize)) -> Result<Operands> {
-    let part = (dims.width() * dtype.size_in_bytes()) as u64;
+fn packed(dims: Dims, dtype: DType, (at, stride): (Pointer, usize)) -> Result<Operands> {
+    let (width, size) = (dims.width(), dtype.size_in_bytes());
     Ok(Operands {
         element: element(NAME, dtype)?,
         q: at,
         q_stride: stride,
-        k: at + part,
-        v: at + 2 * part,
+        k: at.after(width, size),
+        v: at.after(2 * width, size),
         kv_stride: stride,
     })
 }
 
 /// q in rows of its own, k and v side by side.
-fn apart(dims: Dims, dtype: DType, q: (u64, usize), kv: (u64, usize)) -> Result<Operands> {
-    let part = (dims.width() * dtype.size_in_bytes()) as u64;
+fn apart(dims: Dims, dtype: DType, q: (Pointer, usize), kv: (Pointer, usize)) -> Result<Operands> {
+    let (width, size) = (dims.width(), dtype.size_in_bytes());
     Ok(Operands {
         element: element(NAME, dtype)?,
         q: q.0,
         q_stride: q.1,
         k: kv.0,
-        v: kv.0 + part,
+        v: kv.0.after(width, size),
         kv_stride: kv.1,
     })
 }
@@ -93,8 +94,8 @@ pub(super) fn forward(dims: Dims, of: Heads<'_>) -> Result<(CudaStorage, Tensor)
     let out = empty(&device, dtype, dims.batch * dims.queries * dims.width())?;
     let sums = dims.batch * dims.heads * dims.queries;
     let sums = tensor(empty(&device, DType::F32, sums)?, sums);
-    let out_at = address_at(NAME, &out, 0)?;
-    let sums_at = address_of(NAME, &sums, DType::F32)?;
+    let out_at = pointer_at(NAME, &out, 0)?;
+    let sums_at = pointer_to(NAME, &sums, DType::F32)?;
     let launch = kernels::forward(dims, operands(dims, of)?, dims.scale(), out_at, sums_at)
         .map_err(unsupported)?;
     // SAFETY: the operations have checked the operands' shapes against `dims`; the
@@ -119,11 +120,11 @@ pub(super) fn backward(
     };
     let like = |t: &Tensor| empty(&device, dtype, t.elem_count()).map(|s| tensor(s, t.shape()));
     let d = like(q)?;
-    let part = (dims.width() * dtype.size_in_bytes()) as u64;
+    let (width, size) = (dims.width(), dtype.size_in_bytes());
     let (dq, (dk, dkv)) = match of {
         Heads::Packed(_) => {
             let (at, stride) = rows_of(&d)?;
-            ((at, stride), ((at + part, stride), None))
+            ((at, stride), ((at.after(width, size), stride), None))
         }
         Heads::Apart(_, kv) => {
             let dkv = like(kv)?;
@@ -132,13 +133,13 @@ pub(super) fn backward(
     };
     let delta = tensor(empty(&device, DType::F32, sums.elem_count())?, sums.shape());
     let saved = Saved {
-        out: address_of(NAME, out, dtype)?,
-        grad: address_of(NAME, grad, dtype)?,
-        log_sums: address_of(NAME, sums, DType::F32)?,
-        delta: address_of(NAME, &delta, DType::F32)?,
+        out: pointer_to(NAME, out, dtype)?,
+        grad: pointer_to(NAME, grad, dtype)?,
+        log_sums: pointer_to(NAME, sums, DType::F32)?,
+        delta: pointer_to(NAME, &delta, DType::F32)?,
     };
-    let gradient = |(address, stride)| Gradient { address, stride };
-    let [dq, dk, dv] = [dq, dk, (dk.0 + part, dk.1)].map(gradient);
+    let gradient = |(at, stride)| Gradient { at, stride };
+    let [dq, dk, dv] = [dq, dk, (dk.0.after(width, size), dk.1)].map(gradient);
     let operands = operands(dims, of)?;
     let launches =
         kernels::backward(dims, operands, dims.scale(), saved, dq, dk, dv).map_err(unsupported)?;

@@ -2,7 +2,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor};
 use mtcae_kernels::cuda::cross_entropy as kernels;
 
-use super::{address, address_of, device_of, element, empty, run, tensor, unsupported};
+use super::{device_of, element, empty, pointer, pointer_to, run, tensor, unsupported};
 
 const NAME: &str = "cross-entropy";
 
@@ -18,9 +18,9 @@ pub(in crate::ops) fn forward(
     let losses = empty(device, DType::F32, clips)?;
     let launch = kernels::forward(
         element(NAME, dtype)?,
-        address(NAME, &losses, &Layout::contiguous(clips), DType::F32)?,
-        address(NAME, logits, of_logits, dtype)?,
-        address(NAME, targets, of_targets, DType::F32)?,
+        pointer(NAME, &losses, &Layout::contiguous(clips), DType::F32)?,
+        pointer(NAME, logits, of_logits, dtype)?,
+        pointer(NAME, targets, of_targets, DType::F32)?,
         clips,
         classes,
     )
@@ -37,10 +37,10 @@ pub(in crate::ops) fn backward(logits: &Tensor, targets: &Tensor, grad: &Tensor)
     let out = tensor(empty(&device, dtype, clips * classes)?, logits.shape());
     let launch = kernels::backward(
         element(NAME, dtype)?,
-        address_of(NAME, &out, dtype)?,
-        address_of(NAME, logits, dtype)?,
-        address_of(NAME, targets, DType::F32)?,
-        address_of(NAME, grad, DType::F32)?,
+        pointer_to(NAME, &out, dtype)?,
+        pointer_to(NAME, logits, dtype)?,
+        pointer_to(NAME, targets, DType::F32)?,
+        pointer_to(NAME, grad, DType::F32)?,
         clips,
         classes,
     )

@@ -6,7 +6,7 @@ use mtcae_kernels::area::Crop;
 use mtcae_kernels::cuda::{area, conv, pool};
 use mtcae_kernels::pool::output;
 
-use super::{address, address_of, device_of, empty, run, tensor, unsupported};
+use super::{device_of, empty, pointer, pointer_to, run, tensor, unsupported};
 
 /// Planes (N, h, w, `input_stride`) and parameters (taps + 2, `output_stride`), whose
 /// shapes are checked.
@@ -21,9 +21,9 @@ pub(in crate::ops) fn conv_prelu(
     let to = Shape::from(&shape.output(images, height, width));
     let out = empty(device, DType::F32, to.elem_count())?;
     let launch = conv::prelu(
-        address(NAME, &out, &Layout::contiguous(&to), DType::F32)?,
-        address(NAME, x.0, x.1, DType::F32)?,
-        address(NAME, parameters.0, parameters.1, DType::F32)?,
+        pointer(NAME, &out, &Layout::contiguous(&to), DType::F32)?,
+        pointer(NAME, x.0, x.1, DType::F32)?,
+        pointer(NAME, parameters.0, parameters.1, DType::F32)?,
         [images, height, width],
         shape,
     )
@@ -51,8 +51,8 @@ pub(in crate::ops) fn max_pool(
     ));
     let out = empty(device, DType::F32, to.elem_count())?;
     let launch = pool::max(
-        address(NAME, &out, &Layout::contiguous(&to), DType::F32)?,
-        address(NAME, x, layout, DType::F32)?,
+        pointer(NAME, &out, &Layout::contiguous(&to), DType::F32)?,
+        pointer(NAME, x, layout, DType::F32)?,
         [images, height, width, channels],
         kernel,
     )
@@ -79,9 +79,9 @@ pub(in crate::ops) fn area_resample(
         shape,
     );
     let launch = area::resample(
-        address_of(NAME, &out, DType::F32)?,
-        address_of(NAME, pictures, DType::U8)?,
-        address_of(NAME, &table, DType::U32)?,
+        pointer_to(NAME, &out, DType::F32)?,
+        pointer_to(NAME, pictures, DType::U8)?,
+        pointer_to(NAME, &table, DType::U32)?,
         crops.len(),
         (width, height),
         to,

@@ -1,9 +1,9 @@
 use candle_core::{DType, Result, Tensor};
-use mtcae_kernels::cuda::gelu as kernels;
+use mtcae_kernels::cuda::{Pointer, gelu as kernels};
 
 use super::super::backend::{Bias, Biased, Fresh};
 use super::rows::residual;
-use super::{address_of, address_of_fresh, device_of, element, fresh, run, unsupported};
+use super::{device_of, element, fresh, pointer_to, pointer_to_fresh, run, unsupported};
 
 const NAME: &str = "gelu";
 
@@ -30,10 +30,10 @@ pub(super) fn forward(x: &Biased) -> Result<Fresh> {
     let out = fresh(&device, dtype, x.dims().to_vec())?;
     let launch = kernels::forward(
         element(NAME, dtype)?,
-        address_of_fresh(NAME, &out)?,
-        address_of(NAME, &x, dtype)?,
+        pointer_to_fresh(NAME, &out)?,
+        pointer_to(NAME, &x, dtype)?,
         bias.as_ref()
-            .map(|b| address_of(NAME, b, DType::F32))
+            .map(|b| pointer_to(NAME, b, DType::F32))
             .transpose()?,
         n / width,
         width,
@@ -47,7 +47,7 @@ pub(super) fn forward(x: &Biased) -> Result<Fresh> {
 /// The gradient of x + bias.
 pub(super) fn gradient(x: &Biased, grad: &Tensor) -> Result<Tensor> {
     let dx = fresh(&device_of(NAME, grad)?, grad.dtype(), grad.dims().to_vec())?;
-    run_backward(x, address_of(NAME, grad, grad.dtype())?, &dx, None)?;
+    run_backward(x, pointer_to(NAME, grad, grad.dtype())?, &dx, None)?;
     Ok(dx.into_tensor())
 }
 
@@ -55,12 +55,12 @@ pub(super) fn gradient(x: &Biased, grad: &Tensor) -> Result<Tensor> {
 pub(super) fn backward(x: &Biased, grad: Fresh) -> Result<(Tensor, Tensor)> {
     let (device, dtype) = (device_of(NAME, &x.x)?, x.x.dtype());
     let y = fresh(&device, dtype, x.x.dims().to_vec())?;
-    run_backward(x, address_of_fresh(NAME, &grad)?, &grad, Some(&y))?;
+    run_backward(x, pointer_to_fresh(NAME, &grad)?, &grad, Some(&y))?;
     Ok((grad.into_tensor(), y.into_tensor()))
 }
 
-/// Of a gradient at an address into `dx`, which may lie there, and gelu(x + bias) into `y`.
-fn run_backward(x: &Biased, grad: u64, dx: &Fresh, y: Option<&Fresh>) -> Result<()> {
+/// Of a gradient into `dx`, which may lie there, and gelu(x + bias) into `y`.
+fn run_backward(x: &Biased, grad: Pointer, dx: &Fresh, y: Option<&Fresh>) -> Result<()> {
     let (x, bias) = operands(x)?;
     let (device, dtype, n) = (device_of(NAME, &x)?, x.dtype(), x.elem_count());
     let width = bias.as_ref().map_or(n.max(1), Tensor::elem_count);
@@ -69,11 +69,11 @@ fn run_backward(x: &Biased, grad: u64, dx: &Fresh, y: Option<&Fresh>) -> Result<
     }
     let launch = kernels::backward(
         element(NAME, dtype)?,
-        address_of_fresh(NAME, dx)?,
-        y.map(|y| address_of_fresh(NAME, y)).transpose()?,
-        address_of(NAME, &x, dtype)?,
+        pointer_to_fresh(NAME, dx)?,
+        y.map(|y| pointer_to_fresh(NAME, y)).transpose()?,
+        pointer_to(NAME, &x, dtype)?,
         bias.as_ref()
-            .map(|b| address_of(NAME, b, DType::F32))
+            .map(|b| pointer_to(NAME, b, DType::F32))
             .transpose()?,
         grad,
         n / width,

@@ -4,7 +4,7 @@ use mtcae_kernels::cuda::{Element, layer_norm as kernels, rows};
 use super::super::backend::{Bias, Fresh, Norm};
 use super::rows::{Scales, residual as add};
 use super::{
-    address_of, address_of_fresh, device_of, element, empty, fresh, run, tensor, unsupported,
+    device_of, element, empty, fresh, pointer_to, pointer_to_fresh, run, tensor, unsupported,
 };
 
 const NAME: &str = "layer-norm";
@@ -16,10 +16,10 @@ pub(super) fn forward(x: &Tensor, norm: Norm<'_>) -> Result<Fresh> {
     let out = fresh(&device, dtype, x.dims().to_vec())?;
     let launch = kernels::forward(
         element(NAME, dtype)?,
-        address_of_fresh(NAME, &out)?,
-        address_of(NAME, x, dtype)?,
-        address_of(NAME, norm.gamma, DType::F32)?,
-        address_of(NAME, norm.beta, DType::F32)?,
+        pointer_to_fresh(NAME, &out)?,
+        pointer_to(NAME, x, dtype)?,
+        pointer_to(NAME, norm.gamma, DType::F32)?,
+        pointer_to(NAME, norm.beta, DType::F32)?,
         n / width,
         width,
         norm.eps,
@@ -64,21 +64,21 @@ pub(super) fn residual(
         tensor(empty(&device, dtype, n)?, x.shape()),
     );
     let branch = kernels::Branch {
-        x: address_of(NAME, x, dtype)?,
+        x: pointer_to(NAME, x, dtype)?,
         bias: bias
             .as_ref()
-            .map(|b| address_of(NAME, b, DType::F32))
+            .map(|b| pointer_to(NAME, b, DType::F32))
             .transpose()?,
         scales: scales.as_ref().map(Scales::place),
     };
     let launch = kernels::residual(
         element(NAME, dtype)?,
-        address_of(NAME, &sum, dtype)?,
-        address_of(NAME, &normed, dtype)?,
-        address_of(NAME, base, dtype)?,
+        pointer_to(NAME, &sum, dtype)?,
+        pointer_to(NAME, &normed, dtype)?,
+        pointer_to(NAME, base, dtype)?,
         branch,
-        address_of(NAME, norm.gamma, DType::F32)?,
-        address_of(NAME, norm.beta, DType::F32)?,
+        pointer_to(NAME, norm.gamma, DType::F32)?,
+        pointer_to(NAME, norm.beta, DType::F32)?,
         n / width,
         width,
         norm.eps,
@@ -107,7 +107,7 @@ pub(super) fn backward(
     let parts_of_parts = f32s(rows::parts(scratch.slabs, 2 * width))?;
     let sums = f32s(2 * width)?;
     let of = element(NAME, dtype)?;
-    let at = |tensor, dtype| address_of(NAME, tensor, dtype);
+    let at = |tensor, dtype| pointer_to(NAME, tensor, dtype);
     let (x_at, grad_at) = (at(x, dtype)?, at(grad, dtype)?);
     let (statistics_at, parts_at) = (at(&statistics, DType::F32)?, at(&parts, DType::F32)?);
     let [partial, total] = rows::column_sums(

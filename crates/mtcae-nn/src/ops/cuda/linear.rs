@@ -1,12 +1,13 @@
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::{CudaDevice, DType, Result, Tensor};
+use mtcae_kernels::cuda::Pointer;
 use mtcae_kernels::cuda::product::{Product, forward, input_gradient, weight_gradient};
 
 use super::super::backend::{Bias, Fresh};
 use super::lt::{self, Epilogue, Fused, data_type};
 use super::rows::{residual, rows};
-use super::{address_of, address_of_fresh, device_of, fresh, unsupported};
+use super::{device_of, fresh, pointer_to, pointer_to_fresh, unsupported};
 
 const NAME: &str = "linear";
 
@@ -28,13 +29,13 @@ fn operation(transposed: bool) -> sys::cublasOperation_t {
 /// A product of operands of `dtype` into a result of `out.1`.
 ///
 /// # Safety
-/// The addresses must be those of matrices of the product's sizes.
+/// The pointers must be to matrices of the product's sizes.
 unsafe fn run(
     device: &CudaDevice,
     of: Product,
-    [a, b]: [u64; 2],
+    [a, b]: [Pointer; 2],
     dtype: DType,
-    out: (u64, DType),
+    out: (Pointer, DType),
 ) -> Result<()> {
     let (one, zero) = (1.0_f32, 0.0_f32);
     let [a_operation, b_operation] = of.transposed.map(operation);
@@ -49,14 +50,14 @@ unsafe fn run(
             of.n,
             of.k,
             (&raw const one).cast(),
-            a as *const _,
+            a.address() as *const _,
             data_type(dtype)?,
             of.leading[0],
-            b as *const _,
+            b.address() as *const _,
             data_type(dtype)?,
             of.leading[1],
             (&raw const zero).cast(),
-            out.0 as *mut _,
+            out.0.address() as *mut _,
             data_type(out.1)?,
             of.leading[2],
             compute_type(dtype),
@@ -79,8 +80,8 @@ fn joined(bias: &Bias, width: usize, like: &Tensor) -> Result<Tensor> {
 
 /// Whether cuBLASLt takes what follows a product along: where it is asked for, and rows
 /// are whole numbers of 16 bytes.
-fn takes_along(of: &Product, dtype: DType, addresses: &[u64]) -> bool {
-    super::super::fuses_epilogues() && of.in_sixteens(dtype.size_in_bytes(), addresses)
+fn takes_along(of: &Product, dtype: DType, pointers: &[Pointer]) -> bool {
+    super::super::fuses_epilogues() && of.in_sixteens(dtype.size_in_bytes(), pointers)
 }
 
 /// x (…, in)·Wᵀ + bias, plus `onto` (…, out), in one product; nothing where cuBLASLt does
@@ -96,17 +97,17 @@ pub(super) fn product_onto(
     let ((count, inputs), outputs) = (rows(x), weight.dim(0)?);
     let of = forward(count, inputs, outputs).map_err(unsupported)?;
     let operands = [
-        address_of(NAME, &weight, dtype)?,
-        address_of(NAME, x, dtype)?,
+        pointer_to(NAME, &weight, dtype)?,
+        pointer_to(NAME, x, dtype)?,
     ];
-    let onto = onto.map(|t| address_of(NAME, t, dtype)).transpose()?;
-    let addresses = [operands[0], operands[1], onto.unwrap_or(0)];
-    if !takes_along(&of, dtype, &addresses) {
+    let onto = onto.map(|t| pointer_to(NAME, t, dtype)).transpose()?;
+    let pointers = [operands[0], operands[1], onto.unwrap_or(Pointer::NONE)];
+    if !takes_along(&of, dtype, &pointers) {
         return Ok(None);
     }
     let bias = joined(bias, outputs, x)?;
-    let vector = address_of(NAME, &bias, dtype)?;
-    if !vector.is_multiple_of(16) {
+    let vector = pointer_to(NAME, &bias, dtype)?;
+    if !vector.is_aligned(16) {
         return Ok(None);
     }
     let out = fresh(&device, dtype, with_last(x, outputs))?;
@@ -114,7 +115,7 @@ pub(super) fn product_onto(
         product: of,
         operands,
         dtype,
-        out: (address_of_fresh(NAME, &out)?, dtype),
+        out: (pointer_to_fresh(NAME, &out)?, dtype),
         onto,
         epilogue: Epilogue::Bias,
         vector,
@@ -131,7 +132,7 @@ pub(super) fn gradients(grad: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Ten
     let (device, dtype) = (device_of(NAME, x)?, x.dtype());
     let ((count, inputs), (_, outputs)) = (rows(x), rows(grad));
     let of = weight_gradient(count, inputs, outputs).map_err(unsupported)?;
-    let operands = [address_of(NAME, x, dtype)?, address_of(NAME, grad, dtype)?];
+    let operands = [pointer_to(NAME, x, dtype)?, pointer_to(NAME, grad, dtype)?];
     if !takes_along(&of, dtype, &operands) {
         return Ok(None);
     }
@@ -141,10 +142,10 @@ pub(super) fn gradients(grad: &Tensor, x: &Tensor) -> Result<Option<(Tensor, Ten
         product: of,
         operands,
         dtype,
-        out: (address_of_fresh(NAME, &out)?, DType::F32),
+        out: (pointer_to_fresh(NAME, &out)?, DType::F32),
         onto: None,
         epilogue: Epilogue::SumOfB,
-        vector: address_of_fresh(NAME, &sums)?,
+        vector: pointer_to_fresh(NAME, &sums)?,
     };
     // SAFETY: as in `product_onto`; the sums are one for each output.
     let done = unsafe { lt::run(&device, &fused) }?;
@@ -167,10 +168,10 @@ pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Fresh> {
     let out = fresh(&device, dtype, with_last(x, outputs))?;
     let of = forward(count, inputs, outputs).map_err(unsupported)?;
     let operands = [
-        address_of(NAME, &weight, dtype)?,
-        address_of(NAME, x, dtype)?,
+        pointer_to(NAME, &weight, dtype)?,
+        pointer_to(NAME, x, dtype)?,
     ];
-    let at = (address_of_fresh(NAME, &out)?, dtype);
+    let at = (pointer_to_fresh(NAME, &out)?, dtype);
     // SAFETY: the operands and the result have the sizes that the product was made of.
     unsafe { run(&device, of, operands, dtype, at) }?;
     Ok(out)
@@ -184,10 +185,10 @@ pub(super) fn gradient_of_input(grad: &Tensor, weight: &Tensor) -> Result<Fresh>
     let out = fresh(&device, dtype, with_last(grad, inputs))?;
     let of = input_gradient(count, inputs, outputs).map_err(unsupported)?;
     let operands = [
-        address_of(NAME, &weight, dtype)?,
-        address_of(NAME, grad, dtype)?,
+        pointer_to(NAME, &weight, dtype)?,
+        pointer_to(NAME, grad, dtype)?,
     ];
-    let at = (address_of_fresh(NAME, &out)?, dtype);
+    let at = (pointer_to_fresh(NAME, &out)?, dtype);
     // SAFETY: as in `product`.
     unsafe { run(&device, of, operands, dtype, at) }?;
     Ok(out)
@@ -199,8 +200,8 @@ pub(super) fn gradient_of_weight(grad: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((count, inputs), (_, outputs)) = (rows(x), rows(grad));
     let out = fresh(&device, DType::F32, vec![outputs, inputs])?;
     let of = weight_gradient(count, inputs, outputs).map_err(unsupported)?;
-    let operands = [address_of(NAME, x, dtype)?, address_of(NAME, grad, dtype)?];
-    let at = (address_of_fresh(NAME, &out)?, DType::F32);
+    let operands = [pointer_to(NAME, x, dtype)?, pointer_to(NAME, grad, dtype)?];
+    let at = (pointer_to_fresh(NAME, &out)?, DType::F32);
     // SAFETY: as in `product`.
     unsafe { run(&device, of, operands, dtype, at) }?;
     Ok(out.into_tensor())

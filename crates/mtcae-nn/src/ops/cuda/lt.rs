@@ -11,6 +11,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::{CudaDevice, DType, Result};
+use mtcae_kernels::cuda::Pointer;
 use mtcae_kernels::cuda::product::Product;
 
 /// What a product does besides.
@@ -32,18 +33,18 @@ impl Epilogue {
     }
 }
 
-/// A product with what it does besides, by addresses.
+/// A product with what it does besides.
 pub(super) struct Fused {
     pub(super) product: Product,
-    pub(super) operands: [u64; 2],
+    pub(super) operands: [Pointer; 2],
     /// The type of the operands.
     pub(super) dtype: DType,
-    pub(super) out: (u64, DType),
+    pub(super) out: (Pointer, DType),
     /// A matrix like the result that is added to it.
-    pub(super) onto: Option<u64>,
+    pub(super) onto: Option<Pointer>,
     pub(super) epilogue: Epilogue,
     /// The bias, or where its gradient goes.
-    pub(super) vector: u64,
+    pub(super) vector: Pointer,
 }
 
 /// A product: its sizes, the types of operands and result, whether TF32 is allowed, what
@@ -169,7 +170,7 @@ fn describe(of: &Fused) -> Result<Owned<sys::cublasLtMatmulDesc_t>> {
     set(
         &description,
         Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-        &of.vector,
+        of.vector.as_ref(),
     )?;
     Ok(description)
 }
@@ -198,7 +199,7 @@ fn library(
 /// Runs a product; false where the library has none with such an epilogue.
 ///
 /// # Safety
-/// The addresses must be those of matrices and of a vector of the product's sizes and
+/// The pointers must be to matrices and to a vector of the product's sizes and
 /// types.
 pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<bool> {
     let p = of.product;
@@ -234,13 +235,13 @@ pub(super) unsafe fn run(device: &CudaDevice, of: &Fused) -> Result<bool> {
             description.0,
             (&raw const one).cast(),
             (&raw const beta).cast(),
-            of.operands[0] as *const c_void,
+            of.operands[0].address() as *const c_void,
             a.0,
-            of.operands[1] as *const c_void,
+            of.operands[1].address() as *const c_void,
             b.0,
-            of.onto.unwrap_or(of.out.0) as *const c_void,
+            of.onto.unwrap_or(of.out.0).address() as *const c_void,
             c.0,
-            of.out.0 as *mut c_void,
+            of.out.0.address() as *mut c_void,
             c.0,
             &raw const algorithm,
             library.workspace.device_ptr(&stream).0 as *mut c_void,

@@ -1,4 +1,4 @@
-//! The operations' halves for NVIDIA GPUs: operands to addresses, and the launches of
+//! The operations' halves for NVIDIA GPUs: operands to pointers, and the launches of
 //! `mtcae_kernels::cuda` to the device.
 //!
 //! All work of a device that `crate::device::open` gave goes through its one stream, in
@@ -25,7 +25,7 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor};
 use half::{bf16, f16};
-use mtcae_kernels::cuda::{Argument, Element, Launch, Unsupported};
+use mtcae_kernels::cuda::{Argument, Element, Launch, Pointer, Unsupported};
 
 use super::backend::Fresh;
 
@@ -48,8 +48,8 @@ fn element(op: &str, dtype: DType) -> Result<Element> {
     }
 }
 
-/// The address of the element at `offset` of a storage.
-fn address_at(op: &str, storage: &CudaStorage, offset: usize) -> Result<u64> {
+/// A pointer to the element at `offset` of a storage.
+fn pointer_at(op: &str, storage: &CudaStorage, offset: usize) -> Result<Pointer> {
     let stream = storage.device().cuda_stream();
     let base = match &storage.slice {
         CudaStorageSlice::U8(s) => s.device_ptr(&stream).0,
@@ -59,11 +59,11 @@ fn address_at(op: &str, storage: &CudaStorage, offset: usize) -> Result<u64> {
         CudaStorageSlice::F16(s) => s.device_ptr(&stream).0,
         _ => candle_core::bail!("{op}: the CUDA kernels take no {:?}", storage.dtype()),
     };
-    Ok(base + (offset * storage.dtype().size_in_bytes()) as u64)
+    Ok(Pointer::new(base).after(offset, storage.dtype().size_in_bytes()))
 }
 
-/// The address of a contiguous operand of a type.
-fn address(op: &str, storage: &CudaStorage, layout: &Layout, dtype: DType) -> Result<u64> {
+/// A pointer to a contiguous operand of a type.
+fn pointer(op: &str, storage: &CudaStorage, layout: &Layout, dtype: DType) -> Result<Pointer> {
     if storage.dtype() != dtype {
         candle_core::bail!(
             "{op}: an operand is {:?} where {dtype:?} belongs",
@@ -71,7 +71,7 @@ fn address(op: &str, storage: &CudaStorage, layout: &Layout, dtype: DType) -> Re
         );
     }
     match layout.contiguous_offsets() {
-        Some((start, _)) => address_at(op, storage, start),
+        Some((start, _)) => pointer_at(op, storage, start),
         None => candle_core::bail!(
             "{op}: operand of shape {:?} is not contiguous",
             layout.shape()
@@ -79,11 +79,11 @@ fn address(op: &str, storage: &CudaStorage, layout: &Layout, dtype: DType) -> Re
     }
 }
 
-/// As [`address`], of a tensor. The address holds as long as the tensor.
-fn address_of(op: &str, tensor: &Tensor, dtype: DType) -> Result<u64> {
+/// As [`pointer`], to a tensor. It holds as long as the tensor.
+fn pointer_to(op: &str, tensor: &Tensor, dtype: DType) -> Result<Pointer> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
-        Storage::Cuda(storage) => address(op, storage, layout, dtype),
+        Storage::Cuda(storage) => pointer(op, storage, layout, dtype),
         _ => candle_core::bail!("{op}: an operand is not on the GPU"),
     }
 }
@@ -124,10 +124,10 @@ fn fresh(device: &CudaDevice, dtype: DType, shape: Vec<usize>) -> Result<Fresh> 
     Ok(Fresh { storage, shape })
 }
 
-/// Its address.
-fn address_of_fresh(op: &str, fresh: &Fresh) -> Result<u64> {
+/// A pointer to it.
+fn pointer_to_fresh(op: &str, fresh: &Fresh) -> Result<Pointer> {
     match &fresh.storage {
-        Storage::Cuda(storage) => address_at(op, storage, 0),
+        Storage::Cuda(storage) => pointer_at(op, storage, 0),
         _ => candle_core::bail!("{op}: a result is not on the GPU"),
     }
 }
@@ -145,7 +145,7 @@ fn unsupported(error: Unsupported) -> candle_core::Error {
 /// refuses an empty grid.
 ///
 /// # Safety
-/// Every address of the launch must be that of memory of this device as large as the
+/// Every pointer of the launch must be to memory of this device as large as the
 /// kernel's operand, which is not given back before the launch is on the stream.
 pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
     if launch.grid.contains(&0) {
@@ -156,7 +156,7 @@ pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
     let mut builder = stream.launch_builder(&function);
     for argument in &launch.arguments {
         match argument {
-            Argument::Address(address) => builder.arg(address),
+            Argument::Pointer(pointer) => builder.arg(pointer.as_ref()),
             Argument::U32(number) => builder.arg(number),
             Argument::F32(number) => builder.arg(number),
         };
@@ -168,7 +168,7 @@ pub(crate) unsafe fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
         shared_mem_bytes: launch.shared,
     };
     // SAFETY: `mtcae_kernels::cuda` gives a kernel the arguments that it takes; that
-    // their addresses hold is the caller's promise.
+    // their pointers hold is the caller's promise.
     unsafe { builder.launch(config) }.w()?;
     Ok(())
 }

@@ -2,9 +2,10 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::{CudaDevice, DType, Result, Tensor};
 use mtcae_kernels::adamw::Moments;
+use mtcae_kernels::cuda::Pointer;
 use mtcae_kernels::cuda::adamw::{Parameter, Table};
 
-use super::{address_of, device_of, run, unsupported};
+use super::{device_of, pointer_to, run, unsupported};
 
 const NAME: &str = "adamw";
 
@@ -38,8 +39,8 @@ impl Uploaded {
         })
     }
 
-    fn address(&self) -> u64 {
-        self.bytes.device_ptr(&self.device.cuda_stream()).0
+    fn pointer(&self) -> Pointer {
+        Pointer::new(self.bytes.device_ptr(&self.device.cuda_stream()).0)
     }
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn adamw_step(
     let Some(first) = parameters.first() else {
         return Ok(());
     };
-    let at = |tensor| address_of(NAME, tensor, DType::F32);
+    let at = |tensor| pointer_to(NAME, tensor, DType::F32);
     let table = Uploaded::new(
         first.parameter,
         parameters.iter().map(|p| {
@@ -66,14 +67,14 @@ pub(crate) fn adamw_step(
                 parameter: at(p.parameter)?,
                 gradient: at(p.gradient)?,
                 m,
-                v: m + 4 * length as u64,
+                v: m.after(length, 4),
                 length,
                 keep: p.keep,
                 rate: p.rate,
             })
         }),
     )?;
-    if let Some(launch) = table.table.step(table.address(), moments, root, eps) {
+    if let Some(launch) = table.table.step(table.pointer(), moments, root, eps) {
         // SAFETY: the sizes were checked above. The optimiser owns the averages, and
         // a parameter is changed as by `Var::set`: on the stream, after all that read it.
         unsafe { run(&table.device, &launch) }?;
@@ -88,16 +89,16 @@ pub(crate) fn blend(a: &Tensor, x: &Tensor, keep: f32, add: f32) -> Result<()> {
         candle_core::bail!("blend: {length} elements and {}", x.elem_count());
     }
     let parameter = Parameter {
-        parameter: address_of(NAME, a, DType::F32)?,
-        gradient: address_of(NAME, x, DType::F32)?,
-        m: 0,
-        v: 0,
+        parameter: pointer_to(NAME, a, DType::F32)?,
+        gradient: pointer_to(NAME, x, DType::F32)?,
+        m: Pointer::NONE,
+        v: Pointer::NONE,
         length,
         keep,
         rate: add,
     };
     let table = Uploaded::new(a, [Ok(parameter)])?;
-    if let Some(launch) = table.table.blend(table.address()) {
+    if let Some(launch) = table.table.blend(table.pointer()) {
         // SAFETY: both hold `length` elements.
         unsafe { run(&table.device, &launch) }?;
     }
@@ -113,10 +114,10 @@ pub(crate) fn sums_of_squares(tensors: &[&Tensor]) -> Result<f64> {
         first,
         tensors.iter().map(|x| {
             Ok(Parameter {
-                parameter: 0,
-                gradient: address_of(NAME, x, DType::F32)?,
-                m: 0,
-                v: 0,
+                parameter: Pointer::NONE,
+                gradient: pointer_to(NAME, x, DType::F32)?,
+                m: Pointer::NONE,
+                v: Pointer::NONE,
                 length: x.elem_count(),
                 keep: 1.0,
                 rate: 0.0,
@@ -128,7 +129,7 @@ pub(crate) fn sums_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     let stream = table.device.cuda_stream();
     let Some(launch) = table
         .table
-        .sums_of_squares(sums.device_ptr(&stream).0, table.address())
+        .sums_of_squares(Pointer::new(sums.device_ptr(&stream).0), table.pointer())
     else {
         return Ok(0.0);
     };

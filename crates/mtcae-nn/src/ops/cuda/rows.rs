@@ -1,10 +1,10 @@
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::{CudaDevice, DType, Result, Tensor};
-use mtcae_kernels::cuda::rows as kernels;
+use mtcae_kernels::cuda::{Pointer, rows as kernels};
 
 use super::super::backend::{Bias, Fresh};
 use super::{
-    address_of, address_of_fresh, device_of, element, empty, fresh, run, tensor, unsupported,
+    device_of, element, empty, fresh, pointer_to, pointer_to_fresh, run, tensor, unsupported,
 };
 
 const NAME: &str = "residual";
@@ -42,12 +42,10 @@ impl Scales {
         }))
     }
 
-    /// Their address, and the rows that each scales.
-    pub(super) fn place(&self) -> (u64, usize) {
-        (
-            self.numbers.device_ptr(&self.device.cuda_stream()).0,
-            self.run,
-        )
+    /// A pointer to them, and the rows that each scales.
+    pub(super) fn place(&self) -> (Pointer, usize) {
+        let numbers = self.numbers.device_ptr(&self.device.cuda_stream()).0;
+        (Pointer::new(numbers), self.run)
     }
 }
 
@@ -68,10 +66,10 @@ pub(super) fn bias_of(
         candle_core::bail!("{NAME}: a bias of {lengths:?} for {width} columns");
     }
     if let Some(first) = first {
-        (of.first, of.end) = (address_of(NAME, first, DType::F32)?, lengths[0]);
+        (of.first, of.end) = (pointer_to(NAME, first, DType::F32)?, lengths[0]);
     }
     if let Some(last) = last {
-        (of.last, of.start) = (address_of(NAME, last, DType::F32)?, width - lengths[1]);
+        (of.last, of.start) = (pointer_to(NAME, last, DType::F32)?, width - lengths[1]);
     }
     Ok((of, parts))
 }
@@ -96,9 +94,9 @@ pub(super) fn residual(
     let out = fresh(&device, dtype, x.dims().to_vec())?;
     let launch = kernels::residual(
         element(NAME, dtype)?,
-        address_of_fresh(NAME, &out)?,
-        base.map(|b| address_of(NAME, b, dtype)).transpose()?,
-        address_of(NAME, x, dtype)?,
+        pointer_to_fresh(NAME, &out)?,
+        base.map(|b| pointer_to(NAME, b, dtype)).transpose()?,
+        pointer_to(NAME, x, dtype)?,
         of,
         scales.as_ref().map(Scales::place),
         count,
@@ -120,9 +118,9 @@ pub(super) fn column_sums(x: &Tensor) -> Result<Tensor> {
     let parts = tensor(empty(&device, DType::F32, parts)?, parts);
     let launches = kernels::column_sums(
         element(NAME, dtype)?,
-        address_of(NAME, &sums, DType::F32)?,
-        address_of(NAME, &parts, DType::F32)?,
-        address_of(NAME, x, dtype)?,
+        pointer_to(NAME, &sums, DType::F32)?,
+        pointer_to(NAME, &parts, DType::F32)?,
+        pointer_to(NAME, x, dtype)?,
         count,
         width,
     )

@@ -1,7 +1,7 @@
 use candle_core::{DType, Result, Tensor};
 use mtcae_kernels::cuda::tubes::{Clips, cut as launch};
 
-use super::{address_of, device_of, element, empty, run, tensor, unsupported};
+use super::{device_of, element, empty, pointer_to, run, tensor, unsupported};
 
 const NAME: &str = "tubes";
 
@@ -27,9 +27,9 @@ pub(in crate::ops) fn cut(
     };
     let launch = launch(
         element(NAME, dtype)?,
-        address_of(NAME, &out, dtype)?,
-        address_of(NAME, frames, DType::U8)?,
-        address_of(NAME, table, DType::F32)?,
+        pointer_to(NAME, &out, dtype)?,
+        pointer_to(NAME, frames, DType::U8)?,
+        pointer_to(NAME, table, DType::F32)?,
         clips,
     )
     .map_err(unsupported)?;
