@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use mtcae_dfer::video::{
-    ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
+    ClipOptions, ClipWriter, FrameResizer, FullFrame, Sound, Video, WriterOptions,
 };
 use mtcae_dfer::{
-    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
+    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Resize, Timeline,
 };
 use mtcae_examples::{Bars, note};
 use mtcae_viz::{

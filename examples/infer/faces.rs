@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
-use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
+use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Video};
+use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Resize, Seen, Timeline, Windowing};
 use mtcae_labels::mtcnn::Face;
 use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
 use mtcae_labels::{Detector, DetectorConfig};

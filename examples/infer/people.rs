@@ -9,10 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtcae_dfer::video::{
-    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
-    WindowOptions,
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, WindowOptions,
 };
-use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::{Pipeline, Prediction, Rect, Resize, Sampling, Timeline, Windowing};
 use ndarray::{Array4, Axis};
 
 use crate::faces::{Finder, Found, numbers};

@@ -32,6 +32,7 @@ mod timeline;
 
 pub use candle_core::{Device, Tensor};
 pub use error::Error;
+pub use mtcae_core::{Rect, Resize, Sampling};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Pass, Precision, device};
 pub use mtcae_video as video;

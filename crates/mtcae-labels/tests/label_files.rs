@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use mtcae_core::{Rect, Resize};
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     FrameFaces, LabelReader, LabelSettings, LabelWriter, LabelledClip, Labeller, label_all,
@@ -12,7 +13,7 @@ use mtcae_labels::labels::{
 };
 use mtcae_labels::tracks::{OneEuro, Validity};
 use mtcae_labels::{Detector, DetectorConfig, Error, Face};
-use mtcae_video::{Geometry, Rect, Resize};
+use mtcae_video::Geometry;
 
 fn labeller() -> Labeller {
     labeller_with(LabelSettings::default())

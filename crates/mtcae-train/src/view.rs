@@ -1,9 +1,10 @@
 //! A labelled clip as the model sees it: decoded, perhaps augmented, cut into
 //! tubes, with boxes and landmarks that stay true to the pixels.
 
+use mtcae_core::Rect;
 use mtcae_model::Config as ModelConfig;
 use mtcae_video::{
-    ClipOptions, FrameResizer, Normalization, OpenOptions, Rect, TubeShape, Video, tubes_into,
+    ClipOptions, FrameResizer, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
 use ndarray::{Array4, ArrayViewMut3, Axis};
 use rand::Rng;
@@ -63,8 +64,8 @@ impl Viewer {
         Ok(Self {
             clip: ClipOptions {
                 frames: encoder.frames,
-                sampling: preprocessing.sampling()?,
-                resize: preprocessing.resize()?,
+                sampling: preprocessing.sampling,
+                resize: preprocessing.resize,
                 ..ClipOptions::default()
             },
             normalization: Normalization {

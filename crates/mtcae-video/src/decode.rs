@@ -145,9 +145,9 @@ pub fn check(video: &Video, options: &ClipOptions) -> Result<()> {
     if end.is_some_and(|e| e.is_nan() || e <= start) {
         return bad("end", format!("{end:?}"), "later than start");
     }
-    options
-        .resize
-        .crop(&video.info.geometry, options.size)
+    let source = &video.info.geometry;
+    source
+        .part(&options.resize, options.size)
         .map(|_| ())
         .or_else(|reason| {
             // A size of zero never works; a crop may fit frames of another
@@ -167,7 +167,7 @@ pub fn check(video: &Video, options: &ClipOptions) -> Result<()> {
 /// Frame numbers for `total` frames, within the limit.
 pub fn picks(video: &Video, options: &ClipOptions, total: u64) -> Result<Vec<u64>> {
     let asked = match options.sampling {
-        crate::Sampling::All => total,
+        mtcae_core::Sampling::All => total,
         s => (s.clips() as u64).saturating_mul(options.frames as u64),
     };
     if asked > options.max_frames {

@@ -5,9 +5,11 @@ use std::io::Read;
 #[cfg(feature = "ffmpeg")]
 use std::path::Path;
 
+#[cfg(feature = "ffmpeg")]
+use mtcae_core::Sampling;
 use mtcae_video::{Clip, ClipOptions, Geometry};
 #[cfg(feature = "ffmpeg")]
-use mtcae_video::{OpenOptions, Sampling, Video, WindowOptions};
+use mtcae_video::{OpenOptions, Video, WindowOptions};
 
 use super::record::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
