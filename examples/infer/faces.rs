@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Video};
 use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Resize, Seen, Timeline, Windowing};
-use mtcae_labels::mtcnn::Face;
-use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::mtcnn::Face;
+use mtcae_faces::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
+use mtcae_faces::{Detector, DetectorConfig};
 
 use crate::Fault;
 use crate::args::At;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use mtcae_dfer::video::{ClipOptions, Video};
+use mtcae_faces::tracks::Validity;
 use mtcae_labels::dataset::Sample;
 use mtcae_labels::labels::LabelledClip;
-use mtcae_labels::tracks::Validity;
 use mtcae_viz::{Canvas, Colour, Face, contact_sheet, draw_face, save_png};
 
 const WIDTH: u32 = 240;

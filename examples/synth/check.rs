@@ -5,7 +5,7 @@ use std::path::Path;
 use mtcae_dfer::video::{ClipOptions, Video};
 use mtcae_dfer::{Resize, Sampling};
 use mtcae_examples::{Bars, say};
-use mtcae_labels::{Detector, DetectorConfig, Face};
+use mtcae_faces::{Detector, DetectorConfig, Face};
 use mtcae_synth::{Expression, FrameTruth, Planned, truth};
 
 use crate::Fault;

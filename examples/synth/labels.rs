@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use mtcae_faces::tracks::{TrackConfig, Validity};
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, SCHEMA, Source,
     TrackRecord, digest,
 };
-use mtcae_labels::tracks::{TrackConfig, Validity};
 use mtcae_synth::{Dataset, FrameTruth, Planned, write_clip};
 
 /// A planned clip as a dataset's sample. Splits and seeds have different people of the

@@ -125,7 +125,7 @@ pub struct FramePrediction {
     /// task.
     pub landmarks: Option<Landmarks>,
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
-    /// `mtcae-labels`; the pipeline asks none.
+    /// `mtcae-faces`; the pipeline asks none.
     pub detected: Option<Detection>,
 }
 

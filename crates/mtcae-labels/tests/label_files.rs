@@ -6,13 +6,14 @@ use std::io::Write;
 use std::path::Path;
 
 use mtcae_core::{Rect, Resize};
+use mtcae_faces::tracks::{OneEuro, Validity};
+use mtcae_faces::{Detector, DetectorConfig, Face};
+use mtcae_labels::Error;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     FrameFaces, LabelReader, LabelSettings, LabelWriter, LabelledClip, Labeller, label_all,
     write_table,
 };
-use mtcae_labels::tracks::{OneEuro, Validity};
-use mtcae_labels::{Detector, DetectorConfig, Error, Face};
 use mtcae_video::Geometry;
 
 fn labeller() -> Labeller {

@@ -1,7 +1,7 @@
 //! Rendered clips, written and read again, under the eyes of MTCNN.
 #![cfg(feature = "ffmpeg")]
 
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_synth::{Dataset, write_clip};
 use mtcae_video::{ClipOptions, Video};
 use rayon::prelude::*;

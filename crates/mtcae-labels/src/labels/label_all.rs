@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use mtcae_faces::tracks::Validity;
+
 use super::record::LabelledClip;
 use super::writer::LabelWriter;
 use crate::Error;
 use crate::dataset::Sample;
-use crate::tracks::Validity;
 
 /// What happened so far, after each clip.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,8 @@ use std::path::Path;
 
 #[cfg(feature = "ffmpeg")]
 use mtcae_core::Sampling;
+use mtcae_faces::tracks::{Track, TrackConfig, Validity, link, subject};
+use mtcae_faces::{Detector, Face, Keep};
 use mtcae_video::{Clip, ClipOptions, Geometry};
 #[cfg(feature = "ffmpeg")]
 use mtcae_video::{OpenOptions, Video, WindowOptions};
@@ -16,8 +18,6 @@ use super::record::{
 };
 use crate::Error;
 use crate::dataset::Sample;
-use crate::mtcnn::{Detector, Face, Keep};
-use crate::tracks::{Track, TrackConfig, Validity, link, subject};
 
 /// Which picture the detector sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ const WINDOW: f64 = 1.0;
 
 impl Labeller {
     /// # Errors
-    /// [`Error::Config`] when a setting cannot be used.
+    /// [`Error::Config`] or [`Error::Faces`] when a setting cannot be used.
     pub fn new(detector: Detector, settings: LabelSettings) -> Result<Self, Error> {
         settings.tracking.check()?;
         if settings.pick == Pick::Every(0) {
@@ -150,7 +150,7 @@ impl Labeller {
     /// The faces of each frame of a clip, in pixels of its source.
     ///
     /// # Errors
-    /// [`Error::Frame`] when the frames are not RGB.
+    /// [`Error::Faces`] when the frames are not RGB.
     pub fn faces(&self, clip: &Clip) -> Result<Vec<FrameFaces>, Error> {
         let (_, height, width, _) = clip.frames.dim();
         let found = self.detector.detect_batch(clip.frames.view())?;
@@ -172,7 +172,7 @@ impl Labeller {
     /// Tracks and labels of faces found in the frames of a source.
     ///
     /// # Errors
-    /// [`Error::Config`] never, once the labeller is made.
+    /// [`Error::Faces`] never, once the labeller is made.
     pub fn assemble(
         &self,
         sample: &Sample,
@@ -209,7 +209,7 @@ impl Labeller {
     /// Labels a clip that is already in memory. There is no content hash.
     ///
     /// # Errors
-    /// [`Error::Frame`] when the frames are not RGB.
+    /// [`Error::Faces`] when the frames are not RGB.
     pub fn label_clip(&self, sample: &Sample, clip: &Clip) -> Result<LabelledClip, Error> {
         let faces = self.faces(clip)?;
         let mut labels = self.assemble(sample, &clip.source, faces)?;

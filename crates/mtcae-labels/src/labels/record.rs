@@ -1,10 +1,10 @@
 //! A line of a label file.
 
+use mtcae_faces::tracks::{TrackConfig, Validity};
 use mtcae_video::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Sample, Sex};
-use crate::tracks::{TrackConfig, Validity};
 
 /// Name and version of the format. A reader refuses any other.
 pub const SCHEMA: &str = "mtcae-labels/1";

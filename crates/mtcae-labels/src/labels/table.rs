@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
+use mtcae_faces::tracks::Validity;
+
 use super::record::{FaceRecord, LabelledClip};
 use crate::Error;
-use crate::tracks::Validity;
 
 const COLUMNS: [&str; 28] = [
     "file",

@@ -188,9 +188,10 @@ fn difference(was: &LabelledClip, is: &LabelledClip) -> serde_json::Result<Optio
 
 #[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
 mod tests {
+    use mtcae_faces::{Detector, DetectorConfig};
+
     use super::*;
     use crate::labels::{LabelSettings, Labeller, label_all};
-    use crate::{Detector, DetectorConfig};
 
     #[test]
     fn a_full_disk_is_an_error_and_stops_the_run() {

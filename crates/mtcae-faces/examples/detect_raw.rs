@@ -9,7 +9,7 @@
 use std::io::BufRead;
 use std::time::Instant;
 
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::{Detector, DetectorConfig};
 use ndarray::Array4;
 
 fn main() {
@@ -31,7 +31,7 @@ fn main() {
         let faces: Vec<Vec<serde_json::Value>> = faces
             .iter()
             .map(|frame| {
-                let face = |f: &mtcae_labels::Face| {
+                let face = |f: &mtcae_faces::Face| {
                     serde_json::json!({"box": f.bbox, "score": f.score, "landmarks": f.landmarks})
                 };
                 frame.iter().map(face).collect()

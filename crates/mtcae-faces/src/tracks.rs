@@ -96,7 +96,9 @@ impl Default for TrackConfig {
 }
 
 impl TrackConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// # Errors
+    /// [`Error::Config`] names the field that cannot be used.
+    pub fn check(&self) -> Result<(), Error> {
         let fault = |field, reason: &str| {
             let reason = reason.to_owned();
             Err(Error::Config { field, reason })

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Device;
-use mtcae_labels::{Detector, DetectorConfig, Face, Keep};
+use mtcae_faces::{Detector, DetectorConfig, Face, Keep};
 use ndarray::{Array3, Array4, Axis, s};
 use serde::Deserialize;
 
