@@ -351,7 +351,7 @@ fn surround(found: &Found, person: usize, frames: &[u64]) -> Rect {
         frames
             .iter()
             .filter_map(|&i| found.face(person, i))
-            .map(|f| f.bbox)
+            .map(|f| f.face_box.corners())
     };
     let edge = |i: usize, pick: fn(f32, f32) -> f32| {
         f64::from(boxes().map(|b| b[i]).reduce(pick).unwrap_or(0.0))

@@ -1,4 +1,5 @@
-//! Faces in video: where they are, whose they are over time.
+//! Faces in video: where they are, and whose they are over time. A [`Face`] and a [`Track`]
+//! are mtcae-core's.
 //!
 //! - [`mtcnn`]: the [`Detector`]: boxes and five landmarks, the same faces as
 //!   facenet-pytorch 2.6.0, several times faster.
@@ -20,6 +21,10 @@ assert!(detector.detect(frame.view())?.is_empty());
 //! - `embedded-weights` (default): MTCNN's weights inside the library.
 //! - `cuda`: the detector's networks on NVIDIA GPUs ([`Detector::to_device`]).
 
+//!
+//! [`Face`]: mtcae_core::Face
+//! [`Track`]: mtcae_core::Track
+
 /// The README's example, compiled as a test.
 #[cfg(all(doctest, feature = "embedded-weights"))]
 #[doc = include_str!("../README.md")]
@@ -34,4 +39,4 @@ pub mod tracks;
 pub use ndarray;
 
 pub use error::Error;
-pub use mtcnn::{Detector, DetectorConfig, Face, Keep};
+pub use mtcnn::{Detector, DetectorConfig, Keep};

@@ -2,11 +2,10 @@
 #![cfg(all(feature = "embedded-weights", feature = "ffmpeg"))]
 #![allow(clippy::unwrap_used)] // test helpers
 
-use mtcae_faces::tracks::Validity;
 use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::Sample;
 use mtcae_labels::labels::{
-    DetectAt, LabelSettings, LabelWriter, LabelledClip, Labeller, Pick, label_all,
+    DetectAt, LabelSettings, LabelWriter, LabelledClip, Labeller, Pick, Validity, label_all,
 };
 
 fn labeller(at: DetectAt, pick: Pick) -> Labeller {

@@ -16,23 +16,3 @@ mod weights;
 
 pub use config::{DetectorConfig, Keep};
 pub use detector::Detector;
-
-/// A face as the detector gives it, in pixels of the frame it was found in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Face {
-    /// x1, y1, x2, y2; may reach over the frame's border.
-    pub bbox: [f32; 4],
-    /// Probability of being a face, from the last network.
-    pub score: f32,
-    /// (x, y) of the left eye (as seen by the viewer), the right eye, the nose,
-    /// and the left and right corner of the mouth.
-    pub landmarks: [[f32; 2]; 5],
-}
-
-impl Face {
-    /// Width times height of the box, in square pixels.
-    pub fn area(&self) -> f32 {
-        let [x1, y1, x2, y2] = self.bbox;
-        (x2 - x1) * (y2 - y1)
-    }
-}

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use mtcae_faces::tracks::Validity;
-
-use super::record::LabelledClip;
+use super::record::{LabelledClip, Validity};
 use super::writer::LabelWriter;
 use crate::Error;
 use crate::dataset::Sample;

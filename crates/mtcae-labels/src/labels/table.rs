@@ -2,9 +2,7 @@
 
 use std::io::Write;
 
-use mtcae_faces::tracks::Validity;
-
-use super::record::{FaceRecord, LabelledClip};
+use super::record::{FaceRecord, LabelledClip, Validity};
 use crate::Error;
 
 const COLUMNS: [&str; 28] = [
