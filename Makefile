@@ -22,7 +22,7 @@ train-demo:     ## render faces and train the demo's checkpoint on them again (t
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release -p mtcae-video -p mtcae-labels -p mtcae-synth -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-faces -p mtcae-labels -p mtcae-synth -p mtcae-dfer --no-default-features --all-targets -- -D warnings
 
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps

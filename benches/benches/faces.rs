@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_video::{ClipOptions, Video};
 
 fn detect(c: &mut Criterion) {

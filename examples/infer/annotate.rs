@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use mtcae_core::gaps;
 use mtcae_dfer::video::{
-    ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
+    ClipOptions, ClipWriter, FrameResizer, FullFrame, Sound, Video, WriterOptions,
 };
 use mtcae_dfer::{
-    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
+    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Resize, Timeline,
 };
 use mtcae_examples::{Bars, note};
 use mtcae_viz::{
-    Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
+    Canvas, Colour, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
     probability_panel, save_png, timeline as plot,
 };
 
@@ -105,7 +106,7 @@ fn sheet(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<
             let mut picture = Canvas::from_frame(frame)?;
             draw_crop(&mut picture, prediction, scale);
             if let Some(seen) = prediction.frame_at(*time) {
-                draw(&mut picture, seen, scale, String::new());
+                draw(&mut picture, seen, scale, "");
             }
             if count > 1 {
                 draw_tag(&mut picture, &format!("{time:.2} s"), Colour::WHITE);
@@ -227,13 +228,9 @@ fn film(
                 continue;
             };
             draw_crop(&mut picture, prediction, scale);
-            draw(&mut picture, &seen, scale, label);
+            draw(&mut picture, &seen, scale, &label);
             if prediction.trained_on.is_none() {
-                let note = Face {
-                    label: "untrained model".to_owned(),
-                    ..Face::default()
-                };
-                draw_face(&mut picture, &note, Colour::WHITE);
+                draw_face(&mut picture, None, None, "untrained model", Colour::WHITE);
             }
         }
         // On smaller pictures nothing else would be left.
@@ -325,8 +322,7 @@ fn of(timeline: &Timeline, time: f64) -> Option<&Prediction> {
 /// the answer `follows` somebody, and these lie too far off for them to be there still.
 fn between(prediction: &Prediction, time: f64, follows: bool) -> Option<FramePrediction> {
     let frames = &prediction.frames;
-    let after = frames.partition_point(|f| f.time < time);
-    let (a, b) = match (after.checked_sub(1).map(|i| &frames[i]), frames.get(after)) {
+    let (a, b) = match gaps::around(frames, time, |f| f.time) {
         (Some(a), Some(b)) => (a, b),
         (Some(only), None) | (None, Some(only)) => (only, only),
         (None, None) => return None,
@@ -336,71 +332,36 @@ fn between(prediction: &Prediction, time: f64, follows: bool) -> Option<FramePre
     if follows && gap > reach {
         return None;
     }
-    let w = if b.time > a.time {
-        ((time - a.time) / (b.time - a.time)) as f32
-    } else {
-        0.0
-    };
+    let share = gaps::share(a.time, b.time, time);
     let mut seen = a.clone();
-    seen.face_box = mix_boxes(a.face_box, b.face_box, w);
-    seen.landmarks = mix_landmarks(a.landmarks, b.landmarks, w);
-    if let (Some(s), Some(b)) = (&mut seen.detected, &b.detected) {
-        s.face_box = mix_boxes(Some(s.face_box), Some(b.face_box), w).unwrap_or(s.face_box);
-        s.landmarks = mix_landmarks(Some(s.landmarks), Some(b.landmarks), w).unwrap_or(s.landmarks);
+    seen.face_box = match (a.face_box, b.face_box) {
+        (Some(a), Some(b)) => Some(a.towards(&b, share)),
+        (a, b) => a.or(b),
+    };
+    seen.landmarks = match (a.landmarks, b.landmarks) {
+        (Some(a), Some(b)) => Some(a.towards(&b, share)),
+        (a, b) => a.or(b),
+    };
+    if let (Some(a), Some(b)) = (a.detected, b.detected) {
+        seen.detected = Some(a.towards(&b, share));
     }
     Some(seen)
 }
 
-/// The box at `w` of the way from one to the other; the one that there is.
-fn mix_boxes(a: Option<FaceBox>, b: Option<FaceBox>, w: f32) -> Option<FaceBox> {
-    let (Some(a), Some(b)) = (a, b) else {
-        return a.or(b);
-    };
-    let mix = |x: f32, y: f32| x + w * (y - x);
-    Some(FaceBox::from([
-        mix(a.x1, b.x1),
-        mix(a.y1, b.y1),
-        mix(a.x2, b.x2),
-        mix(a.y2, b.y2),
-    ]))
-}
-
-/// As [`mix_boxes`].
-fn mix_landmarks(a: Option<Landmarks>, b: Option<Landmarks>, w: f32) -> Option<Landmarks> {
-    let (Some(a), Some(b)) = (a, b) else {
-        return a.or(b);
-    };
-    let (p, q) = (a.points(), b.points());
-    Some(Landmarks::from(std::array::from_fn(|i| {
-        std::array::from_fn(|c| p[i][c] + w * (q[i][c] - p[i][c]))
-    })))
-}
-
 /// The model's face with its label and, in another colour, the detector's.
-fn draw(picture: &mut Canvas, frame: &FramePrediction, scale: [f32; 2], label: String) {
+fn draw(picture: &mut Canvas, frame: &FramePrediction, [sx, sy]: [f32; 2], label: &str) {
+    let mut face = |face_box: Option<FaceBox>, landmarks: Option<Landmarks>, label, colour| {
+        let scaled = |[x, y]: [f32; 2]| [x * sx, y * sy];
+        let (face_box, landmarks) = (
+            face_box.map(|b| b.map(scaled)),
+            landmarks.map(|l| l.map(scaled)),
+        );
+        draw_face(picture, face_box, landmarks, label, colour);
+    };
     if let Some(d) = &frame.detected {
-        let seen = face(Some(d.face_box), Some(d.landmarks), scale, String::new());
-        draw_face(picture, &seen, DETECTOR);
+        face(Some(d.face_box), Some(d.landmarks), "", DETECTOR);
     }
-    draw_face(
-        picture,
-        &face(frame.face_box, frame.landmarks, scale, label),
-        MODEL,
-    );
-}
-
-fn face(
-    bounds: Option<FaceBox>,
-    landmarks: Option<Landmarks>,
-    [sx, sy]: [f32; 2],
-    label: String,
-) -> Face {
-    let points = landmarks.iter().flat_map(|l| l.points());
-    Face {
-        bounds: bounds.map(|b| [b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy]),
-        landmarks: points.map(|[x, y]| [x * sx, y * sy]).collect(),
-        label,
-    }
+    face(frame.face_box, frame.landmarks, label, MODEL);
 }
 
 fn lines(p: &Prediction) -> Vec<String> {

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
-use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
-use mtcae_labels::mtcnn::Face;
-use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Video};
+use mtcae_dfer::{Device, Face, Pipeline, Prediction, Resize, Seen, Timeline, Windowing};
+use mtcae_faces::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
+use mtcae_faces::{Detector, DetectorConfig};
 
 use crate::Fault;
 use crate::args::At;
@@ -158,7 +157,7 @@ impl Finder {
             frame.source.height as f32 / height as f32,
         ];
         let faces = found.iter().map(|face| Sighting {
-            face: scaled(face, scale),
+            face: face.map(|[x, y]| [x * scale[0], y * scale[1]]),
             look: Look::of(picture.view(), face),
         });
         Ok(Sight {
@@ -241,7 +240,7 @@ impl Found {
     /// The face of a person in the frame of a number.
     pub fn face(&self, person: usize, index: u64) -> Option<&Face> {
         let &frame = self.places.get(&index)?;
-        self.people[person].at(frame).map(|tracked| &tracked.face)
+        self.people[person].at(frame)
     }
 
     /// Whether a person is seen in the frame of a number, and not only there in between.
@@ -259,11 +258,7 @@ impl Found {
     /// Puts a person's faces beside the model's.
     pub fn note(&self, prediction: &mut Prediction, person: usize) {
         for frame in &mut prediction.frames {
-            frame.detected = self.face(person, frame.index).map(|face| Detection {
-                face_box: face.bbox.into(),
-                landmarks: face.landmarks.into(),
-                score: face.score,
-            });
+            frame.detected = self.face(person, frame.index).copied();
         }
     }
 
@@ -289,16 +284,6 @@ impl Found {
             let anybody = |i| self.places.get(&i).is_some_and(|&p| self.about[p].has_face);
             prediction.note_seen(self.seen(&indices, anybody));
         }
-    }
-}
-
-/// A face of a picture that is smaller than the source by `scale`.
-fn scaled(face: &Face, [sx, sy]: [f32; 2]) -> Face {
-    let [x1, y1, x2, y2] = face.bbox;
-    Face {
-        bbox: [x1 * sx, y1 * sy, x2 * sx, y2 * sy],
-        score: face.score,
-        landmarks: face.landmarks.map(|[x, y]| [x * sx, y * sy]),
     }
 }
 

@@ -9,10 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtcae_dfer::video::{
-    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
-    WindowOptions,
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, WindowOptions,
 };
-use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::{Pipeline, Prediction, Rect, Resize, Sampling, Timeline, Windowing};
 use ndarray::{Array4, Axis};
 
 use crate::faces::{Finder, Found, numbers};
@@ -352,7 +351,7 @@ fn surround(found: &Found, person: usize, frames: &[u64]) -> Rect {
         frames
             .iter()
             .filter_map(|&i| found.face(person, i))
-            .map(|f| f.bbox)
+            .map(|f| f.face_box.corners())
     };
     let edge = |i: usize, pick: fn(f32, f32) -> f32| {
         f64::from(boxes().map(|b| b[i]).reduce(pick).unwrap_or(0.0))

@@ -15,6 +15,7 @@ use mtcae_examples::inputs::{drawn, expand};
 use mtcae_examples::output::{clean_up_when_stopped, finish};
 use mtcae_examples::threads::limit_threads;
 use mtcae_examples::{Bars, Fault, device, note, one_line, say};
+use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::{
     Catalogue, Problem, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
 };
@@ -22,7 +23,6 @@ use mtcae_labels::labels::{
     DetectAt, LabelReader, LabelSettings, LabelWriter, Labeller, Pick, Summary, label_all,
     write_table,
 };
-use mtcae_labels::{Detector, DetectorConfig};
 
 use args::{Args, Dataset};
 

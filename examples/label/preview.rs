@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use mtcae_core::Face;
 use mtcae_dfer::video::{ClipOptions, Video};
 use mtcae_labels::dataset::Sample;
-use mtcae_labels::labels::LabelledClip;
-use mtcae_labels::tracks::Validity;
-use mtcae_viz::{Canvas, Colour, Face, contact_sheet, draw_face, save_png};
+use mtcae_labels::labels::{LabelledClip, Validity};
+use mtcae_viz::{Canvas, Colour, contact_sheet, draw_face, save_png};
 
 const WIDTH: u32 = 240;
 const INTERPOLATED: Colour = Colour::new(240, 170, 60);
@@ -56,17 +56,9 @@ pub fn write(
                 (true, Validity::Interpolated) => INTERPOLATED,
                 (true, _) => SUBJECT,
             };
-            let [x1, y1, x2, y2] = face.bbox;
-            let shown = Face {
-                bounds: Some([x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]]),
-                landmarks: face
-                    .landmarks
-                    .iter()
-                    .map(|[x, y]| [x * scale[0], y * scale[1]])
-                    .collect(),
-                label: String::new(),
-            };
-            draw_face(&mut picture, &shown, colour);
+            let shown = Face::from(face).map(|[x, y]| [x * scale[0], y * scale[1]]);
+            let (face_box, landmarks) = (Some(shown.face_box), Some(shown.landmarks));
+            draw_face(&mut picture, face_box, landmarks, "", colour);
         }
         pictures.push(picture);
     }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use mtcae_dfer::video::{ClipOptions, Resize, Sampling, Video};
+use mtcae_dfer::video::{ClipOptions, Video};
+use mtcae_dfer::{Face, Resize, Sampling};
 use mtcae_examples::{Bars, say};
-use mtcae_labels::{Detector, DetectorConfig, Face};
-use mtcae_synth::{Expression, FrameTruth, Planned, truth};
+use mtcae_faces::{Detector, DetectorConfig};
+use mtcae_synth::{Expression, Planned, truth};
 
 use crate::Fault;
 
@@ -73,40 +74,29 @@ pub fn run(root: &Path, plan: &[Planned], count: usize, quiet: bool) -> Result<(
     Ok(())
 }
 
-/// Intersection over union of two boxes.
-fn overlap(a: [f32; 4], b: [f32; 4]) -> f32 {
-    let area = |r: [f32; 4]| (r[2] - r[0]).max(0.0) * (r[3] - r[1]).max(0.0);
-    let both = area([
-        a[0].max(b[0]),
-        a[1].max(b[1]),
-        a[2].min(b[2]),
-        a[3].min(b[3]),
-    ]);
-    both / (area(a) + area(b) - both).max(f32::MIN_POSITIVE)
-}
-
 impl Tally {
-    fn add(&mut self, faces: &[Face], truth: &FrameTruth, [w, h]: [f32; 2]) {
+    fn add(&mut self, faces: &[Face], truth: &Face, [w, h]: [f32; 2]) {
         self.frames += 1;
-        let [x1, y1, x2, y2] = truth.bbox;
-        let exact = [x1 * w, y1 * h, x2 * w, y2 * h];
+        let exact = truth.map(|[x, y]| [x * w, y * h]);
+        let overlap = |f: &Face| f.face_box.iou(&exact.face_box);
         let best = faces
             .iter()
-            .max_by(|a, b| overlap(a.bbox, exact).total_cmp(&overlap(b.bbox, exact)));
-        let Some(best) = best.filter(|f| overlap(f.bbox, exact) >= 0.5) else {
+            .max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
+        let Some(best) = best.filter(|f| overlap(f) >= 0.5) else {
             self.others += usize::from(!faces.is_empty());
             return;
         };
         self.found += 1;
         self.others += usize::from(faces.len() > 1);
-        self.overlap += f64::from(overlap(best.bbox, exact));
+        self.overlap += f64::from(overlap(best));
+        let (edges, found) = (exact.face_box.corners(), best.face_box.corners());
         for i in 0..4 {
-            let side = exact[i % 2 + 2] - exact[i % 2];
-            self.edges[i] += f64::from((best.bbox[i] - exact[i]) / side);
+            let side = edges[i % 2 + 2] - edges[i % 2];
+            self.edges[i] += f64::from((found[i] - edges[i]) / side);
         }
-        let points = truth.landmarks.map(|[x, y]| [x * w, y * h]);
+        let (points, found) = (exact.landmarks.points(), best.landmarks.points());
         let eyes = (points[1][0] - points[0][0]).hypot(points[1][1] - points[0][1]);
-        for (i, (found, exact)) in best.landmarks.iter().zip(points).enumerate() {
+        for (i, (found, exact)) in found.iter().zip(points).enumerate() {
             let (dx, dy) = (found[0] - exact[0], found[1] - exact[1]);
             self.landmarks[i] += f64::from(dx.hypot(dy) / eyes);
             self.shifts[i][0] += f64::from(dx / eyes);

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use mtcae_core::Face;
+use mtcae_faces::tracks::TrackConfig;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, SCHEMA, Source,
-    TrackRecord, digest,
+    TrackRecord, Validity, digest,
 };
-use mtcae_labels::tracks::{TrackConfig, Validity};
-use mtcae_synth::{Dataset, FrameTruth, Planned, write_clip};
+use mtcae_synth::{Dataset, Planned, write_clip};
 
 /// A planned clip as a dataset's sample. Splits and seeds have different people of the
 /// same numbers, and so are datasets of their own.
@@ -81,7 +82,7 @@ pub fn render(root: &Path, sample: &Sample, planned: Option<&Planned>) -> Labell
     clip
 }
 
-fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[FrameTruth]) {
+fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[Face]) {
     let take = &planned.take;
     clip.source = Some(Source {
         width: take.width,
@@ -95,16 +96,12 @@ fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[FrameTruth]) {
             validity: Validity::Detected,
         })
         .collect();
-    let face = |(frame, truth): (usize, &FrameTruth)| FaceRecord {
-        frame,
-        validity: Validity::Detected,
-        score: 1.0,
-        bbox: truth.bbox,
-        landmarks: truth.landmarks,
-    };
     clip.tracks = vec![TrackRecord {
         id: 0,
         is_subject: true,
-        faces: truth.iter().enumerate().map(face).collect(),
+        faces: (0..)
+            .zip(truth)
+            .map(|(i, face)| FaceRecord::new(i, face))
+            .collect(),
     }];
 }

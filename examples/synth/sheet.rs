@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mtcae_synth::{Dataset, Expression, render_apex};
-use mtcae_viz::{Canvas, Colour, Face, TextSize, contact_sheet, draw_face, save_png};
+use mtcae_viz::{Canvas, Colour, TextSize, contact_sheet, draw_face, save_png};
 
 use crate::Fault;
 
@@ -25,16 +25,9 @@ pub fn write(path: &Path, dataset: &Dataset, rows: u32, truth: bool) -> Result<(
         let mut picture = Canvas::from_frame(frame.view())?;
         if truth {
             let (w, h) = (clip.take.width as f32, clip.take.height as f32);
-            let [x1, y1, x2, y2] = face.bbox;
-            draw_face(
-                &mut picture,
-                &Face {
-                    bounds: Some([x1 * w, y1 * h, x2 * w, y2 * h]),
-                    landmarks: face.landmarks.map(|[x, y]| [x * w, y * h]).to_vec(),
-                    label: String::new(),
-                },
-                Colour::series(0),
-            );
+            let drawn = face.map(|[x, y]| [x * w, y * h]);
+            let (face_box, landmarks) = (Some(drawn.face_box), Some(drawn.landmarks));
+            draw_face(&mut picture, face_box, landmarks, "", Colour::series(0));
         }
         let line = TextSize::Small.line() + 4;
         let mut named = Canvas::new(picture.width(), picture.height() + line, Colour::BLACK)?;

@@ -7,6 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use mtcae_dfer::Resize;
 use mtcae_testing::{Fixture, fixtures};
 
 use common::{code, infer, portrait, program, text};
@@ -439,14 +440,18 @@ fn init_takes_over_preprocessing_or_says_what_it_leaves() {
     let (config, said) = init(&["--encoder", &own_arg], &folder.path().join("next"));
     let given = config.preprocessing;
     assert_eq!(
-        (given.sampling.as_str(), given.resize.as_str(), given.mean),
-        ("dense:2", "shortest-edge", [0.5, 0.456, 0.406])
+        (given.sampling, given.resize, given.mean),
+        (
+            "dense:2".parse().expect("a sampling"),
+            Resize::ShortestEdgeCrop,
+            [0.5, 0.456, 0.406]
+        )
     );
     assert!(!said.contains("ImageNet"), "{said}");
 
     let published = fixtures().join("checkpoints/hf-old").display().to_string();
     let (config, said) = init(&["--encoder", &published], &folder.path().join("hf"));
-    assert_eq!(config.preprocessing.resize, "squash");
+    assert_eq!(config.preprocessing.resize, Resize::Squash);
     assert!(
         said.contains("shortest edge of 32 with centre crop of 32x32 is not taken"),
         "{said}"

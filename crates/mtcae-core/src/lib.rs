@@ -1,5 +1,17 @@
-//! What every crate stands on: [`files`], read within bounds and written whole, and how
-//! what was [`drawn`] is told from input.
+//! What every crate stands on and speaks of: a [`Face`], its box and landmarks, how much two
+//! of them overlap ([`iou`]) and what lies in the [`gaps`] between; how frames are chosen
+//! ([`Sampling`]) and cut ([`Resize`]), by name; [`files`], read within bounds and written
+//! whole; and how what was [`drawn`] is told from input.
 
 pub mod drawn;
+mod face;
 pub mod files;
+pub mod gaps;
+mod parse;
+mod resize;
+mod sampling;
+
+pub use face::{Coordinate, Face, FaceBox, Landmarks, Track, iou};
+pub use parse::ParseError;
+pub use resize::{Rect, Resize};
+pub use sampling::Sampling;

@@ -32,15 +32,13 @@ mod timeline;
 
 pub use candle_core::{Device, Tensor};
 pub use error::Error;
+pub use mtcae_core::{Face, FaceBox, Landmarks, Rect, Resize, Sampling};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Pass, Precision, device};
 pub use mtcae_video as video;
 pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::{Progress, Windowing};
-pub use prediction::{
-    ClassProbability, Detection, FaceBox, FaceWarning, FramePrediction, Landmarks, Prediction,
-    Seen, Warning,
-};
+pub use prediction::{ClassProbability, FaceWarning, FramePrediction, Prediction, Seen, Warning};
 pub use table::write_csv;
 pub use timeline::{Timeline, TimelinePoint};

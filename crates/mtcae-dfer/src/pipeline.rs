@@ -127,8 +127,8 @@ impl Pipeline {
         let clip = ClipOptions {
             frames: encoder.frames,
             size: (side, side),
-            sampling: preprocessing.sampling()?,
-            resize: preprocessing.resize()?,
+            sampling: preprocessing.sampling,
+            resize: preprocessing.resize,
             ..ClipOptions::default()
         };
         let normalization = Normalization {

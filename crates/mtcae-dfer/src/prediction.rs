@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use mtcae_core::{Face, FaceBox, Landmarks};
 use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
@@ -125,81 +126,8 @@ pub struct FramePrediction {
     /// task.
     pub landmarks: Option<Landmarks>,
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
-    /// `mtcae-labels`; the pipeline asks none.
-    pub detected: Option<Detection>,
-}
-
-/// A detector's face, to hold the model's own against.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Detection {
-    /// The face, in pixels of the source.
-    pub face_box: FaceBox,
-    /// Five landmarks in pixels of the source.
-    pub landmarks: Landmarks,
-    /// Probability of being a face; 0 where it lies between two frames in which it
-    /// was found.
-    pub score: f32,
-}
-
-/// A face box in pixels of the source; x grows to the right, y downwards.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FaceBox {
-    /// Left edge.
-    pub x1: f32,
-    /// Upper edge.
-    pub y1: f32,
-    /// Right edge.
-    pub x2: f32,
-    /// Lower edge.
-    pub y2: f32,
-}
-
-/// Five points (x, y) in pixels of the source; left is the viewer's left.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Landmarks {
-    /// Centre of the left eye.
-    pub left_eye: [f32; 2],
-    /// Centre of the right eye.
-    pub right_eye: [f32; 2],
-    /// Tip of the nose.
-    pub nose: [f32; 2],
-    /// Left corner of the mouth.
-    pub mouth_left: [f32; 2],
-    /// Right corner of the mouth.
-    pub mouth_right: [f32; 2],
-}
-
-impl From<[f32; 4]> for FaceBox {
-    /// From x1, y1, x2, y2.
-    fn from([x1, y1, x2, y2]: [f32; 4]) -> Self {
-        Self { x1, y1, x2, y2 }
-    }
-}
-
-impl From<[[f32; 2]; 5]> for Landmarks {
-    /// From the model's order, which is MTCNN's.
-    fn from([left_eye, right_eye, nose, mouth_left, mouth_right]: [[f32; 2]; 5]) -> Self {
-        Self {
-            left_eye,
-            right_eye,
-            nose,
-            mouth_left,
-            mouth_right,
-        }
-    }
-}
-
-impl Landmarks {
-    /// The five points in the model's order.
-    pub fn points(&self) -> [[f32; 2]; 5] {
-        [
-            self.left_eye,
-            self.right_eye,
-            self.nose,
-            self.mouth_left,
-            self.mouth_right,
-        ]
-    }
+    /// `mtcae-faces`, in pixels of the source; the pipeline asks none.
+    pub detected: Option<Face>,
 }
 
 /// JSON holds Unicode, and names of files need not be.
@@ -237,7 +165,7 @@ impl Raw {
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
     pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained_on: Option<&str>) -> Self {
-        let pixel = |x: f32, y: f32| {
+        let pixel = |[x, y]: [f32; 2]| {
             let (x, y) = clip.source.to_source(x.into(), y.into());
             [x as f32, y as f32]
         };
@@ -246,14 +174,12 @@ impl Prediction {
             index,
             time,
             face_box: raw.boxes.as_ref().map(|boxes| {
-                let [x1, y1] = pixel(boxes[i][0], boxes[i][1]);
-                let [x2, y2] = pixel(boxes[i][2], boxes[i][3]);
-                FaceBox { x1, y1, x2, y2 }
+                let corner = |k: usize| boxes[i][k];
+                FaceBox::from(std::array::from_fn(corner)).map(pixel)
             }),
             landmarks: raw.landmarks.as_ref().map(|landmarks| {
-                Landmarks::from(
-                    [0, 1, 2, 3, 4].map(|k| pixel(landmarks[i][k][0], landmarks[i][k][1])),
-                )
+                let point = |k: usize| [landmarks[i][k][0], landmarks[i][k][1]];
+                Landmarks::from(std::array::from_fn(point)).map(pixel)
             }),
             detected: None,
         });

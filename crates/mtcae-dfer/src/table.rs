@@ -108,7 +108,7 @@ fn columns(prediction: &Prediction) -> Vec<String> {
 
 /// Fourteen cells of a face, empty where there is none.
 fn face(row: &mut Vec<String>, bounds: Option<FaceBox>, landmarks: Option<Landmarks>) {
-    let bounds = bounds.map(|b| [b.x1, b.y1, b.x2, b.y2]);
+    let bounds = bounds.map(|b| b.corners());
     let points = landmarks.map(|l| l.points());
     let cell = |v: Option<f32>| v.map(|v| format!("{v:.2}")).unwrap_or_default();
     row.extend((0..4).map(|i| cell(bounds.map(|b| b[i]))));

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::Config as EncoderConfig;
 use mtcae_dfer::model::{Config, Mtcae};
-use mtcae_dfer::video::{Clip, ClipOptions, Geometry, Rect, Sampling};
-use mtcae_dfer::{Device, Error, Pipeline, Prediction, Seen, Tensor, Timeline, Windowing};
+use mtcae_dfer::video::{Clip, ClipOptions, Geometry};
+use mtcae_dfer::{
+    Device, Error, Pipeline, Prediction, Rect, Sampling, Seen, Tensor, Timeline, Windowing,
+};
 use mtcae_nn::ParamStore;
 use ndarray::Array4;
 

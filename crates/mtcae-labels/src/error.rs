@@ -14,18 +14,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A frame is neither RGB nor grey.
-    #[error("a frame needs 3 channels (RGB) or 1 (grey), not {channels}")]
-    Frame {
-        /// Channels found.
-        channels: usize,
-    },
-    /// MTCNN's weights cannot be loaded.
-    #[error("MTCNN weights: {0}")]
-    Weights(#[from] mtcae_nn::weights::Error),
-    /// The device that computes has failed.
-    #[error("face detection: {0}")]
-    Device(#[from] candle_core::Error),
+    /// Faces cannot be found or linked.
+    #[error(transparent)]
+    Faces(#[from] mtcae_faces::Error),
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -5,14 +5,16 @@
 use std::io::Write;
 use std::path::Path;
 
+use mtcae_core::{Face, Rect, Resize};
+use mtcae_faces::tracks::OneEuro;
+use mtcae_faces::{Detector, DetectorConfig};
+use mtcae_labels::Error;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
-    FrameFaces, LabelReader, LabelSettings, LabelWriter, LabelledClip, Labeller, label_all,
-    write_table,
+    FrameFaces, LabelReader, LabelSettings, LabelWriter, LabelledClip, Labeller, Validity,
+    label_all, write_table,
 };
-use mtcae_labels::tracks::{OneEuro, Validity};
-use mtcae_labels::{Detector, DetectorConfig, Error, Face};
-use mtcae_video::{Geometry, Rect, Resize};
+use mtcae_video::Geometry;
 
 fn labeller() -> Labeller {
     labeller_with(LabelSettings::default())
@@ -36,9 +38,9 @@ fn samples(n: usize) -> Vec<Sample> {
 
 fn face(x: f32) -> Face {
     Face {
-        bbox: [x, 20.0, x + 50.0, 80.0],
+        face_box: [x, 20.0, x + 50.0, 80.0].into(),
+        landmarks: [[x + 10.0, 40.0]; 5].into(),
         score: 0.997_654_3,
-        landmarks: [[x + 10.0, 40.0]; 5],
     }
 }
 

@@ -2,12 +2,11 @@
 #![cfg(all(feature = "embedded-weights", feature = "ffmpeg"))]
 #![allow(clippy::unwrap_used)] // test helpers
 
+use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::Sample;
 use mtcae_labels::labels::{
-    DetectAt, LabelSettings, LabelWriter, LabelledClip, Labeller, Pick, label_all,
+    DetectAt, LabelSettings, LabelWriter, LabelledClip, Labeller, Pick, Validity, label_all,
 };
-use mtcae_labels::tracks::Validity;
-use mtcae_labels::{Detector, DetectorConfig};
 
 fn labeller(at: DetectAt, pick: Pick) -> Labeller {
     let detector = Detector::new(DetectorConfig::default()).unwrap();

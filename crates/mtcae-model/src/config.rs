@@ -1,12 +1,13 @@
 //! Everything needed to rebuild a model: the `config.json` of a checkpoint.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use mtcae_core::{ParseError, Resize, Sampling};
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::Config as EncoderConfig;
-use mtcae_video::{ParseError, Resize, Sampling};
 
 use crate::{Error, TrainedSubjects};
 
@@ -51,14 +52,37 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Which frames: a name of [`Sampling`]'s, without `all`.
-    pub sampling: String,
-    /// How a frame becomes a square: a name of [`Resize`]'s.
-    pub resize: String,
+    /// Which frames; not [`Sampling::All`].
+    #[serde(deserialize_with = "sampling")]
+    pub sampling: Sampling,
+    /// How a frame becomes a square.
+    #[serde(deserialize_with = "resize")]
+    pub resize: Resize,
     /// Subtracted from the RGB channels after division by 255.
     pub mean: [f32; 3],
     /// What the result is divided by.
     pub std: [f32; 3],
+}
+
+const SAMPLING: &str = "preprocessing.sampling";
+
+fn sampling<'de, D: Deserializer<'de>>(from: D) -> Result<Sampling, D::Error> {
+    named(SAMPLING, from)
+}
+
+fn resize<'de, D: Deserializer<'de>>(from: D) -> Result<Resize, D::Error> {
+    named("preprocessing.resize", from)
+}
+
+/// A value by its name. What is said of a name that there is not begins with the field.
+fn named<'de, T, D>(field: &str, from: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = ParseError>,
+    D: Deserializer<'de>,
+{
+    let name = String::deserialize(from)?;
+    let fault = |e| serde::de::Error::custom(format_args!("{field}: {e}"));
+    name.parse().map_err(fault)
 }
 
 impl Default for Preprocessing {
@@ -66,8 +90,8 @@ impl Default for Preprocessing {
     /// square; ImageNet's mean and deviation, as VideoMAE was trained with.
     fn default() -> Self {
         Self {
-            sampling: "uniform".to_owned(),
-            resize: "squash".to_owned(),
+            sampling: Sampling::Uniform,
+            resize: Resize::Squash,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -75,44 +99,19 @@ impl Default for Preprocessing {
 }
 
 impl Preprocessing {
-    /// The strategy that `sampling` names.
-    ///
-    /// # Errors
-    /// Names the field where there is no such strategy, or it gives clips of another
-    /// length than a model's.
-    pub fn sampling(&self) -> Result<Sampling, Error> {
-        let reason = match self.sampling.parse() {
-            Ok(Sampling::All) => {
-                "`all` gives as many frames as a video has, and a model takes a fixed number"
-                    .to_owned()
-            }
-            Ok(sampling) => return Ok(sampling),
-            Err(e) => ParseError::to_string(&e),
-        };
-        Err(Error::Config {
-            field: "preprocessing.sampling",
-            reason,
-        })
-    }
-
-    /// The part of a frame that `resize` names.
-    ///
-    /// # Errors
-    /// Names the field where there is no such name.
-    pub fn resize(&self) -> Result<Resize, Error> {
-        self.resize.parse().map_err(|e: ParseError| Error::Config {
-            field: "preprocessing.resize",
-            reason: e.to_string(),
-        })
-    }
-
     /// Checks every field.
     ///
     /// # Errors
     /// Names the first field at fault.
     pub fn validate(&self) -> Result<(), Error> {
-        self.sampling()?;
-        self.resize()?;
+        if self.sampling == Sampling::All {
+            return Err(Error::Config {
+                field: SAMPLING,
+                reason: "`all` gives as many frames as a video has, and a model takes a fixed \
+                         number"
+                    .to_owned(),
+            });
+        }
         let mut statistics = self.mean.iter().chain(&self.std);
         if !statistics.all(|v| v.is_finite()) || self.std.iter().any(|s| *s <= 0.0) {
             return Err(Error::Config {

@@ -15,8 +15,8 @@
 //! };
 //! let clip = render(&take)?;
 //! assert_eq!(clip.frames.dim(), (2, 256, 256, 3));
-//! let [left_eye, right_eye, ..] = clip.truth[0].landmarks;
-//! assert!(left_eye[0] < right_eye[0]);
+//! let eyes = clip.truth[0].landmarks;
+//! assert!(eyes.left_eye[0] < eyes.right_eye[0]);
 //! # Ok::<(), mtcae_synth::Error>(())
 //! ```
 #![cfg_attr(
@@ -28,7 +28,7 @@ A folder of clips:
 use mtcae_synth::{Dataset, write_clip};
 for clip in Dataset::default().plan()? {
     let truth = write_clip("faces", &clip)?;
-    println!("{}: {:?}", clip.file, truth[0].bbox);
+    println!("{}: {:?}", clip.file, truth[0].face_box);
 }
 # Ok::<(), mtcae_synth::Error>(())
 ```
@@ -71,6 +71,6 @@ pub use error::{Error, Result};
 pub use expression::{Expression, Intensity};
 pub use identity::Identity;
 pub use render::{Rendered, render, render_apex, truth};
-pub use take::{FrameTruth, Take};
+pub use take::Take;
 #[cfg(feature = "ffmpeg")]
 pub use write::write_clip;

@@ -1,5 +1,6 @@
 //! From a take to pixels.
 
+use mtcae_core::Face;
 use ndarray::{Array3, Array4};
 
 use crate::background;
@@ -8,15 +9,15 @@ use crate::draw::{self, Scene};
 use crate::error::{Error, Result};
 use crate::paint::Layer;
 use crate::shade::{Light, shade};
-use crate::take::{FrameTruth, Stage, Take};
+use crate::take::{Stage, Take};
 
 /// A rendered clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
     /// (T, H, W, 3), RGB.
     pub frames: Array4<u8>,
-    /// What is true of each frame.
-    pub truth: Vec<FrameTruth>,
+    /// The face in each frame, in fractions of it.
+    pub truth: Vec<Face>,
 }
 
 /// Renders a take, on the thread that calls.
@@ -45,7 +46,7 @@ pub fn render(take: &Take) -> Result<Rendered> {
 ///
 /// # Errors
 /// As [`render`].
-pub fn render_apex(take: &Take) -> Result<(Array3<u8>, FrameTruth)> {
+pub fn render_apex(take: &Take) -> Result<(Array3<u8>, Face)> {
     let mut studio = Studio::new(take)?;
     let (h, w) = (take.height as usize, take.width as usize);
     let mut rgb = vec![0; h * w * 3];
@@ -64,7 +65,7 @@ pub fn render_apex(take: &Take) -> Result<(Array3<u8>, FrameTruth)> {
 ///
 /// # Errors
 /// As [`render`].
-pub fn truth(take: &Take) -> Result<Vec<FrameTruth>> {
+pub fn truth(take: &Take) -> Result<Vec<Face>> {
     let stage = Stage::new(take)?;
     let at = |frame| {
         let moment = stage.moment(frame);
@@ -108,7 +109,7 @@ impl Studio {
     }
 
     /// Renders a frame into RGB bytes.
-    fn frame(&mut self, number: u32, rgb: &mut [u8]) -> FrameTruth {
+    fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face {
         let stage = &self.stage;
         let moment = stage.moment(number);
         let pose = stage.projection(&moment);

@@ -1,6 +1,7 @@
 //! A take: one identity making one expression, and everything about it that does
 //! not depend on the frame.
 
+use mtcae_core::Face;
 use serde::{Deserialize, Serialize};
 
 use crate::action_units::{ActionUnit as Au, ActionUnits};
@@ -38,18 +39,6 @@ pub struct Take {
     /// How much size, place and pose of the head vary, in percent of all they may:
     /// 100 for a hand-held camera, less for a studio; 0 to 100.
     pub variation: u32,
-}
-
-/// What is true of a frame. Coordinates are fractions of the frame's width and
-/// height, from the upper left corner.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FrameTruth {
-    /// x1, y1, x2, y2 of the face, from the forehead to the chin.
-    #[serde(rename = "box")]
-    pub bbox: [f32; 4],
-    /// (x, y) of the viewer's left eye, right eye, nose, left and right corner of
-    /// the mouth.
-    pub landmarks: [[f32; 2]; 5],
 }
 
 /// Bytes that the frames of a clip may take.
@@ -215,14 +204,15 @@ impl Stage {
         FaceShape::new(&self.who, units, moment.blink)
     }
 
-    /// What is true of a face in this pose.
-    pub fn truth(&self, face: &FaceShape, pose: &Projection) -> FrameTruth {
+    /// What is true of a face in this pose, in fractions of the frame.
+    pub fn truth(&self, face: &FaceShape, pose: &Projection) -> Face {
         let (w, h) = (self.take.width as f32, self.take.height as f32);
-        let [x1, y1, x2, y2] = face.bounds(&self.who, pose);
-        FrameTruth {
-            bbox: [x1 / w, y1 / h, x2 / w, y2 / h],
-            landmarks: face.landmarks(pose).map(|[x, y]| [x / w, y / h]),
-        }
+        let drawn = Face {
+            face_box: face.bounds(&self.who, pose).into(),
+            landmarks: face.landmarks(pose).into(),
+            score: 1.0,
+        };
+        drawn.map(|[x, y]| [x / w, y / h])
     }
 }
 

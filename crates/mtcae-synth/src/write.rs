@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use mtcae_core::Face;
 use mtcae_video::{ClipWriter, WriterOptions};
 use ndarray::Axis;
 
 use crate::dataset::Planned;
 use crate::error::{Error, Result};
 use crate::render::render;
-use crate::take::FrameTruth;
 
 /// Renders a clip and writes it to its file below `root`, making folders as
 /// needed. The file takes its name when it is whole; one that exists is replaced
@@ -20,7 +20,7 @@ use crate::take::FrameTruth;
 /// # Errors
 /// [`Error::Setting`] for a take that cannot be rendered, [`Error::Folder`],
 /// [`Error::Video`] name the folder or file.
-pub fn write_clip(root: impl AsRef<Path>, planned: &Planned) -> Result<Vec<FrameTruth>> {
+pub fn write_clip(root: impl AsRef<Path>, planned: &Planned) -> Result<Vec<Face>> {
     let path = root.as_ref().join(&planned.file);
     let take = &planned.take;
     let rendered = render(take)?;

@@ -42,7 +42,7 @@ fn a_take_is_the_same_to_the_bit_whatever_runs_beside_it() {
         assert_eq!(clip.truth, truth(take).unwrap());
         let (frame, exact) = render_apex(&Take { frames: 1, ..*take }).unwrap();
         assert_eq!(frame.dim(), (128, 128, 3));
-        assert!(exact.bbox[3] > exact.bbox[1]);
+        assert!(exact.face_box.y2 > exact.face_box.y1);
     }
 }
 
@@ -126,20 +126,20 @@ fn what_is_true_lies_inside_the_frame_and_in_order() {
             ..clip.take
         };
         for t in truth(&take).unwrap() {
-            let [x1, y1, x2, y2] = t.bbox;
+            let [x1, y1, x2, y2] = t.face_box.corners();
             assert!(x1 >= 0.0 && y1 >= 0.0 && x2 <= 1.0 && y2 <= 1.0, "{t:?}");
             assert!(x1 < x2 && y1 < y2);
-            let [left, right, nose, mouth_left, mouth_right] = t.landmarks;
+            let [left, right, nose, mouth_left, mouth_right] = t.landmarks.points();
             assert!(left[0] < right[0] && mouth_left[0] < mouth_right[0]);
             assert!(left[1].max(right[1]) < nose[1]);
             assert!(nose[1] < mouth_left[1].max(mouth_right[1]));
-            for [x, y] in t.landmarks {
+            for [x, y] in t.landmarks.points() {
                 assert!(x1 < x && x < x2 && y1 < y && y < y2, "{t:?}");
             }
         }
         if (width, height) == (256, 256) {
-            let tall = truth(&take).unwrap()[0].bbox;
-            assert!((0.40..0.85).contains(&(tall[3] - tall[1])), "{tall:?}");
+            let tall = truth(&take).unwrap()[0].face_box;
+            assert!((0.40..0.85).contains(&(tall.y2 - tall.y1)), "{tall:?}");
         }
     }
 }
@@ -166,10 +166,10 @@ fn every_expression_shows_and_grows_with_its_intensity() {
                 before = changed;
                 if intensity == Intensity::High && *expression != Expression::Calm {
                     let moved = (0..5).map(|i| {
-                        let [a, b] = [exact.landmarks[i], rest.landmarks[i]];
+                        let [a, b] = [exact.landmarks.points()[i], rest.landmarks.points()[i]];
                         (a[0] - b[0]).hypot(a[1] - b[1])
                     });
-                    let eyes = rest.landmarks[1][0] - rest.landmarks[0][0];
+                    let eyes = rest.landmarks.right_eye[0] - rest.landmarks.left_eye[0];
                     assert!(moved.fold(0.0, f32::max) > 0.04 * eyes, "{expression}");
                 }
             }
@@ -191,14 +191,17 @@ fn nothing_but_the_face_depends_on_the_expression() {
             .iter()
             .map(|&e| (take(e).crf(), render_apex(&take(e)).unwrap()))
             .collect();
-        let lowest = clips.iter().map(|c| c.1.1.bbox[3]).fold(0.0, f32::max);
-        let [x1, y1, x2, _] = clips[0].1.1.bbox;
+        let lowest = clips.iter().map(|c| c.1.1.face_box.y2).fold(0.0, f32::max);
+        let [x1, y1, x2, _] = clips[0].1.1.face_box.corners();
         let (w, h) = (x2 - x1, lowest - y1);
         let head = [x1 - 0.1 * w, y1 - 0.1 * h, x2 + 0.1 * w, lowest + 0.1 * h];
         for (crf, (frame, exact)) in &clips[1..] {
             assert_eq!(*crf, clips[0].0);
             // The upper edge and the sides of the box do not know the expression.
-            assert_eq!(exact.bbox[..3], clips[0].1.1.bbox[..3]);
+            assert_eq!(
+                exact.face_box.corners()[..3],
+                clips[0].1.1.face_box.corners()[..3]
+            );
             for ((y, x, c), value) in frame.indexed_iter() {
                 let (fx, fy) = (x as f32 / 256.0, y as f32 / 256.0);
                 let inside = fx > head[0] && fx < head[2] && fy > head[1] && fy < head[3];

@@ -1,21 +1,10 @@
 //! Rendered clips, written and read again, under the eyes of MTCNN.
 #![cfg(feature = "ffmpeg")]
 
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_synth::{Dataset, write_clip};
 use mtcae_video::{ClipOptions, Video};
 use rayon::prelude::*;
-
-fn overlap(a: [f32; 4], b: [f32; 4]) -> f32 {
-    let area = |r: [f32; 4]| (r[2] - r[0]).max(0.0) * (r[3] - r[1]).max(0.0);
-    let both = area([
-        a[0].max(b[0]),
-        a[1].max(b[1]),
-        a[2].min(b[2]),
-        a[3].min(b[3]),
-    ]);
-    both / (area(a) + area(b) - both)
-}
 
 /// Every expression and intensity of a few actors. `synth --check` does the same
 /// with as many as one likes.
@@ -47,16 +36,18 @@ fn faces_are_found_where_they_are_true() {
             let pairs = faces.into_iter().zip(decoded.indices);
             pairs
                 .map(|(faces, index)| {
-                    let exact = exact[index as usize];
-                    let bbox = exact.bbox.map(|v| 256.0 * v);
-                    let points = exact.landmarks.map(|p| p.map(|v| 256.0 * v));
+                    let exact = exact[index as usize].map(|p| p.map(|v| 256.0 * v));
+                    let points = exact.landmarks.points();
                     let eyes = points[1][0] - points[0][0];
                     faces
                         .iter()
                         .map(|face| {
-                            let apart = face.landmarks.iter().zip(points);
+                            let apart = face.landmarks.points().into_iter().zip(points);
                             let apart = apart.map(|(a, b)| (a[0] - b[0]).hypot(a[1] - b[1]));
-                            (overlap(face.bbox, bbox), apart.sum::<f32>() / 5.0 / eyes)
+                            (
+                                face.face_box.iou(&exact.face_box),
+                                apart.sum::<f32>() / 5.0 / eyes,
+                            )
                         })
                         .max_by(|a, b| a.0.total_cmp(&b.0))
                         .unwrap_or_default()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use mtcae_core::Face;
 use mtcae_objective::{Class, Targets};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -10,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
 
 use crate::cache::FeatureCache;
-use crate::data::{Dataset, FaceLabel};
+use crate::data::Dataset;
 use crate::view::{Frames, View, Viewer};
 use crate::{Error, TrainConfig, memory::Memory, random};
 
@@ -62,7 +63,7 @@ enum From {
 }
 
 /// Inputs and faces of one clip: (values, face of each frame).
-type Clip = (Vec<f32>, Vec<Option<FaceLabel>>);
+type Clip = (Vec<f32>, Vec<Option<Face>>);
 
 impl Source {
     /// Clips decoded from their videos.
@@ -185,7 +186,7 @@ impl Source {
             raw.hot[k * classes + raw.classes[k] as usize] = 1.0;
             for face in faces {
                 let (bbox, landmarks) = match face {
-                    Some(face) => (face.bbox, face.landmarks),
+                    Some(face) => (face.face_box.corners(), face.landmarks.points()),
                     None => ([0.0; 4], [[0.0; 2]; 5]),
                 };
                 raw.boxes.extend(bbox);

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use mtcae_core::Face;
 use mtcae_model::Mtcae;
 use mtcae_nn::plan::{Arena, Precision, format};
 use mtcae_nn::{Pass, on_pool};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::{Dataset, FaceLabel};
+use crate::data::Dataset;
 use crate::disk::{free_space, make_sure_of_room, read_at, write_at};
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
@@ -225,11 +226,7 @@ impl FeatureCache {
     ///
     /// # Errors
     /// Names the file when the record cannot be read or its checksum is wrong.
-    pub fn read(
-        &self,
-        clip: usize,
-        view: usize,
-    ) -> Result<(Vec<f32>, Vec<Option<FaceLabel>>), Error> {
+    pub fn read(&self, clip: usize, view: usize) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
         let number = clip * (self.header.views + 1) + view;
         let mut record = vec![0; self.record()];
         self.read_at(&mut record, number, 0)?;
@@ -348,12 +345,7 @@ impl FeatureCache {
         self.file.sync_all().map_err(|e| self.io(e))
     }
 
-    fn write(
-        &self,
-        number: usize,
-        features: &[f32],
-        faces: &[Option<FaceLabel>],
-    ) -> Result<(), Error> {
+    fn write(&self, number: usize, features: &[f32], faces: &[Option<Face>]) -> Result<(), Error> {
         let mut halves = vec![f16::ZERO; features.len()];
         halves.convert_from_f32_slice(features);
         let mut record = Vec::with_capacity(self.record());
@@ -433,20 +425,22 @@ fn begin(file: &mut File, path: &Path, header: &Header) -> Result<u64, Error> {
     Ok(start.len() as u64)
 }
 
-fn pack(face: &Option<FaceLabel>) -> [f32; FACE] {
+/// 1 and the coordinates; zeros for none. Scores, which nothing learns from, are left out.
+fn pack(face: &Option<Face>) -> [f32; FACE] {
     let mut numbers = [0.0; FACE];
     if let Some(face) = face {
         numbers[0] = 1.0;
-        numbers[1..5].copy_from_slice(&face.bbox);
-        numbers[5..].copy_from_slice(face.landmarks.as_flattened());
+        numbers[1..5].copy_from_slice(&face.face_box.corners());
+        numbers[5..].copy_from_slice(face.landmarks.points().as_flattened());
     }
     numbers
 }
 
-fn unpack(numbers: &[f32; FACE]) -> Option<FaceLabel> {
+fn unpack(numbers: &[f32; FACE]) -> Option<Face> {
     let [there, x1, y1, x2, y2, points @ ..] = *numbers;
-    (there != 0.0).then(|| FaceLabel {
-        bbox: [x1, y1, x2, y2],
-        landmarks: std::array::from_fn(|k| [points[2 * k], points[2 * k + 1]]),
+    (there != 0.0).then(|| Face {
+        face_box: [x1, y1, x2, y2].into(),
+        landmarks: std::array::from_fn(|k| [points[2 * k], points[2 * k + 1]]).into(),
+        score: there,
     })
 }

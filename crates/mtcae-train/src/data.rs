@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use mtcae_core::{Face, gaps};
 use mtcae_labels::dataset::{Sample, Sex, folds};
-use mtcae_labels::labels::{FaceRecord, LabelReader, LabelledClip};
+use mtcae_labels::labels::{LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
 
@@ -76,42 +77,9 @@ pub struct Item {
     pub size: (u32, u32),
     /// Its width over its height as it is shown: pixels need not be square.
     pub aspect: f64,
-    /// The subject's face by the number of the frame in the stream, ascending.
-    pub faces: Vec<(u64, FaceLabel)>,
-}
-
-/// A face as fractions of the source's picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FaceLabel {
-    /// x1, y1, x2, y2.
-    pub bbox: [f32; 4],
-    /// Left eye, right eye, nose, left and right corner of the mouth; left being
-    /// the viewer's.
-    pub landmarks: [[f32; 2]; 5],
-}
-
-impl From<&FaceRecord> for FaceLabel {
-    fn from(face: &FaceRecord) -> Self {
-        Self {
-            bbox: face.bbox,
-            landmarks: face.landmarks,
-        }
-    }
-}
-
-impl FaceLabel {
-    /// The label at `share` of the way to another.
-    fn towards(&self, other: &Self, share: f32) -> Self {
-        let mix = |a: f32, b: f32| a + share * (b - a);
-        let mut mixed = *self;
-        for (a, b) in mixed.bbox.iter_mut().zip(other.bbox) {
-            *a = mix(*a, b);
-        }
-        for (a, b) in mixed.landmarks.iter_mut().zip(other.landmarks) {
-            *a = [mix(a[0], b[0]), mix(a[1], b[1])];
-        }
-        mixed
-    }
+    /// The subject's face by the number of the frame in the stream, ascending, in
+    /// fractions of the source's picture.
+    pub faces: Vec<(u64, Face)>,
 }
 
 impl Item {
@@ -122,14 +90,15 @@ impl Item {
 
     /// The face at a frame of the stream: labelled there, or on the straight line
     /// between the labels before and after it.
-    pub fn face_at(&self, frame: u64) -> Option<FaceLabel> {
-        let after = self.faces.partition_point(|(f, _)| *f < frame);
-        let (next_frame, next) = self.faces.get(after)?;
+    pub fn face_at(&self, frame: u64) -> Option<Face> {
+        let at = frame as f64;
+        let (before, after) = gaps::around(&self.faces, at, |(f, _)| *f as f64);
+        let (next_frame, next) = after?;
         if *next_frame == frame {
             return Some(*next);
         }
-        let (last_frame, last) = self.faces.get(after.checked_sub(1)?)?;
-        let share = (frame - last_frame) as f32 / (next_frame - last_frame) as f32;
+        let (last_frame, last) = before?;
+        let share = gaps::share(*last_frame as f64, *next_frame as f64, at);
         Some(last.towards(next, share))
     }
 }
@@ -495,7 +464,7 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
     let aspect = clip.source.map_or(1.0, |s| {
         f64::from(s.width) * s.pixel_aspect / f64::from(s.height.max(1))
     });
-    let mut faces: Vec<(u64, FaceLabel)> = match clip.subject_track() {
+    let mut faces: Vec<(u64, Face)> = match clip.subject_track() {
         Some(track) => track
             .faces
             .iter()
@@ -505,9 +474,14 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
     };
     faces.sort_by_key(|(frame, _)| *frame);
     faces.dedup_by_key(|(frame, _)| *frame);
-    let finite = |f: &FaceLabel| {
-        let mut all = f.bbox.iter().chain(f.landmarks.as_flattened());
-        all.all(|v| v.is_finite())
+    let finite = |f: &Face| {
+        let points = f.landmarks.points();
+        let mut all = f
+            .face_box
+            .corners()
+            .into_iter()
+            .chain(points.into_iter().flatten());
+        all.all(f32::is_finite)
     };
     if let Some((frame, _)) = faces.iter().find(|(_, f)| !finite(f)) {
         return Err(format!(
@@ -515,7 +489,10 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
             clip.file
         ));
     }
-    if let Some((frame, _)) = faces.iter().find(|(_, f)| f.landmarks[0] == f.landmarks[1]) {
+    if let Some((frame, _)) = faces
+        .iter()
+        .find(|(_, f)| f.landmarks.left_eye == f.landmarks.right_eye)
+    {
         return Err(format!(
             "{}: both eyes of frame {frame} are one point; errors of landmarks are measured by \
              their distance",

@@ -46,7 +46,7 @@ pub use config::{
     ClassWeights, Compute, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit,
 };
 pub use cross_validation::{CrossValidation, FoldResult, PREDICTIONS, cross_validate};
-pub use data::{Dataset, FaceLabel, Item, Selection, Split};
+pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;
 pub use event::{Event, Watch};
 pub use fit::{Fitted, LOG, Run, STATE, fit};

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
+use mtcae_core::Resize;
 use mtcae_model::{Mtcae, Outputs};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Objective, Summary, TopLabels, box_iou, landmark_nme,
 };
-use mtcae_video::Resize;
 
 use crate::batch::{Batch, Input, Source};
 use crate::data::Dataset;
@@ -78,7 +78,7 @@ pub fn predict(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
-    let resize = model.config().preprocessing.resize()?;
+    let resize = model.config().preprocessing.resize;
     let batches: Arc<Vec<Vec<usize>>> =
         Arc::new(places.chunks(config.batch).map(<[usize]>::to_vec).collect());
     let (jobs, from) = (batches.clone(), source.clone());

@@ -1,15 +1,16 @@
 //! A labelled clip as the model sees it: decoded, perhaps augmented, cut into
 //! tubes, with boxes and landmarks that stay true to the pixels.
 
+use mtcae_core::{Face, Landmarks, Rect};
 use mtcae_model::Config as ModelConfig;
 use mtcae_video::{
-    ClipOptions, FrameResizer, Normalization, OpenOptions, Rect, TubeShape, Video, tubes_into,
+    ClipOptions, FrameResizer, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
 use ndarray::{Array4, ArrayViewMut3, Axis};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::{FaceLabel, Item};
+use crate::data::Item;
 use crate::{Error, TrainConfig};
 
 /// What a view is made with.
@@ -40,7 +41,7 @@ pub struct Frames {
     /// (T, H, W, 3), RGB.
     pub pixels: Array4<u8>,
     /// `None` where a frame has no label.
-    pub faces: Vec<Option<FaceLabel>>,
+    pub faces: Vec<Option<Face>>,
 }
 
 /// One clip as the model takes it.
@@ -49,7 +50,7 @@ pub struct View {
     /// (N, C·t·p·p): normalised tubes.
     pub tubes: Vec<f32>,
     /// The face on each of T frames, as fractions of the view's frame.
-    pub faces: Vec<Option<FaceLabel>>,
+    pub faces: Vec<Option<Face>>,
 }
 
 impl Viewer {
@@ -63,8 +64,8 @@ impl Viewer {
         Ok(Self {
             clip: ClipOptions {
                 frames: encoder.frames,
-                sampling: preprocessing.sampling()?,
-                resize: preprocessing.resize()?,
+                sampling: preprocessing.sampling,
+                resize: preprocessing.resize,
                 ..ClipOptions::default()
             },
             normalization: Normalization {
@@ -164,7 +165,7 @@ impl Viewer {
         let faces = clip
             .indices
             .iter()
-            .map(|&index| item.face_at(index).map(|face| face.mapped(to_frame)))
+            .map(|&index| item.face_at(index).map(|face| face.map(to_frame)))
             .collect();
         Ok(Frames {
             pixels: clip.frames,
@@ -216,12 +217,8 @@ impl Viewer {
             [x, y]
         };
         let faces = frames.faces.iter().map(|face| {
-            let face = face.map(|f| f.mapped(to_crop));
-            if flip {
-                face.map(FaceLabel::mirrored)
-            } else {
-                face
-            }
+            let face = face.map(|f| f.map(to_crop));
+            if flip { face.map(mirrored) } else { face }
         });
         let faces = faces.collect();
         self.view(Frames { pixels, faces })
@@ -246,33 +243,31 @@ impl Viewer {
     }
 }
 
-impl FaceLabel {
-    /// Every point mapped; the map keeps axes parallel.
-    fn mapped(&self, map: impl Fn([f32; 2]) -> [f32; 2]) -> Self {
-        let [x1, y1, x2, y2] = self.bbox;
-        let ([x1, y1], [x2, y2]) = (map([x1, y1]), map([x2, y2]));
-        Self {
-            bbox: [x1, y1, x2, y2],
-            landmarks: self.landmarks.map(map),
-        }
-    }
-
-    /// In a mirror: what was on the left is on the right, by name as well.
-    fn mirrored(self) -> Self {
-        let [x1, y1, x2, y2] = self.bbox;
-        let [left_eye, right_eye, nose, left_mouth, right_mouth] =
-            self.landmarks.map(|[x, y]| [1.0 - x, y]);
-        Self {
-            bbox: [1.0 - x2, y1, 1.0 - x1, y2],
-            landmarks: [right_eye, left_eye, nose, right_mouth, left_mouth],
-        }
+/// A face in a mirror: what was on the left is on the right, by name as well.
+fn mirrored(face: Face) -> Face {
+    let Face {
+        face_box,
+        landmarks,
+        ..
+    } = face.map(|[x, y]| [1.0 - x, y]);
+    let [x2, y1, x1, y2] = face_box.corners();
+    Face {
+        face_box: [x1, y1, x2, y2].into(),
+        landmarks: Landmarks {
+            left_eye: landmarks.right_eye,
+            right_eye: landmarks.left_eye,
+            nose: landmarks.nose,
+            mouth_left: landmarks.mouth_right,
+            mouth_right: landmarks.mouth_left,
+        },
+        score: face.score,
     }
 }
 
 /// A rectangle in fractions of the frame, of an area of at least `least` and a
 /// shape between 9:10 and 10:9, that no face sticks out of; the whole frame when
 /// none is found.
-fn pick_crop(faces: &[Option<FaceLabel>], least: f64, rng: &mut ChaCha8Rng) -> Rect {
+fn pick_crop(faces: &[Option<Face>], least: f64, rng: &mut ChaCha8Rng) -> Rect {
     let whole = Rect {
         x: 0.0,
         y: 0.0,
@@ -291,8 +286,8 @@ fn pick_crop(faces: &[Option<FaceLabel>], least: f64, rng: &mut ChaCha8Rng) -> R
         let height = (area / shape).sqrt().min(1.0);
         let x = rng.random_range(0.0..=1.0 - width);
         let y = rng.random_range(0.0..=1.0 - height);
-        let holds = |face: &FaceLabel| {
-            let [x1, y1, x2, y2] = face.bbox.map(f64::from);
+        let holds = |face: &Face| {
+            let [x1, y1, x2, y2] = face.face_box.corners().map(f64::from);
             // Where the frame cuts a face, the crop may as well.
             x1.max(0.0) >= x
                 && y1.max(0.0) >= y
@@ -361,21 +356,23 @@ mod tests {
     use super::*;
     use crate::random;
 
-    fn face() -> FaceLabel {
-        FaceLabel {
-            bbox: [0.3, 0.35, 0.6, 0.75],
+    fn face() -> Face {
+        Face {
+            face_box: [0.3, 0.35, 0.6, 0.75].into(),
             landmarks: [
                 [0.4, 0.5],
                 [0.5, 0.5],
                 [0.46, 0.55],
                 [0.41, 0.65],
                 [0.51, 0.65],
-            ],
+            ]
+            .into(),
+            score: 0.9,
         }
     }
 
     /// A black frame with one bright square at each landmark, in its own colour.
-    fn marked(side: usize, face: &FaceLabel) -> Frames {
+    fn marked(side: usize, face: &Face) -> Frames {
         let mut pixels = Array4::zeros((2, side, side, 3));
         let colours = [
             [255, 0, 0],
@@ -384,7 +381,7 @@ mod tests {
             [255, 255, 0],
             [0, 255, 255],
         ];
-        for ([x, y], colour) in face.landmarks.iter().zip(colours) {
+        for ([x, y], colour) in face.landmarks.points().into_iter().zip(colours) {
             let (cx, cy) = ((x * side as f32) as usize, (y * side as f32) as usize);
             for (dy, dx) in (0..5).flat_map(|a| (0..5).map(move |b| (a, b))) {
                 for t in 0..2 {
@@ -452,9 +449,15 @@ mod tests {
             let mut rng = random::generator("test", &[draw]);
             let view = viewer.augmented(&frames, &mut rng).expect("a view");
             let label = view.faces[0].expect("a face");
-            let points = label.landmarks;
+            let points = label.landmarks.points();
             assert!(points[0][0] < points[1][0], "the left eye is left");
-            assert!(label.bbox.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)));
+            assert!(
+                label
+                    .face_box
+                    .corners()
+                    .iter()
+                    .all(|v| (-1e-6..=1.0 + 1e-6).contains(v))
+            );
             let flipped = centre(&view, side, colours[0])[0] > centre(&view, side, colours[1])[0];
             mirrored += u32::from(flipped);
             let order = if flipped {

@@ -221,7 +221,7 @@ fn other_weights_clips_or_views_have_a_file_of_their_own() {
         (true, CLIPS - 1)
     );
     let mut moved = Dataset::clone(&data);
-    moved.items[4].faces[0].1.bbox[0] += 0.01;
+    moved.items[4].faces[0].1.face_box.x1 += 0.01;
     assert_eq!(
         add(&Arc::new(moved), &place.checkpoint, &config),
         (true, CLIPS)

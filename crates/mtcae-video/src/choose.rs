@@ -1,9 +1,10 @@
 //! Which frames are asked for: bounds in time, and the sampling within them.
 
+use mtcae_core::Sampling;
+
 use crate::demuxer::Demuxer;
 use crate::error::{Error, Result};
 use crate::options::ClipOptions;
-use crate::sampling::Sampling;
 
 /// Half a microsecond, so that a bound computed in floating point (three times
 /// 0.1 s) means the frame it was meant for.
@@ -34,9 +35,9 @@ pub fn check(demuxer: &Demuxer, options: &ClipOptions) -> Result<()> {
     if end.is_some_and(|e| e.is_nan() || e <= start) {
         return bad("end", format!("{end:?}"), "later than start");
     }
-    options
-        .resize
-        .crop(&demuxer.info.geometry, options.size)
+    let source = &demuxer.info.geometry;
+    source
+        .part(&options.resize, options.size)
         .map(|_| ())
         .or_else(|reason| {
             // A size of zero never works; a crop may fit frames of another

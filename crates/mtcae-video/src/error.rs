@@ -4,25 +4,6 @@
 use std::io;
 use std::path::PathBuf;
 
-/// A name that no strategy, mode or normalisation has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{got}` is no {what}; known: {known}")]
-pub struct ParseError {
-    what: &'static str,
-    got: String,
-    known: String,
-}
-
-impl ParseError {
-    pub(crate) fn new(what: &'static str, got: &str, known: &str) -> Self {
-        Self {
-            what,
-            got: got.into(),
-            known: known.into(),
-        }
-    }
-}
-
 /// The fault of a file or of a request on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,5 +1,6 @@
 //! Every frame at full size, one at a time.
 
+use mtcae_core::Resize;
 use ndarray::Array3;
 
 use crate::clip::Warning;
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ffi::convert::assumptions;
 use crate::ffi::decoder::Frame;
 use crate::geometry::Geometry;
-use crate::resize::{FrameResizer, Resize};
+use crate::resize::FrameResizer;
 use crate::sequence::Sequence;
 use crate::shrink::full;
 
@@ -44,14 +45,14 @@ impl FullFrame {
     /// (H, W, 3), and the geometry of what it shows.
     ///
     /// # Errors
-    /// A text that says what is wrong with the part or the size, as [`Resize::crop`].
+    /// A text that says what is wrong with the part or the size, as [`Geometry::part`].
     pub fn part(
         &self,
         part: &Resize,
         size: (u32, u32),
         resizer: &mut FrameResizer,
     ) -> std::result::Result<(Array3<u8>, Geometry), String> {
-        let crop = part.crop(&self.source, size)?;
+        let crop = self.source.part(part, size)?;
         let whole = (self.source.width, self.source.height);
         let mut small = Array3::zeros((size.1 as usize, size.0 as usize, 3));
         let pixels = self.pixels.as_standard_layout();

@@ -1,20 +1,7 @@
 //! Where a clip's pixels lie in the source video.
 
+use mtcae_core::{Rect, Resize};
 use serde::{Deserialize, Serialize};
-
-/// A rectangle in pixels of the source frame in display orientation; x grows
-/// to the right, y downwards; may have fractions.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rect {
-    /// Left edge.
-    pub x: f64,
-    /// Upper edge.
-    pub y: f64,
-    /// Width.
-    pub width: f64,
-    /// Height.
-    pub height: f64,
-}
 
 /// How a stored picture is turned to be shown: mirrored first, then rotated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,6 +138,59 @@ impl Geometry {
         (w.clamp(1.0, f64::from(u32::MAX)) as u32, self.height)
     }
 
+    /// The rectangle of the source that a clip of `size` (width, height) shows, or
+    /// `None` for the whole frame.
+    ///
+    /// # Errors
+    /// A text that says what is wrong: a size of zero or over 65,535, or a
+    /// crop with no pixel of the frame.
+    pub fn part(&self, resize: &Resize, size: (u32, u32)) -> Result<Option<Rect>, String> {
+        let (w, h) = size;
+        if w == 0 || h == 0 || w > 65_535 || h > 65_535 {
+            return Err(format!(
+                "a clip of {w}x{h} pixels is impossible; each side must be 1 to 65535"
+            ));
+        }
+        let (sw, sh) = (f64::from(self.width), f64::from(self.height));
+        match *resize {
+            Resize::Squash => Ok(None),
+            Resize::ShortestEdgeCrop => {
+                // Aspect of the crop in stored pixels.
+                let aspect = f64::from(w) / f64::from(h) / self.pixel_aspect();
+                let (cw, ch) = if sw / sh > aspect {
+                    (sh * aspect, sh)
+                } else {
+                    (sw, sw / aspect)
+                };
+                let (cw, ch) = (cw.clamp(1.0_f64.min(sw), sw), ch.clamp(1.0_f64.min(sh), sh));
+                Ok(Some(Rect {
+                    x: (sw - cw) / 2.0,
+                    y: (sh - ch) / 2.0,
+                    width: cw,
+                    height: ch,
+                }))
+            }
+            Resize::Crop(r) => {
+                let (x0, y0) = (r.x.max(0.0), r.y.max(0.0));
+                let (x1, y1) = ((r.x + r.width).min(sw), (r.y + r.height).min(sh));
+                let finite = [r.x, r.y, r.width, r.height].iter().all(|v| v.is_finite());
+                if finite && x1 - x0 > 1e-3 && y1 - y0 > 1e-3 {
+                    Ok(Some(Rect {
+                        x: x0,
+                        y: y0,
+                        width: x1 - x0,
+                        height: y1 - y0,
+                    }))
+                } else {
+                    Err(format!(
+                        "the crop {resize} has no pixel of a frame of {}x{}",
+                        self.width, self.height
+                    ))
+                }
+            }
+        }
+    }
+
     /// The part of the source that the clip shows.
     pub fn shown(&self) -> Rect {
         self.crop.unwrap_or(Rect {
@@ -232,5 +272,41 @@ mod tests {
             rotation: 0,
         };
         assert_eq!(m.shown_to_stored(0.0, 0.0), (1.0, 0.0));
+    }
+
+    #[test]
+    fn shortest_edge_accounts_for_pixel_aspect() {
+        let g = Geometry::plain(640, 360);
+        let r = g
+            .part(&Resize::ShortestEdgeCrop, (224, 224))
+            .unwrap()
+            .unwrap();
+        assert_eq!((r.x, r.y, r.width, r.height), (140.0, 0.0, 360.0, 360.0));
+        // 720x576 at 16:15 shows as 768x576: the square is 540 stored wide.
+        let g = Geometry::new(720, 576, (16, 15), Orientation::default());
+        let r = g
+            .part(&Resize::ShortestEdgeCrop, (224, 224))
+            .unwrap()
+            .unwrap();
+        assert_eq!((r.x, r.y, r.width, r.height), (90.0, 0.0, 540.0, 576.0));
+    }
+
+    #[test]
+    fn crops_are_clipped_and_empty_ones_refused() {
+        let g = Geometry::plain(100, 50);
+        let rect = |x, y, width, height| {
+            let crop = Resize::Crop(Rect {
+                x,
+                y,
+                width,
+                height,
+            });
+            g.part(&crop, (10, 10))
+        };
+        let r = rect(-10.0, 40.0, 30.0, 30.0).unwrap().unwrap();
+        assert_eq!((r.x, r.y, r.width, r.height), (0.0, 40.0, 20.0, 10.0));
+        assert!(rect(100.0, 0.0, 5.0, 5.0).is_err());
+        assert!(rect(f64::NAN, 0.0, 5.0, 5.0).is_err());
+        assert!(g.part(&Resize::Squash, (0, 5)).is_err());
     }
 }

@@ -69,7 +69,6 @@ mod geometry;
 mod mask;
 mod normalize;
 mod resize;
-mod sampling;
 mod tubes;
 
 #[cfg(feature = "ffmpeg")]
@@ -115,13 +114,12 @@ pub use ndarray;
 
 pub use clip::{Clip, Warning, WindowClip};
 pub use endings::{IMAGE_ENDINGS, VIDEO_ENDINGS, is_media, is_video};
-pub use error::{Error, ParseError, Result};
-pub use geometry::{Geometry, Orientation, Rect};
+pub use error::{Error, Result};
+pub use geometry::{Geometry, Orientation};
 pub use mask::TokenMask;
 pub use normalize::Normalization;
 pub use options::{ClipOptions, OpenOptions, WindowOptions};
-pub use resize::{FrameResizer, Resize};
-pub use sampling::Sampling;
+pub use resize::FrameResizer;
 pub use tubes::{
     TubeError, TubeShape, pixels, pixels_into, tubes, tubes_into, tubes_reference, untube,
 };

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mtcae_core::ParseError;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-
-use crate::error::ParseError;
 
 /// Which tokens a masked autoencoder does not see; by name `tube:RATIO` or
 /// `random:RATIO` (`tube` alone: 0.9, VideoMAE's).

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mtcae_core::ParseError;
 use serde::{Deserialize, Serialize};
-
-use crate::error::ParseError;
 
 /// `(level / 255 − mean) / std` per RGB channel.
 ///

@@ -1,10 +1,9 @@
 //! What a caller can ask of a video.
 
+use mtcae_core::{Resize, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::clip::Clip;
-use crate::resize::Resize;
-use crate::sampling::Sampling;
 
 /// How a file is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 //! `interpolate(antialias=True)`), on 8-bit levels.
 
 use std::fmt;
-use std::str::FromStr;
 
 #[cfg(any(feature = "ffmpeg", test))]
 use fast_image_resize::images::TypedCroppedImage;
@@ -12,141 +11,10 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use serde::{Deserialize, Serialize};
+use mtcae_core::Rect;
 
-use crate::error::ParseError;
 #[cfg(any(feature = "ffmpeg", test))]
-use crate::geometry::Orientation;
-use crate::geometry::{Geometry, Rect};
-
-/// What part of the frame is brought to the clip's size; by name `squash`,
-/// `shortest-edge` or `crop:X,Y,WIDTH,HEIGHT` (source pixels).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Resize {
-    /// All of the frame; its aspect is not kept. The paper's, the default.
-    #[default]
-    Squash,
-    /// The largest centred rectangle of the clip's aspect in display
-    /// geometry (non-square pixels accounted for): shortest edge, then centre
-    /// crop, as VideoMAE, in one step.
-    ShortestEdgeCrop,
-    /// A rectangle in source pixels, for face crops; what lies outside the
-    /// frame is cut off.
-    Crop(Rect),
-}
-
-impl Resize {
-    /// The rectangle of `source` shown by a clip of `size` (width, height), or
-    /// `None` for the whole frame.
-    ///
-    /// # Errors
-    /// A text that says what is wrong: a size of zero or over 65,535, or a
-    /// crop with no pixel of the frame.
-    pub fn crop(&self, source: &Geometry, size: (u32, u32)) -> Result<Option<Rect>, String> {
-        let (w, h) = size;
-        if w == 0 || h == 0 || w > 65_535 || h > 65_535 {
-            return Err(format!(
-                "a clip of {w}x{h} pixels is impossible; each side must be 1 to 65535"
-            ));
-        }
-        let (sw, sh) = (f64::from(source.width), f64::from(source.height));
-        match *self {
-            Self::Squash => Ok(None),
-            Self::ShortestEdgeCrop => {
-                // Aspect of the crop in stored pixels.
-                let aspect = f64::from(w) / f64::from(h) / source.pixel_aspect();
-                let (cw, ch) = if sw / sh > aspect {
-                    (sh * aspect, sh)
-                } else {
-                    (sw, sw / aspect)
-                };
-                let (cw, ch) = (cw.clamp(1.0_f64.min(sw), sw), ch.clamp(1.0_f64.min(sh), sh));
-                Ok(Some(Rect {
-                    x: (sw - cw) / 2.0,
-                    y: (sh - ch) / 2.0,
-                    width: cw,
-                    height: ch,
-                }))
-            }
-            Self::Crop(r) => {
-                let (x0, y0) = (r.x.max(0.0), r.y.max(0.0));
-                let (x1, y1) = ((r.x + r.width).min(sw), (r.y + r.height).min(sh));
-                let finite = [r.x, r.y, r.width, r.height].iter().all(|v| v.is_finite());
-                if finite && x1 - x0 > 1e-3 && y1 - y0 > 1e-3 {
-                    Ok(Some(Rect {
-                        x: x0,
-                        y: y0,
-                        width: x1 - x0,
-                        height: y1 - y0,
-                    }))
-                } else {
-                    Err(format!(
-                        "the crop {self} has no pixel of a frame of {}x{}",
-                        source.width, source.height
-                    ))
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for Resize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Squash => f.write_str("squash"),
-            Self::ShortestEdgeCrop => f.write_str("shortest-edge"),
-            Self::Crop(r) => write!(f, "crop:{},{},{},{}", r.x, r.y, r.width, r.height),
-        }
-    }
-}
-
-impl FromStr for Resize {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        let bad = || {
-            ParseError::new(
-                "resize mode",
-                s,
-                "squash, shortest-edge, crop:X,Y,WIDTH,HEIGHT (source pixels)",
-            )
-        };
-        match s {
-            "squash" => return Ok(Self::Squash),
-            "shortest-edge" => return Ok(Self::ShortestEdgeCrop),
-            _ => {}
-        }
-        let rect = s.strip_prefix("crop:").ok_or_else(bad)?;
-        let v: Vec<f64> = rect
-            .split(',')
-            .map(|x| x.trim().parse::<f64>().ok().filter(|x| x.is_finite()))
-            .collect::<Option<_>>()
-            .ok_or_else(bad)?;
-        match v[..] {
-            [x, y, width, height] if width > 0.0 && height > 0.0 => Ok(Self::Crop(Rect {
-                x,
-                y,
-                width,
-                height,
-            })),
-            _ => Err(bad()),
-        }
-    }
-}
-
-impl TryFrom<String> for Resize {
-    type Error = ParseError;
-    fn try_from(s: String) -> Result<Self, ParseError> {
-        s.parse()
-    }
-}
-
-impl From<Resize> for String {
-    fn from(r: Resize) -> Self {
-        r.to_string()
-    }
-}
+use crate::geometry::{Geometry, Orientation};
 
 /// Resizes `source` (RGB rows without padding, `width · height · 3` bytes) or
 /// the rectangle `crop` of it to `size` (width, height) in `out`. Reuses its
@@ -285,60 +153,6 @@ pub fn orient(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names() {
-        for s in ["squash", "shortest-edge", "crop:1,2.5,30,40"] {
-            assert_eq!(s.parse::<Resize>().unwrap().to_string(), s);
-        }
-        for s in [
-            "",
-            "crop",
-            "crop:1,2,3",
-            "crop:0,0,0,5",
-            "crop:0,0,nan,1",
-            "fit",
-        ] {
-            let e = s.parse::<Resize>().unwrap_err().to_string();
-            assert!(e.contains("shortest-edge"), "{e}");
-        }
-    }
-
-    #[test]
-    fn shortest_edge_accounts_for_pixel_aspect() {
-        let g = Geometry::plain(640, 360);
-        let r = Resize::ShortestEdgeCrop
-            .crop(&g, (224, 224))
-            .unwrap()
-            .unwrap();
-        assert_eq!((r.x, r.y, r.width, r.height), (140.0, 0.0, 360.0, 360.0));
-        // 720x576 at 16:15 shows as 768x576: the square is 540 stored wide.
-        let g = Geometry::new(720, 576, (16, 15), Orientation::default());
-        let r = Resize::ShortestEdgeCrop
-            .crop(&g, (224, 224))
-            .unwrap()
-            .unwrap();
-        assert_eq!((r.x, r.y, r.width, r.height), (90.0, 0.0, 540.0, 576.0));
-    }
-
-    #[test]
-    fn crops_are_clipped_and_empty_ones_refused() {
-        let g = Geometry::plain(100, 50);
-        let rect = |x, y, width, height| {
-            Resize::Crop(Rect {
-                x,
-                y,
-                width,
-                height,
-            })
-            .crop(&g, (10, 10))
-        };
-        let r = rect(-10.0, 40.0, 30.0, 30.0).unwrap().unwrap();
-        assert_eq!((r.x, r.y, r.width, r.height), (0.0, 40.0, 20.0, 10.0));
-        assert!(rect(100.0, 0.0, 5.0, 5.0).is_err());
-        assert!(rect(f64::NAN, 0.0, 5.0, 5.0).is_err());
-        assert!(Resize::Squash.crop(&g, (0, 5)).is_err());
-    }
 
     /// Halving averages the triangle filter's weights 1 3 3 1 in each
     /// direction: a step edge gives 255·1/8 beside it.

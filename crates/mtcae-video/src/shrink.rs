@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 
+use mtcae_core::Resize;
 use ndarray::Array3;
 
 use crate::demuxer::VideoInfo;
 use crate::ffi::convert::{Converter, LARGE, Picture};
 use crate::ffi::decoder::Frame;
 use crate::geometry::{Geometry, Orientation};
-use crate::resize::{FrameResizer, Resize, orient, to_coded};
+use crate::resize::{FrameResizer, orient, to_coded};
 
 /// Scratch of one thread.
 struct Tools {
@@ -79,7 +80,7 @@ pub fn shrink(
     whole: bool,
 ) -> Result<Shrunk, ShrinkFault> {
     let mut source = geometry(frame, info);
-    source.crop = resize.crop(&source, size).map_err(ShrinkFault::Resize)?;
+    source.crop = source.part(resize, size).map_err(ShrinkFault::Resize)?;
     let stored = if source.orientation.transposes() {
         (size.1, size.0)
     } else {

@@ -10,7 +10,8 @@
 mod common;
 
 use common::{difference, fixture, manifest, number, reference};
-use mtcae_video::{ClipOptions, OpenOptions, Sampling, Video, Warning};
+use mtcae_core::Sampling;
+use mtcae_video::{ClipOptions, OpenOptions, Video, Warning};
 
 /// PyAV (17 and newer) decodes with another FFmpeg than the one linked here;
 /// the pictures may differ by rounding in the transforms: mean 1 level.
@@ -246,7 +247,7 @@ fn geometry_of_wide_pixels() {
     assert_eq!(g.display_size(), (85, 48));
     let clip = video
         .clip(&ClipOptions {
-            resize: mtcae_video::Resize::ShortestEdgeCrop,
+            resize: mtcae_core::Resize::ShortestEdgeCrop,
             ..Default::default()
         })
         .unwrap();

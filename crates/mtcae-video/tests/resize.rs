@@ -3,7 +3,8 @@
 mod common;
 
 use common::{difference, manifest, number, reference};
-use mtcae_video::{FrameResizer, Rect};
+use mtcae_core::Rect;
+use mtcae_video::FrameResizer;
 
 /// Both use 8-bit fixed-point passes; they may round one level apart.
 #[test]

@@ -18,7 +18,7 @@ pub use ndarray;
 pub use canvas::{Canvas, Colour, TextSize};
 pub use confusion::confusion_matrix;
 pub use curves::{Curve, Panel, curves};
-pub use overlay::{Face, draw_face, draw_legend, draw_part, draw_tag};
+pub use overlay::{draw_face, draw_legend, draw_part, draw_tag};
 pub use sheet::{contact_sheet, probability_panel};
 pub use timeline::{Series, timeline};
 

@@ -1,20 +1,11 @@
 //! Faces drawn on frames, and what is said beside them.
 
+use mtcae_core::{FaceBox, Landmarks};
+
 use crate::{Canvas, Colour, TextSize};
 
 /// The ground of text on a picture.
 const GROUND: Colour = Colour::BLACK.with_alpha(170);
-
-/// A face to draw, in pixels of the picture.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Face {
-    /// x1, y1, x2, y2.
-    pub bounds: Option<[f32; 4]>,
-    /// Points (x, y).
-    pub landmarks: Vec<[f32; 2]>,
-    /// Text at the box, or at the upper left corner where there is none.
-    pub label: String,
-}
 
 /// What lines and points are multiples of: 1 on pictures of up to 540 pixels, and growing
 /// with larger ones.
@@ -25,26 +16,30 @@ fn unit(canvas: &Canvas) -> f32 {
     }
 }
 
-/// Draws a face: the box, the points and, on a dark ground, the label. Lines, points
-/// and letters grow with the picture.
-pub fn draw_face(canvas: &mut Canvas, face: &Face, colour: Colour) {
+/// Draws what is given of a face, in pixels of the picture: the box, the points and, on a
+/// dark ground at the box (or the upper left corner), the label. Lines, points and letters
+/// grow with the picture.
+pub fn draw_face(
+    canvas: &mut Canvas,
+    face_box: Option<FaceBox>,
+    landmarks: Option<Landmarks>,
+    label: &str,
+    colour: Colour,
+) {
     let unit = unit(canvas);
-    if let Some(bounds) = face.bounds {
-        canvas.outline(bounds, 1.5 * unit, colour);
+    let corners = face_box.map(|b| b.corners());
+    if let Some(corners) = corners {
+        canvas.outline(corners, 1.5 * unit, colour);
     }
-    for point in &face.landmarks {
-        canvas.dot(*point, 2.6 * unit, Colour::BLACK.with_alpha(160));
-        canvas.dot(*point, 1.8 * unit, colour);
+    for point in landmarks.iter().flat_map(Landmarks::points) {
+        canvas.dot(point, 2.6 * unit, Colour::BLACK.with_alpha(160));
+        canvas.dot(point, 1.8 * unit, colour);
     }
-    if !face.label.is_empty() {
-        let [x, y, ..] = face.bounds.unwrap_or_default();
+    if !label.is_empty() {
+        let [x, y, ..] = corners.unwrap_or_default();
         let size = TextSize::fitting(canvas.width(), canvas.height());
         // Above the box where there is room.
-        words(
-            canvas,
-            [x, y - size.line() as f32],
-            &[(&face.label, colour)],
-        );
+        words(canvas, [x, y - size.line() as f32], &[(label, colour)]);
     }
 }
 

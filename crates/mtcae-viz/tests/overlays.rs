@@ -1,8 +1,6 @@
 //! What is drawn on frames must be readable, and leave them to be seen.
 
-use mtcae_viz::{
-    Canvas, Colour, Face, TextSize, draw_face, draw_part, draw_tag, probability_panel,
-};
+use mtcae_viz::{Canvas, Colour, TextSize, draw_face, draw_part, draw_tag, probability_panel};
 
 const GREY: Colour = Colour::new(90, 90, 90);
 
@@ -41,11 +39,8 @@ fn lines_grow_with_the_picture_and_stay_thin() {
     for (side, thickness) in [(64, 1..=2), (256, 1..=2), (1080, 3..=4), (2160, 6..=7)] {
         let mut canvas = Canvas::new(side, side, GREY).expect("a canvas");
         let edge = side as f32 * 0.25;
-        let face = Face {
-            bounds: Some([edge, edge, 3.0 * edge, 3.0 * edge]),
-            ..Face::default()
-        };
-        draw_face(&mut canvas, &face, Colour::WHITE);
+        let face_box = [edge, edge, 3.0 * edge, 3.0 * edge].into();
+        draw_face(&mut canvas, Some(face_box), None, "", Colour::WHITE);
         // Across the left edge, in the middle of its height.
         let across = changed(&canvas)
             .into_iter()
@@ -65,12 +60,9 @@ fn a_tag_stays_in_its_corner_and_a_label_in_the_picture() {
             .all(|(x, y)| *x < 80 && *y >= 180 - 16)
     );
     let mut canvas = Canvas::new(64, 64, GREY).expect("a canvas");
-    let face = Face {
-        bounds: Some([40.0, 2.0, 60.0, 30.0]),
-        landmarks: Vec::new(),
-        label: "happy 100%".to_owned(),
-    };
-    draw_face(&mut canvas, &face, Colour::WHITE);
+    let face_box = [40.0, 2.0, 60.0, 30.0].into();
+    let label = "happy 100%";
+    draw_face(&mut canvas, Some(face_box), None, label, Colour::WHITE);
     // One line at the top, not over half of the picture.
     let lowest = changed(&canvas)
         .into_iter()

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::record::LabelledClip;
+use super::record::{LabelledClip, Validity};
 use super::writer::LabelWriter;
 use crate::Error;
 use crate::dataset::Sample;
-use crate::tracks::Validity;
 
 /// What happened so far, after each clip.
 #[derive(Clone, Copy, Debug)]
@@ -167,4 +166,32 @@ pub fn label_all(
         Ok(())
     })?;
     Ok(summary)
+}
+
+#[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
+mod tests {
+    use mtcae_faces::{Detector, DetectorConfig};
+
+    use super::*;
+    use crate::labels::{LabelSettings, Labeller};
+
+    #[test]
+    fn a_full_disk_is_an_error_and_stops_the_run() {
+        let detector = Detector::new(DetectorConfig::default()).unwrap();
+        let labeller = Labeller::new(detector, LabelSettings::default()).unwrap();
+        let settings = labeller.run_settings();
+        let inputs: Vec<Sample> = (0..9)
+            .map(|i| Sample::bare(format!("{i}")).unwrap())
+            .collect();
+        // A device on which every write fails for want of space.
+        let mut writer = LabelWriter::into_device("/dev/full".as_ref()).unwrap();
+        let label = |s: &Sample| LabelledClip::unlabelled(s, &settings);
+        let error = label_all(&inputs, &mut writer, 3, label, |_| true).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("/dev/full") && error.contains("No space"),
+            "{error}"
+        );
+        assert_eq!(writer.clips(), 0);
+    }
 }

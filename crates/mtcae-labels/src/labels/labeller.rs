@@ -5,17 +5,21 @@ use std::io::Read;
 #[cfg(feature = "ffmpeg")]
 use std::path::Path;
 
+#[cfg(feature = "ffmpeg")]
+use mtcae_core::Sampling;
+use mtcae_core::{Face, Track};
+use mtcae_faces::tracks::{TrackConfig, link, subject};
+use mtcae_faces::{Detector, Keep};
 use mtcae_video::{Clip, ClipOptions, Geometry};
 #[cfg(feature = "ffmpeg")]
-use mtcae_video::{OpenOptions, Sampling, Video, WindowOptions};
+use mtcae_video::{OpenOptions, Video, WindowOptions};
 
 use super::record::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
+    Validity,
 };
 use crate::Error;
 use crate::dataset::Sample;
-use crate::mtcnn::{Detector, Face, Keep};
-use crate::tracks::{Track, TrackConfig, Validity, link, subject};
 
 /// Which picture the detector sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +85,7 @@ const WINDOW: f64 = 1.0;
 
 impl Labeller {
     /// # Errors
-    /// [`Error::Config`] when a setting cannot be used.
+    /// [`Error::Config`] or [`Error::Faces`] when a setting cannot be used.
     pub fn new(detector: Detector, settings: LabelSettings) -> Result<Self, Error> {
         settings.tracking.check()?;
         if settings.pick == Pick::Every(0) {
@@ -148,7 +152,7 @@ impl Labeller {
     /// The faces of each frame of a clip, in pixels of its source.
     ///
     /// # Errors
-    /// [`Error::Frame`] when the frames are not RGB.
+    /// [`Error::Faces`] when the frames are not RGB.
     pub fn faces(&self, clip: &Clip) -> Result<Vec<FrameFaces>, Error> {
         let (_, height, width, _) = clip.frames.dim();
         let found = self.detector.detect_batch(clip.frames.view())?;
@@ -170,7 +174,7 @@ impl Labeller {
     /// Tracks and labels of faces found in the frames of a source.
     ///
     /// # Errors
-    /// [`Error::Config`] never, once the labeller is made.
+    /// [`Error::Faces`] where a face has a score of 0.
     pub fn assemble(
         &self,
         sample: &Sample,
@@ -193,7 +197,7 @@ impl Labeller {
                 time,
                 validity: subject
                     .and_then(|s| tracks[s].at(i))
-                    .map_or(Validity::None, |f| f.validity),
+                    .map_or(Validity::None, Validity::from),
             })
             .collect();
         labels.tracks = tracks
@@ -207,7 +211,7 @@ impl Labeller {
     /// Labels a clip that is already in memory. There is no content hash.
     ///
     /// # Errors
-    /// [`Error::Frame`] when the frames are not RGB.
+    /// [`Error::Faces`] when the frames are not RGB.
     pub fn label_clip(&self, sample: &Sample, clip: &Clip) -> Result<LabelledClip, Error> {
         let faces = self.faces(clip)?;
         let mut labels = self.assemble(sample, &clip.source, faces)?;
@@ -403,18 +407,11 @@ pub fn digest(path: &Path) -> Result<String, Error> {
 
 /// A face of a clip's frame in pixels of the source.
 fn to_source(face: &Face, (width, height): (usize, usize), source: &Geometry) -> Face {
-    let point = |x: f32, y: f32| {
+    face.map(|[x, y]| {
         let (x, y) = (f64::from(x) / width as f64, f64::from(y) / height as f64);
         let (x, y) = source.to_source(x, y);
         [x as f32, y as f32]
-    };
-    let [x1, y1, x2, y2] = face.bbox;
-    let ([x1, y1], [x2, y2]) = (point(x1, y1), point(x2, y2));
-    Face {
-        bbox: [x1, y1, x2, y2],
-        score: face.score,
-        landmarks: face.landmarks.map(|[x, y]| point(x, y)),
-    }
+    })
 }
 
 /// A track as fractions of the source's picture.
@@ -428,20 +425,9 @@ fn record(track: &Track, is_subject: bool, source: &Geometry) -> TrackRecord {
     TrackRecord {
         id: track.id,
         is_subject,
-        faces: track
-            .faces
-            .iter()
-            .map(|f| {
-                let [x1, y1, x2, y2] = f.face.bbox;
-                let ([x1, y1], [x2, y2]) = (point([x1, y1]), point([x2, y2]));
-                FaceRecord {
-                    frame: f.frame,
-                    validity: f.validity,
-                    score: f.face.score,
-                    bbox: [x1, y1, x2, y2],
-                    landmarks: f.face.landmarks.map(point),
-                }
-            })
+        faces: (track.first..)
+            .zip(&track.faces)
+            .map(|(frame, face)| FaceRecord::new(frame, &face.map(point)))
             .collect(),
     }
 }

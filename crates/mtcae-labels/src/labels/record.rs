@@ -1,10 +1,11 @@
 //! A line of a label file.
 
+use mtcae_core::Face;
+use mtcae_faces::tracks::TrackConfig;
 use mtcae_video::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Sample, Sex};
-use crate::tracks::{TrackConfig, Validity};
 
 /// Name and version of the format. A reader refuses any other.
 pub const SCHEMA: &str = "mtcae-labels/1";
@@ -145,6 +146,27 @@ impl From<&Geometry> for Source {
     }
 }
 
+/// Whether there is a face, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Validity {
+    /// The detector found it in this frame.
+    Detected,
+    /// It lies between two frames in which it was found.
+    Interpolated,
+    /// There is none.
+    None,
+}
+
+impl From<&Face> for Validity {
+    fn from(face: &Face) -> Self {
+        match face.is_detected() {
+            true => Self::Detected,
+            false => Self::Interpolated,
+        }
+    }
+}
+
 /// A sampled frame.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,7 +192,7 @@ pub struct TrackRecord {
     pub faces: Vec<FaceRecord>,
 }
 
-/// A face at a frame.
+/// A face at a frame: a [`Face`], as label files write it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaceRecord {
@@ -187,4 +209,27 @@ pub struct FaceRecord {
     /// (x, y) of the viewer's left eye, right eye, nose, left and right corner of
     /// the mouth, as fractions.
     pub landmarks: [[f32; 2]; 5],
+}
+
+impl FaceRecord {
+    /// The record of a face, in fractions, at a position in `frames`.
+    pub fn new(frame: usize, face: &Face) -> Self {
+        Self {
+            frame,
+            validity: face.into(),
+            score: face.score,
+            bbox: face.face_box.corners(),
+            landmarks: face.landmarks.points(),
+        }
+    }
+}
+
+impl From<&FaceRecord> for Face {
+    fn from(record: &FaceRecord) -> Self {
+        Self {
+            face_box: record.bbox.into(),
+            landmarks: record.landmarks.into(),
+            score: record.score,
+        }
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 
-use super::record::{FaceRecord, LabelledClip};
+use super::record::{FaceRecord, LabelledClip, Validity};
 use crate::Error;
-use crate::tracks::Validity;
 
 const COLUMNS: [&str; 28] = [
     "file",

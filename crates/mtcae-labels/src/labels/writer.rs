@@ -122,6 +122,17 @@ impl LabelWriter {
         })
     }
 
+    /// Into a device, which is never a label file.
+    #[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
+    pub(super) fn into_device(path: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: OpenOptions::new().write(true).open(path)?,
+            length: 0,
+            clips: 0,
+        })
+    }
+
     /// Clips in the file.
     pub fn clips(&self) -> usize {
         self.clips
@@ -184,37 +195,4 @@ fn difference(was: &LabelledClip, is: &LabelledClip) -> serde_json::Result<Optio
     // By way of the text, in which an `f32` is as short as in the file.
     let json = |line| serde_json::from_str(&serde_json::to_string(line)?);
     Ok(at("", &json(was)?, &json(is)?))
-}
-
-#[cfg(all(test, target_os = "linux", feature = "embedded-weights"))]
-mod tests {
-    use super::*;
-    use crate::labels::{LabelSettings, Labeller, label_all};
-    use crate::{Detector, DetectorConfig};
-
-    #[test]
-    fn a_full_disk_is_an_error_and_stops_the_run() {
-        let detector = Detector::new(DetectorConfig::default()).unwrap();
-        let labeller = Labeller::new(detector, LabelSettings::default()).unwrap();
-        let settings = labeller.run_settings();
-        let inputs: Vec<Sample> = (0..9)
-            .map(|i| Sample::bare(format!("{i}")).unwrap())
-            .collect();
-        // A device on which every write fails for want of space.
-        let path = PathBuf::from("/dev/full");
-        let mut writer = LabelWriter {
-            file: OpenOptions::new().write(true).open(&path).unwrap(),
-            path,
-            length: 0,
-            clips: 0,
-        };
-        let label = |s: &Sample| LabelledClip::unlabelled(s, &settings);
-        let error = label_all(&inputs, &mut writer, 3, label, |_| true).unwrap_err();
-        let error = error.to_string();
-        assert!(
-            error.contains("/dev/full") && error.contains("No space"),
-            "{error}"
-        );
-        assert_eq!(writer.clips(), 0);
-    }
 }

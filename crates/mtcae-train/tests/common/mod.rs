@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use mtcae_faces::tracks::TrackConfig;
 use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelWriter, LabelledClip, RunSettings, SCHEMA,
-    Source, TrackRecord,
+    Source, TrackRecord, Validity,
 };
-use mtcae_labels::tracks::{TrackConfig, Validity};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_model::encoder::Config as EncoderConfig;
 use mtcae_model::{Config, Mtcae, checkpoint};

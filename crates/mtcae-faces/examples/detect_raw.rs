@@ -9,7 +9,7 @@
 use std::io::BufRead;
 use std::time::Instant;
 
-use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_faces::{Detector, DetectorConfig};
 use ndarray::Array4;
 
 fn main() {
@@ -31,8 +31,8 @@ fn main() {
         let faces: Vec<Vec<serde_json::Value>> = faces
             .iter()
             .map(|frame| {
-                let face = |f: &mtcae_labels::Face| {
-                    serde_json::json!({"box": f.bbox, "score": f.score, "landmarks": f.landmarks})
+                let face = |f: &mtcae_core::Face| {
+                    serde_json::json!({"box": f.face_box.corners(), "score": f.score, "landmarks": f.landmarks.points()})
                 };
                 frame.iter().map(face).collect()
             })

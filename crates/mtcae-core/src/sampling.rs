@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ParseError;
+use crate::ParseError;
 
 /// How `count` frames are chosen among the `total` frames of a stream (or of
 /// a window of it).

@@ -7,67 +7,10 @@
 
 use std::cmp::Reverse;
 
+use mtcae_core::{Face, Track, gaps};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::mtcnn::Face;
-
-/// Where a face of a track comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Validity {
-    /// The detector found it in this frame.
-    Detected,
-    /// It lies between two frames in which it was found.
-    Interpolated,
-    /// There is none.
-    None,
-}
-
-/// A face at one frame of a track.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrackedFace {
-    /// Which of the linked frames, from 0.
-    pub frame: usize,
-    /// The face; an interpolated one has the score 0.
-    pub face: Face,
-    /// [`Validity::Detected`] or [`Validity::Interpolated`].
-    pub validity: Validity,
-}
-
-/// One identity: a face in each frame from its first to its last.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Track {
-    /// Number of the track, in the order in which they begin (in one frame:
-    /// the larger face first).
-    pub id: u32,
-    /// Frames in order, without a gap.
-    pub faces: Vec<TrackedFace>,
-}
-
-impl Track {
-    /// Frames in which the face was found.
-    pub fn detected(&self) -> usize {
-        let found = |f: &&TrackedFace| f.validity == Validity::Detected;
-        self.faces.iter().filter(found).count()
-    }
-
-    /// Mean area of the boxes found, in square pixels.
-    pub fn mean_area(&self) -> f64 {
-        let found = self
-            .faces
-            .iter()
-            .filter(|f| f.validity == Validity::Detected);
-        let sum: f64 = found.map(|f| f64::from(f.face.area())).sum();
-        sum / self.detected().max(1) as f64
-    }
-
-    /// The face at a frame.
-    pub fn at(&self, frame: usize) -> Option<&TrackedFace> {
-        let first = self.faces.first()?.frame;
-        self.faces.get(frame.checked_sub(first)?)
-    }
-}
 
 /// How faces are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,7 +39,9 @@ impl Default for TrackConfig {
 }
 
 impl TrackConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// # Errors
+    /// [`Error::Config`] names the field that cannot be used.
+    pub fn check(&self) -> Result<(), Error> {
         let fault = |field, reason: &str| {
             let reason = reason.to_owned();
             Err(Error::Config { field, reason })
@@ -143,11 +88,12 @@ impl Default for OneEuro {
     }
 }
 
-/// Links the faces of frames at `times` (seconds, growing) into tracks.
+/// Links the faces of frames at `times` (seconds, growing) into tracks, numbered in the
+/// order in which they begin (in one frame: the larger face first).
 ///
 /// # Errors
-/// [`Error::Config`] when a setting cannot be used or there are not as many
-/// times as frames.
+/// [`Error::Config`] when a setting cannot be used, there are not as many times as
+/// frames, or a face has a score of 0, which says that nobody found it.
 pub fn link(
     frames: &[Vec<Face>],
     times: &[f64],
@@ -160,20 +106,23 @@ pub fn link(
             reason: format!("{} times for {} frames", times.len(), frames.len()),
         });
     }
+    if !frames.iter().flatten().all(Face::is_detected) {
+        return Err(Error::Config {
+            field: "score",
+            reason: "must be above 0 for every face that was found".to_owned(),
+        });
+    }
     let mut tracks: Vec<Track> = Vec::new();
     let mut alive: Vec<usize> = Vec::new();
     for (frame, faces) in frames.iter().enumerate() {
-        alive.retain(|&t| {
-            let last = tracks[t].faces.last().map_or(0, |f| f.frame);
-            frame - last <= config.max_gap + 1
-        });
+        alive.retain(|&t| frame - tracks[t].end() <= config.max_gap);
         let mut pairs = Vec::new();
         for &t in &alive {
             let Some(last) = tracks[t].faces.last() else {
                 continue;
             };
             for (i, face) in faces.iter().enumerate() {
-                let (overlap, distance) = (overlap(&last.face, face), distance(&last.face, face));
+                let (overlap, distance) = (last.face_box.iou(&face.face_box), distance(last, face));
                 if overlap >= config.min_overlap || distance <= config.max_distance {
                     pairs.push((overlap - distance, t, i));
                 }
@@ -195,11 +144,8 @@ pub fn link(
                 alive.push(tracks.len());
                 tracks.push(Track {
                     id: tracks.len() as u32,
-                    faces: vec![TrackedFace {
-                        frame,
-                        face,
-                        validity: Validity::Detected,
-                    }],
+                    first: frame,
+                    faces: vec![face],
                 });
             }
         }
@@ -223,59 +169,28 @@ pub fn subject(tracks: &[Track]) -> Option<usize> {
     })
 }
 
-/// Intersection over union of two faces' boxes.
-fn overlap(a: &Face, b: &Face) -> f32 {
-    let (p, q) = (a.bbox, b.bbox);
-    let w = (p[2].min(q[2]) - p[0].max(q[0])).max(0.0);
-    let h = (p[3].min(q[3]) - p[1].max(q[1])).max(0.0);
-    let union = a.area() + b.area() - w * h;
-    if union > 0.0 { w * h / union } else { 0.0 }
-}
-
 /// Mean distance of two faces' landmarks in sides of their boxes.
 fn distance(a: &Face, b: &Face) -> f32 {
-    let side = (a.area().max(0.0).sqrt() + b.area().max(0.0).sqrt()) / 2.0;
-    let pairs = a.landmarks.iter().zip(&b.landmarks);
+    let side = |f: &Face| f.face_box.area().max(0.0).sqrt();
+    let side = (side(a) + side(b)) / 2.0;
+    let pairs = a.landmarks.points().into_iter().zip(b.landmarks.points());
     let sum: f32 = pairs.map(|(p, q)| (p[0] - q[0]).hypot(p[1] - q[1])).sum();
     sum / 5.0 / side.max(1.0)
 }
 
-/// Applies `f` to each coordinate of two faces.
-fn combine(a: &Face, b: &Face, mut f: impl FnMut(usize, f32, f32) -> f32) -> Face {
-    let mut face = *b;
-    for (i, v) in face.bbox.iter_mut().enumerate() {
-        *v = f(i, a.bbox[i], *v);
-    }
-    for (i, v) in face.landmarks.as_flattened_mut().iter_mut().enumerate() {
-        *v = f(4 + i, a.landmarks[i / 2][i % 2], *v);
-    }
-    face
-}
-
 /// Adds a detection to a track and fills the gap before it, linearly in time.
 fn extend(track: &mut Track, frame: usize, face: Face, times: &[f64]) {
-    if let Some(&last) = track.faces.last() {
-        for between in last.frame + 1..frame {
-            let span = times[frame] - times[last.frame];
-            let part = if span > 0.0 {
-                (times[between] - times[last.frame]) / span
-            } else {
-                (between - last.frame) as f64 / (frame - last.frame) as f64
+    let gap = track.end()..frame;
+    if let (Some(&last), Some(from)) = (track.faces.last(), gap.start.checked_sub(1)) {
+        for between in gap {
+            let share = match times[frame] > times[from] {
+                true => gaps::share(times[from], times[frame], times[between]),
+                false => gaps::share(from as f64, frame as f64, between as f64),
             };
-            let mut filled = combine(&last.face, &face, |_, a, b| a + (b - a) * part as f32);
-            filled.score = 0.0;
-            track.faces.push(TrackedFace {
-                frame: between,
-                face: filled,
-                validity: Validity::Interpolated,
-            });
+            track.faces.push(last.towards(&face, share));
         }
     }
-    track.faces.push(TrackedFace {
-        frame,
-        face,
-        validity: Validity::Detected,
-    });
+    track.faces.push(face);
 }
 
 /// Runs the one-euro filter over each coordinate of a track.
@@ -287,18 +202,28 @@ fn smooth(track: &mut Track, times: &[f64], filter: &OneEuro) {
     let mut speeds = [0.0f64; 14];
     for i in 1..track.faces.len() {
         let (before, now) = (track.faces[i - 1], track.faces[i]);
-        let dt = times[now.frame] - times[before.frame];
+        let frame = track.first + i;
+        let dt = times[frame] - times[frame - 1];
         if dt <= 0.0 {
             continue; // the same moment again: nothing to filter
         }
-        let side = f64::from(now.face.area().max(1.0).sqrt());
-        track.faces[i].face = combine(&before.face, &now.face, |c, a, b| {
+        let side = f64::from(now.face_box.area().max(1.0).sqrt());
+        let mut smoothed = |c: usize, a: f32, b: f32| {
             let (a, b) = (f64::from(a), f64::from(b));
             let speed = (b - a) / side / dt;
             speeds[c] += alpha(filter.speed_cutoff, dt) * (speed - speeds[c]);
             let cutoff = filter.min_cutoff + filter.beta * speeds[c].abs();
             (a + alpha(cutoff, dt) * (b - a)) as f32
-        });
+        };
+        let (a, b) = (before.face_box.corners(), now.face_box.corners());
+        let face_box = std::array::from_fn(|k| smoothed(k, a[k], b[k]));
+        let (a, b) = (before.landmarks.points(), now.landmarks.points());
+        let point = |k: usize| std::array::from_fn(|c| smoothed(4 + 2 * k + c, a[k][c], b[k][c]));
+        track.faces[i] = Face {
+            face_box: face_box.into(),
+            landmarks: std::array::from_fn(point).into(),
+            score: now.score,
+        };
     }
 }
 
@@ -308,10 +233,11 @@ mod tests {
 
     fn face(x: f32, y: f32, size: f32) -> Face {
         Face {
-            bbox: [x, y, x + size, y + size],
-            score: 0.9,
+            face_box: [x, y, x + size, y + size].into(),
             landmarks: [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]]
-                .map(|[u, v]| [x + u * size, y + v * size]),
+                .map(|[u, v]| [x + u * size, y + v * size])
+                .into(),
+            score: 0.9,
         }
     }
 
@@ -336,8 +262,8 @@ mod tests {
         assert_eq!(tracks.len(), 2);
         assert_eq!((tracks[0].faces.len(), tracks[0].detected()), (10, 8));
         let filled = tracks[0].at(4).unwrap();
-        assert_eq!(filled.validity, Validity::Interpolated);
-        assert!((filled.face.bbox[0] - 88.0).abs() < 1e-4);
+        assert!(!filled.is_detected());
+        assert!((filled.face_box.x1 - 88.0).abs() < 1e-4);
         assert_eq!(tracks[1].detected(), 10);
         assert_eq!(
             subject(&tracks),
@@ -370,8 +296,11 @@ mod tests {
             ..TrackConfig::default()
         };
         let tracks = link(&frames, &[0.0; 3], &config).unwrap();
-        assert!((tracks[0].at(1).unwrap().face.bbox[0] - 5.5).abs() < 1e-6);
+        assert!((tracks[0].at(1).unwrap().face_box.x1 - 5.5).abs() < 1e-6);
         assert!(link(&frames, &[0.0; 2], &config).is_err());
+        let nobody = [vec![frames[0][0].towards(&frames[2][0], 0.5)]];
+        let error = link(&nobody, &[0.0], &config).unwrap_err();
+        assert!(error.to_string().starts_with("score: "), "{error}");
     }
 
     #[test]
@@ -387,7 +316,7 @@ mod tests {
         let jitter = |tracks: &[Track]| {
             let x: Vec<f32> = tracks[0].faces[20..]
                 .iter()
-                .map(|f| f.face.bbox[0])
+                .map(|f| f.face_box.x1)
                 .collect();
             x.windows(2).map(|w| (w[1] - w[0]).abs()).sum::<f32>() / x.len() as f32
         };
@@ -398,7 +327,7 @@ mod tests {
             .map(|i| vec![face(50.0 + 4.0 * i as f32, 50.0, 40.0)])
             .collect();
         let tracks = link(&moving, &times(n), &config).unwrap();
-        let lag = moving[n - 1][0].bbox[0] - tracks[0].faces[n - 1].face.bbox[0];
+        let lag = moving[n - 1][0].face_box.x1 - tracks[0].faces[n - 1].face_box.x1;
         assert!((0.0..8.0).contains(&lag), "lag {lag}");
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use mtcae_core::Face;
 use mtcae_kernels::area::{Crop, Picture, Resampler};
 use mtcae_nn::weights::{Source, TensorFile};
 use ndarray::{ArrayView3, ArrayView4, Axis};
@@ -13,7 +14,7 @@ use super::boxes::{Rect, argsort, pixels, regress, square, suppress, suppress_by
 use super::networks::{Networks, probability};
 use super::refine::{self, Outputs};
 use super::tensors::Tensors;
-use super::{DetectorConfig, Face, Keep, pnet};
+use super::{DetectorConfig, Keep, pnet};
 use crate::Error;
 
 /// Frames worked on together. More would gain nothing and cost memory.
@@ -142,7 +143,8 @@ impl Detector {
         &self.config
     }
 
-    /// The faces of one frame (H, W, 3) in RGB, or (H, W, 1) in grey, upright.
+    /// The faces of one frame (H, W, 3) in RGB, or (H, W, 1) in grey, upright; in its
+    /// pixels, and with a score above 0.
     ///
     /// # Errors
     /// [`Error::Frame`] for another number of channels, [`Error::Device`] when the
@@ -221,18 +223,22 @@ impl Detector {
                 let b = c.bbox;
                 let (w, h) = (b[2] - b[0] + 1.0, b[3] - b[1] + 1.0);
                 faces[c.frame].push(Face {
-                    bbox: regress(b, [out[2], out[3], out[4], out[5]], 1.0),
-                    score,
+                    face_box: regress(b, [out[2], out[3], out[4], out[5]], 1.0).into(),
                     landmarks: std::array::from_fn(|i| {
                         [w * out[6 + i] + b[0] - 1.0, h * out[11 + i] + b[1] - 1.0]
-                    }),
+                    })
+                    .into(),
+                    score,
                 });
             }
         })?;
         Ok(faces
             .into_iter()
             .map(|faces| {
-                let boxes: Vec<(Rect, f32)> = faces.iter().map(|f| (f.bbox, f.score)).collect();
+                let boxes: Vec<(Rect, f32)> = faces
+                    .iter()
+                    .map(|f| (f.face_box.corners(), f.score))
+                    .collect();
                 let picked = suppress_by_smaller(&boxes, 0.7);
                 let faces: Vec<Face> = picked.into_iter().map(|i| faces[i]).collect();
                 self.keep(&faces, width, height)
@@ -467,12 +473,12 @@ impl Detector {
     /// Orders a picture's faces and drops those not asked for.
     fn keep(&self, faces: &[Face], width: usize, height: usize) -> Vec<Face> {
         let from_centre = |f: &Face| {
-            let [x1, y1, x2, y2] = f.bbox;
-            (x1 + x2 - width as f32).hypot(y1 + y2 - height as f32)
+            let b = f.face_box;
+            (b.x1 + b.x2 - width as f32).hypot(b.y1 + b.y2 - height as f32)
         };
         // The greatest first, and of equals the last.
         let mut order = argsort(faces.iter().map(|f| match self.config.keep {
-            Keep::All | Keep::Largest => f.area(),
+            Keep::All | Keep::Largest => f.face_box.area(),
             Keep::MostCentral => -from_centre(f),
             Keep::MostProbable => f.score,
         }));

@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use mtcae_core::iou;
+
 /// x1, y1, x2, y2 in pixels.
 pub type Rect = [f32; 4];
 
@@ -13,18 +15,13 @@ pub fn suppress(boxes: &[(Rect, f32)], threshold: f64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     // Stable, so that equals stay in their order.
     order.sort_by(|&a, &b| boxes[b].1.total_cmp(&boxes[a].1));
-    let mut kept: Vec<(Rect, f32)> = Vec::new();
+    let mut kept: Vec<Rect> = Vec::new();
     order.retain(|&i| {
         let b = boxes[i].0;
-        let area = (b[2] - b[0]) * (b[3] - b[1]);
-        let overlaps = kept.iter().any(|(k, kept_area)| {
-            let w = (k[2].min(b[2]) - k[0].max(b[0])).max(0.0);
-            let h = (k[3].min(b[3]) - k[1].max(b[1])).max(0.0);
-            let common = w * h;
-            common > 0.0 && f64::from(common / (kept_area + area - common)) > threshold
-        });
+        let beyond = |k: &Rect| iou(*k, b).is_some_and(|v| f64::from(v) > threshold);
+        let overlaps = kept.iter().any(beyond);
         if !overlaps {
-            kept.push((b, area));
+            kept.push(b);
         }
         !overlaps
     });

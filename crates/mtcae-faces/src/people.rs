@@ -8,11 +8,11 @@
 
 use std::ops::Range;
 
+use mtcae_core::{Face, Track};
 use ndarray::ArrayView3;
 
 use crate::Error;
-use crate::mtcnn::Face;
-use crate::tracks::{Track, TrackConfig, TrackedFace, Validity, link};
+use crate::tracks::{TrackConfig, link};
 
 /// Bins of a [`Look`] for each of red, green and blue.
 const LEVELS: usize = 6;
@@ -28,7 +28,7 @@ impl Look {
     /// The look of a face in a picture (H, W, 3) in RGB, in whose pixels the face is:
     /// of the face and what is half a face beside and above and a whole one below it.
     pub fn of(picture: ArrayView3<'_, u8>, face: &Face) -> Self {
-        let [x1, y1, x2, y2] = face.bbox;
+        let [x1, y1, x2, y2] = face.face_box.corners();
         let (w, h) = (x2 - x1, y2 - y1);
         Self::of_part(picture, [x1 - 0.5 * w, y1 - 0.5 * h, 2.0 * w, 2.5 * h])
     }
@@ -144,14 +144,13 @@ pub struct Person {
 
 impl Person {
     /// The face at a frame.
-    pub fn at(&self, frame: usize) -> Option<&TrackedFace> {
+    pub fn at(&self, frame: usize) -> Option<&Face> {
         self.tracks.iter().find_map(|track| track.at(frame))
     }
 
     /// Whether the detector found the face in a frame.
     pub fn is_seen(&self, frame: usize) -> bool {
-        self.at(frame)
-            .is_some_and(|face| face.validity == Validity::Detected)
+        self.at(frame).is_some_and(Face::is_detected)
     }
 
     /// Frames in which the face was found.
@@ -197,7 +196,7 @@ pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Er
             .collect();
         for mut track in link(&faces, &times, &config.tracks)? {
             track.id = tracks.len() as u32;
-            track.faces.iter_mut().for_each(|face| face.frame += first);
+            track.first += first;
             tracks.push(track);
             shot_of.push(number);
         }
@@ -256,13 +255,13 @@ pub fn people(frames: &[Scene], config: &PeopleConfig) -> Result<Vec<Person>, Er
 fn look(track: &Track, frames: &[Scene]) -> Look {
     let mut sum = vec![0u64; LEVELS * LEVELS * LEVELS];
     let mut count = 0;
-    for tracked in &track.faces {
-        let seen = frames[tracked.frame]
+    for (face, frame) in track.faces.iter().zip(&frames[track.first..]) {
+        let seen = frame
             .faces
             .iter()
-            .filter(|_| tracked.validity == Validity::Detected)
+            .filter(|_| face.is_detected())
             // Smoothing may have moved the box.
-            .min_by(|a, b| apart(&a.face, &tracked.face).total_cmp(&apart(&b.face, &tracked.face)));
+            .min_by(|a, b| apart(&a.face, face).total_cmp(&apart(&b.face, face)));
         if let Some(sighting) = seen {
             count += 1;
             sum.iter_mut()
@@ -276,7 +275,8 @@ fn look(track: &Track, frames: &[Scene]) -> Look {
 
 /// How far two boxes' edges are apart, all together.
 fn apart(a: &Face, b: &Face) -> f32 {
-    a.bbox.iter().zip(&b.bbox).map(|(p, q)| (p - q).abs()).sum()
+    let corners = a.face_box.corners().into_iter().zip(b.face_box.corners());
+    corners.map(|(p, q)| (p - q).abs()).sum()
 }
 
 /// Whether a track begins where another one ended not long ago.
@@ -284,27 +284,23 @@ fn is_near(first: &Track, second: &Track, frames: &[Scene], config: &PeopleConfi
     let (Some(last), Some(next)) = (first.faces.last(), second.faces.first()) else {
         return false;
     };
-    let side = |f: &TrackedFace| f.face.area().max(1.0).sqrt();
+    let side = |f: &Face| f.face_box.area().max(1.0).sqrt();
     let (a, b) = (side(last), side(next));
-    let centre = |f: &TrackedFace| {
-        let [x1, y1, x2, y2] = f.face.bbox;
+    let centre = |f: &Face| {
+        let [x1, y1, x2, y2] = f.face_box.corners();
         [(x1 + x2) / 2.0, (y1 + y2) / 2.0]
     };
     let (p, q) = (centre(last), centre(next));
     let distance = (p[0] - q[0]).hypot(p[1] - q[1]) / ((a + b) / 2.0);
-    let seconds = (frames[next.frame].time - frames[last.frame].time) as f32;
-    next.frame > last.frame
+    let seconds = (frames[second.first].time - frames[first.end() - 1].time) as f32;
+    second.first >= first.end()
         && distance <= config.near * (1.0 + seconds)
         && a.max(b) <= config.growth * a.min(b)
 }
 
 /// Whether two tracks have a frame in common.
 fn overlap(a: &Track, b: &Track) -> bool {
-    let span = |t: &Track| Some((t.faces.first()?.frame, t.faces.last()?.frame));
-    match (span(a), span(b)) {
-        (Some(a), Some(b)) => a.0 <= b.1 && b.0 <= a.1,
-        _ => false,
-    }
+    a.first < b.end() && b.first < a.end()
 }
 
 #[cfg(test)]
@@ -315,9 +311,9 @@ mod tests {
     fn sighting(x: f32, level: u8) -> Sighting {
         let picture = ndarray::Array3::from_elem((100, 400, 3), level);
         let face = Face {
-            bbox: [x, 30.0, x + 20.0, 50.0],
+            face_box: [x, 30.0, x + 20.0, 50.0].into(),
+            landmarks: [[x + 5.0, 40.0]; 5].into(),
             score: 0.9,
-            landmarks: [[x + 5.0, 40.0]; 5],
         };
         let look = Look::of(picture.view(), &face);
         Sighting { face, look }

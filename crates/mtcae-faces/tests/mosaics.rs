@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::Device;
-use mtcae_labels::{Detector, DetectorConfig, Face, Keep};
+use mtcae_core::Face;
+use mtcae_faces::{Detector, DetectorConfig, Keep};
 use ndarray::{Array3, Array4, Axis, s};
 use serde::Deserialize;
 
@@ -88,7 +89,8 @@ fn compare(name: &str, got: &[Face], want: &[Reference]) {
         .collect();
     assert_eq!(got.len(), want.len(), "{name}: faces");
     for (i, (got, (bbox, score, landmarks))) in got.iter().zip(want).enumerate() {
-        let pairs = (got.bbox.iter().chain(got.landmarks.as_flattened()))
+        let (corners, points) = (got.face_box.corners(), got.landmarks.points());
+        let pairs = (corners.iter().chain(points.as_flattened()))
             .zip(bbox.iter().chain(landmarks.as_flattened()));
         for (g, w) in pairs {
             assert!((g - w).abs() <= 0.01, "{name} face {i}: {g} px, not {w}");
@@ -140,9 +142,9 @@ fn one_face_can_be_kept() {
     assert_eq!(with(Keep::Largest), all[..1]);
     let best = all.iter().map(|f| f.score).fold(0.0, f32::max);
     assert_eq!(with(Keep::MostProbable)[0].score, best);
-    let central = with(Keep::MostCentral)[0].bbox;
+    let central = with(Keep::MostCentral)[0].face_box;
     assert!(
-        central[0] < 210.0 && central[2] > 180.0,
+        central.x1 < 210.0 && central.x2 > 180.0,
         "{central:?} of 420 px"
     );
 }
