@@ -1,0 +1,441 @@
+//! Pictures of an answer.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::{Bars, note};
+use mtcae_dfer::video::{
+    ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
+};
+use mtcae_dfer::{
+    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
+};
+use mtcae_viz::{
+    Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
+    probability_panel, save_png, timeline as plot,
+};
+
+use super::Answer;
+use super::args::Kind;
+use super::people::finely;
+use super::summary::rendered;
+use crate::Fault;
+
+/// The colour of the model's own face.
+const MODEL: Colour = Colour::new(86, 220, 120);
+/// The colour of the detector's.
+const DETECTOR: Colour = Colour::new(90, 180, 255);
+/// The colour of what the model looked at.
+const CROP: Colour = Colour::new(250, 200, 80);
+/// Behind everything.
+const GROUND: Colour = Colour::new(24, 24, 28);
+
+/// Pixels of an annotated video's frame; larger videos are drawn smaller. What an
+/// encoder holds of larger frames would fill the memory.
+const LARGEST: f64 = 4096.0 * 2304.0;
+
+/// Draws an answer into a file; `follows` says that it is about crops to faces.
+pub fn write(
+    path: &Path,
+    kind: Kind,
+    answer: &Answer,
+    pipeline: &Pipeline,
+    video: &Path,
+    follows: bool,
+    bars: Bars,
+) -> Result<(), Fault> {
+    match (kind, answer) {
+        (Kind::Png, Answer::Clip(people)) => {
+            let options = pipeline.clip_options();
+            let frames = match follows {
+                true => finely(options, None, &mut pipeline.open(video)?)?.0,
+                false => options.clone(),
+            };
+            let sheets = people
+                .iter()
+                .map(|prediction| sheet(prediction, video, &frames))
+                .collect::<Result<Vec<_>, _>>()?;
+            save_png(path, &contact_sheet(&sheets, 1)?)?;
+        }
+        (Kind::Png, Answer::Windows(timelines)) => {
+            let plots = timelines
+                .iter()
+                .map(course)
+                .collect::<Result<Vec<_>, _>>()?;
+            save_png(path, &contact_sheet(&plots, 1)?)?;
+        }
+        (Kind::Mp4, _) => film(path, answer, video, follows, bars)?,
+    }
+    Ok(())
+}
+
+/// The sampled frames with faces on them, beside the probabilities.
+fn sheet(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<Canvas, Fault> {
+    const PANEL: usize = 360;
+    // Frames that were sampled several times, as a still picture's, are shown once.
+    let mut wanted: BTreeSet<u64> = prediction.frames.iter().map(|f| f.index).collect();
+    let count = wanted.len();
+    let width = match count {
+        0 | 1 => 640,
+        2..=4 => 480,
+        _ => 240,
+    };
+    let (w, h) = prediction.source.display_size();
+    let height = f64::from(width) * f64::from(h) / f64::from(w);
+    // A picture of any shape stays one that fits on a screen.
+    let shrink = (f64::from(width * 4) / height).min(1.0);
+    let side = |v: f64| (v * shrink).round().max(1.0) as u32;
+    let (width, height) = (side(width.into()), side(height));
+    // The same frames again, in the video's own aspect.
+    let options = ClipOptions {
+        size: (width, height),
+        resize: Resize::Squash,
+        ..frames.clone()
+    };
+    let scale = [
+        width as f32 / prediction.source.width as f32,
+        height as f32 / prediction.source.height as f32,
+    ];
+    let mut pictures = Vec::new();
+    for clip in Video::open(video)?.clips(&options)? {
+        let stamps = clip.times.iter().zip(&clip.indices);
+        for (frame, (time, index)) in clip.frames.outer_iter().zip(stamps) {
+            if !wanted.remove(index) {
+                continue;
+            }
+            let mut picture = Canvas::from_frame(frame)?;
+            draw_crop(&mut picture, prediction, scale);
+            if let Some(seen) = prediction.frame_at(*time) {
+                draw(&mut picture, seen, scale, String::new());
+            }
+            if count > 1 {
+                draw_tag(&mut picture, &format!("{time:.2} s"), Colour::WHITE);
+            }
+            pictures.push(picture);
+        }
+    }
+    let columns = if pictures.len() <= 4 { 2 } else { 4 };
+    let frames = contact_sheet(&pictures, columns)?;
+    let panel = probability_panel(
+        PANEL,
+        frames.height(),
+        &lines(prediction),
+        &bars_of(&prediction.probabilities),
+        &legend([prediction]),
+    )?;
+    let size = (frames.width() + PANEL, panel.height());
+    let mut picture = Canvas::new(size.0, size.1, GROUND)?;
+    picture.paste(&frames, 0, 0);
+    picture.paste(&panel, frames.width(), 0);
+    Ok(picture)
+}
+
+/// What the colours mean, of those that are drawn.
+fn legend<'a>(
+    predictions: impl IntoIterator<Item = &'a Prediction>,
+) -> Vec<(&'static str, Colour)> {
+    let (mut model, mut detector, mut crop) = (false, false, false);
+    for prediction in predictions {
+        crop |= prediction.source.crop.is_some();
+        for frame in &prediction.frames {
+            model |= frame.face_box.is_some() || frame.landmarks.is_some();
+            detector |= frame.detected.is_some();
+        }
+    }
+    let all = [
+        (model, ("model", MODEL)),
+        (detector, ("MTCNN", DETECTOR)),
+        (crop, ("seen by the model", CROP)),
+    ];
+    all.into_iter()
+        .filter_map(|(is, e)| is.then_some(e))
+        .collect()
+}
+
+/// Draws the part of the picture that the model saw, where it is not all of it.
+fn draw_crop(picture: &mut Canvas, prediction: &Prediction, [sx, sy]: [f32; 2]) {
+    if let Some(crop) = prediction.source.crop {
+        let (x, y) = (crop.x as f32, crop.y as f32);
+        let (x2, y2) = (x + crop.width as f32, y + crop.height as f32);
+        draw_part(picture, [x * sx, y * sy, x2 * sx, y2 * sy], CROP);
+    }
+}
+
+/// The smoothed probabilities over the length of the video.
+fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
+    let classes = timeline
+        .points
+        .first()
+        .map(|p| p.probabilities.len())
+        .unwrap_or(0);
+    let series: Vec<Series> = (0..classes)
+        .map(|c| Series {
+            name: timeline.points[0].probabilities[c].class.clone(),
+            points: timeline
+                .points
+                .iter()
+                .map(|p| (p.time, p.probabilities[c].probability))
+                .collect(),
+        })
+        .collect();
+    let first = timeline.windows.first();
+    let file = first.and_then(|p| p.file.as_ref()?.file_name());
+    let mut title = file.map_or_else(String::new, |f| f.to_string_lossy().into_owned());
+    if let Some(person) = first.and_then(|p| p.person) {
+        title += &format!(", person {person}");
+    }
+    let title = (title.as_str(), "probabilities, smoothed over windows");
+    Ok(plot(title, &series, 1200, 460)?)
+}
+
+/// The whole video with faces and expression drawn on every frame, and its sound.
+fn film(
+    path: &Path,
+    answer: &Answer,
+    video: &Path,
+    follows: bool,
+    bars: Bars,
+) -> Result<(), Fault> {
+    let frames = Video::open(video)?.frames()?;
+    let info = frames.video().info();
+    let bar = bars.seconds("annotating", info.duration);
+    let rate = info.frame_rate;
+    let legend = legend(answer.predictions());
+    let mut resizer = FrameResizer::default();
+    let mut film: Option<Film> = None;
+    for frame in frames {
+        let FullFrame {
+            pixels,
+            source,
+            time,
+            ..
+        } = fitting(frame?, &mut resizer)?;
+        let (height, width, _) = pixels.dim();
+        let scale = [
+            width as f32 / source.width as f32,
+            height as f32 / source.height as f32,
+        ];
+        let mut picture = Canvas::from_frame(pixels.view())?;
+        drop(pixels);
+        for prediction in at(answer, time) {
+            let person = prediction
+                .person
+                .map(|n| format!("{n}: "))
+                .unwrap_or_default();
+            let percent = 100.0 * prediction.confidence;
+            let label = format!("{person}{} {percent:.0}%", prediction.expression);
+            let Some(seen) = between(prediction, time, follows) else {
+                continue;
+            };
+            draw_crop(&mut picture, prediction, scale);
+            draw(&mut picture, &seen, scale, label);
+            if prediction.trained_on.is_none() {
+                let note = Face {
+                    label: "untrained model".to_owned(),
+                    ..Face::default()
+                };
+                draw_face(&mut picture, &note, Colour::WHITE);
+            }
+        }
+        // On smaller pictures nothing else would be left.
+        if width.min(height) >= 160 && !legend.is_empty() {
+            draw_legend(&mut picture, &legend);
+        }
+        let film = match &mut film {
+            Some(open) => open,
+            None => {
+                let options = WriterOptions {
+                    fps: rate,
+                    sound_of: Some(video.to_owned()),
+                    ..WriterOptions::new(width as u32, height as u32)
+                };
+                film.insert(Film {
+                    writer: ClipWriter::create(path, &options)?,
+                    size: (width, height),
+                })
+            }
+        };
+        if film.size != (width, height) {
+            return Err(format!(
+                "{}: the picture's size changes at {time:.2} s, which an annotated video cannot follow",
+                video.display(),
+            )
+            .into());
+        }
+        film.writer
+            .write_rows(time, |y, row| picture.copy_row(y, row))?;
+        bar.set_position(time as u64);
+    }
+    bar.finish_and_clear();
+    if let Some(film) = film
+        && let Sound::LeftOut(reason) = film.writer.finish()?
+        && !bars.is_quiet()
+    {
+        note!(
+            "warning: {}: sound left out of the annotated video: {reason}",
+            video.display()
+        );
+    }
+    Ok(())
+}
+
+/// A film that is being written.
+struct Film {
+    writer: ClipWriter,
+    size: (usize, usize),
+}
+
+/// A frame that is no larger than an annotated video's: made smaller where it is.
+fn fitting(frame: FullFrame, resizer: &mut FrameResizer) -> Result<FullFrame, Fault> {
+    let (w, h) = (frame.source.width, frame.source.height);
+    let shrink = (LARGEST / (f64::from(w) * f64::from(h))).sqrt();
+    if shrink >= 1.0 {
+        return Ok(frame);
+    }
+    let side = |v: u32| (f64::from(v) * shrink).floor().clamp(1.0, 16_384.0) as u32;
+    let (pixels, source) = frame.part(&Resize::Squash, (side(w), side(h)), resizer)?;
+    Ok(FullFrame {
+        pixels,
+        source,
+        ..frame
+    })
+}
+
+/// The predictions that speak of a time: everybody's of a clip; of windows the one
+/// over it whose centre is nearest.
+fn at(answer: &Answer, time: f64) -> Vec<&Prediction> {
+    match answer {
+        Answer::Clip(people) => people.iter().collect(),
+        Answer::Windows(timelines) => timelines.iter().filter_map(|t| of(t, time)).collect(),
+    }
+}
+
+/// The window over a time whose centre is nearest to it.
+fn of(timeline: &Timeline, time: f64) -> Option<&Prediction> {
+    let windows = timeline.windows.as_slice();
+    let distance = |i: usize| ((windows[i].start + windows[i].end) / 2.0 - time).abs();
+    // Centres grow, so the nearest is one of two.
+    let after = windows.partition_point(|p| (p.start + p.end) / 2.0 < time);
+    let near = after.saturating_sub(1)..windows.len().min(after + 1);
+    near.filter(|&i| windows[i].start <= time && time <= windows[i].end)
+        .min_by(|&i, &j| distance(i).total_cmp(&distance(j)))
+        .map(|i| &windows[i])
+}
+
+/// The face at a time, drawn between the sampled frames before and after it; `None` where
+/// the answer `follows` somebody, and these lie too far off for them to be there still.
+fn between(prediction: &Prediction, time: f64, follows: bool) -> Option<FramePrediction> {
+    let frames = &prediction.frames;
+    let after = frames.partition_point(|f| f.time < time);
+    let (a, b) = match (after.checked_sub(1).map(|i| &frames[i]), frames.get(after)) {
+        (Some(a), Some(b)) => (a, b),
+        (Some(only), None) | (None, Some(only)) => (only, only),
+        (None, None) => return None,
+    };
+    let reach = (prediction.end - prediction.start) / frames.len() as f64 + 0.5;
+    let gap = (time - a.time).abs().min((b.time - time).abs());
+    if follows && gap > reach {
+        return None;
+    }
+    let w = if b.time > a.time {
+        ((time - a.time) / (b.time - a.time)) as f32
+    } else {
+        0.0
+    };
+    let mut seen = a.clone();
+    seen.face_box = mix_boxes(a.face_box, b.face_box, w);
+    seen.landmarks = mix_landmarks(a.landmarks, b.landmarks, w);
+    if let (Some(s), Some(b)) = (&mut seen.detected, &b.detected) {
+        s.face_box = mix_boxes(Some(s.face_box), Some(b.face_box), w).unwrap_or(s.face_box);
+        s.landmarks = mix_landmarks(Some(s.landmarks), Some(b.landmarks), w).unwrap_or(s.landmarks);
+    }
+    Some(seen)
+}
+
+/// The box at `w` of the way from one to the other; the one that there is.
+fn mix_boxes(a: Option<FaceBox>, b: Option<FaceBox>, w: f32) -> Option<FaceBox> {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let mix = |x: f32, y: f32| x + w * (y - x);
+    Some(FaceBox::from([
+        mix(a.x1, b.x1),
+        mix(a.y1, b.y1),
+        mix(a.x2, b.x2),
+        mix(a.y2, b.y2),
+    ]))
+}
+
+/// As [`mix_boxes`].
+fn mix_landmarks(a: Option<Landmarks>, b: Option<Landmarks>, w: f32) -> Option<Landmarks> {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let (p, q) = (a.points(), b.points());
+    Some(Landmarks::from(std::array::from_fn(|i| {
+        std::array::from_fn(|c| p[i][c] + w * (q[i][c] - p[i][c]))
+    })))
+}
+
+/// The model's face with its label and, in another colour, the detector's.
+fn draw(picture: &mut Canvas, frame: &FramePrediction, scale: [f32; 2], label: String) {
+    if let Some(d) = &frame.detected {
+        let seen = face(Some(d.face_box), Some(d.landmarks), scale, String::new());
+        draw_face(picture, &seen, DETECTOR);
+    }
+    draw_face(
+        picture,
+        &face(frame.face_box, frame.landmarks, scale, label),
+        MODEL,
+    );
+}
+
+fn face(
+    bounds: Option<FaceBox>,
+    landmarks: Option<Landmarks>,
+    [sx, sy]: [f32; 2],
+    label: String,
+) -> Face {
+    let points = landmarks.iter().flat_map(|l| l.points());
+    Face {
+        bounds: bounds.map(|b| [b.x1 * sx, b.y1 * sy, b.x2 * sx, b.y2 * sy]),
+        landmarks: points.map(|[x, y]| [x * sx, y * sy]).collect(),
+        label,
+    }
+}
+
+fn lines(p: &Prediction) -> Vec<String> {
+    let mut lines = vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)];
+    lines.extend(p.person.map(|n| format!("person {n}")));
+    if let Some(name) = p.file.as_ref().and_then(|f| f.file_name()) {
+        lines.push(name.to_string_lossy().into_owned());
+    }
+    lines.push(format!(
+        "{}x{}, {:.2} s to {:.2} s",
+        p.source.width, p.source.height, p.start, p.end
+    ));
+    match &p.seen {
+        Some(seen) if seen.frames == 0 => {
+            lines.push(format!("no face is seen in {} frames:", seen.of));
+            lines.push("the answer rests on nothing".to_owned());
+        }
+        Some(seen) => lines.push(format!("face in {} of {} frames", seen.frames, seen.of)),
+        None => {}
+    }
+    match &p.trained_on {
+        None => {
+            lines.push("untrained model:".to_owned());
+            lines.push("these numbers mean nothing".to_owned());
+        }
+        Some(on) if rendered(on) => lines.push("trained on rendered faces".to_owned()),
+        Some(_) => {}
+    }
+    lines
+}
+
+fn bars_of(probabilities: &[ClassProbability]) -> Vec<(String, f32)> {
+    probabilities
+        .iter()
+        .map(|p| (p.class.clone(), p.probability))
+        .collect()
+}

@@ -1,0 +1,311 @@
+//! MTCNN's faces in the frames that the model looks at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
+use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
+use mtcae_labels::mtcnn::Face;
+use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
+use mtcae_labels::{Detector, DetectorConfig};
+
+use super::args::At;
+use crate::Fault;
+
+/// Finds faces, on the model's device.
+pub struct Finder {
+    device: Device,
+    at: At,
+    min_face: Option<f64>,
+    /// The last detector that was made, and the smallest face that it looks for.
+    made: Mutex<Option<(f64, Arc<Detector>)>>,
+}
+
+/// What a detector sees in one frame.
+struct Sight {
+    scene: Scene,
+    source: Geometry,
+    min_face: f64,
+}
+
+/// What is kept of a frame.
+struct About {
+    has_face: bool,
+    source: Geometry,
+    min_face: f64,
+}
+
+/// What a video's frames show, by their numbers.
+#[derive(Default)]
+struct Noted {
+    sights: BTreeMap<u64, Sight>,
+    fault: Option<String>,
+}
+
+/// Looks at the frames of one video as they are decoded.
+pub struct Watcher {
+    finder: Arc<Finder>,
+    noted: Arc<Mutex<Noted>>,
+    /// Width and height of the model's frames.
+    size: (u32, u32),
+}
+
+/// The people of a video.
+pub struct Found {
+    /// The frames that were looked at, in order.
+    about: Vec<About>,
+    /// Which of them has each number, from 0.
+    places: HashMap<u64, usize>,
+    /// Whose faces these are; their frames count through `about`.
+    pub people: Vec<Person>,
+    at: String,
+}
+
+impl Finder {
+    /// Looks at pictures of one kind for faces of a size and more, by default a
+    /// twentieth of the picture's short side, where that is more than 20 pixels.
+    ///
+    /// # Errors
+    /// When the size cannot be used or the device fails.
+    pub fn new(device: &Device, at: At, min_face: Option<f64>) -> Result<Arc<Self>, Fault> {
+        let finder = Self {
+            device: device.clone(),
+            at,
+            min_face,
+            made: Mutex::new(None),
+        };
+        finder.detector(min_face.unwrap_or(DetectorConfig::default().min_face))?;
+        Ok(Arc::new(finder))
+    }
+
+    /// Begins to look at a video.
+    pub fn watch(self: &Arc<Self>, pipeline: &Pipeline) -> Watcher {
+        Watcher {
+            finder: self.clone(),
+            noted: Arc::default(),
+            size: pipeline.clip_options().size,
+        }
+    }
+
+    /// The prediction of a file, with the faces of its subject.
+    pub fn subject(
+        self: &Arc<Self>,
+        pipeline: &Pipeline,
+        path: &Path,
+    ) -> Result<Prediction, Fault> {
+        let watcher = self.watch(pipeline);
+        let mut video = watcher.at(pipeline.open(path)?);
+        let views = pipeline.read_of(&mut video)?;
+        let found = watcher.found(views.iter().flat_map(|clip| &clip.indices))?;
+        let mut prediction = pipeline.predict_views(path, &views)?;
+        found.note_subject(std::slice::from_mut(&mut prediction));
+        Ok(prediction)
+    }
+
+    /// The windows of a file, with the faces of its subject.
+    pub fn windows(
+        self: &Arc<Self>,
+        pipeline: &Pipeline,
+        path: &Path,
+        windowing: &Windowing,
+        progress: impl FnMut(f64),
+    ) -> Result<Timeline, Fault> {
+        let watcher = self.watch(pipeline);
+        let video = watcher.at(pipeline.open(path)?);
+        let mut timeline = super::windows(pipeline, video, windowing, progress)?;
+        let frames = timeline.windows.iter().flat_map(|w| &w.frames);
+        let found = watcher.found(frames.map(|f| &f.index))?;
+        found.note_subject(&mut timeline.windows);
+        Ok(timeline)
+    }
+
+    fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Fault> {
+        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, detector)) = made().as_ref().filter(|made| made.0 == min_face) {
+            return Ok(detector.clone());
+        }
+        // Not under the lock: what waits in the pool may want it too.
+        let config = DetectorConfig {
+            min_face,
+            ..DetectorConfig::default()
+        };
+        let detector = Arc::new(Detector::new(config)?.to_device(&self.device)?);
+        *made() = Some((min_face, detector.clone()));
+        Ok(detector)
+    }
+
+    fn look(&self, frame: &FullFrame, size: (u32, u32)) -> Result<Sight, Fault> {
+        let small = match self.at {
+            At::Source => None,
+            At::Model => {
+                let mut resizer = FrameResizer::default();
+                Some(frame.part(&Resize::Squash, size, &mut resizer)?.0)
+            }
+        };
+        let picture = small.as_ref().unwrap_or(&frame.pixels);
+        let (height, width, _) = picture.dim();
+        let min_face = self.min_face.unwrap_or_else(|| {
+            let usual = DetectorConfig::default().min_face;
+            match self.at {
+                At::Source => usual.max((width.min(height) as f64 / 20.0).round()),
+                At::Model => usual,
+            }
+        });
+        let found = self.detector(min_face)?.detect(picture.view())?;
+        let scale = [
+            frame.source.width as f32 / width as f32,
+            frame.source.height as f32 / height as f32,
+        ];
+        let faces = found.iter().map(|face| Sighting {
+            face: scaled(face, scale),
+            look: Look::of(picture.view(), face),
+        });
+        Ok(Sight {
+            scene: Scene {
+                time: frame.time,
+                faces: faces.collect(),
+                look: Look::of_all(picture.view()),
+            },
+            source: frame.source,
+            min_face,
+        })
+    }
+}
+
+impl Watcher {
+    /// The video, whose frames this will see.
+    pub fn at(&self, video: Video) -> Video {
+        let (finder, noted, size) = (self.finder.clone(), self.noted.clone(), self.size);
+        video.watched_by(move |frame| {
+            let sight = finder.look(&frame, size);
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            match sight {
+                Ok(sight) => {
+                    noted.sights.insert(frame.index, sight);
+                }
+                Err(fault) => noted.fault = Some(fault.to_string()),
+            }
+        })
+    }
+
+    /// The people in the frames of these numbers.
+    ///
+    /// # Errors
+    /// What the detector met.
+    pub fn found<'a>(self, indices: impl Iterator<Item = &'a u64>) -> Result<Found, Fault> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Noted { mut sights, fault } = std::mem::take(&mut *noted);
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+        let wanted: std::collections::BTreeSet<u64> = indices.copied().collect();
+        sights.retain(|index, _| wanted.contains(index));
+        let places = sights.keys().enumerate().map(|(i, &index)| (index, i));
+        let places = places.collect();
+        let mut about = Vec::with_capacity(sights.len());
+        let mut scenes = Vec::with_capacity(sights.len());
+        for sight in sights.into_values() {
+            about.push(About {
+                has_face: !sight.scene.faces.is_empty(),
+                source: sight.source,
+                min_face: sight.min_face,
+            });
+            scenes.push(sight.scene);
+        }
+        let people = people(&scenes, &PeopleConfig::default())?;
+        let at = match self.finder.at {
+            At::Source => "source".to_owned(),
+            At::Model => format!("{}x{}", self.size.0, self.size.1),
+        };
+        Ok(Found {
+            about,
+            places,
+            people,
+            at,
+        })
+    }
+}
+
+impl Found {
+    /// The person seen in most frames; of equals the one with the larger face.
+    pub fn subject(&self) -> Option<usize> {
+        (0..self.people.len()).max_by(|&a, &b| {
+            let (p, q) = (&self.people[a], &self.people[b]);
+            (p.detected().cmp(&q.detected()))
+                .then(p.mean_area().total_cmp(&q.mean_area()))
+                .then(b.cmp(&a))
+        })
+    }
+
+    /// The face of a person in the frame of a number.
+    pub fn face(&self, person: usize, index: u64) -> Option<&Face> {
+        let &frame = self.places.get(&index)?;
+        self.people[person].at(frame).map(|tracked| &tracked.face)
+    }
+
+    /// Whether a person is seen in the frame of a number, and not only there in between.
+    pub fn is_seen(&self, person: usize, index: u64) -> bool {
+        let frame = self.places.get(&index);
+        frame.is_some_and(|&frame| self.people[person].is_seen(frame))
+    }
+
+    /// The picture that the frames were taken from.
+    pub fn source(&self) -> Geometry {
+        let first = self.about.first();
+        first.map_or_else(|| Geometry::plain(1, 1), |frame| frame.source)
+    }
+
+    /// Puts a person's faces beside the model's.
+    pub fn note(&self, prediction: &mut Prediction, person: usize) {
+        for frame in &mut prediction.frames {
+            frame.detected = self.face(person, frame.index).map(|face| Detection {
+                face_box: face.bbox.into(),
+                landmarks: face.landmarks.into(),
+                score: face.score,
+            });
+        }
+    }
+
+    /// In how many of these frames there is a face.
+    pub fn seen(&self, indices: &[u64], is_seen: impl Fn(u64) -> bool) -> Seen {
+        Seen {
+            frames: indices.iter().filter(|&&i| is_seen(i)).count() as u32,
+            of: indices.len() as u32,
+            at: self.at.clone(),
+            min_face: self.about.iter().map(|f| f.min_face).fold(0.0, f64::max),
+        }
+    }
+
+    /// Puts the subject's faces beside those of answers about whole pictures, and in how
+    /// many of their frames there is anybody's.
+    fn note_subject(&self, predictions: &mut [Prediction]) {
+        let subject = self.subject();
+        for prediction in predictions {
+            if let Some(person) = subject {
+                self.note(prediction, person);
+            }
+            let indices: Vec<u64> = prediction.frames.iter().map(|f| f.index).collect();
+            let anybody = |i| self.places.get(&i).is_some_and(|&p| self.about[p].has_face);
+            prediction.note_seen(self.seen(&indices, anybody));
+        }
+    }
+}
+
+/// A face of a picture that is smaller than the source by `scale`.
+fn scaled(face: &Face, [sx, sy]: [f32; 2]) -> Face {
+    let [x1, y1, x2, y2] = face.bbox;
+    Face {
+        bbox: [x1 * sx, y1 * sy, x2 * sx, y2 * sy],
+        score: face.score,
+        landmarks: face.landmarks.map(|[x, y]| [x * sx, y * sy]),
+    }
+}
+
+/// The frames of a clip: their numbers, each once.
+pub fn numbers(clip: &Clip) -> Vec<u64> {
+    let mut numbers = clip.indices.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}

@@ -1,0 +1,377 @@
+//! Answers about each person, from a crop to their face.
+//!
+//! A video is read twice. The first time MTCNN looks for faces, in more frames than the
+//! model takes where those lie far apart, so that people can be followed. The second time
+//! each person's face is cut out of the frames that they are in.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mtcae_dfer::video::{
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
+    WindowOptions,
+};
+use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
+use ndarray::{Array4, Axis};
+
+use super::Answer;
+use super::faces::{Finder, Found, numbers};
+use crate::Fault;
+
+/// A face crop is the square around all of a person's boxes, this much larger.
+const MARGIN: f64 = 1.3;
+/// People are followed through frames at most this many seconds apart …
+const STEP: f64 = 0.25;
+/// … up to so many frames for each that the model takes.
+const MOST: f64 = 8.0;
+
+/// Whom to answer about, and how.
+pub struct Request<'a> {
+    pub pipeline: &'a Pipeline,
+    pub finder: &'a Arc<Finder>,
+    pub path: &'a Path,
+    /// Everybody, not only the subject.
+    pub everybody: bool,
+    /// Frames of a clip that a person must be seen in to be answered about.
+    pub min_seen: usize,
+    pub windowing: Option<Windowing>,
+}
+
+/// A clip or window of the video.
+struct Span {
+    /// Of a window: its bounds.
+    bounds: Option<(f64, f64)>,
+    /// Numbers of the frames that the model would take.
+    sampled: Vec<u64>,
+    /// Numbers of the frames that were looked at.
+    looked_at: Vec<u64>,
+    clip: Clip,
+}
+
+/// A crop to one person in one span.
+struct Job {
+    span: usize,
+    person: usize,
+    crop: Rect,
+    /// Numbers of the frames that the model is given.
+    picks: Vec<u64>,
+}
+
+/// Crops that fill as the video is read for the second time.
+struct Crops {
+    /// For each frame's number, the jobs that want it.
+    wanted: HashMap<u64, Vec<usize>>,
+    jobs: Vec<(Rect, Vec<u64>)>,
+    size: (u32, u32),
+    taken: Mutex<Taken>,
+}
+
+/// What of the crops is there.
+#[derive(Default)]
+struct Taken {
+    /// Of the jobs that have begun.
+    clips: HashMap<usize, Clip>,
+    fault: Option<String>,
+}
+
+/// What the model says of the people of a file: one answer a person or, with windows, one
+/// timeline a person. Second, how many more were seen too seldom to be answered about.
+///
+/// # Errors
+/// When there is nobody, or what reading the file met.
+pub fn answer(
+    request: &Request<'_>,
+    mut progress: impl FnMut(f64),
+) -> Result<(Answer, usize), Fault> {
+    let (spans, found) = look(request, &mut progress)?;
+    let name = request.path.display();
+    if found.people.is_empty() {
+        return Err(format!("{name}: MTCNN finds no face to crop to").into());
+    }
+    let whom: Vec<usize> = match found.subject() {
+        Some(subject) if !request.everybody => vec![subject],
+        _ => (0..found.people.len()).collect(),
+    };
+    let jobs: Vec<Job> = spans
+        .iter()
+        .enumerate()
+        .flat_map(|(span, _)| whom.iter().map(move |&person| (span, person)))
+        .filter_map(|(span, person)| job(request, &spans, &found, span, person))
+        .collect();
+    let mut kept: Vec<usize> = jobs.iter().map(|job| job.person).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    if kept.is_empty() {
+        let n = request.min_seen;
+        return Err(format!(
+            "{name}: MTCNN sees nobody in {n} frames of a clip; --min-seen 1 takes whoever is seen at all"
+        )
+        .into());
+    }
+
+    let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
+    let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
+    cut(request, &spans, &jobs, |job, clip| {
+        let prediction = request.pipeline.predict_clip(&clip);
+        let mut prediction = prediction.map_err(|e| format!("{}: {e}", request.path.display()))?;
+        let span = &spans[job.span];
+        prediction.file = Some(request.path.to_owned());
+        if let Some(bounds) = span.bounds {
+            (prediction.start, prediction.end) = bounds;
+        }
+        if request.everybody {
+            let number = kept.iter().position(|&p| p == job.person).unwrap_or(0);
+            prediction.person = Some(number as u32 + 1);
+        }
+        found.note(&mut prediction, job.person);
+        let seen = found.seen(&span.sampled, |i| found.is_seen(job.person, i));
+        prediction.note_seen(seen);
+        progress((half + prediction.end) / 2.0);
+        by_person.entry(job.person).or_default().push(prediction);
+        Ok(())
+    })?;
+    let answers = kept.iter().filter_map(|person| by_person.remove(person));
+    let answer = match &request.windowing {
+        None => Answer::Clip(answers.flatten().collect()),
+        Some(w) => Answer::Windows(
+            answers
+                .map(|windows| Timeline::new(w.length, w.stride, windows))
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    Ok((answer, whom.len() - kept.len()))
+}
+
+/// The clips or windows of the video, and who is in them.
+fn look(
+    request: &Request<'_>,
+    progress: &mut impl FnMut(f64),
+) -> Result<(Vec<Span>, Found), Fault> {
+    let watcher = request.finder.watch(request.pipeline);
+    let mut video = watcher.at(request.pipeline.open(request.path)?);
+    let mut spans = Vec::new();
+    let windowing = request.windowing.as_ref();
+    let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let mut span = |bounds, mut clip: Clip| {
+        // The pixels are not needed.
+        clip.frames = Array4::zeros((0, 0, 0, 3));
+        spans.push(Span {
+            bounds,
+            sampled: clip.indices.iter().copied().step_by(every).collect(),
+            looked_at: numbers(&clip),
+            clip,
+        });
+    };
+    match &request.windowing {
+        None => span(None, video.clip(&options)?),
+        Some(w) => {
+            for window in video.windows(&window_options(w, &options))? {
+                let window = window?;
+                // The other half is for the second time.
+                progress(window.end / 2.0);
+                span(Some((window.start, window.end)), window.clip);
+            }
+        }
+    }
+    let indices: Vec<u64> = spans.iter().flat_map(|s| s.looked_at.clone()).collect();
+    Ok((spans, watcher.found(indices.iter())?))
+}
+
+/// How a video or its windows are read so that people can be followed, and which of the
+/// frames the model would take: every so many-th.
+pub fn finely(
+    model: &ClipOptions,
+    windowing: Option<&Windowing>,
+    video: &mut Video,
+) -> Result<(ClipOptions, usize), Fault> {
+    let seconds = match windowing {
+        Some(windowing) => windowing.length,
+        None => video.frame_count()? as f64 / video.info().fps,
+    };
+    let step = seconds / model.frames as f64;
+    let every = match model.sampling {
+        // Taken more finely, it has the same frames among others.
+        Sampling::Uniform => (step / STEP).ceil().clamp(1.0, MOST) as usize,
+        _ => 1,
+    };
+    let options = ClipOptions {
+        frames: model.frames * every,
+        // Nobody looks at these pictures.
+        size: (16, 16),
+        resize: Resize::Squash,
+        ..model.clone()
+    };
+    Ok((options, every))
+}
+
+fn window_options(windowing: &Windowing, clip: &ClipOptions) -> WindowOptions {
+    WindowOptions {
+        length: windowing.length,
+        stride: windowing.stride,
+        clip: clip.clone(),
+    }
+}
+
+/// The crop to a person in a span, where they are seen often enough: of frames that they
+/// are in alone, evenly over these.
+fn job(
+    request: &Request<'_>,
+    spans: &[Span],
+    found: &Found,
+    span: usize,
+    person: usize,
+) -> Option<Job> {
+    let Span {
+        sampled, looked_at, ..
+    } = &spans[span];
+    let present: Vec<u64> = looked_at
+        .iter()
+        .copied()
+        .filter(|&i| found.face(person, i).is_some())
+        .collect();
+    // As large a part of all frames that were looked at: what is a face in two alone is
+    // seldom one.
+    let seen = |of: &[u64]| of.iter().filter(|&&i| found.is_seen(person, i)).count();
+    let needed = (request.min_seen * looked_at.len()).div_ceil(sampled.len());
+    if seen(sampled) < request.min_seen || seen(looked_at) < needed {
+        return None;
+    }
+    let frames = request.pipeline.clip_options().frames;
+    Some(Job {
+        span,
+        person,
+        crop: surround(found, person, &present),
+        picks: (0..frames)
+            .map(|i| present[i * present.len() / frames])
+            .collect(),
+    })
+}
+
+/// Reads the video again and hands over each job's clip.
+fn cut(
+    request: &Request<'_>,
+    spans: &[Span],
+    jobs: &[Job],
+    mut done: impl FnMut(&Job, Clip) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (j, job) in jobs.iter().enumerate() {
+        let mut picks = job.picks.clone();
+        picks.dedup();
+        for index in picks {
+            wanted.entry(index).or_default().push(j);
+        }
+    }
+    let crops = Arc::new(Crops {
+        wanted,
+        jobs: jobs.iter().map(|j| (j.crop, j.picks.clone())).collect(),
+        size: request.pipeline.clip_options().size,
+        taken: Mutex::default(),
+    });
+    let taker = crops.clone();
+    let video = request.pipeline.open(request.path)?;
+    let mut video = video.watched_by(move |frame| taker.take(&frame));
+    let windowing = request.windowing.as_ref();
+    let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let mut hand_over = |span: usize| -> Result<(), Fault> {
+        for (j, job) in jobs.iter().enumerate().filter(|(_, job)| job.span == span) {
+            let clip = crops.clip(j);
+            let mut clip = clip.map_err(|e| format!("{}: {e}", request.path.display()))?;
+            clip.warnings.clone_from(&spans[span].clip.warnings);
+            done(job, clip)?;
+        }
+        Ok(())
+    };
+    match &request.windowing {
+        None => {
+            video.clip(&options)?;
+            hand_over(0)
+        }
+        Some(windowing) => {
+            let windows = video.windows(&window_options(windowing, &options))?;
+            for (span, window) in windows.enumerate() {
+                window?;
+                hand_over(span)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Crops {
+    /// Cuts a frame for all who want it. Nothing is held while it is cut: the pool may
+    /// turn to another frame meanwhile.
+    fn take(&self, frame: &FullFrame) {
+        let mut resizer = FrameResizer::default();
+        for &j in self.wanted.get(&frame.index).into_iter().flatten() {
+            let (crop, picks) = &self.jobs[j];
+            let part = frame.part(&Resize::Crop(*crop), self.size, &mut resizer);
+            let mut taken = self.taken();
+            let (pixels, source) = match part {
+                Ok(part) => part,
+                Err(fault) => {
+                    taken.fault = Some(fault);
+                    return;
+                }
+            };
+            let (width, height) = (self.size.0 as usize, self.size.1 as usize);
+            let clip = taken.clips.entry(j).or_insert_with(|| Clip {
+                frames: Array4::zeros((picks.len(), height, width, 3)),
+                times: vec![0.0; picks.len()],
+                indices: picks.clone(),
+                source,
+                warnings: Vec::new(),
+            });
+            for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
+                clip.frames.index_axis_mut(Axis(0), i).assign(&pixels);
+                clip.times[i] = frame.time;
+            }
+        }
+    }
+
+    /// The clip of a job, all of whose frames were taken.
+    fn clip(&self, job: usize) -> Result<Clip, String> {
+        let mut taken = self.taken();
+        if let Some(fault) = taken.fault.take() {
+            return Err(fault);
+        }
+        let clip = taken.clips.remove(&job);
+        clip.ok_or_else(|| "other frames came when it was read again".to_owned())
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The square around a person's faces in these frames, moved into the picture where it
+/// fits.
+fn surround(found: &Found, person: usize, frames: &[u64]) -> Rect {
+    let source: Geometry = found.source();
+    let boxes = || {
+        frames
+            .iter()
+            .filter_map(|&i| found.face(person, i))
+            .map(|f| f.bbox)
+    };
+    let edge = |i: usize, pick: fn(f32, f32) -> f32| {
+        f64::from(boxes().map(|b| b[i]).reduce(pick).unwrap_or(0.0))
+    };
+    let (x1, y1, x2, y2) = (
+        edge(0, f32::min),
+        edge(1, f32::min),
+        edge(2, f32::max),
+        edge(3, f32::max),
+    );
+    let (w, h) = (f64::from(source.width), f64::from(source.height));
+    let side = (MARGIN * (x2 - x1).max(y2 - y1)).clamp(1.0, w.min(h));
+    let start =
+        |low: f64, high: f64, size: f64| ((low + high - side) / 2.0).clamp(0.0, size - side);
+    Rect {
+        x: start(x1, x2, w),
+        y: start(y1, y2, h),
+        width: side,
+        height: side,
+    }
+}
