@@ -210,11 +210,6 @@ impl Bars {
         Self { quiet }
     }
 
-    /// Whether nothing but errors is to be said.
-    fn is_quiet(self) -> bool {
-        self.quiet
-    }
-
     /// A bar over `total` items.
     fn items(self, what: &str, total: u64) -> ProgressBar {
         self.bar(

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use mtcae_dfer::Precision;
+use mtcae_dfer::{DetectAt, Precision};
 
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
@@ -174,6 +174,15 @@ pub enum Faces {
 pub enum At {
     Source,
     Model,
+}
+
+impl From<At> for DetectAt {
+    fn from(at: At) -> Self {
+        match at {
+            At::Source => Self::Source,
+            At::Model => Self::Model,
+        }
+    }
 }
 
 /// What part of the picture the model looks at.

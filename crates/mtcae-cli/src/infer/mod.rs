@@ -4,19 +4,15 @@
 //! file that cannot be read does not stop the others. Exit code 0: all done; 1:
 //! something failed; 2: the command line is wrong.
 
-mod annotate;
 mod args;
-mod faces;
 mod output;
 mod overview;
-mod people;
 mod summary;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
@@ -25,31 +21,14 @@ use crate::{Bars, Fault, checkpoint, demo, device, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{FileId, same_file};
-use mtcae_dfer::video::Video;
-use mtcae_dfer::{Pass, Pipeline, Prediction, Timeline, Windowing};
+use mtcae_dfer::annotate::{film, sheet, viz::save_png};
+use mtcae_dfer::video::{Sound, Video};
+use mtcae_dfer::{
+    Answer, FaceFinder, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
+};
 
-use args::{Args, Format, People};
-use faces::Finder;
+use args::{Args, Format, Kind, People};
 use overview::{Outcome, Overview};
-use people::Request;
-
-/// What the model says of one file.
-pub enum Answer {
-    /// Of the whole of it: one person's or, in order of appearance, everybody's.
-    Clip(Vec<Prediction>),
-    /// Window by window: one timeline or, in order of appearance, everybody's.
-    Windows(Vec<Timeline>),
-}
-
-impl Answer {
-    /// The predictions, one a clip or window.
-    pub fn predictions(&self) -> Vec<&Prediction> {
-        match self {
-            Self::Clip(people) => people.iter().collect(),
-            Self::Windows(timelines) => timelines.iter().flat_map(|t| &t.windows).collect(),
-        }
-    }
-}
 
 pub fn command() -> Command {
     Args::command()
@@ -77,7 +56,11 @@ fn run(args: &Args) -> Result<bool, Fault> {
         None => Pipeline::load_in(&folder, &device, args.precision)?,
     };
     let finder = match args.finds_faces() {
-        true => Some(Finder::new(&device, args.detect_at, args.min_face)?),
+        true => Some(FaceFinder::new(
+            &device,
+            args.detect_at.into(),
+            args.min_face,
+        )?),
         false => None,
     };
 
@@ -150,7 +133,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
 struct Run<'a> {
     args: &'a Args,
     pipeline: &'a Pipeline,
-    finder: Option<Arc<Finder>>,
+    finder: Option<FaceFinder>,
     /// Files that are never written over.
     protected: BTreeSet<FileId>,
     /// Whether the folder of results is one that this program has written into.
@@ -281,7 +264,6 @@ impl Run<'_> {
             stride,
             batch: args.batch.into(),
         });
-        let finder = self.finder.as_ref();
         let bar = match &windowing {
             Some(_) => {
                 let duration = Video::open(path)?.info().duration;
@@ -289,39 +271,39 @@ impl Run<'_> {
             }
             None => None,
         };
-        let progress = |seconds: f64| {
+        let progress = |reached: Progress| {
             if let Some(bar) = &bar {
-                bar.set_position(seconds as u64);
+                bar.set_position(reached.seconds as u64);
             }
+            ControlFlow::Continue(())
         };
-        let answer = match (finder, windowing) {
-            (Some(finder), windowing) if args.follows() => people::answer(
-                &Request {
-                    pipeline,
-                    finder,
-                    path,
+        let mut left_out = 0;
+        let answer = match (&self.finder, windowing) {
+            (Some(finder), windowing) if args.follows() => {
+                let options = PeopleOptions {
                     everybody: args.people == People::All,
                     min_seen: args.min_seen.map_or(2, usize::from),
                     windowing,
-                },
-                progress,
-            ),
-            (Some(finder), Some(windowing)) => finder
-                .windows(pipeline, path, &windowing, progress)
-                .map(|timeline| (Answer::Windows(vec![timeline]), 0)),
-            (Some(finder), None) => finder
-                .subject(pipeline, path)
-                .map(|prediction| (Answer::Clip(vec![prediction]), 0)),
-            (None, Some(windowing)) => {
-                windows(pipeline, pipeline.open(path)?, &windowing, progress)
-                    .map(|timeline| (Answer::Windows(vec![timeline]), 0))
+                };
+                let people = finder.predict_people(pipeline, path, &options, progress);
+                let people =
+                    people.map_err(|e| one_line(&e).replace("`min_seen`", "--min-seen"))?;
+                left_out = people.left_out;
+                people.answer
             }
-            (None, None) => Ok((Answer::Clip(vec![pipeline.predict(path)?]), 0)),
+            (Some(finder), Some(windowing)) => Answer::Windows(vec![
+                finder.predict_windows(pipeline, path, &windowing, progress)?,
+            ]),
+            (Some(finder), None) => Answer::Clip(vec![finder.predict(pipeline, path)?]),
+            (None, Some(windowing)) => {
+                Answer::Windows(vec![pipeline.predict_windows(path, &windowing, progress)?])
+            }
+            (None, None) => Answer::Clip(vec![pipeline.predict(path)?]),
         };
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        answer
+        Ok((answer, left_out))
     }
 
     fn write(
@@ -330,13 +312,23 @@ impl Run<'_> {
         answer: &Answer,
         video: &Path,
     ) -> Result<(), Fault> {
+        let follows = self.args.follows();
         for (target, path) in targets {
             match target {
                 Target::Table(format) => output::write_file(path, answer, *format)?,
-                Target::Picture(kind) => {
-                    let bars = Bars::new(self.args.quiet);
-                    let follows = self.args.follows();
-                    annotate::write(path, *kind, answer, self.pipeline, video, follows, bars)?;
+                Target::Picture(Kind::Png) => {
+                    save_png(path, &sheet(self.pipeline, answer, video, follows)?)?;
+                }
+                Target::Picture(Kind::Mp4) => {
+                    let bar = Bars::new(self.args.quiet);
+                    let bar = bar.seconds("annotating", Video::open(video)?.info().duration);
+                    let reached = |seconds| bar.set_position(seconds as u64);
+                    let sound = film(path, answer, video, follows, reached)?;
+                    bar.finish_and_clear();
+                    if let (Sound::LeftOut(reason), false) = (sound, self.args.quiet) {
+                        let name = video.display();
+                        note!("warning: {name}: sound left out of the annotated video: {reason}");
+                    }
                 }
             }
         }
@@ -348,19 +340,7 @@ impl Run<'_> {
 #[derive(Clone, Copy)]
 enum Target {
     Table(Format),
-    Picture(args::Kind),
-}
-
-fn windows(
-    pipeline: &Pipeline,
-    video: Video,
-    windowing: &Windowing,
-    mut progress: impl FnMut(f64),
-) -> Result<Timeline, Fault> {
-    Ok(pipeline.predict_windows_of(video, windowing, |reached| {
-        progress(reached.seconds);
-        ControlFlow::Continue(())
-    })?)
+    Picture(Kind),
 }
 
 /// The prediction of a file, with the intermediates of its first view in a file.

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::{open, read, read_to_string, write_atomically};
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
-use mtcae_dfer::{Device, Tensor, write_csv};
+use mtcae_dfer::{Answer, Device, Tensor, write_csv};
 use mtcae_nn::weights::save;
 use serde_json::Value;
 
-use super::Answer;
 use super::args::{Args, At, Format, People};
 use crate::Fault;
 use crate::inputs::Input;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mtcae_core::files::{open, read, write_atomically};
-use mtcae_dfer::{Prediction, Timeline};
+use mtcae_dfer::{Answer, Prediction, Timeline};
 
+use super::Target;
 use super::args::Format;
 use super::output::MOST;
-use super::{Answer, Target};
 use crate::Fault;
 
 /// The table's name in the folder of results.

@@ -2,14 +2,8 @@
 
 use std::io::{Result, Write};
 
-use mtcae_dfer::{FaceBox, Prediction, Seen, Timeline};
-
-use super::Answer;
-
-/// Whether a checkpoint was trained on what `synth` renders.
-pub fn rendered(trained_on: &str) -> bool {
-    trained_on.starts_with("synth")
-}
+use mtcae_dfer::annotate::is_rendered;
+use mtcae_dfer::{Answer, FaceBox, Prediction, Seen, Timeline};
 
 /// Prints an answer for a person.
 pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
@@ -39,7 +33,7 @@ pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
             out,
             "\n{which} is untrained: its weights are random, and these numbers say nothing about the face."
         )?,
-        Some(Some(on)) if rendered(on) => writeln!(
+        Some(Some(on)) if is_rendered(on) => writeln!(
             out,
             "\n{which} was trained on rendered faces ({on}). A model trained on rendered faces is no judge of real ones."
         )?,

@@ -1,25 +1,25 @@
-//! Pictures of an answer.
+//! Pictures of an answer: contact sheets, timelines, annotated videos.
+//!
+//! The model's own face is green, MTCNN's blue, the part of the picture that the model
+//! saw, where that is not all of it, yellow.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::{Bars, note};
-use mtcae_dfer::video::{
+use mtcae_video::{
     ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
 };
-use mtcae_dfer::{
-    ClassProbability, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction, Timeline,
-};
+pub use mtcae_viz as viz;
 use mtcae_viz::{
     Canvas, Colour, Face, Series, contact_sheet, draw_face, draw_legend, draw_part, draw_tag,
-    probability_panel, save_png, timeline as plot,
+    probability_panel, timeline as plot,
 };
 
-use super::Answer;
-use super::args::Kind;
-use super::people::finely;
-use super::summary::rendered;
-use crate::Fault;
+use crate::people::finely;
+use crate::{
+    Answer, ClassProbability, Error, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction,
+    Timeline,
+};
 
 /// The colour of the model's own face.
 const MODEL: Colour = Colour::new(86, 220, 120);
@@ -34,43 +34,56 @@ const GROUND: Colour = Colour::new(24, 24, 28);
 /// encoder holds of larger frames would fill the memory.
 const LARGEST: f64 = 4096.0 * 2304.0;
 
-/// Draws an answer into a file; `follows` says that it is about crops to faces.
-pub fn write(
-    path: &Path,
-    kind: Kind,
-    answer: &Answer,
+/// Whether what a checkpoint was trained on is what `mtcae-synth` renders.
+pub fn is_rendered(trained_on: &str) -> bool {
+    trained_on.starts_with("synth")
+}
+
+/// An answer about a file as one picture: for each person the sampled frames with faces
+/// on them beside the probabilities or, of windows, the course of the probabilities.
+/// `follows` says that it is about crops to faces
+/// ([`FaceFinder::predict_people`](crate::FaceFinder::predict_people)).
+///
+/// ```no_run
+/// use mtcae_dfer::{Answer, Device, Pipeline, annotate};
+///
+/// let pipeline = Pipeline::load("checkpoint", &Device::Cpu)?;
+/// let answer = Answer::Clip(vec![pipeline.predict("face.mp4")?]);
+/// let picture = annotate::sheet(&pipeline, &answer, "face.mp4", false)?;
+/// annotate::viz::save_png("face.png", &picture)?;
+/// annotate::film("face.annotated.mp4", &answer, "face.mp4", false, |_seconds| ())?;
+/// # Ok::<(), mtcae_dfer::Error>(())
+/// ```
+///
+/// # Errors
+/// What reading the file again met, which its name is in.
+pub fn sheet(
     pipeline: &Pipeline,
-    video: &Path,
+    answer: &Answer,
+    video: impl AsRef<Path>,
     follows: bool,
-    bars: Bars,
-) -> Result<(), Fault> {
-    match (kind, answer) {
-        (Kind::Png, Answer::Clip(people)) => {
+) -> Result<Canvas, Error> {
+    let video = video.as_ref();
+    let parts = match answer {
+        Answer::Clip(people) => {
             let options = pipeline.clip_options();
             let frames = match follows {
                 true => finely(options, None, &mut pipeline.open(video)?)?.0,
                 false => options.clone(),
             };
-            let sheets = people
-                .iter()
-                .map(|prediction| sheet(prediction, video, &frames))
-                .collect::<Result<Vec<_>, _>>()?;
-            save_png(path, &contact_sheet(&sheets, 1)?)?;
+            let of = |prediction| of_clip(prediction, video, &frames);
+            people.iter().map(of).collect::<Result<Vec<_>, _>>()?
         }
-        (Kind::Png, Answer::Windows(timelines)) => {
-            let plots = timelines
-                .iter()
-                .map(course)
-                .collect::<Result<Vec<_>, _>>()?;
-            save_png(path, &contact_sheet(&plots, 1)?)?;
-        }
-        (Kind::Mp4, _) => film(path, answer, video, follows, bars)?,
-    }
-    Ok(())
+        Answer::Windows(timelines) => timelines
+            .iter()
+            .map(course)
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    Ok(contact_sheet(&parts, 1)?)
 }
 
 /// The sampled frames with faces on them, beside the probabilities.
-fn sheet(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<Canvas, Fault> {
+fn of_clip(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<Canvas, Error> {
     const PANEL: usize = 360;
     // Frames that were sampled several times, as a still picture's, are shown once.
     let mut wanted: BTreeSet<u64> = prediction.frames.iter().map(|f| f.index).collect();
@@ -162,7 +175,7 @@ fn draw_crop(picture: &mut Canvas, prediction: &Prediction, [sx, sy]: [f32; 2]) 
 }
 
 /// The smoothed probabilities over the length of the video.
-fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
+fn course(timeline: &Timeline) -> Result<Canvas, Error> {
     let classes = timeline
         .points
         .first()
@@ -188,18 +201,24 @@ fn course(timeline: &Timeline) -> Result<Canvas, Fault> {
     Ok(plot(title, &series, 1200, 460)?)
 }
 
-/// The whole video with faces and expression drawn on every frame, and its sound.
-fn film(
-    path: &Path,
+/// Writes the whole video anew, with faces and expression drawn on every frame, and its
+/// sound, of which it says what became. Frames have at most 4096×2304 pixels; larger ones
+/// are made smaller. `follows` as of [`sheet`]; `progress` is given the seconds that are
+/// done after every frame.
+///
+/// # Errors
+/// [`Error::SizeChange`], or what reading or writing met, with the file's name. Nothing is
+/// left behind then.
+pub fn film(
+    path: impl AsRef<Path>,
     answer: &Answer,
-    video: &Path,
+    video: impl AsRef<Path>,
     follows: bool,
-    bars: Bars,
-) -> Result<(), Fault> {
+    mut progress: impl FnMut(f64),
+) -> Result<Sound, Error> {
+    let (path, video) = (path.as_ref(), video.as_ref());
     let frames = Video::open(video)?.frames()?;
-    let info = frames.video().info();
-    let bar = bars.seconds("annotating", info.duration);
-    let rate = info.frame_rate;
+    let rate = frames.video().info().frame_rate;
     let legend = legend(answer.predictions());
     let mut resizer = FrameResizer::default();
     let mut film: Option<Film> = None;
@@ -256,27 +275,16 @@ fn film(
             }
         };
         if film.size != (width, height) {
-            return Err(format!(
-                "{}: the picture's size changes at {time:.2} s, which an annotated video cannot follow",
-                video.display(),
-            )
-            .into());
+            return Err(Error::SizeChange { time }.of(video));
         }
         film.writer
             .write_rows(time, |y, row| picture.copy_row(y, row))?;
-        bar.set_position(time as u64);
+        progress(time);
     }
-    bar.finish_and_clear();
-    if let Some(film) = film
-        && let Sound::LeftOut(reason) = film.writer.finish()?
-        && !bars.is_quiet()
-    {
-        note!(
-            "warning: {}: sound left out of the annotated video: {reason}",
-            video.display()
-        );
+    match film {
+        Some(film) => Ok(film.writer.finish()?),
+        None => Ok(Sound::None),
     }
-    Ok(())
 }
 
 /// A film that is being written.
@@ -286,14 +294,15 @@ struct Film {
 }
 
 /// A frame that is no larger than an annotated video's: made smaller where it is.
-fn fitting(frame: FullFrame, resizer: &mut FrameResizer) -> Result<FullFrame, Fault> {
+fn fitting(frame: FullFrame, resizer: &mut FrameResizer) -> Result<FullFrame, Error> {
     let (w, h) = (frame.source.width, frame.source.height);
     let shrink = (LARGEST / (f64::from(w) * f64::from(h))).sqrt();
     if shrink >= 1.0 {
         return Ok(frame);
     }
     let side = |v: u32| (f64::from(v) * shrink).floor().clamp(1.0, 16_384.0) as u32;
-    let (pixels, source) = frame.part(&Resize::Squash, (side(w), side(h)), resizer)?;
+    let part = frame.part(&Resize::Squash, (side(w), side(h)), resizer);
+    let (pixels, source) = part.map_err(Error::Part)?;
     Ok(FullFrame {
         pixels,
         source,
@@ -427,7 +436,7 @@ fn lines(p: &Prediction) -> Vec<String> {
             lines.push("untrained model:".to_owned());
             lines.push("these numbers mean nothing".to_owned());
         }
-        Some(on) if rendered(on) => lines.push("trained on rendered faces".to_owned()),
+        Some(on) if is_rendered(on) => lines.push("trained on rendered faces".to_owned()),
         Some(_) => {}
     }
     lines

@@ -1,25 +1,65 @@
 //! MTCNN's faces in the frames that the model looks at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mtcae_dfer::video::{Clip, FrameResizer, FullFrame, Geometry, Resize, Video};
-use mtcae_dfer::{Detection, Device, Pipeline, Prediction, Seen, Timeline, Windowing};
+use candle_core::Device;
 use mtcae_labels::mtcnn::Face;
 use mtcae_labels::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
 use mtcae_labels::{Detector, DetectorConfig};
+use mtcae_video::{FrameResizer, FullFrame, Geometry, Resize, Video};
 
-use super::args::At;
-use crate::Fault;
+use crate::{Detection, Error, Pipeline, Prediction, Progress, Seen, Timeline, Windowing};
 
-/// Finds faces, on the model's device.
-pub struct Finder {
+/// Which picture a detector of faces looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectAt {
+    /// The source's, at its full size.
+    #[default]
+    Source,
+    /// One as small as the model's own, which is the paper's way and misses small faces.
+    Model,
+}
+
+/// Finds faces by MTCNN in the frames that a [`Pipeline`] reads anyway, links them over
+/// time to people, and puts them beside the model's own. It can be shared between
+/// threads.
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use mtcae_dfer::{DetectAt, Device, FaceFinder, PeopleOptions, Pipeline};
+///
+/// let pipeline = Pipeline::load("checkpoint", &Device::Cpu)?;
+/// let finder = FaceFinder::new(&Device::Cpu, DetectAt::Source, None)?;
+/// let prediction = finder.predict(&pipeline, "face.mp4")?;
+/// println!("a face is seen in {:?}", prediction.seen);
+/// // Of everybody in the picture, each from a crop to their face:
+/// let options = PeopleOptions { everybody: true, ..PeopleOptions::default() };
+/// let people = finder.predict_people(&pipeline, "crowd.mp4", &options, |_| ControlFlow::Continue(()))?;
+/// for prediction in people.answer.predictions() {
+///     println!("person {:?}: {}", prediction.person, prediction.expression);
+/// }
+/// # Ok::<(), mtcae_dfer::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct FaceFinder {
     device: Device,
-    at: At,
+    at: DetectAt,
     min_face: Option<f64>,
     /// The last detector that was made, and the smallest face that it looks for.
-    made: Mutex<Option<(f64, Arc<Detector>)>>,
+    made: Arc<Mutex<Option<(f64, Arc<Detector>)>>>,
+}
+
+impl fmt::Debug for FaceFinder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaceFinder")
+            .field("at", &self.at)
+            .field("min_face", &self.min_face)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a detector sees in one frame.
@@ -40,19 +80,19 @@ struct About {
 #[derive(Default)]
 struct Noted {
     sights: BTreeMap<u64, Sight>,
-    fault: Option<String>,
+    fault: Option<Error>,
 }
 
 /// Looks at the frames of one video as they are decoded.
-pub struct Watcher {
-    finder: Arc<Finder>,
+pub(crate) struct Watcher {
+    finder: FaceFinder,
     noted: Arc<Mutex<Noted>>,
     /// Width and height of the model's frames.
     size: (u32, u32),
 }
 
 /// The people of a video.
-pub struct Found {
+pub(crate) struct Found {
     /// The frames that were looked at, in order.
     about: Vec<About>,
     /// Which of them has each number, from 0.
@@ -62,25 +102,26 @@ pub struct Found {
     at: String,
 }
 
-impl Finder {
-    /// Looks at pictures of one kind for faces of a size and more, by default a
-    /// twentieth of the picture's short side, where that is more than 20 pixels.
+impl FaceFinder {
+    /// Looks at pictures of one kind for faces whose side is at least `min_face` pixels
+    /// of that picture: by default 20, and a twentieth of the source's short side where
+    /// that is more.
     ///
     /// # Errors
     /// When the size cannot be used or the device fails.
-    pub fn new(device: &Device, at: At, min_face: Option<f64>) -> Result<Arc<Self>, Fault> {
+    pub fn new(device: &Device, at: DetectAt, min_face: Option<f64>) -> Result<Self, Error> {
         let finder = Self {
             device: device.clone(),
             at,
             min_face,
-            made: Mutex::new(None),
+            made: Arc::default(),
         };
         finder.detector(min_face.unwrap_or(DetectorConfig::default().min_face))?;
-        Ok(Arc::new(finder))
+        Ok(finder)
     }
 
     /// Begins to look at a video.
-    pub fn watch(self: &Arc<Self>, pipeline: &Pipeline) -> Watcher {
+    pub(crate) fn watch(&self, pipeline: &Pipeline) -> Watcher {
         Watcher {
             finder: self.clone(),
             noted: Arc::default(),
@@ -88,12 +129,20 @@ impl Finder {
         }
     }
 
-    /// The prediction of a file, with the faces of its subject.
-    pub fn subject(
-        self: &Arc<Self>,
+    /// What [`Pipeline::predict`] says of a file, with the faces of its subject, who is
+    /// the person seen in most frames ([`FramePrediction::detected`]), and in how many of
+    /// its frames anybody's face is seen ([`Prediction::seen`]).
+    ///
+    /// [`FramePrediction::detected`]: crate::FramePrediction::detected
+    ///
+    /// # Errors
+    /// One line that names the file and its fault, or what the detector met.
+    pub fn predict(
+        &self,
         pipeline: &Pipeline,
-        path: &Path,
-    ) -> Result<Prediction, Fault> {
+        path: impl AsRef<Path>,
+    ) -> Result<Prediction, Error> {
+        let path = path.as_ref();
         let watcher = self.watch(pipeline);
         let mut video = watcher.at(pipeline.open(path)?);
         let views = pipeline.read_of(&mut video)?;
@@ -103,24 +152,28 @@ impl Finder {
         Ok(prediction)
     }
 
-    /// The windows of a file, with the faces of its subject.
-    pub fn windows(
-        self: &Arc<Self>,
+    /// What [`Pipeline::predict_windows`] says of a file, with faces as [`Self::predict`]
+    /// puts them beside it.
+    ///
+    /// # Errors
+    /// As [`Pipeline::predict_windows`], and what the detector met.
+    pub fn predict_windows(
+        &self,
         pipeline: &Pipeline,
-        path: &Path,
+        path: impl AsRef<Path>,
         windowing: &Windowing,
-        progress: impl FnMut(f64),
-    ) -> Result<Timeline, Fault> {
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Timeline, Error> {
         let watcher = self.watch(pipeline);
         let video = watcher.at(pipeline.open(path)?);
-        let mut timeline = super::windows(pipeline, video, windowing, progress)?;
+        let mut timeline = pipeline.predict_windows_of(video, windowing, progress)?;
         let frames = timeline.windows.iter().flat_map(|w| &w.frames);
         let found = watcher.found(frames.map(|f| &f.index))?;
         found.note_subject(&mut timeline.windows);
         Ok(timeline)
     }
 
-    fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Fault> {
+    fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Error> {
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, detector)) = made().as_ref().filter(|made| made.0 == min_face) {
             return Ok(detector.clone());
@@ -135,12 +188,13 @@ impl Finder {
         Ok(detector)
     }
 
-    fn look(&self, frame: &FullFrame, size: (u32, u32)) -> Result<Sight, Fault> {
+    fn look(&self, frame: &FullFrame, size: (u32, u32)) -> Result<Sight, Error> {
         let small = match self.at {
-            At::Source => None,
-            At::Model => {
+            DetectAt::Source => None,
+            DetectAt::Model => {
                 let mut resizer = FrameResizer::default();
-                Some(frame.part(&Resize::Squash, size, &mut resizer)?.0)
+                let part = frame.part(&Resize::Squash, size, &mut resizer);
+                Some(part.map_err(Error::Part)?.0)
             }
         };
         let picture = small.as_ref().unwrap_or(&frame.pixels);
@@ -148,8 +202,8 @@ impl Finder {
         let min_face = self.min_face.unwrap_or_else(|| {
             let usual = DetectorConfig::default().min_face;
             match self.at {
-                At::Source => usual.max((width.min(height) as f64 / 20.0).round()),
-                At::Model => usual,
+                DetectAt::Source => usual.max((width.min(height) as f64 / 20.0).round()),
+                DetectAt::Model => usual,
             }
         });
         let found = self.detector(min_face)?.detect(picture.view())?;
@@ -184,7 +238,7 @@ impl Watcher {
                 Ok(sight) => {
                     noted.sights.insert(frame.index, sight);
                 }
-                Err(fault) => noted.fault = Some(fault.to_string()),
+                Err(fault) => noted.fault = Some(fault),
             }
         })
     }
@@ -193,13 +247,13 @@ impl Watcher {
     ///
     /// # Errors
     /// What the detector met.
-    pub fn found<'a>(self, indices: impl Iterator<Item = &'a u64>) -> Result<Found, Fault> {
+    pub fn found<'a>(self, indices: impl Iterator<Item = &'a u64>) -> Result<Found, Error> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let Noted { mut sights, fault } = std::mem::take(&mut *noted);
         if let Some(fault) = fault {
-            return Err(fault.into());
+            return Err(fault);
         }
-        let wanted: std::collections::BTreeSet<u64> = indices.copied().collect();
+        let wanted: BTreeSet<u64> = indices.copied().collect();
         sights.retain(|index, _| wanted.contains(index));
         let places = sights.keys().enumerate().map(|(i, &index)| (index, i));
         let places = places.collect();
@@ -215,8 +269,8 @@ impl Watcher {
         }
         let people = people(&scenes, &PeopleConfig::default())?;
         let at = match self.finder.at {
-            At::Source => "source".to_owned(),
-            At::Model => format!("{}x{}", self.size.0, self.size.1),
+            DetectAt::Source => "source".to_owned(),
+            DetectAt::Model => format!("{}x{}", self.size.0, self.size.1),
         };
         Ok(Found {
             about,
@@ -300,12 +354,4 @@ fn scaled(face: &Face, [sx, sy]: [f32; 2]) -> Face {
         score: face.score,
         landmarks: face.landmarks.map(|[x, y]| [x * sx, y * sy]),
     }
-}
-
-/// The frames of a clip: their numbers, each once.
-pub fn numbers(clip: &Clip) -> Vec<u64> {
-    let mut numbers = clip.indices.clone();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
 }

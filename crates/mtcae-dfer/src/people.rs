@@ -5,19 +5,18 @@
 //! each person's face is cut out of the frames that they are in.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mtcae_dfer::video::{
+use mtcae_video::{
     Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
     WindowOptions,
 };
-use mtcae_dfer::{Pipeline, Prediction, Timeline, Windowing};
 use ndarray::{Array4, Axis};
 
-use super::Answer;
-use super::faces::{Finder, Found, numbers};
-use crate::Fault;
+use crate::faces::{FaceFinder, Found};
+use crate::{Answer, Error, Pipeline, Prediction, Progress, Timeline, Windowing};
 
 /// A face crop is the square around all of a person's boxes, this much larger.
 const MARGIN: f64 = 1.3;
@@ -27,15 +26,44 @@ const STEP: f64 = 0.25;
 const MOST: f64 = 8.0;
 
 /// Whom to answer about, and how.
-pub struct Request<'a> {
-    pub pipeline: &'a Pipeline,
-    pub finder: &'a Arc<Finder>,
-    pub path: &'a Path,
-    /// Everybody, not only the subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeopleOptions {
+    /// Everybody, and not only the subject, who is the person seen in most frames.
     pub everybody: bool,
     /// Frames of a clip that a person must be seen in to be answered about.
     pub min_seen: usize,
+    /// Windows that slide over the video, in place of one clip of all of it. Their
+    /// `batch` is not looked at: answers come one by one.
     pub windowing: Option<Windowing>,
+}
+
+impl Default for PeopleOptions {
+    /// The subject, in one clip, seen in at least 2 of its frames.
+    fn default() -> Self {
+        Self {
+            everybody: false,
+            min_seen: 2,
+            windowing: None,
+        }
+    }
+}
+
+/// What the model says of the people of a video.
+#[derive(Clone, Debug, PartialEq)]
+pub struct People {
+    /// One prediction or timeline a person, in the order of appearance. Each is about a
+    /// square crop around the person's face ([`Geometry::crop`]).
+    pub answer: Answer,
+    /// How many more were seen in too few frames to be answered about.
+    pub left_out: usize,
+}
+
+/// A file that is looked at.
+struct Request<'a> {
+    pipeline: &'a Pipeline,
+    finder: &'a FaceFinder,
+    path: &'a Path,
+    options: &'a PeopleOptions,
 }
 
 /// A clip or window of the video.
@@ -72,25 +100,66 @@ struct Crops {
 struct Taken {
     /// Of the jobs that have begun.
     clips: HashMap<usize, Clip>,
-    fault: Option<String>,
+    fault: Option<Error>,
 }
 
-/// What the model says of the people of a file: one answer a person or, with windows, one
-/// timeline a person. Second, how many more were seen too seldom to be answered about.
-///
-/// # Errors
-/// When there is nobody, or what reading the file met.
-pub fn answer(
+impl FaceFinder {
+    /// What the model says of the people of a file, each from a crop to their face: a
+    /// square 1.3 times as large as all of the person's boxes in a clip.
+    ///
+    /// `progress` is called after each window or, without windows, each person, with half
+    /// of the seconds gone when everybody is found. When it breaks, the work stops with
+    /// [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// One line that names the file: [`Error::NoFace`] where there is nobody,
+    /// [`Error::SeenTooSeldom`], or what reading the file met.
+    pub fn predict_people(
+        &self,
+        pipeline: &Pipeline,
+        path: impl AsRef<Path>,
+        options: &PeopleOptions,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<People, Error> {
+        let path = path.as_ref();
+        let request = Request {
+            pipeline,
+            finder: self,
+            path,
+            options,
+        };
+        answer(&request, progress)
+    }
+}
+
+fn answer(
     request: &Request<'_>,
-    mut progress: impl FnMut(f64),
-) -> Result<(Answer, usize), Fault> {
-    let (spans, found) = look(request, &mut progress)?;
-    let name = request.path.display();
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<People, Error> {
+    let Request { path, options, .. } = request;
+    let mut done = 0;
+    let mut duration = None;
+    let mut reached = |seconds: f64, answered: bool, length: Option<f64>| {
+        done += u64::from(answered);
+        duration = length.or(duration);
+        let here = Progress {
+            windows: done,
+            seconds,
+            duration,
+        };
+        match progress(here) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled { done }),
+        }
+    };
+    let (spans, found) = look(request, &mut |seconds, length| {
+        reached(seconds, false, length)
+    })?;
     if found.people.is_empty() {
-        return Err(format!("{name}: MTCNN finds no face to crop to").into());
+        return Err(Error::NoFace.of(path));
     }
     let whom: Vec<usize> = match found.subject() {
-        Some(subject) if !request.everybody => vec![subject],
+        Some(subject) if !options.everybody => vec![subject],
         _ => (0..found.people.len()).collect(),
     };
     let jobs: Vec<Job> = spans
@@ -103,36 +172,33 @@ pub fn answer(
     kept.sort_unstable();
     kept.dedup();
     if kept.is_empty() {
-        let n = request.min_seen;
-        return Err(format!(
-            "{name}: MTCNN sees nobody in {n} frames of a clip; --min-seen 1 takes whoever is seen at all"
-        )
-        .into());
+        let min_seen = options.min_seen;
+        return Err(Error::SeenTooSeldom { min_seen }.of(path));
     }
 
     let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
     let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
     cut(request, &spans, &jobs, |job, clip| {
         let prediction = request.pipeline.predict_clip(&clip);
-        let mut prediction = prediction.map_err(|e| format!("{}: {e}", request.path.display()))?;
+        let mut prediction = prediction.map_err(|e| e.of(path))?;
         let span = &spans[job.span];
-        prediction.file = Some(request.path.to_owned());
+        prediction.file = Some(path.to_path_buf());
         if let Some(bounds) = span.bounds {
             (prediction.start, prediction.end) = bounds;
         }
-        if request.everybody {
+        if options.everybody {
             let number = kept.iter().position(|&p| p == job.person).unwrap_or(0);
             prediction.person = Some(number as u32 + 1);
         }
         found.note(&mut prediction, job.person);
         let seen = found.seen(&span.sampled, |i| found.is_seen(job.person, i));
         prediction.note_seen(seen);
-        progress((half + prediction.end) / 2.0);
+        let end = prediction.end;
         by_person.entry(job.person).or_default().push(prediction);
-        Ok(())
+        reached((half + end) / 2.0, true, None)
     })?;
     let answers = kept.iter().filter_map(|person| by_person.remove(person));
-    let answer = match &request.windowing {
+    let answer = match &options.windowing {
         None => Answer::Clip(answers.flatten().collect()),
         Some(w) => Answer::Windows(
             answers
@@ -140,36 +206,45 @@ pub fn answer(
                 .collect::<Result<_, _>>()?,
         ),
     };
-    Ok((answer, whom.len() - kept.len()))
+    let left_out = whom.len() - kept.len();
+    Ok(People { answer, left_out })
 }
 
 /// The clips or windows of the video, and who is in them.
 fn look(
     request: &Request<'_>,
-    progress: &mut impl FnMut(f64),
-) -> Result<(Vec<Span>, Found), Fault> {
+    progress: &mut impl FnMut(f64, Option<f64>) -> Result<(), Error>,
+) -> Result<(Vec<Span>, Found), Error> {
     let watcher = request.finder.watch(request.pipeline);
     let mut video = watcher.at(request.pipeline.open(request.path)?);
     let mut spans = Vec::new();
-    let windowing = request.windowing.as_ref();
+    let windowing = request.options.windowing.as_ref();
     let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let duration = video.info().duration;
     let mut span = |bounds, mut clip: Clip| {
         // The pixels are not needed.
         clip.frames = Array4::zeros((0, 0, 0, 3));
         spans.push(Span {
             bounds,
             sampled: clip.indices.iter().copied().step_by(every).collect(),
-            looked_at: numbers(&clip),
+            looked_at: {
+                let mut numbers = clip.indices.clone();
+                numbers.sort_unstable();
+                numbers.dedup();
+                numbers
+            },
             clip,
         });
     };
-    match &request.windowing {
-        None => span(None, video.clip(&options)?),
+    match windowing {
+        None => span(None, request.pipeline.install(|| video.clip(&options))?),
         Some(w) => {
-            for window in video.windows(&window_options(w, &options))? {
+            let windows = || video.windows(&window_options(w, &options));
+            let mut windows = request.pipeline.install(windows)?;
+            while let Some(window) = request.pipeline.install(|| windows.next()) {
                 let window = window?;
                 // The other half is for the second time.
-                progress(window.end / 2.0);
+                progress(window.end / 2.0, duration)?;
                 span(Some((window.start, window.end)), window.clip);
             }
         }
@@ -180,11 +255,11 @@ fn look(
 
 /// How a video or its windows are read so that people can be followed, and which of the
 /// frames the model would take: every so many-th.
-pub fn finely(
+pub(crate) fn finely(
     model: &ClipOptions,
     windowing: Option<&Windowing>,
     video: &mut Video,
-) -> Result<(ClipOptions, usize), Fault> {
+) -> Result<(ClipOptions, usize), Error> {
     let seconds = match windowing {
         Some(windowing) => windowing.length,
         None => video.frame_count()? as f64 / video.info().fps,
@@ -233,8 +308,9 @@ fn job(
     // As large a part of all frames that were looked at: what is a face in two alone is
     // seldom one.
     let seen = |of: &[u64]| of.iter().filter(|&&i| found.is_seen(person, i)).count();
-    let needed = (request.min_seen * looked_at.len()).div_ceil(sampled.len());
-    if seen(sampled) < request.min_seen || seen(looked_at) < needed {
+    let min_seen = request.options.min_seen;
+    let needed = (min_seen * looked_at.len()).div_ceil(sampled.len());
+    if seen(sampled) < min_seen || seen(looked_at) < needed {
         return None;
     }
     let frames = request.pipeline.clip_options().frames;
@@ -253,8 +329,8 @@ fn cut(
     request: &Request<'_>,
     spans: &[Span],
     jobs: &[Job],
-    mut done: impl FnMut(&Job, Clip) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
     for (j, job) in jobs.iter().enumerate() {
         let mut picks = job.picks.clone();
@@ -272,25 +348,29 @@ fn cut(
     let taker = crops.clone();
     let video = request.pipeline.open(request.path)?;
     let mut video = video.watched_by(move |frame| taker.take(&frame));
-    let windowing = request.windowing.as_ref();
+    let windowing = request.options.windowing.as_ref();
     let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
-    let mut hand_over = |span: usize| -> Result<(), Fault> {
+    let mut hand_over = |span: usize| -> Result<(), Error> {
         for (j, job) in jobs.iter().enumerate().filter(|(_, job)| job.span == span) {
             let clip = crops.clip(j);
-            let mut clip = clip.map_err(|e| format!("{}: {e}", request.path.display()))?;
+            let mut clip = clip.map_err(|e| e.of(request.path))?;
             clip.warnings.clone_from(&spans[span].clip.warnings);
             done(job, clip)?;
         }
         Ok(())
     };
-    match &request.windowing {
+    match windowing {
         None => {
-            video.clip(&options)?;
+            request.pipeline.install(|| video.clip(&options))?;
             hand_over(0)
         }
         Some(windowing) => {
-            let windows = video.windows(&window_options(windowing, &options))?;
-            for (span, window) in windows.enumerate() {
+            let windows = || video.windows(&window_options(windowing, &options));
+            let mut windows = request.pipeline.install(windows)?;
+            for span in 0.. {
+                let Some(window) = request.pipeline.install(|| windows.next()) else {
+                    break;
+                };
                 window?;
                 hand_over(span)?;
             }
@@ -311,7 +391,7 @@ impl Crops {
             let (pixels, source) = match part {
                 Ok(part) => part,
                 Err(fault) => {
-                    taken.fault = Some(fault);
+                    taken.fault = Some(Error::Part(fault));
                     return;
                 }
             };
@@ -331,13 +411,13 @@ impl Crops {
     }
 
     /// The clip of a job, all of whose frames were taken.
-    fn clip(&self, job: usize) -> Result<Clip, String> {
+    fn clip(&self, job: usize) -> Result<Clip, Error> {
         let mut taken = self.taken();
         if let Some(fault) = taken.fault.take() {
             return Err(fault);
         }
         let clip = taken.clips.remove(&job);
-        clip.ok_or_else(|| "other frames came when it was read again".to_owned())
+        clip.ok_or(Error::Changed)
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
