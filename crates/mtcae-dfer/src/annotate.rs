@@ -4,10 +4,11 @@
 //! saw, where that is not all of it, yellow.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 use mtcae_video::{
-    ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
+    Clip, ClipOptions, ClipWriter, FrameResizer, FullFrame, Resize, Sound, Video, WriterOptions,
 };
 pub use mtcae_viz as viz;
 use mtcae_viz::{
@@ -66,13 +67,32 @@ pub fn sheet(
     let video = video.as_ref();
     let parts = match answer {
         Answer::Clip(people) => {
+            let mut video = pipeline.open(video)?;
             let options = pipeline.clip_options();
-            let frames = match follows {
-                true => finely(options, None, &mut pipeline.open(video)?)?.0,
+            let options = match follows {
+                true => finely(options, None, &mut video)?.0,
                 false => options.clone(),
             };
-            let of = |prediction| of_clip(prediction, video, &frames);
-            people.iter().map(of).collect::<Result<Vec<_>, _>>()?
+            // People's frames are the same but for the size, and mostly that too.
+            let mut read: BTreeMap<(u32, u32), Vec<Clip>> = BTreeMap::new();
+            let mut parts = Vec::with_capacity(people.len());
+            for prediction in people {
+                let size = shown_size(prediction);
+                let clips = match read.entry(size) {
+                    Entry::Occupied(clips) => clips.into_mut(),
+                    Entry::Vacant(place) => {
+                        // In the video's own aspect.
+                        let options = ClipOptions {
+                            size,
+                            resize: Resize::Squash,
+                            ..options.clone()
+                        };
+                        place.insert(pipeline.install(|| video.clips(&options))?)
+                    }
+                };
+                parts.push(of_clip(prediction, clips)?);
+            }
+            parts
         }
         Answer::Windows(timelines) => timelines
             .iter()
@@ -82,13 +102,15 @@ pub fn sheet(
     Ok(contact_sheet(&parts, 1)?)
 }
 
-/// The sampled frames with faces on them, beside the probabilities.
-fn of_clip(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Result<Canvas, Error> {
-    const PANEL: usize = 360;
-    // Frames that were sampled several times, as a still picture's, are shown once.
-    let mut wanted: BTreeSet<u64> = prediction.frames.iter().map(|f| f.index).collect();
-    let count = wanted.len();
-    let width = match count {
+/// The numbers of the sampled frames. Those that were sampled several times, as a still
+/// picture's, are shown once.
+fn shown(prediction: &Prediction) -> BTreeSet<u64> {
+    prediction.frames.iter().map(|f| f.index).collect()
+}
+
+/// Width and height that these are shown in.
+fn shown_size(prediction: &Prediction) -> (u32, u32) {
+    let width = match shown(prediction).len() {
         0 | 1 => 640,
         2..=4 => 480,
         _ => 240,
@@ -98,19 +120,21 @@ fn of_clip(prediction: &Prediction, video: &Path, frames: &ClipOptions) -> Resul
     // A picture of any shape stays one that fits on a screen.
     let shrink = (f64::from(width * 4) / height).min(1.0);
     let side = |v: f64| (v * shrink).round().max(1.0) as u32;
-    let (width, height) = (side(width.into()), side(height));
-    // The same frames again, in the video's own aspect.
-    let options = ClipOptions {
-        size: (width, height),
-        resize: Resize::Squash,
-        ..frames.clone()
-    };
+    (side(width.into()), side(height))
+}
+
+/// The sampled frames with faces on them, beside the probabilities.
+fn of_clip(prediction: &Prediction, clips: &[Clip]) -> Result<Canvas, Error> {
+    const PANEL: usize = 360;
+    let mut wanted = shown(prediction);
+    let count = wanted.len();
+    let (width, height) = shown_size(prediction);
     let scale = [
         width as f32 / prediction.source.width as f32,
         height as f32 / prediction.source.height as f32,
     ];
     let mut pictures = Vec::new();
-    for clip in Video::open(video)?.clips(&options)? {
+    for clip in clips {
         let stamps = clip.times.iter().zip(&clip.indices);
         for (frame, (time, index)) in clip.frames.outer_iter().zip(stamps) {
             if !wanted.remove(index) {

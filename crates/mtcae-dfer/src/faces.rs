@@ -80,7 +80,38 @@ struct About {
 #[derive(Default)]
 struct Noted {
     sights: BTreeMap<u64, Sight>,
+    kept: Kept,
     fault: Option<Error>,
+}
+
+/// Whole frames by their numbers, until they are too many: then none.
+#[derive(Default)]
+pub(crate) struct Kept {
+    frames: HashMap<u64, FullFrame>,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Kept {
+    /// A frame; `None` where frames were too many.
+    pub fn frame(&self, index: u64) -> Option<&FullFrame> {
+        self.frames.get(&index)
+    }
+
+    /// Whether it keeps none, since they were too many.
+    pub fn is_over(&self) -> bool {
+        self.bytes > self.limit
+    }
+
+    /// Keeps a frame, in the place of what was shown of that number before.
+    fn add(&mut self, frame: FullFrame) {
+        self.bytes += frame.pixels.len() as u64;
+        if self.is_over() {
+            self.frames = HashMap::new();
+        } else if let Some(before) = self.frames.insert(frame.index, frame) {
+            self.bytes -= before.pixels.len() as u64;
+        }
+    }
 }
 
 /// Looks at the frames of one video as they are decoded.
@@ -99,6 +130,8 @@ pub(crate) struct Found {
     places: HashMap<u64, usize>,
     /// Whose faces these are; their frames count through `about`.
     pub people: Vec<Person>,
+    /// The frames themselves, as far as they were kept.
+    pub kept: Kept,
     at: String,
 }
 
@@ -120,11 +153,19 @@ impl FaceFinder {
         Ok(finder)
     }
 
-    /// Begins to look at a video.
-    pub(crate) fn watch(&self, pipeline: &Pipeline) -> Watcher {
+    /// Begins to look at a video, whose frames are kept up to so many bytes.
+    pub(crate) fn watch(&self, pipeline: &Pipeline, limit: u64) -> Watcher {
+        let kept = Kept {
+            limit,
+            ..Kept::default()
+        };
+        let noted = Noted {
+            kept,
+            ..Noted::default()
+        };
         Watcher {
             finder: self.clone(),
-            noted: Arc::default(),
+            noted: Arc::new(Mutex::new(noted)),
             size: pipeline.clip_options().size,
         }
     }
@@ -143,7 +184,7 @@ impl FaceFinder {
         path: impl AsRef<Path>,
     ) -> Result<Prediction, Error> {
         let path = path.as_ref();
-        let watcher = self.watch(pipeline);
+        let watcher = self.watch(pipeline, 0);
         let mut video = watcher.at(pipeline.open(path)?);
         let views = pipeline.read_of(&mut video)?;
         let found = watcher.found(views.iter().flat_map(|clip| &clip.indices))?;
@@ -164,7 +205,7 @@ impl FaceFinder {
         windowing: &Windowing,
         progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Timeline, Error> {
-        let watcher = self.watch(pipeline);
+        let watcher = self.watch(pipeline, 0);
         let video = watcher.at(pipeline.open(path)?);
         let mut timeline = pipeline.predict_windows_of(video, windowing, progress)?;
         let frames = timeline.windows.iter().flat_map(|w| &w.frames);
@@ -237,6 +278,7 @@ impl Watcher {
             match sight {
                 Ok(sight) => {
                     noted.sights.insert(frame.index, sight);
+                    noted.kept.add(frame);
                 }
                 Err(fault) => noted.fault = Some(fault),
             }
@@ -249,7 +291,11 @@ impl Watcher {
     /// What the detector met.
     pub fn found<'a>(self, indices: impl Iterator<Item = &'a u64>) -> Result<Found, Error> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let Noted { mut sights, fault } = std::mem::take(&mut *noted);
+        let Noted {
+            mut sights,
+            kept,
+            fault,
+        } = std::mem::take(&mut *noted);
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -276,6 +322,7 @@ impl Watcher {
             about,
             places,
             people,
+            kept,
             at,
         })
     }

@@ -1,8 +1,9 @@
 //! Answers about each person, from a crop to their face.
 //!
-//! A video is read twice. The first time MTCNN looks for faces, in more frames than the
-//! model takes where those lie far apart, so that people can be followed. The second time
-//! each person's face is cut out of the frames that they are in.
+//! MTCNN looks for faces as a video is read, in more frames than the model takes where
+//! those lie far apart, so that people can be followed. Where everybody is only is known
+//! at the end, when each person's face is cut out of the frames that they are in: these are
+//! kept or, where that would take too much memory, read again.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,9 +14,10 @@ use mtcae_video::{
     Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Rect, Resize, Sampling, Video,
     WindowOptions,
 };
-use ndarray::{Array4, Axis};
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
 
-use crate::faces::{FaceFinder, Found};
+use crate::faces::{FaceFinder, Found, Kept};
 use crate::{Answer, Error, Pipeline, Prediction, Progress, Timeline, Windowing};
 
 /// A face crop is the square around all of a person's boxes, this much larger.
@@ -35,15 +37,22 @@ pub struct PeopleOptions {
     /// Windows that slide over the video, in place of one clip of all of it. Their
     /// `batch` is not looked at: answers come one by one.
     pub windowing: Option<Windowing>,
+    /// Bytes that whole frames may take while people are looked for, 3 a pixel. The
+    /// frames are the clip's, up to eight times as many as the model takes, or those of
+    /// all windows. A file with more of them than fit is read a second time; the answers
+    /// are the same.
+    pub frame_memory: u64,
 }
 
 impl Default for PeopleOptions {
-    /// The subject, in one clip, seen in at least 2 of its frames.
+    /// The subject, in one clip, seen in at least 2 of its frames; 512 MiB of frames,
+    /// which are 86 of 1920×1080 pixels, 194 of 1280×720 or 582 of 640×480.
     fn default() -> Self {
         Self {
             everybody: false,
             min_seen: 2,
             windowing: None,
+            frame_memory: 512 << 20,
         }
     }
 }
@@ -90,7 +99,7 @@ struct Job {
 struct Crops {
     /// For each frame's number, the jobs that want it.
     wanted: HashMap<u64, Vec<usize>>,
-    jobs: Vec<(Rect, Vec<u64>)>,
+    jobs: Vec<Job>,
     size: (u32, u32),
     taken: Mutex<Taken>,
 }
@@ -99,7 +108,7 @@ struct Crops {
 #[derive(Default)]
 struct Taken {
     /// Of the jobs that have begun.
-    clips: HashMap<usize, Clip>,
+    clips: HashMap<usize, Option<Clip>>,
     fault: Option<Error>,
 }
 
@@ -178,7 +187,7 @@ fn answer(
 
     let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
     let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
-    cut(request, &spans, &jobs, |job, clip| {
+    let done = |job: &Job, clip: Clip| {
         let prediction = request.pipeline.predict_clip(&clip);
         let mut prediction = prediction.map_err(|e| e.of(path))?;
         let span = &spans[job.span];
@@ -196,7 +205,11 @@ fn answer(
         let end = prediction.end;
         by_person.entry(job.person).or_default().push(prediction);
         reached((half + end) / 2.0, true, None)
-    })?;
+    };
+    match found.kept.is_over() {
+        false => cut(request, &spans, &jobs, &found.kept, done)?,
+        true => read_and_cut(request, &spans, jobs, done)?,
+    }
     let answers = kept.iter().filter_map(|person| by_person.remove(person));
     let answer = match &options.windowing {
         None => Answer::Clip(answers.flatten().collect()),
@@ -215,7 +228,8 @@ fn look(
     request: &Request<'_>,
     progress: &mut impl FnMut(f64, Option<f64>) -> Result<(), Error>,
 ) -> Result<(Vec<Span>, Found), Error> {
-    let watcher = request.finder.watch(request.pipeline);
+    let memory = request.options.frame_memory;
+    let watcher = request.finder.watch(request.pipeline, memory);
     let mut video = watcher.at(request.pipeline.open(request.path)?);
     let mut spans = Vec::new();
     let windowing = request.options.windowing.as_ref();
@@ -243,7 +257,7 @@ fn look(
             let mut windows = request.pipeline.install(windows)?;
             while let Some(window) = request.pipeline.install(|| windows.next()) {
                 let window = window?;
-                // The other half is for the second time.
+                // The other half is for the answers.
                 progress(window.end / 2.0, duration)?;
                 span(Some((window.start, window.end)), window.clip);
             }
@@ -324,11 +338,46 @@ fn job(
     })
 }
 
-/// Reads the video again and hands over each job's clip.
+/// Hands over each job's clip, cut out of the frames that were kept.
 fn cut(
     request: &Request<'_>,
     spans: &[Span],
     jobs: &[Job],
+    kept: &Kept,
+    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let size = request.pipeline.clip_options().size;
+    for job in jobs {
+        let mut numbers = job.picks.clone();
+        numbers.dedup();
+        let part = |index: &u64| {
+            let frame = kept.frame(*index).ok_or(Error::Changed)?;
+            Ok((frame, job.part(frame, size)?))
+        };
+        let parts = || {
+            numbers
+                .par_iter()
+                .map(part)
+                .collect::<Result<Vec<_>, Error>>()
+        };
+        let parts = request.pipeline.install(parts);
+        let mut clip = None;
+        for (frame, part) in parts.map_err(|e| e.of(request.path))? {
+            job.put(&mut clip, frame, part);
+        }
+        if let Some(mut clip) = clip {
+            clip.warnings.clone_from(&spans[job.span].clip.warnings);
+            done(job, clip)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`cut`], of a video that is read again.
+fn read_and_cut(
+    request: &Request<'_>,
+    spans: &[Span],
+    jobs: Vec<Job>,
     mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
@@ -341,7 +390,7 @@ fn cut(
     }
     let crops = Arc::new(Crops {
         wanted,
-        jobs: jobs.iter().map(|j| (j.crop, j.picks.clone())).collect(),
+        jobs,
         size: request.pipeline.clip_options().size,
         taken: Mutex::default(),
     });
@@ -351,7 +400,7 @@ fn cut(
     let windowing = request.options.windowing.as_ref();
     let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
     let mut hand_over = |span: usize| -> Result<(), Error> {
-        for (j, job) in jobs.iter().enumerate().filter(|(_, job)| job.span == span) {
+        for (j, job) in crops.jobs.iter().enumerate().filter(|j| j.1.span == span) {
             let clip = crops.clip(j);
             let mut clip = clip.map_err(|e| e.of(request.path))?;
             clip.warnings.clone_from(&spans[span].clip.warnings);
@@ -379,33 +428,50 @@ fn cut(
     }
 }
 
+impl Job {
+    /// What the model is given of a frame, and the geometry of that.
+    fn part(&self, frame: &FullFrame, size: (u32, u32)) -> Result<(Array3<u8>, Geometry), Error> {
+        let mut resizer = FrameResizer::default();
+        let part = frame.part(&Resize::Crop(self.crop), size, &mut resizer);
+        part.map_err(Error::Part)
+    }
+
+    /// Puts it wherever the clip has the frame.
+    fn put(
+        &self,
+        clip: &mut Option<Clip>,
+        frame: &FullFrame,
+        (pixels, source): (Array3<u8>, Geometry),
+    ) {
+        let picks = &self.picks;
+        let (height, width, channels) = pixels.dim();
+        let clip = clip.get_or_insert_with(|| Clip {
+            frames: Array4::zeros((picks.len(), height, width, channels)),
+            times: vec![0.0; picks.len()],
+            indices: picks.clone(),
+            source,
+            warnings: Vec::new(),
+        });
+        for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
+            clip.frames.index_axis_mut(Axis(0), i).assign(&pixels);
+            clip.times[i] = frame.time;
+        }
+    }
+}
+
 impl Crops {
     /// Cuts a frame for all who want it. Nothing is held while it is cut: the pool may
     /// turn to another frame meanwhile.
     fn take(&self, frame: &FullFrame) {
-        let mut resizer = FrameResizer::default();
         for &j in self.wanted.get(&frame.index).into_iter().flatten() {
-            let (crop, picks) = &self.jobs[j];
-            let part = frame.part(&Resize::Crop(*crop), self.size, &mut resizer);
+            let part = self.jobs[j].part(frame, self.size);
             let mut taken = self.taken();
-            let (pixels, source) = match part {
-                Ok(part) => part,
+            match part {
+                Ok(part) => self.jobs[j].put(taken.clips.entry(j).or_default(), frame, part),
                 Err(fault) => {
-                    taken.fault = Some(Error::Part(fault));
+                    taken.fault = Some(fault);
                     return;
                 }
-            };
-            let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-            let clip = taken.clips.entry(j).or_insert_with(|| Clip {
-                frames: Array4::zeros((picks.len(), height, width, 3)),
-                times: vec![0.0; picks.len()],
-                indices: picks.clone(),
-                source,
-                warnings: Vec::new(),
-            });
-            for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
-                clip.frames.index_axis_mut(Axis(0), i).assign(&pixels);
-                clip.times[i] = frame.time;
             }
         }
     }
@@ -416,7 +482,7 @@ impl Crops {
         if let Some(fault) = taken.fault.take() {
             return Err(fault);
         }
-        let clip = taken.clips.remove(&job);
+        let clip = taken.clips.remove(&job).flatten();
         clip.ok_or(Error::Changed)
     }
 

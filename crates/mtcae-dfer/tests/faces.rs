@@ -144,3 +144,30 @@ fn answers_become_a_sheet_and_a_video() {
     );
     assert!(last > 2.0);
 }
+
+/// Frames that are kept and frames that are read again give the same answers.
+#[test]
+fn a_file_is_read_again_where_its_frames_are_too_many_to_keep() {
+    let (pipeline, finder) = demo();
+    let windowing = Windowing {
+        length: 1.0,
+        stride: 0.5,
+        batch: 1,
+    };
+    for (path, windowing) in [
+        (five(), None),
+        (portrait(), None),
+        (portrait(), Some(windowing)),
+    ] {
+        let kept = everybody(windowing);
+        let again = PeopleOptions {
+            frame_memory: 100_000,
+            ..kept.clone()
+        };
+        let ask = |options| {
+            let people = finder.predict_people(&pipeline, &path, options, on);
+            people.expect("predicted")
+        };
+        assert_eq!(ask(&kept), ask(&again));
+    }
+}
