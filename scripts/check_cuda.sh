@@ -97,7 +97,7 @@ for step in "${steps[@]}"; do
             # A target directory of its own: build scripts keep what nvcc made, whichever nvcc it was.
             env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
                 CARGO_TARGET_DIR="$target/cuda-check" \
-                cargo clippy --workspace --features mtcae-examples/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
+                cargo clippy --workspace --features mtcae-cli/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
                 --all-targets -- -D warnings
             ;;
         pretend)

@@ -69,6 +69,43 @@ pub enum Error {
         /// What the GPU said: what was asked for and what was free.
         source: Box<Error>,
     },
+    /// MTCNN's fault.
+    #[cfg(feature = "faces")]
+    #[error(transparent)]
+    Faces(#[from] mtcae_faces::Error),
+    /// Nobody to crop to.
+    #[cfg(feature = "faces")]
+    #[error("MTCNN finds no face to crop to")]
+    NoFace,
+    /// Nobody who is seen in enough frames of a clip.
+    #[cfg(feature = "faces")]
+    #[error(
+        "MTCNN sees nobody in {min_seen} frames of a clip; `min_seen` 1 takes whoever is seen at all"
+    )]
+    SeenTooSeldom {
+        /// Frames that were asked for.
+        min_seen: usize,
+    },
+    /// A part of a frame that cannot be cut out.
+    #[cfg(feature = "faces")]
+    #[error("{0}")]
+    Part(String),
+    /// The file changed between two readings.
+    #[cfg(feature = "faces")]
+    #[error("other frames came when it was read again")]
+    Changed,
+    /// A picture that cannot be drawn or written.
+    #[cfg(feature = "annotate")]
+    #[error(transparent)]
+    Picture(#[from] mtcae_viz::Error),
+    /// The picture's size changes within the video, which an annotated video, of one
+    /// size, cannot follow.
+    #[cfg(feature = "annotate")]
+    #[error("the picture's size changes at {time:.2} s, which an annotated video cannot follow")]
+    SizeChange {
+        /// Seconds from the start.
+        time: f64,
+    },
     /// The caller's progress callback asked to stop.
     #[error("cancelled after {done} windows")]
     Cancelled {

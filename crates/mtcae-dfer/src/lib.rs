@@ -18,13 +18,23 @@ println!("{} ({:.0}%)", prediction.expression, 100.0 * prediction.confidence);
 )]
 //! # Features
 //! - `ffmpeg` (default): video files. Without it, clips and tensors.
+//! - `faces` (default): MTCNN beside the model, and answers about each person
+//!   (`FaceFinder`). It brings `ffmpeg`.
+//! - `annotate` (default): answers drawn on contact sheets and videos (`annotate`). It
+//!   brings `faces`.
 //! - `cuda`: NVIDIA GPUs, by devices that [`device::open`] gives.
 //! - `hub` (default): encoders from the Hugging Face hub, asked for by name.
 //!
 //! No network is used unless a hub name is given, and nothing about a video
 //! leaves the machine.
 
+#[cfg(feature = "annotate")]
+pub mod annotate;
 mod error;
+#[cfg(feature = "faces")]
+mod faces;
+#[cfg(feature = "faces")]
+mod people;
 mod pipeline;
 mod prediction;
 mod table;
@@ -32,13 +42,17 @@ mod timeline;
 
 pub use candle_core::{Device, Tensor};
 pub use error::Error;
+#[cfg(feature = "faces")]
+pub use faces::{DetectAt, FaceFinder};
 pub use mtcae_core::{Face, FaceBox, Landmarks, Rect, Resize, Sampling};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Pass, Precision, device};
 pub use mtcae_video as video;
+#[cfg(feature = "faces")]
+pub use people::{People, PeopleOptions};
 pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::{Progress, Windowing};
 pub use prediction::{ClassProbability, FaceWarning, FramePrediction, Prediction, Seen, Warning};
 pub use table::write_csv;
-pub use timeline::{Timeline, TimelinePoint};
+pub use timeline::{Answer, Timeline, TimelinePoint};

@@ -386,7 +386,7 @@ impl Pipeline {
     }
 
     /// Runs on the pipeline's own pool, where it has one.
-    fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(f),
             None => f(),

@@ -28,6 +28,25 @@ pub struct TimelinePoint {
     pub probabilities: Vec<ClassProbability>,
 }
 
+/// What the model says of one file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Of the whole of it: one person's or, in order of appearance, everybody's.
+    Clip(Vec<Prediction>),
+    /// Window by window: one timeline or, in order of appearance, everybody's.
+    Windows(Vec<Timeline>),
+}
+
+impl Answer {
+    /// The predictions, one a clip or window.
+    pub fn predictions(&self) -> Vec<&Prediction> {
+        match self {
+            Self::Clip(people) => people.iter().collect(),
+            Self::Windows(timelines) => timelines.iter().flat_map(|t| &t.windows).collect(),
+        }
+    }
+}
+
 impl Timeline {
     /// Smooths the windows: a point is the mean of the windows that overlap its
     /// own, weighted by 1 − distance of the centres / length. Windows that do not

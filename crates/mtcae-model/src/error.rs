@@ -24,8 +24,8 @@ pub enum Error {
     },
     /// The config is one of Hugging Face's, which says nothing of a decoder.
     #[error(
-        "{}: a Hugging Face model of type {model_type:?}, which has no decoder; the program \
-         `init` makes a checkpoint of it",
+        "{}: a Hugging Face model of type {model_type:?}, which has no decoder; \
+         `mtcae init` makes a checkpoint of it",
         path.display()
     )]
     HuggingFace {

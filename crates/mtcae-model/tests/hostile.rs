@@ -162,7 +162,7 @@ fn folders_that_are_something_else_say_what() {
     let said = error.to_string();
     assert!(matches!(error, Error::HuggingFace { .. }), "{said}");
     assert!(
-        said.contains("\"videomae\"") && said.contains("`init`"),
+        said.contains("\"videomae\"") && said.contains("`mtcae init`"),
         "{said}"
     );
 

@@ -1,0 +1,326 @@
+//! `evaluate`: measures a model on labelled clips, or predictions written before.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config;
+use crate::output::clean_up_when_stopped;
+use crate::threads::limit_threads;
+use crate::training::{Screen, acquaintance, folds_in_words, in_words};
+use crate::{Fault, device, note, say};
+use clap::{Command, FromArgMatches, Parser};
+use mtcae_core::files::{same_file, write_atomically};
+use mtcae_train::objective::{Bootstrap, Interval, Summary};
+use mtcae_train::{
+    About, Acquaintance, ClipResult, Dataset, PREDICTIONS, Recipe, STATE, Selection, Source,
+    Spread, Start, TrainConfig, Viewer, capital, predict, read_table, summarise, write_table,
+};
+use mtcae_viz::{confusion_matrix, save_png};
+use serde::Serialize;
+
+/// Measures a model on labelled clips: UAR, WAR, recall and precision of each
+/// class, calibration, overlap of boxes, error of landmarks, by intensity.
+///
+/// With --predictions, the same from a table that an earlier evaluation or a
+/// cross-validation wrote; no model is run.
+#[derive(Parser)]
+#[command(name = "evaluate", version)]
+struct Args {
+    /// Table of predictions to measure.
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "checkpoint"],
+          required_unless_present_any = ["labels", "checkpoint"])]
+    predictions: Option<PathBuf>,
+
+    /// Label file of the clips to predict.
+    #[arg(long, value_name = "FILE.jsonl", requires = "checkpoint")]
+    labels: Option<PathBuf>,
+
+    /// Folder that the label file's videos lie in; its own by default.
+    #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
+    root: Option<PathBuf>,
+
+    /// The model's checkpoint folder.
+    #[arg(long, value_name = "DIR", requires = "labels")]
+    checkpoint: Option<PathBuf>,
+
+    /// Only the clips of this fold, from 0, as the label file or the table has them.
+    #[arg(long)]
+    fold: Option<u32>,
+
+    /// Measure people that the model was trained on as well; the report says so.
+    #[arg(long, conflicts_with = "predictions")]
+    allow_seen: bool,
+
+    /// Folder for predictions.csv, summary.json and confusion.png; not that of a run.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Write the report over one that is there.
+    #[arg(long, requires = "out")]
+    force: bool,
+
+    /// Clips that go through the model at once.
+    #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
+    batch: usize,
+
+    /// Samples of the bootstrap that draws whole subjects; 0 for no intervals.
+    #[arg(long, default_value_t = 1000)]
+    bootstrap: usize,
+
+    /// Where to compute: cpu or cuda:N.
+    #[arg(long, default_value = "cpu", conflicts_with = "predictions")]
+    device: String,
+
+    /// Threads to compute on; one a core by default.
+    #[arg(long)]
+    threads: Option<usize>,
+
+    /// No bars.
+    #[arg(long)]
+    quiet: bool,
+}
+
+pub fn command() -> Command {
+    config::command::<Args>("evaluate")
+}
+
+pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
+    config::main(command, line, |given| {
+        run(&Args::from_arg_matches(given.matches())?)
+    })
+}
+
+/// What is measured, and what the report says beside it.
+struct Measured {
+    results: Vec<ClipResult>,
+    classes: Vec<String>,
+    detectors: BTreeSet<String>,
+    people: Option<Acquaintance>,
+}
+
+/// The files of a report, beside [`PREDICTIONS`].
+const SUMMARY: &str = "summary.json";
+const CONFUSION: &str = "confusion.png";
+
+/// `summary.json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    about: About,
+}
+
+fn run(args: &Args) -> Result<(), Fault> {
+    limit_threads(args.threads)?;
+    clean_up_when_stopped()?;
+    if let Some(out) = &args.out {
+        may_be_written(out, args.predictions.as_deref(), args.force)?;
+    }
+    let measured = match (&args.predictions, &args.labels, &args.checkpoint) {
+        (Some(table), ..) => run_table(args, table)?,
+        (None, Some(labels), Some(checkpoint)) => run_model(args, labels, checkpoint)?,
+        // clap has asked for one or the other.
+        _ => return Err("either --predictions, or --labels and --checkpoint".into()),
+    };
+    let (results, classes) = (&measured.results, &measured.classes);
+    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
+        resamples: args.bootstrap,
+        ..Bootstrap::default()
+    });
+    let summary = summarise(results, classes, bootstrap.as_ref())?;
+    let about = About {
+        people: measured.people,
+        ..About::new(&measured.detectors, bootstrap)
+    };
+    let mut text = in_words(&summary);
+    if args.predictions.is_some() {
+        text += &by_fold(results, classes, bootstrap.as_ref())?;
+    }
+    let levels: BTreeSet<&str> = results.iter().filter_map(|r| r.level.as_deref()).collect();
+    for level in levels {
+        let of_level: Vec<ClipResult> = results
+            .iter()
+            .filter(|r| r.level.as_deref() == Some(level))
+            .cloned()
+            .collect();
+        let s = summarise(&of_level, classes, None)?;
+        text += &format!(
+            "\n  intensity {level}: {} clips, UAR {:.1} %, WAR {:.1} %",
+            s.clips,
+            100.0 * s.uar,
+            100.0 * s.war
+        );
+    }
+    if let Some(people) = &about.people {
+        text += &format!("\n{}.", capital(&people.in_words("the model")));
+    }
+    text += &format!("\n{}", about.in_words());
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+        write_table(&out.join(PREDICTIONS), results, classes)?;
+        let picture = confusion_matrix(classes, &summary.confusion)?;
+        let report = Report {
+            summary: &summary,
+            about,
+        };
+        let json = serde_json::to_string_pretty(&report)?;
+        let path = out.join(SUMMARY);
+        write_atomically(&path, |temporary| std::fs::write(temporary, json))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        save_png(out.join(CONFUSION), &picture)?;
+    }
+    say!("{text}");
+    Ok(())
+}
+
+/// Refuses the folder of a run, and the table that is read.
+fn may_be_written(out: &Path, table: Option<&Path>, force: bool) -> Result<(), Fault> {
+    for name in [STATE, "run.json", "fold.json", "settings.toml"] {
+        if out.join(name).exists() {
+            return Err(format!(
+                "--out: {} is a run's, as its {name} says; take another folder",
+                out.display()
+            )
+            .into());
+        }
+    }
+    let target = out.join(PREDICTIONS);
+    if table.is_some_and(|table| same_file(table, &target)) {
+        return Err(format!(
+            "--out: {} is what is read; take another folder",
+            target.display()
+        )
+        .into());
+    }
+    for name in [PREDICTIONS, SUMMARY, CONFUSION] {
+        let target = out.join(name);
+        if !force && target.symlink_metadata().is_ok() {
+            return Err(format!(
+                "{}: is there; --force writes it anew, or take another folder",
+                target.display()
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// The results of a table.
+fn run_table(args: &Args, table: &Path) -> Result<Measured, Fault> {
+    let (mut results, classes) = read_table(table)?;
+    if let Some(fold) = args.fold {
+        results.retain(|r| r.fold == fold);
+    }
+    if results.is_empty() {
+        let of = args.fold.map_or(String::new(), |f| format!(" of fold {f}"));
+        return Err(format!("{}: holds no clip{of}", table.display()).into());
+    }
+    Ok(Measured {
+        results,
+        classes,
+        detectors: BTreeSet::new(),
+        people: None,
+    })
+}
+
+/// Where a table is of several folds, each by itself and their mean.
+fn by_fold(
+    results: &[ClipResult],
+    classes: &[String],
+    bootstrap: Option<&Bootstrap>,
+) -> Result<String, Fault> {
+    let folds: BTreeSet<u32> = results.iter().map(|r| r.fold).collect();
+    let mut text = String::new();
+    if folds.len() < 2 {
+        return Ok(text);
+    }
+    let (mut uar, mut war) = (Vec::new(), Vec::new());
+    for fold in folds {
+        let of_fold: Vec<ClipResult> = results.iter().filter(|r| r.fold == fold).cloned().collect();
+        let s = summarise(&of_fold, classes, bootstrap)?;
+        let percent = |v: f64, i: Option<Interval>| {
+            let range = i.map(|i| format!(" ({:.2} to {:.2})", 100.0 * i.low, 100.0 * i.high));
+            format!("{:.2} %{}", 100.0 * v, range.unwrap_or_default())
+        };
+        text += &format!(
+            "\n  fold {fold}: {} clips, UAR {}, WAR {}{}",
+            s.clips,
+            percent(s.uar, s.uar_interval),
+            percent(s.war, s.war_interval),
+            s.no_interval
+                .map_or(String::new(), |why| format!("; no interval: {why}"))
+        );
+        uar.push(s.uar);
+        war.push(s.war);
+    }
+    text += &format!(
+        "\n  mean ± std of {} folds: UAR {}, WAR {}",
+        uar.len(),
+        Spread::of(&uar).percent(),
+        Spread::of(&war).percent()
+    );
+    Ok(text)
+}
+
+/// What a model says of labelled clips.
+fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, Fault> {
+    let device = device(&args.device)?;
+    let start = Start::checkpoint(checkpoint)?;
+    let classes = start.config().classes.clone();
+    let config = TrainConfig {
+        batch: args.batch,
+        ..TrainConfig::recipe(Recipe::Paper)
+    };
+    config.validate()?;
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: Some(&classes),
+        only: None,
+    };
+    let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
+    for notice in &data.notices {
+        note!("warning: {notice}");
+    }
+    let places: Vec<usize> = (0..data.items.len())
+        .filter(|&i| data.folds == 0 || args.fold.is_none_or(|fold| data.items[i].fold == fold))
+        .collect();
+    if let Some(fold) = args.fold
+        && (places.is_empty() || fold >= data.folds)
+    {
+        return Err(format!(
+            "--fold {fold}: none of its clips can be measured; {} has {}",
+            labels.display(),
+            folds_in_words(&data)
+        )
+        .into());
+    }
+    let known = acquaintance(&data, &places, checkpoint, start.config(), args.allow_seen)?;
+    let model = mtcae_dfer::model::checkpoint::load(checkpoint, &device)?;
+    match &model.config().trained_on {
+        Some(clips) => note!("trained on: {clips}"),
+        None => note!("warning: the model is untrained; its figures mean nothing"),
+    }
+    let viewer = Viewer::new(model.config(), &config)?;
+    let frames = model.config().encoder.frames;
+    let source = Arc::new(Source::videos(data.clone(), viewer, frames, &config));
+    let mut screen = Screen::new(args.quiet);
+    let bar = crate::Bars::new(args.quiet).items("clips", places.len() as u64);
+    let mut watch = |event: &mtcae_train::Event<'_>| {
+        if let mtcae_train::Event::Predicted { done, .. } = event {
+            bar.set_position(*done as u64);
+        }
+        screen.show(event)
+    };
+    let (results, _) = predict(
+        &model, &source, &data, &places, None, &config, &device, &mut watch,
+    )?;
+    bar.finish_and_clear();
+    Ok(Measured {
+        results,
+        classes,
+        detectors: data.detectors.clone(),
+        people: Some(known),
+    })
+}

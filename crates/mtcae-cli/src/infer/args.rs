@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use mtcae_dfer::{DetectAt, Precision};
+
+/// Face boxes, landmarks and expression probabilities of videos.
+///
+/// Without arguments: the demo clip and the demo checkpoint of the repository.
+#[derive(Parser)]
+#[command(name = "infer", version)]
+pub struct Args {
+    /// Video or image files, folders (searched through), or glob patterns.
+    #[arg(value_name = "VIDEO|DIR|GLOB")]
+    pub inputs: Vec<OsString>,
+
+    /// Checkpoint folder, or hub:ORG/NAME[@REVISION]; default: the demo checkpoint.
+    #[arg(long, value_name = "DIR|hub:NAME")]
+    pub checkpoint: Option<String>,
+
+    /// Folder for results; created if need be. Without it they go to stdout.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Go on with what is in --out: files whose results are all there are skipped.
+    #[arg(long, requires = "out", conflicts_with_all = ["force", "trace"])]
+    pub resume: bool,
+
+    /// Write results, or --trace, anew where they are. Inputs are never written over.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Formats of the results: with --out, files (default: json,csv); without,
+    /// stdout in place of the summary, JSON as one line a video.
+    #[arg(long, value_name = "json,csv", value_delimiter = ',')]
+    pub format: Vec<Format>,
+
+    /// Pictures beside the results: png (contact sheet; timeline with --window),
+    /// mp4 (the whole video with boxes, landmarks and expression).
+    #[arg(long, value_name = "png,mp4", value_delimiter = ',', requires = "out")]
+    pub annotate: Vec<Kind>,
+
+    /// Slide a window of this many seconds over the video [default: --stride].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub window: Option<f64>,
+
+    /// From one window's start to the next one's [default: --window].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub stride: Option<f64>,
+
+    /// Who looks for faces beside the model, for the results, --crop and --people:
+    /// mtcnn or none [default: mtcnn; none with --trace].
+    #[arg(long, value_name = "mtcnn|none")]
+    pub faces: Option<Faces>,
+
+    /// Which picture MTCNN looks at: source, at its full size, or model, as small as the
+    /// model's own, which is the paper's way and misses small faces.
+    #[arg(long, default_value = "source", value_name = "source|model")]
+    pub detect_at: At,
+
+    /// The smallest face that MTCNN looks for, in pixels of that picture [default: a
+    /// twentieth of the source's short side, and at least 20; 20 with --detect-at model].
+    #[arg(long, value_name = "PIXELS", value_parser = pixels)]
+    pub min_face: Option<f64>,
+
+    /// Look at a crop: face is the square around the followed face, 1.3 times as
+    /// large as it.
+    #[arg(long, value_name = "face", conflicts_with = "trace")]
+    pub crop: Option<Crop>,
+
+    /// Whom to look at: the subject (the face seen longest), or all, each cropped
+    /// to and answered for on their own.
+    #[arg(
+        long,
+        default_value = "subject",
+        value_name = "subject|all",
+        conflicts_with = "trace"
+    )]
+    pub people: People,
+
+    /// With --crop and --people all: of a clip's frames, in how many a person must be seen
+    /// to be answered for [default: 2].
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub min_seen: Option<u16>,
+
+    /// Where to compute: cpu or cuda:N.
+    #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
+    pub device: String,
+
+    /// What to compute in: f32; bf16 (half the memory, a fraction of the time) on
+    /// GPUs and on CPUs with AMX or AVX512-BF16; tf32 on GPUs.
+    #[arg(
+        long,
+        default_value = "f32",
+        value_name = "f32|tf32|bf16",
+        conflicts_with = "trace"
+    )]
+    pub precision: Precision,
+
+    /// Windows that are read together, and clips that go through the model at once.
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
+
+    /// Threads for decoding and computing [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Write the input clip and every named intermediate of one video there; of the
+    /// first view, where the checkpoint's sampling takes several.
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]
+    pub trace: Option<PathBuf>,
+
+    /// No summary, progress or warnings; errors are still said.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// Length and stride of windows, where windows are asked for.
+    pub fn windows(&self) -> Option<(f64, f64)> {
+        let length = self.window.or(self.stride)?;
+        Some((length, self.stride.unwrap_or(length)))
+    }
+
+    /// Whether MTCNN looks for faces.
+    pub fn finds_faces(&self) -> bool {
+        let default = match self.trace {
+            Some(_) => Faces::None,
+            None => Faces::Mtcnn,
+        };
+        self.faces.unwrap_or(default) == Faces::Mtcnn
+    }
+
+    /// Whether the model looks at crops to faces.
+    pub fn follows(&self) -> bool {
+        self.crop.is_some() || self.people == People::All
+    }
+
+    /// What the parser cannot see: flags of which one would be ignored.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let looks = self.detect_at != At::Source || self.min_face.is_some();
+        match self.faces {
+            Some(Faces::None) if self.follows() => Err(
+                "--crop and --people all follow MTCNN's faces: --faces none cannot be used with them",
+            ),
+            Some(Faces::Mtcnn) if self.trace.is_some() => {
+                Err("with --trace no faces are looked for: --faces mtcnn cannot be used with it")
+            }
+            _ if looks && !self.finds_faces() => Err(
+                "--detect-at and --min-face say how MTCNN looks, and here it does not (--faces none, --trace)",
+            ),
+            _ if self.min_seen.is_some() && !self.follows() => {
+                Err("--min-seen says whom to answer for, which needs --crop face or --people all")
+            }
+            _ if self.force && self.out.is_none() && self.trace.is_none() => {
+                Err("--force says what may be written anew, which needs --out or --trace")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who looks for faces beside the model.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Faces {
+    Mtcnn,
+    None,
+}
+
+/// Which picture MTCNN looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum At {
+    Source,
+    Model,
+}
+
+impl From<At> for DetectAt {
+    fn from(at: At) -> Self {
+        match at {
+            At::Source => Self::Source,
+            At::Model => Self::Model,
+        }
+    }
+}
+
+/// What part of the picture the model looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Crop {
+    Face,
+}
+
+/// Whom the model looks at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum People {
+    Subject,
+    All,
+}
+
+/// A format of results.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Everything.
+    Json,
+    /// One row a sampled frame.
+    Csv,
+}
+
+impl Format {
+    /// The file extension.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// A kind of picture.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A contact sheet, or a timeline.
+    Png,
+    /// The video with everything drawn on it.
+    Mp4,
+}
+
+impl Kind {
+    /// The file extension.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Mp4 => mtcae_core::drawn::ANNOTATED,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s.is_finite() && s > 0.0 => Ok(s),
+        _ => Err("a number of seconds above 0 is needed".to_owned()),
+    }
+}
+
+fn pixels(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(p) if p.is_finite() && p >= 12.0 => Ok(p),
+        _ => Err("a number of pixels is needed, at least the 12 that MTCNN sees".to_owned()),
+    }
+}

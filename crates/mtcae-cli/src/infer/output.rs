@@ -1,0 +1,239 @@
+//! Results as files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use mtcae_core::files::{open, read, read_to_string, write_atomically};
+use mtcae_dfer::model::Config;
+use mtcae_dfer::video::Clip;
+use mtcae_dfer::{Answer, Device, Tensor, write_csv};
+use mtcae_nn::weights::save;
+use serde_json::Value;
+
+use super::args::{Args, At, Format, People};
+use crate::Fault;
+use crate::inputs::Input;
+
+/// What the results of each input are called: its name without the ending, with a
+/// number where that is taken.
+pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
+    // What is written about all of them.
+    let own = [super::overview::FILE, SETTINGS].map(|name| Path::new(name).with_extension(""));
+    let mut taken = BTreeSet::from(own);
+    let mut names = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let stem = input.name.with_extension("");
+        let mut name = stem.clone();
+        let mut number = 1;
+        while !taken.insert(name.clone()) {
+            number += 1;
+            name = with_suffix(&stem, &format!("-{number}"));
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// `base` with `.extension` put behind it; dots in the name stay.
+pub fn with_extension(base: &Path, extension: &str) -> PathBuf {
+    with_suffix(base, &format!(".{extension}"))
+}
+
+fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
+    let mut name = base.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Writes an answer; JSON on one line unless `pretty`.
+pub fn write(
+    out: &mut dyn Write,
+    answer: &Answer,
+    format: Format,
+    pretty: bool,
+) -> Result<(), Fault> {
+    match format {
+        Format::Csv => write_csv(out, answer.predictions())?,
+        Format::Json => {
+            let everybody = answer.predictions().iter().any(|p| p.person.is_some());
+            match answer {
+                Answer::Clip(people) => list(out, people, everybody, pretty),
+                Answer::Windows(timelines) => list(out, timelines, everybody, pretty),
+            }
+            .map_err(std::io::Error::from)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
+
+/// A list where it is everybody's; the one answer otherwise.
+fn list<T: serde::Serialize>(
+    out: &mut dyn Write,
+    answers: &[T],
+    everybody: bool,
+    pretty: bool,
+) -> serde_json::Result<()> {
+    match answers {
+        [one] if !everybody => json(out, one, pretty),
+        all => json(out, &all, pretty),
+    }
+}
+
+fn json(
+    out: &mut dyn Write,
+    value: &impl serde::Serialize,
+    pretty: bool,
+) -> serde_json::Result<()> {
+    if pretty {
+        serde_json::to_writer_pretty(out, value)
+    } else {
+        serde_json::to_writer(out, value)
+    }
+}
+
+/// The name of what a run was asked for, in the folder of its results.
+const SETTINGS: &str = "infer-settings.json";
+
+/// What of the command line the numbers in the results depend on.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Settings {
+    program: String,
+    version: String,
+    checkpoint: String,
+    precision: String,
+    windows: Option<(f64, f64)>,
+    faces: bool,
+    detect_at: String,
+    min_face: Option<f64>,
+    crop_to_faces: bool,
+    everybody: bool,
+    min_seen: Option<u16>,
+    /// Whether results of other settings lie beside them.
+    mixed: bool,
+}
+
+/// Notes what a run is asked for beside its results. Whether there were results of this
+/// program before, with which it can go on.
+///
+/// # Errors
+/// When the folder has another's file of that name, or, to resume, results of a run that
+/// was asked for something else.
+pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool, Fault> {
+    let path = out.join(SETTINGS);
+    let mut now = Settings {
+        program: "infer".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        checkpoint: checkpoint.to_string_lossy().into_owned(),
+        precision: args.precision.to_string(),
+        windows: args.windows(),
+        faces: args.finds_faces(),
+        detect_at: match args.detect_at {
+            At::Source => "source".to_owned(),
+            At::Model => "model".to_owned(),
+        },
+        min_face: args.min_face,
+        crop_to_faces: args.follows(),
+        everybody: args.people == People::All,
+        min_seen: args.min_seen,
+        mixed: false,
+    };
+    let fault = |reason: String| Fault::from(format!("{}: {reason}", path.display()));
+    let there = path.symlink_metadata().is_ok();
+    if there {
+        let text = read_to_string(&path, 1 << 16).map_err(|e| fault(e.to_string()))?;
+        let before = serde_json::from_str::<Settings>(&text)
+            .ok()
+            .filter(|before| before.program == now.program)
+            .ok_or_else(|| fault("is not what infer writes; give another --out".to_owned()))?;
+        let other = different(&before, &now)?;
+        if args.resume && before.mixed {
+            let reason = "results of several settings lie here, and --resume cannot tell them apart; give another --out";
+            return Err(fault(reason.to_owned()));
+        }
+        if let Some((name, before, now)) = other.as_ref().filter(|_| args.resume) {
+            return Err(fault(format!(
+                "{name} was {before} and is {now}: --resume goes on with a run of the same settings"
+            )));
+        }
+        now.mixed = before.mixed || other.is_some();
+    }
+    let text = serde_json::to_string_pretty(&now)?;
+    write_atomically(&path, |temporary| std::fs::write(temporary, text + "\n"))
+        .map_err(|e| fault(e.to_string()))?;
+    Ok(there)
+}
+
+/// The first setting that differs, before and now.
+fn different(before: &Settings, now: &Settings) -> Result<Option<(String, Value, Value)>, Fault> {
+    let (before, now) = (serde_json::to_value(before)?, serde_json::to_value(now)?);
+    let fields = now.as_object().into_iter().flatten();
+    let mut differing = fields
+        .filter(|(name, value)| *name != "mixed" && before[&**name] != **value)
+        .map(|(name, value)| (name.clone(), before[name].clone(), value.clone()));
+    Ok(differing.next())
+}
+
+/// The file that a table of results is about, as it says itself.
+pub fn about(path: &Path, format: Format) -> Option<String> {
+    match format {
+        Format::Json => {
+            let json: Value = serde_json::from_slice(&read(path, MOST).ok()?).ok()?;
+            let one = json.get(0).unwrap_or(&json);
+            let one = one.get("windows").map_or(one, |windows| &windows[0]);
+            Some(one.get("file")?.as_str()?.to_owned())
+        }
+        Format::Csv => {
+            let mut table = csv::Reader::from_reader(open(path).ok()?);
+            let column = table
+                .headers()
+                .ok()?
+                .iter()
+                .position(|name| name == "file")?;
+            let row = table.records().next()?.ok()?;
+            Some(row.get(column)?.to_owned())
+        }
+    }
+}
+
+/// Results larger than this are not read again.
+pub const MOST: u64 = 1 << 30;
+
+/// Writes an answer to a file, atomically.
+pub fn write_file(path: &Path, answer: &Answer, format: Format) -> Result<(), Fault> {
+    let fault = |e: std::io::Error| format!("{}: {e}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(fault)?;
+    }
+    write_atomically(path, |temporary| {
+        let mut file = BufWriter::new(std::fs::File::create(temporary)?);
+        write(&mut file, answer, format, true).map_err(|e| std::io::Error::other(e.to_string()))?;
+        file.flush()
+    })
+    .map_err(fault)?;
+    Ok(())
+}
+
+/// Writes the input clip (T, H, W, 3) in levels 0 to 255 and every named
+/// intermediate, with the model's config, so that another framework's numbers can
+/// be held against them from the first tensor on.
+pub fn write_trace(
+    path: &Path,
+    clip: &Clip,
+    trace: Vec<(String, Tensor)>,
+    config: &Config,
+) -> Result<(), Fault> {
+    let levels: Vec<u8> = clip.frames.iter().copied().collect();
+    let mut tensors = vec![(
+        "clip".to_owned(),
+        Tensor::from_vec(levels, clip.frames.shape(), &Device::Cpu)?,
+    )];
+    tensors.extend(trace);
+    let metadata = BTreeMap::from([("config".to_owned(), serde_json::to_string(config)?)]);
+    Ok(save(
+        path,
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+        metadata,
+    )?)
+}

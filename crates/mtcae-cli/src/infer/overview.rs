@@ -1,0 +1,253 @@
+//! One table over all files of a run, a row a clip.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use mtcae_core::files::{open, read, write_atomically};
+use mtcae_dfer::{Answer, Prediction, Timeline};
+
+use super::Target;
+use super::args::Format;
+use super::output::MOST;
+use crate::Fault;
+
+/// The table's name in the folder of results.
+pub const FILE: &str = "overview.csv";
+
+/// The table's columns.
+const COLUMNS: [&str; 10] = [
+    "file",
+    "status",
+    "person",
+    "start",
+    "end",
+    "expression",
+    "confidence",
+    "frames_with_face",
+    "frames_looked_at",
+    "remarks",
+];
+
+/// What became of a file.
+pub enum Outcome {
+    Done(Vec<Row>),
+    /// By an earlier run.
+    Skipped(Vec<Row>),
+    Failed(String),
+}
+
+/// What is said of one person of one file.
+#[derive(Default)]
+pub struct Row {
+    person: Option<u32>,
+    /// `None` of results that could not be read again.
+    said: Option<Said>,
+    seen: Option<(u32, u32)>,
+    warnings: Vec<String>,
+}
+
+struct Said {
+    start: f64,
+    end: f64,
+    expression: String,
+    confidence: f32,
+}
+
+/// All files of a run.
+#[derive(Default)]
+pub struct Overview {
+    files: Vec<(PathBuf, Outcome)>,
+    /// Names that led to no file.
+    pub unreadable: usize,
+}
+
+impl Outcome {
+    /// That of a file whose results are there, as far as they can be read.
+    pub fn done_before(targets: &[(Target, PathBuf)]) -> Self {
+        let json = targets
+            .iter()
+            .find(|(t, _)| matches!(t, Target::Table(Format::Json)));
+        let rows = json
+            .and_then(|(_, path)| read(path, MOST).ok())
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .map(|value| rows(&parsed(value)));
+        Self::Skipped(rows.unwrap_or_else(|| vec![Row::default()]))
+    }
+}
+
+/// The answer that a file of results holds.
+fn parsed(value: serde_json::Value) -> Answer {
+    let all = match value {
+        serde_json::Value::Array(all) => all,
+        one => vec![one],
+    };
+    let timelines: Result<Vec<Timeline>, _> =
+        all.iter().cloned().map(serde_json::from_value).collect();
+    match timelines {
+        Ok(timelines) if !timelines.is_empty() => Answer::Windows(timelines),
+        _ => Answer::Clip(
+            all.into_iter()
+                .filter_map(|one| serde_json::from_value(one).ok())
+                .collect(),
+        ),
+    }
+}
+
+/// A row a person: of windows, their mean.
+pub fn rows(answer: &Answer) -> Vec<Row> {
+    match answer {
+        Answer::Clip(people) => people.iter().map(|one| row(&[one])).collect(),
+        Answer::Windows(timelines) => timelines
+            .iter()
+            .map(|t| row(&t.windows.iter().collect::<Vec<_>>()))
+            .collect(),
+    }
+}
+
+/// What is said over all of these, whose classes are the same.
+fn row(predictions: &[&Prediction]) -> Row {
+    let (Some(first), Some(last)) = (predictions.first(), predictions.last()) else {
+        return Row::default();
+    };
+    let mean = |class: usize| {
+        let of = predictions
+            .iter()
+            .filter_map(|p| p.probabilities.get(class));
+        of.map(|p| p.probability).sum::<f32>() / predictions.len() as f32
+    };
+    let classes = (0..first.probabilities.len()).map(|class| (class, mean(class)));
+    let best = classes.reduce(|a, b| if b.1 > a.1 { b } else { a });
+    let seen = predictions.iter().filter_map(|p| p.seen.as_ref());
+    let mut warnings = Vec::new();
+    for warning in predictions.iter().flat_map(|p| &p.warnings) {
+        let text = warning.to_string();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+    Row {
+        person: first.person,
+        said: best.map(|(class, confidence)| Said {
+            start: first.start,
+            end: last.end,
+            expression: first.probabilities[class].class.clone(),
+            confidence,
+        }),
+        seen: seen
+            .map(|s| (s.frames, s.of))
+            .reduce(|a, b| (a.0 + b.0, a.1 + b.1)),
+        warnings,
+    }
+}
+
+impl Overview {
+    /// Notes what became of a file.
+    pub fn add(&mut self, file: &Path, outcome: Outcome) {
+        self.files.push((file.to_owned(), outcome));
+    }
+
+    /// Whether nothing failed.
+    pub fn all_well(&self) -> bool {
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        self.unreadable == 0 && !self.files.iter().any(|(_, outcome)| failed(outcome))
+    }
+
+    /// How many there were, and what became of them.
+    pub fn line(&self) -> String {
+        let count = |is: fn(&Outcome) -> bool| self.files.iter().filter(|f| is(&f.1)).count();
+        let done = count(|o| matches!(o, Outcome::Done(_)));
+        let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
+        let failed = count(|o| matches!(o, Outcome::Failed(_))) + self.unreadable;
+        let all = self.files.len() + self.unreadable;
+        let mut line = format!("{done} of {all} done");
+        for (n, what) in [(skipped, "done before"), (failed, "failed")] {
+            if n > 0 {
+                line += &format!(", {n} {what}");
+            }
+        }
+        let rows = self.files.iter().flat_map(|(_, outcome)| match outcome {
+            Outcome::Done(rows) | Outcome::Skipped(rows) => rows.as_slice(),
+            Outcome::Failed(_) => &[],
+        });
+        let faceless = rows
+            .filter(|row| row.seen.is_some_and(|s| s.0 == 0))
+            .count();
+        if faceless > 0 {
+            line += &format!("; {faceless} without a face");
+        }
+        line
+    }
+
+    /// Writes the table. Rows of other files stay, where the folder `is_ours`.
+    ///
+    /// # Errors
+    /// Names the file; when there is one that is not ours.
+    pub fn write(&self, path: &Path, is_ours: bool) -> Result<(), Fault> {
+        let fault = |e: String| Fault::from(format!("{}: {e}", path.display()));
+        let there = path.symlink_metadata().is_ok();
+        if there && !is_ours {
+            return Err(fault(
+                "is there, and not what infer wrote; give another --out".to_owned(),
+            ));
+        }
+        let before = match there {
+            true => self.of_others(path).map_err(|e| fault(e.to_string()))?,
+            false => Vec::new(),
+        };
+        let write = |temporary: &Path| -> csv::Result<()> {
+            let mut table = csv::Writer::from_path(temporary)?;
+            table.write_record(COLUMNS)?;
+            for row in &before {
+                table.write_record(row)?;
+            }
+            for (file, outcome) in &self.files {
+                let file = file.to_string_lossy();
+                let (status, rows) = match outcome {
+                    Outcome::Done(rows) => ("done", rows.as_slice()),
+                    Outcome::Skipped(rows) => ("done before", rows.as_slice()),
+                    Outcome::Failed(error) => {
+                        table
+                            .write_record([&*file, "failed", "", "", "", "", "", "", "", error])?;
+                        continue;
+                    }
+                };
+                for row in rows {
+                    let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
+                    let cell =
+                        |f: fn(&Said) -> String| row.said.as_ref().map(f).unwrap_or_default();
+                    table.write_record([
+                        &*file,
+                        status,
+                        &number(row.person),
+                        &cell(|s| format!("{:.3}", s.start)),
+                        &cell(|s| format!("{:.3}", s.end)),
+                        &cell(|s| s.expression.clone()),
+                        &cell(|s| format!("{:.4}", s.confidence)),
+                        &number(row.seen.map(|s| s.0)),
+                        &number(row.seen.map(|s| s.1)),
+                        &row.warnings.join("; "),
+                    ])?;
+                }
+            }
+            table.flush()?;
+            Ok(())
+        };
+        write_atomically(path, |temporary| {
+            write(temporary).map_err(std::io::Error::other)
+        })
+        .map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// The rows of a table that are about other files than these.
+    fn of_others(&self, path: &Path) -> csv::Result<Vec<csv::StringRecord>> {
+        let mut table = csv::Reader::from_reader(open(path)?);
+        if table.headers()? != COLUMNS.as_slice() {
+            let reason = "its columns are not those of infer's overview";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason).into());
+        }
+        let mut rows: Vec<csv::StringRecord> = table.records().collect::<Result<_, _>>()?;
+        let ours: BTreeSet<_> = self.files.iter().map(|f| f.0.to_string_lossy()).collect();
+        rows.retain(|row| !row.get(0).is_some_and(|file| ours.contains(file)));
+        Ok(rows)
+    }
+}

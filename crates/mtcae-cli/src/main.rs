@@ -1,0 +1,7 @@
+//! The command `mtcae`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mtcae_cli::main()
+}

@@ -1,0 +1,180 @@
+//! Training settings from a recipe, a TOML file and flags, the later over the
+//! earlier. Flags and TOML fields are those of `TrainConfig`; nothing is listed
+//! twice.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Args, Command};
+use mtcae_train::{Error, FIELDS, Recipe, TrainConfig};
+use toml::{Table, Value};
+
+use crate::Fault;
+use crate::config::{self, Given};
+
+/// The command line of a program: these arguments, `--config` and a flag for each
+/// setting.
+pub fn command<A: Args>(name: &'static str) -> Command {
+    let (paper, videomae) = (defaults(Recipe::Paper), defaults(Recipe::Videomae));
+    config::command::<A>(name).args(FIELDS.iter().map(|field| {
+        let shown = match (paper.get(field.name), videomae.get(field.name)) {
+            (Some(a), Some(b)) if a != b => format!("[paper: {}, videomae: {}]", bare(a), bare(b)),
+            (Some(a), _) => format!("[default: {}]", bare(a)),
+            (None, _) => String::new(),
+        };
+        let arg = Arg::new(field.name)
+            .long(field.name.replace('_', "-"))
+            .value_name(match paper.get(field.name) {
+                Some(Value::Boolean(_)) => "true|false",
+                Some(Value::String(_)) => "NAME",
+                Some(Value::Integer(_)) => "N",
+                _ => "X",
+            })
+            .help(format!("{} {shown}", field.help))
+            .help_heading("Settings");
+        match paper.get(field.name) {
+            Some(Value::Boolean(_)) => arg.num_args(0..=1).default_missing_value("true"),
+            _ => arg,
+        }
+    }))
+}
+
+/// Runs a program on its arguments and the settings, from flags and a file.
+pub fn main<A: Args>(
+    command: Command,
+    line: Vec<OsString>,
+    run: impl FnOnce(&A, TrainConfig) -> Result<(), Fault>,
+) -> Result<bool, Fault> {
+    config::main(command, line, |given| {
+        run(&A::from_arg_matches(given.matches())?, settings(given)?)
+    })
+}
+
+/// The settings that are asked for.
+///
+/// # Errors
+/// Names the flag, or the file and the field, that cannot be used.
+pub fn settings(given: &Given) -> Result<TrainConfig, String> {
+    let text = |name: &str| {
+        let text = given.matches().get_one::<String>(name);
+        text.filter(|_| given.is_given(name))
+    };
+    let recipe = match text("recipe").map(String::as_str) {
+        None | Some("paper") => Recipe::Paper,
+        Some("videomae") => Recipe::Videomae,
+        Some(other) => {
+            let origin = given.origin("recipe");
+            return Err(format!("{origin}: {other:?} is neither paper nor videomae"));
+        }
+    };
+    let mut config = TrainConfig::recipe(recipe);
+    let mut table = defaults(recipe);
+    for field in FIELDS {
+        let Some(text) = text(field.name) else {
+            continue;
+        };
+        let fault = |reason: &str| format!("{}: {reason}", given.origin(field.name));
+        let value = match table.get(field.name) {
+            Some(Value::String(_)) => Some(Value::String(text.clone())),
+            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
+            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+            _ => text.parse().ok().map(Value::Float),
+        };
+        let value = value.ok_or_else(|| fault(&format!("{text:?} cannot be read")))?;
+        table.insert(field.name.to_owned(), value);
+        // One after the other, so that an error is this field's.
+        config = table
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| fault(e.message()))?;
+    }
+    match config.validate() {
+        Ok(()) => Ok(config),
+        Err(Error::Config { field, reason }) => Err(format!("{}: {reason}", given.origin(field))),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// The settings as TOML.
+pub fn to_toml(config: &TrainConfig) -> String {
+    toml::to_string(config).unwrap_or_default()
+}
+
+fn defaults(recipe: Recipe) -> Table {
+    // Every setting is a number, a name or a yes or no, which TOML can write.
+    Table::try_from(TrainConfig::recipe(recipe)).unwrap_or_default()
+}
+
+fn bare(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &[&str]) -> Result<TrainConfig, String> {
+        #[derive(clap::Args)]
+        struct Nothing {}
+        let line = line.iter().map(Into::into).collect();
+        let given = Given::read(command::<Nothing>("test"), line);
+        settings(&given.map_err(|e| e.to_string())?)
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_recipe() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.toml");
+        std::fs::write(&file, "recipe = \"videomae\"\nlr = 1\nepochs = 7\n").expect("written");
+        let file = file.to_str().expect("text");
+        let config = read(&["test", "--config", file, "--epochs", "9", "--flip", "false"]);
+        let config = config.expect("read");
+        assert_eq!((config.lr, config.epochs, config.flip), (1.0, 9, false));
+        assert_eq!(config.layer_decay, 0.75);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_bad_value_are_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.toml");
+        std::fs::write(&file, "epocs = 7\n").expect("written");
+        let error = read(&["test", "--config", file.to_str().expect("text")]);
+        let error = error.expect_err("unknown");
+        assert!(
+            error.contains("epocs") && error.contains("a.toml"),
+            "{error}"
+        );
+        for (flag, value, begin) in [
+            ("--lr", "fast", "--lr: \"fast\" cannot be read"),
+            ("--smoothing", "2", "--smoothing: must be in [0, 1)"),
+            (
+                "--schedule",
+                "linear",
+                "--schedule: unknown variant `linear`",
+            ),
+            ("--recipe", "best", "--recipe: \"best\" is neither"),
+        ] {
+            // A file that says other things is not to blame; one that says it is.
+            std::fs::write(&file, "epochs = 7\n").expect("written");
+            let flags = [
+                "test",
+                "--config",
+                file.to_str().expect("text"),
+                flag,
+                value,
+            ];
+            let error = read(&flags).expect_err("bad");
+            assert!(error.starts_with(begin), "{error}");
+            let key = &flag[2..];
+            let quoted = value
+                .parse::<f64>()
+                .map_or(format!("{value:?}"), |x| x.to_string());
+            std::fs::write(&file, format!("{key} = {quoted}\n")).expect("written");
+            let error = read(&flags[..3]).expect_err("bad");
+            let begin = format!("{}: {}", file.display(), &begin[2..]);
+            assert!(error.starts_with(&begin), "{error}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! `train`: fine-tunes on a label file: one run, or a subject-independent
+//! cross-validation.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::output::clean_up_when_stopped;
+use crate::settings::{self, to_toml};
+use crate::threads::limit_threads;
+use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
+use crate::{Fault, device, say};
+use clap::{Command, Parser};
+use mtcae_core::files::write_atomically;
+use mtcae_dfer::Device;
+use mtcae_dfer::model::checkpoint::WEIGHTS;
+use mtcae_dfer::model::decoder::Structure;
+use mtcae_train::{
+    About, CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Selection, Start,
+    TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
+};
+
+/// Fine-tunes a model on labelled clips.
+///
+/// Without --fold or --cross-validate, one model is trained on all clips but the
+/// validation subjects. With --fold, one fold is held out, and tested at the end.
+/// With --cross-validate, every fold is, and a report is written.
+///
+/// A run that was stopped, even by kill -9, goes on with --resume and gives the
+/// same losses to the bit on the same kind of CPU.
+#[derive(Parser)]
+#[command(name = "train", version)]
+struct Args {
+    /// Label file, as `label` or `synth` writes it.
+    #[arg(long, value_name = "FILE.jsonl")]
+    labels: PathBuf,
+
+    /// Folder that the label file's videos lie in; its own by default.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Checkpoint to begin with, as `init` makes it. Its encoder is taken; a
+    /// decoder is drawn from the seed.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+
+    /// Begin with the checkpoint's decoder as well; its classes must be those of
+    /// the labels.
+    #[arg(long, conflicts_with = "structure")]
+    keep_decoder: bool,
+
+    /// Structure of the decoder; the checkpoint's by default.
+    #[arg(long)]
+    structure: Option<Structure>,
+
+    /// Train on clips of these classes alone; others are left out. A decoder that is
+    /// drawn has them in this order, and without --classes all that the labels have, by
+    /// name; with --keep-decoder the checkpoint must have them.
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    classes: Option<Vec<String>>,
+
+    /// Folder for the model, the state, the log and the report.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Hold out this fold, from 0.
+    #[arg(long, conflicts_with = "cross_validate")]
+    fold: Option<u32>,
+
+    /// Hold out every fold once.
+    #[arg(long)]
+    cross_validate: bool,
+
+    /// Test on held-out people that the checkpoint was trained on; the report says so.
+    #[arg(long)]
+    allow_seen: bool,
+
+    /// Go on with the run in --out.
+    #[arg(long)]
+    resume: bool,
+
+    /// With a frozen encoder (tune = decoder): keep its features in this folder, so
+    /// that each clip goes through the encoder once, not once an epoch.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+
+    /// Where to compute: cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+
+    /// Threads to compute on; one a core by default.
+    #[arg(long)]
+    threads: Option<usize>,
+
+    /// Neither bars nor notices.
+    #[arg(long)]
+    quiet: bool,
+}
+
+pub fn command() -> Command {
+    settings::command::<Args>("train")
+}
+
+pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
+    settings::main(command, line, run)
+}
+
+fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
+    limit_threads(args.threads)?;
+    clean_up_when_stopped()?;
+    if args.cache.is_some() && config.tune != Tune::Decoder {
+        return Err(format!(
+            "--cache: tune = {} does not freeze the encoder",
+            config.tune
+        )
+        .into());
+    }
+    let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
+    if begun && !args.resume {
+        return Err(format!(
+            "{}: holds a run; --resume goes on with it, or take another folder",
+            args.out.display()
+        )
+        .into());
+    }
+    if !begun && (args.out.join("model").join(WEIGHTS)).exists() {
+        return Err(format!(
+            "{}: holds a model and no run; take another folder",
+            args.out.join("model").display()
+        )
+        .into());
+    }
+    let given = Start::checkpoint(&args.checkpoint)?;
+    let selection = Selection {
+        root: args.root.as_deref(),
+        classes: args.keep_decoder.then_some(&given.config().classes[..]),
+        only: args.classes.as_deref(),
+    };
+    let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
+    let start = match args.keep_decoder {
+        true => given,
+        false => {
+            let structure = args.structure.unwrap_or(given.config().decoder.structure);
+            Start::encoder_of(&args.checkpoint, structure, &data.classes)?
+        }
+    };
+    if !args.quiet {
+        announce(&data, &config);
+    }
+    let tested = |i: &usize| args.cross_validate || Some(data.items[*i].fold) == args.fold;
+    let tested: Vec<usize> = (0..data.items.len()).filter(tested).collect();
+    let model = start.config();
+    acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
+    // Whatever can be refused is, before there is a folder.
+    let device = device(&args.device)?;
+    if let Some(fold) = args.fold
+        && fold >= data.folds
+    {
+        return Err(format!("--fold {fold}: there are {}", folds_in_words(&data)).into());
+    }
+    match args.cross_validate {
+        true => drop(data.splits(&config)?),
+        false => drop(data.split(args.fold, &config)?),
+    }
+    // Those of a run that is gone on with stay as they are: others are refused.
+    if !begun {
+        write_settings(&args.out, &config)?;
+    }
+    match args.cross_validate {
+        true => all_folds(args, &start, &data, &config, &device),
+        false => one_run(args, &start, &data, &config, &device),
+    }
+}
+
+fn all_folds(
+    args: &Args,
+    start: &Start,
+    data: &Arc<Dataset>,
+    config: &TrainConfig,
+    device: &Device,
+) -> Result<(), Fault> {
+    let cv = CrossValidation {
+        folder: &args.out,
+        start,
+        data,
+        cache: args.cache.as_deref(),
+        save_models: true,
+        config,
+        device,
+    };
+    let mut screen = Screen::new(args.quiet);
+    let report = cross_validate(&cv, &mut |event| screen.show(event))?;
+    screen.done();
+    say!("{}", in_words(&report.pooled));
+    say!(
+        "mean ± std of {} folds: UAR {}, WAR {}",
+        report.folds.len(),
+        report.uar().percent(),
+        report.war().percent()
+    );
+    say!("{}", args.out.join("report.md").display());
+    Ok(())
+}
+
+fn one_run(
+    args: &Args,
+    start: &Start,
+    data: &Arc<Dataset>,
+    config: &TrainConfig,
+    device: &Device,
+) -> Result<(), Fault> {
+    let split = data.split(args.fold, config)?;
+    let mut screen = Screen::new(args.quiet);
+    let cache = match &args.cache {
+        Some(folder) => Some(Arc::new(FeatureCache::of(
+            start,
+            data,
+            config,
+            folder,
+            device,
+            &mut |event| screen.show(event),
+        )?)),
+        None => None,
+    };
+    let run = Run {
+        name: "training",
+        folder: &args.out,
+        start,
+        data,
+        split: &split,
+        cache: cache.as_ref(),
+        config,
+        device,
+    };
+    let fitted = fit(&run, &mut |event| screen.show(event))?;
+    screen.done();
+    let folder = args.out.join("model");
+    fitted.started.save(&folder, data, &split, args.fold)?;
+    say!(
+        "{}: weights of epoch {}",
+        folder.display(),
+        fitted.epoch + 1
+    );
+    if args.fold.is_some() {
+        let (results, _) = predict(
+            &fitted.started.model,
+            &fitted.source,
+            data,
+            &split.test,
+            None,
+            config,
+            device,
+            &mut |event| screen.show(event),
+        )?;
+        write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
+        let about = About {
+            seed: Some(config.seed),
+            ..About::new(&data.detectors, None)
+        };
+        let summary = summarise(&results, &data.classes, None)?;
+        say!("{}\n{}", in_words(&summary), about.in_words());
+    }
+    Ok(())
+}
+
+fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
+    let path = folder.join("settings.toml");
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        write_atomically(&path, |temporary| {
+            std::fs::write(temporary, to_toml(config))
+        })
+    };
+    write().map_err(|e| format!("{}: {e}", path.display()).into())
+}

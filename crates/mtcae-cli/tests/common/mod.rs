@@ -1,0 +1,35 @@
+//! What the tests share.
+
+#![allow(dead_code, reason = "each test file uses some of it")]
+
+use std::process::{Command, Output};
+
+use mtcae_testing::fixtures;
+
+/// `mtcae` with a subcommand.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mtcae"));
+    command.arg(name);
+    command
+}
+
+pub fn infer(args: &[&str]) -> Output {
+    // From elsewhere than the repository, as an installed program would run.
+    program("infer")
+        .args(args)
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("started")
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().expect("not killed")
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn portrait() -> String {
+    fixtures().join("demo/portrait.mp4").display().to_string()
+}

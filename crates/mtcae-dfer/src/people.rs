@@ -1,0 +1,524 @@
+//! Answers about each person, from a crop to their face.
+//!
+//! MTCNN looks for faces as a video is read, in more frames than the model takes where
+//! those lie far apart, so that people can be followed. Where everybody is only is known
+//! at the end, when each person's face is cut out of the frames that they are in: these are
+//! kept or, where that would take too much memory, read again.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mtcae_core::{Rect, Resize, Sampling};
+use mtcae_video::{
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video,
+    WindowOptions,
+};
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
+
+use crate::faces::{FaceFinder, Found, Kept};
+use crate::{Answer, Error, Pipeline, Prediction, Progress, Timeline, Windowing};
+
+/// A face crop is the square around all of a person's boxes, this much larger.
+const MARGIN: f64 = 1.3;
+/// People are followed through frames at most this many seconds apart …
+const STEP: f64 = 0.25;
+/// … up to so many frames for each that the model takes.
+const MOST: f64 = 8.0;
+
+/// Whom to answer about, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeopleOptions {
+    /// Everybody, and not only the subject, who is the person seen in most frames.
+    pub everybody: bool,
+    /// Frames of a clip that a person must be seen in to be answered about.
+    pub min_seen: usize,
+    /// Windows that slide over the video, in place of one clip of all of it. Their
+    /// `batch` is not looked at: answers come one by one.
+    pub windowing: Option<Windowing>,
+    /// Bytes that whole frames may take while people are looked for, 3 a pixel. The
+    /// frames are the clip's, up to eight times as many as the model takes, or those of
+    /// all windows. A file with more of them than fit is read a second time; the answers
+    /// are the same.
+    pub frame_memory: u64,
+}
+
+impl Default for PeopleOptions {
+    /// The subject, in one clip, seen in at least 2 of its frames; 512 MiB of frames,
+    /// which are 86 of 1920×1080 pixels, 194 of 1280×720 or 582 of 640×480.
+    fn default() -> Self {
+        Self {
+            everybody: false,
+            min_seen: 2,
+            windowing: None,
+            frame_memory: 512 << 20,
+        }
+    }
+}
+
+/// What the model says of the people of a video.
+#[derive(Clone, Debug, PartialEq)]
+pub struct People {
+    /// One prediction or timeline a person, in the order of appearance. Each is about a
+    /// square crop around the person's face ([`Geometry::crop`]).
+    pub answer: Answer,
+    /// How many more were seen in too few frames to be answered about.
+    pub left_out: usize,
+}
+
+/// A file that is looked at.
+struct Request<'a> {
+    pipeline: &'a Pipeline,
+    finder: &'a FaceFinder,
+    path: &'a Path,
+    options: &'a PeopleOptions,
+}
+
+/// A clip or window of the video.
+struct Span {
+    /// Of a window: its bounds.
+    bounds: Option<(f64, f64)>,
+    /// Numbers of the frames that the model would take.
+    sampled: Vec<u64>,
+    /// Numbers of the frames that were looked at.
+    looked_at: Vec<u64>,
+    clip: Clip,
+}
+
+/// A crop to one person in one span.
+struct Job {
+    span: usize,
+    person: usize,
+    crop: Rect,
+    /// Numbers of the frames that the model is given.
+    picks: Vec<u64>,
+}
+
+/// Crops that fill as the video is read for the second time.
+struct Crops {
+    /// For each frame's number, the jobs that want it.
+    wanted: HashMap<u64, Vec<usize>>,
+    jobs: Vec<Job>,
+    size: (u32, u32),
+    taken: Mutex<Taken>,
+}
+
+/// What of the crops is there.
+#[derive(Default)]
+struct Taken {
+    /// Of the jobs that have begun.
+    clips: HashMap<usize, Option<Clip>>,
+    fault: Option<Error>,
+}
+
+impl FaceFinder {
+    /// What the model says of the people of a file, each from a crop to their face: a
+    /// square 1.3 times as large as all of the person's boxes in a clip.
+    ///
+    /// `progress` is called after each window or, without windows, each person, with half
+    /// of the seconds gone when everybody is found. When it breaks, the work stops with
+    /// [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// One line that names the file: [`Error::NoFace`] where there is nobody,
+    /// [`Error::SeenTooSeldom`], or what reading the file met.
+    pub fn predict_people(
+        &self,
+        pipeline: &Pipeline,
+        path: impl AsRef<Path>,
+        options: &PeopleOptions,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<People, Error> {
+        let path = path.as_ref();
+        let request = Request {
+            pipeline,
+            finder: self,
+            path,
+            options,
+        };
+        answer(&request, progress)
+    }
+}
+
+fn answer(
+    request: &Request<'_>,
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<People, Error> {
+    let Request { path, options, .. } = request;
+    let mut done = 0;
+    let mut duration = None;
+    let mut reached = |seconds: f64, answered: bool, length: Option<f64>| {
+        done += u64::from(answered);
+        duration = length.or(duration);
+        let here = Progress {
+            windows: done,
+            seconds,
+            duration,
+        };
+        match progress(here) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled { done }),
+        }
+    };
+    let (spans, found) = look(request, &mut |seconds, length| {
+        reached(seconds, false, length)
+    })?;
+    if found.people.is_empty() {
+        return Err(Error::NoFace.of(path));
+    }
+    let whom: Vec<usize> = match found.subject() {
+        Some(subject) if !options.everybody => vec![subject],
+        _ => (0..found.people.len()).collect(),
+    };
+    let jobs: Vec<Job> = spans
+        .iter()
+        .enumerate()
+        .flat_map(|(span, _)| whom.iter().map(move |&person| (span, person)))
+        .filter_map(|(span, person)| job(request, &spans, &found, span, person))
+        .collect();
+    let mut kept: Vec<usize> = jobs.iter().map(|job| job.person).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    if kept.is_empty() {
+        let min_seen = options.min_seen;
+        return Err(Error::SeenTooSeldom { min_seen }.of(path));
+    }
+
+    let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
+    let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
+    let done = |job: &Job, clip: Clip| {
+        let prediction = request.pipeline.predict_clip(&clip);
+        let mut prediction = prediction.map_err(|e| e.of(path))?;
+        let span = &spans[job.span];
+        prediction.file = Some(path.to_path_buf());
+        if let Some(bounds) = span.bounds {
+            (prediction.start, prediction.end) = bounds;
+        }
+        if options.everybody {
+            let number = kept.iter().position(|&p| p == job.person).unwrap_or(0);
+            prediction.person = Some(number as u32 + 1);
+        }
+        found.note(&mut prediction, job.person);
+        let seen = found.seen(&span.sampled, |i| found.is_seen(job.person, i));
+        prediction.note_seen(seen);
+        let end = prediction.end;
+        by_person.entry(job.person).or_default().push(prediction);
+        reached((half + end) / 2.0, true, None)
+    };
+    match found.kept.is_over() {
+        false => cut(request, &spans, &jobs, &found.kept, done)?,
+        true => read_and_cut(request, &spans, jobs, done)?,
+    }
+    let answers = kept.iter().filter_map(|person| by_person.remove(person));
+    let answer = match &options.windowing {
+        None => Answer::Clip(answers.flatten().collect()),
+        Some(w) => Answer::Windows(
+            answers
+                .map(|windows| Timeline::new(w.length, w.stride, windows))
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    let left_out = whom.len() - kept.len();
+    Ok(People { answer, left_out })
+}
+
+/// The clips or windows of the video, and who is in them.
+fn look(
+    request: &Request<'_>,
+    progress: &mut impl FnMut(f64, Option<f64>) -> Result<(), Error>,
+) -> Result<(Vec<Span>, Found), Error> {
+    let memory = request.options.frame_memory;
+    let watcher = request.finder.watch(request.pipeline, memory);
+    let mut video = watcher.at(request.pipeline.open(request.path)?);
+    let mut spans = Vec::new();
+    let windowing = request.options.windowing.as_ref();
+    let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let duration = video.info().duration;
+    let mut span = |bounds, mut clip: Clip| {
+        // The pixels are not needed.
+        clip.frames = Array4::zeros((0, 0, 0, 3));
+        spans.push(Span {
+            bounds,
+            sampled: clip.indices.iter().copied().step_by(every).collect(),
+            looked_at: {
+                let mut numbers = clip.indices.clone();
+                numbers.sort_unstable();
+                numbers.dedup();
+                numbers
+            },
+            clip,
+        });
+    };
+    match windowing {
+        None => span(None, request.pipeline.install(|| video.clip(&options))?),
+        Some(w) => {
+            let windows = || video.windows(&window_options(w, &options));
+            let mut windows = request.pipeline.install(windows)?;
+            while let Some(window) = request.pipeline.install(|| windows.next()) {
+                let window = window?;
+                // The other half is for the answers.
+                progress(window.end / 2.0, duration)?;
+                span(Some((window.start, window.end)), window.clip);
+            }
+        }
+    }
+    let indices: Vec<u64> = spans.iter().flat_map(|s| s.looked_at.clone()).collect();
+    Ok((spans, watcher.found(indices.iter())?))
+}
+
+/// How a video or its windows are read so that people can be followed, and which of the
+/// frames the model would take: every so many-th.
+pub(crate) fn finely(
+    model: &ClipOptions,
+    windowing: Option<&Windowing>,
+    video: &mut Video,
+) -> Result<(ClipOptions, usize), Error> {
+    let seconds = match windowing {
+        Some(windowing) => windowing.length,
+        None => video.frame_count()? as f64 / video.info().fps,
+    };
+    let step = seconds / model.frames as f64;
+    let every = match model.sampling {
+        // Taken more finely, it has the same frames among others.
+        Sampling::Uniform => (step / STEP).ceil().clamp(1.0, MOST) as usize,
+        _ => 1,
+    };
+    let options = ClipOptions {
+        frames: model.frames * every,
+        // Nobody looks at these pictures.
+        size: (16, 16),
+        resize: Resize::Squash,
+        ..model.clone()
+    };
+    Ok((options, every))
+}
+
+fn window_options(windowing: &Windowing, clip: &ClipOptions) -> WindowOptions {
+    WindowOptions {
+        length: windowing.length,
+        stride: windowing.stride,
+        clip: clip.clone(),
+    }
+}
+
+/// The crop to a person in a span, where they are seen often enough: of frames that they
+/// are in alone, evenly over these.
+fn job(
+    request: &Request<'_>,
+    spans: &[Span],
+    found: &Found,
+    span: usize,
+    person: usize,
+) -> Option<Job> {
+    let Span {
+        sampled, looked_at, ..
+    } = &spans[span];
+    let present: Vec<u64> = looked_at
+        .iter()
+        .copied()
+        .filter(|&i| found.face(person, i).is_some())
+        .collect();
+    // As large a part of all frames that were looked at: what is a face in two alone is
+    // seldom one.
+    let seen = |of: &[u64]| of.iter().filter(|&&i| found.is_seen(person, i)).count();
+    let min_seen = request.options.min_seen;
+    let needed = (min_seen * looked_at.len()).div_ceil(sampled.len());
+    if seen(sampled) < min_seen || seen(looked_at) < needed {
+        return None;
+    }
+    let frames = request.pipeline.clip_options().frames;
+    Some(Job {
+        span,
+        person,
+        crop: surround(found, person, &present),
+        picks: (0..frames)
+            .map(|i| present[i * present.len() / frames])
+            .collect(),
+    })
+}
+
+/// Hands over each job's clip, cut out of the frames that were kept.
+fn cut(
+    request: &Request<'_>,
+    spans: &[Span],
+    jobs: &[Job],
+    kept: &Kept,
+    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let size = request.pipeline.clip_options().size;
+    for job in jobs {
+        let mut numbers = job.picks.clone();
+        numbers.dedup();
+        let part = |index: &u64| {
+            let frame = kept.frame(*index).ok_or(Error::Changed)?;
+            Ok((frame, job.part(frame, size)?))
+        };
+        let parts = || {
+            numbers
+                .par_iter()
+                .map(part)
+                .collect::<Result<Vec<_>, Error>>()
+        };
+        let parts = request.pipeline.install(parts);
+        let mut clip = None;
+        for (frame, part) in parts.map_err(|e| e.of(request.path))? {
+            job.put(&mut clip, frame, part);
+        }
+        if let Some(mut clip) = clip {
+            clip.warnings.clone_from(&spans[job.span].clip.warnings);
+            done(job, clip)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`cut`], of a video that is read again.
+fn read_and_cut(
+    request: &Request<'_>,
+    spans: &[Span],
+    jobs: Vec<Job>,
+    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (j, job) in jobs.iter().enumerate() {
+        let mut picks = job.picks.clone();
+        picks.dedup();
+        for index in picks {
+            wanted.entry(index).or_default().push(j);
+        }
+    }
+    let crops = Arc::new(Crops {
+        wanted,
+        jobs,
+        size: request.pipeline.clip_options().size,
+        taken: Mutex::default(),
+    });
+    let taker = crops.clone();
+    let video = request.pipeline.open(request.path)?;
+    let mut video = video.watched_by(move |frame| taker.take(&frame));
+    let windowing = request.options.windowing.as_ref();
+    let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let mut hand_over = |span: usize| -> Result<(), Error> {
+        for (j, job) in crops.jobs.iter().enumerate().filter(|j| j.1.span == span) {
+            let clip = crops.clip(j);
+            let mut clip = clip.map_err(|e| e.of(request.path))?;
+            clip.warnings.clone_from(&spans[span].clip.warnings);
+            done(job, clip)?;
+        }
+        Ok(())
+    };
+    match windowing {
+        None => {
+            request.pipeline.install(|| video.clip(&options))?;
+            hand_over(0)
+        }
+        Some(windowing) => {
+            let windows = || video.windows(&window_options(windowing, &options));
+            let mut windows = request.pipeline.install(windows)?;
+            for span in 0.. {
+                let Some(window) = request.pipeline.install(|| windows.next()) else {
+                    break;
+                };
+                window?;
+                hand_over(span)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Job {
+    /// What the model is given of a frame, and the geometry of that.
+    fn part(&self, frame: &FullFrame, size: (u32, u32)) -> Result<(Array3<u8>, Geometry), Error> {
+        let mut resizer = FrameResizer::default();
+        let part = frame.part(&Resize::Crop(self.crop), size, &mut resizer);
+        part.map_err(Error::Part)
+    }
+
+    /// Puts it wherever the clip has the frame.
+    fn put(
+        &self,
+        clip: &mut Option<Clip>,
+        frame: &FullFrame,
+        (pixels, source): (Array3<u8>, Geometry),
+    ) {
+        let picks = &self.picks;
+        let (height, width, channels) = pixels.dim();
+        let clip = clip.get_or_insert_with(|| Clip {
+            frames: Array4::zeros((picks.len(), height, width, channels)),
+            times: vec![0.0; picks.len()],
+            indices: picks.clone(),
+            source,
+            warnings: Vec::new(),
+        });
+        for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
+            clip.frames.index_axis_mut(Axis(0), i).assign(&pixels);
+            clip.times[i] = frame.time;
+        }
+    }
+}
+
+impl Crops {
+    /// Cuts a frame for all who want it. Nothing is held while it is cut: the pool may
+    /// turn to another frame meanwhile.
+    fn take(&self, frame: &FullFrame) {
+        for &j in self.wanted.get(&frame.index).into_iter().flatten() {
+            let part = self.jobs[j].part(frame, self.size);
+            let mut taken = self.taken();
+            match part {
+                Ok(part) => self.jobs[j].put(taken.clips.entry(j).or_default(), frame, part),
+                Err(fault) => {
+                    taken.fault = Some(fault);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The clip of a job, all of whose frames were taken.
+    fn clip(&self, job: usize) -> Result<Clip, Error> {
+        let mut taken = self.taken();
+        if let Some(fault) = taken.fault.take() {
+            return Err(fault);
+        }
+        let clip = taken.clips.remove(&job).flatten();
+        clip.ok_or(Error::Changed)
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The square around a person's faces in these frames, moved into the picture where it
+/// fits.
+fn surround(found: &Found, person: usize, frames: &[u64]) -> Rect {
+    let source: Geometry = found.source();
+    let boxes = || {
+        frames
+            .iter()
+            .filter_map(|&i| found.face(person, i))
+            .map(|f| f.face_box.corners())
+    };
+    let edge = |i: usize, pick: fn(f32, f32) -> f32| {
+        f64::from(boxes().map(|b| b[i]).reduce(pick).unwrap_or(0.0))
+    };
+    let (x1, y1, x2, y2) = (
+        edge(0, f32::min),
+        edge(1, f32::min),
+        edge(2, f32::max),
+        edge(3, f32::max),
+    );
+    let (w, h) = (f64::from(source.width), f64::from(source.height));
+    let side = (MARGIN * (x2 - x1).max(y2 - y1)).clamp(1.0, w.min(h));
+    let start =
+        |low: f64, high: f64, size: f64| ((low + high - side) / 2.0).clamp(0.0, size - side);
+    Rect {
+        x: start(x1, x2, w),
+        y: start(y1, y2, h),
+        width: side,
+        height: side,
+    }
+}
