@@ -2,11 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use mtcae_nn::weights::shown;
+use mtcae_nn::candle_core::Device;
+use mtcae_nn::weights::{self, Source};
+
+use super::hugging_face::MARLIN_EPS;
+use super::{Position, VideoMaeConfig};
+use crate::checkpoint::OWN;
+use crate::json::Fields;
+use crate::published::{Form, Part, Published, Spelling};
+use crate::{Config, Error, Overrides, Preprocessing};
 
 /// How a checkpoint spells the names of its tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Spelling {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
     /// transformers' `VideoMAE*` classes, old and new.
     HuggingFace,
     /// The original release, MCG-NJU/VideoMAE.
@@ -18,19 +26,19 @@ pub enum Spelling {
 }
 
 /// The tensor by which a spelling shows; what stands before it is the prefix.
-const PATCH: [(Spelling, &str); 3] = [
+const PATCH: [(Family, &str); 3] = [
     (
-        Spelling::HuggingFace,
+        Family::HuggingFace,
         "embeddings.patch_embeddings.projection.weight",
     ),
-    (Spelling::Marlin, "patch_embedding.projection.weight"),
-    (Spelling::VideoMae, "patch_embed.proj.weight"),
+    (Family::Marlin, "patch_embedding.projection.weight"),
+    (Family::VideoMae, "patch_embed.proj.weight"),
 ];
 
 /// Heads, decoders and other neighbours of the encoder that need not be loaded.
-const NEIGHBOURS: [(Spelling, &[&str]); 4] = [
+const NEIGHBOURS: [(Family, &[&str]); 4] = [
     (
-        Spelling::HuggingFace,
+        Family::HuggingFace,
         &[
             "decoder",
             "encoder_to_decoder",
@@ -40,7 +48,7 @@ const NEIGHBOURS: [(Spelling, &[&str]); 4] = [
         ],
     ),
     (
-        Spelling::VideoMae,
+        Family::VideoMae,
         &[
             "decoder",
             "encoder_to_decoder",
@@ -50,87 +58,87 @@ const NEIGHBOURS: [(Spelling, &[&str]); 4] = [
         ],
     ),
     (
-        Spelling::Marlin,
+        Family::Marlin,
         &["decoder", "enc_dec_proj", "mask_token", "discriminator"],
     ),
-    (Spelling::Own, &["decoder"]),
+    (Family::Own, &["decoder"]),
 ];
 
-/// How the file holds a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// As the model does.
-    Plain,
-    /// A Conv3d kernel (D, C, t, p, p) for (D, C·t·p·p), or already so.
-    Kernel,
-    /// A table (1, N, D) for (N, D), or already so.
-    Table,
-}
-
-/// One tensor of the file that a tensor of the model is made of.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    /// Its name; where spellings differ within a family, all of them.
-    pub names: Vec<String>,
-    pub form: Form,
-}
+/// VideoMAE's and MARLIN's files.
+pub(crate) struct Spellings;
 
 /// A spelling and what stands before every name.
-#[derive(Clone, Debug)]
-pub(crate) struct Layout {
-    pub spelling: Spelling,
-    pub prefix: String,
+struct Layout {
+    family: Family,
+    prefix: String,
 }
 
-impl Layout {
-    /// Finds the spelling of the one encoder among `names`; `Err` says what there
-    /// is instead. The caller tells `VideoMae` from `Own`.
-    pub fn detect(names: &[String]) -> Result<Self, String> {
-        let mut found: Vec<Self> = names
-            .iter()
-            .filter_map(|name| {
-                PATCH.into_iter().find_map(|(spelling, patch)| {
-                    let prefix = name.strip_suffix(patch)?;
-                    (prefix.is_empty() || prefix.ends_with('.')).then(|| Self {
-                        spelling,
-                        prefix: prefix.to_owned(),
-                    })
-                })
-            })
-            .collect();
-        match (found.pop(), found.pop()) {
-            (Some(layout), None) => Ok(layout),
-            (None, _) => {
-                let some: Vec<String> = names.iter().take(3).map(|name| shown(name)).collect();
-                let list = match some.as_slice() {
-                    [] => "it holds no tensors".to_owned(),
-                    some => format!("its {} tensors begin with {}", names.len(), some.join(", ")),
-                };
-                Err(format!(
-                    "no VideoMAE or MARLIN encoder: {list}, and none is a patch embedding \
-                     ({}, {} or {})",
-                    PATCH[0].1, PATCH[1].1, PATCH[2].1
-                ))
+impl Published for Spellings {
+    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Spelling>> {
+        let layouts = names.iter().filter_map(|name| {
+            let mut layout = Layout::by_patch(name)?;
+            // The original's kernel has five dimensions, ours two.
+            if layout.family == Family::VideoMae && source.shape(name)?.len() == 2 {
+                layout.family = Family::Own;
             }
-            (Some(a), Some(b)) => Err(format!(
-                "it holds more than one encoder, below {:?} and {:?}",
-                shown(&b.prefix),
-                shown(&a.prefix)
-            )),
+            Some(Box::new(layout) as Box<dyn Spelling>)
+        });
+        layouts.collect()
+    }
+
+    fn marks(&self) -> String {
+        let [a, b, c] = PATCH.map(|(_, name)| name);
+        format!("a patch embedding of VideoMAE or MARLIN ({a}, {b} or {c})")
+    }
+}
+
+impl Spelling for Layout {
+    fn name(&self) -> &'static str {
+        match self.family {
+            Family::HuggingFace => "huggingface",
+            Family::VideoMae => "videomae",
+            Family::Marlin => "marlin",
+            Family::Own => OWN,
         }
     }
 
-    /// What the file needs to hold for a canonical name, in order of rows.
-    pub fn parts(&self, canonical: &str) -> Vec<Part> {
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        overrides: &Overrides,
+    ) -> Result<Config, Error> {
+        let mut config = match fields {
+            Some(fields) => VideoMaeConfig::from_fields(fields)?,
+            None => self.infer(source, overrides)?,
+        };
+        overrides.apply(&mut config);
+        config.validate_from(&fields.map_or_else(|| source.origin(), |f| f.origin().to_owned()))?;
+        Ok(config.into())
+    }
+
+    fn preprocessing(&self) -> Option<Preprocessing> {
+        match self.family {
+            Family::VideoMae => Some(Preprocessing::imagenet()),
+            Family::Marlin => Some(Preprocessing::plain()),
+            Family::HuggingFace | Family::Own => None,
+        }
+    }
+
+    fn parts(&self, canonical: &str) -> Vec<Part> {
         let form = match canonical {
             "patch_embed.proj.weight" => Form::Kernel,
             "pos_embed" => Form::Table,
             _ => Form::Plain,
         };
-        let alternatives: Vec<Vec<String>> = match self.spelling {
-            Spelling::VideoMae | Spelling::Own => vec![vec![canonical.to_owned()]],
-            Spelling::Marlin => vec![vec![marlin(canonical)]],
-            Spelling::HuggingFace => hugging_face(canonical),
+        let alternatives: Vec<Vec<String>> = match self.family {
+            Family::VideoMae | Family::Own => vec![vec![canonical.to_owned()]],
+            Family::Marlin => vec![vec![marlin(canonical)]],
+            Family::HuggingFace => hugging_face(canonical),
         };
         alternatives
             .into_iter()
@@ -144,12 +152,61 @@ impl Layout {
             .collect()
     }
 
-    /// Names under which block `index` may carry a bias of its keys.
-    pub fn key_biases(&self, index: usize) -> Vec<String> {
-        let names: &[&str] = match self.spelling {
-            Spelling::HuggingFace => {
-                &["attention.attention.key.bias", "attention.attention.k_bias"]
+    fn is_neighbour(&self, name: &str) -> bool {
+        let root = self.prefix.strip_suffix("encoder.").unwrap_or(&self.prefix);
+        NEIGHBOURS
+            .iter()
+            .filter(|(family, _)| *family == self.family)
+            .flat_map(|(_, modules)| modules.iter())
+            .any(|module| {
+                ["", root, &self.prefix].into_iter().any(|prefix| {
+                    name.strip_prefix(prefix)
+                        .and_then(|n| n.strip_prefix(module))
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
+            })
+    }
+
+    /// The biases of keys in the file, which must be zero: softmax does not see them,
+    /// but they would come back in whatever is trained on.
+    fn left_out(&self, source: &dyn Source, config: &Config) -> Result<Vec<String>, Error> {
+        let mut zero = Vec::new();
+        for name in (0..config.depth()).flat_map(|i| self.key_biases(i)) {
+            if source.shape(&name).is_none() {
+                continue;
             }
+            let values = source.load(&name, &Device::Cpu)?;
+            let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
+            if values.iter().any(|&v| v != 0.0) {
+                return Err(weights::Error::Tensor {
+                    origin: source.origin(),
+                    name,
+                    reason: "the bias of keys is not zero, and this encoder has none".to_owned(),
+                }
+                .into());
+            }
+            zero.push(name);
+        }
+        Ok(zero)
+    }
+}
+
+impl Layout {
+    /// The spelling whose patch embedding this is the weight of.
+    fn by_patch(name: &str) -> Option<Self> {
+        PATCH.into_iter().find_map(|(family, patch)| {
+            let prefix = name.strip_suffix(patch)?;
+            (prefix.is_empty() || prefix.ends_with('.')).then(|| Self {
+                family,
+                prefix: prefix.to_owned(),
+            })
+        })
+    }
+
+    /// Names under which block `index` may carry a bias of its keys.
+    fn key_biases(&self, index: usize) -> Vec<String> {
+        let names: &[&str] = match self.family {
+            Family::HuggingFace => &["attention.attention.key.bias", "attention.attention.k_bias"],
             _ => &["attn.k_bias"],
         };
         let blocks = self.blocks();
@@ -161,7 +218,7 @@ impl Layout {
 
     /// The number of blocks: one more than the highest index in a block's name.
     /// A gap then shows as missing tensors. `None` where no block is.
-    pub fn depth(&self, names: &[String]) -> Option<usize> {
+    fn depth(&self, names: &[String]) -> Option<usize> {
         let blocks = self.blocks();
         let indices: BTreeSet<usize> = names
             .iter()
@@ -171,27 +228,93 @@ impl Layout {
     }
 
     fn blocks(&self) -> String {
-        let blocks = match self.spelling {
-            Spelling::HuggingFace => "encoder.layer.",
+        let blocks = match self.family {
+            Family::HuggingFace => "encoder.layer.",
             _ => "blocks.",
         };
         format!("{}{blocks}", self.prefix)
     }
 
-    /// Whether a tensor belongs to a known neighbour of the encoder.
-    pub fn is_neighbour(&self, name: &str) -> bool {
-        let root = self.prefix.strip_suffix("encoder.").unwrap_or(&self.prefix);
-        NEIGHBOURS
-            .iter()
-            .filter(|(spelling, _)| *spelling == self.spelling)
-            .flat_map(|(_, modules)| modules.iter())
-            .any(|module| {
-                ["", root, &self.prefix].into_iter().any(|prefix| {
-                    name.strip_prefix(prefix)
-                        .and_then(|n| n.strip_prefix(module))
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-                })
+    /// Sizes from the shapes of the tensors.
+    fn infer(&self, source: &dyn Source, overrides: &Overrides) -> Result<VideoMaeConfig, Error> {
+        let names = source.names();
+        let origin = source.origin();
+        let fault = |field: &str, reason: String| Error::Field {
+            origin: origin.clone(),
+            field: field.to_owned(),
+            reason,
+        };
+        let find = |canonical: &str| {
+            let part = self.parts(canonical).into_iter().next()?;
+            let found = part.names.iter().find_map(|name| source.shape(name));
+            found.map(|shape| (part.names.join(" or "), shape))
+        };
+        let needs = |canonical: &str, field: &str| {
+            find(canonical).ok_or_else(|| {
+                let reason =
+                    format!("there is no config.json and no tensor {canonical} to tell it");
+                fault(field, reason)
             })
+        };
+        let (name, patch) = needs("patch_embed.proj.weight", "width")?;
+        let (width, channels, tubelet, patch) = match patch[..] {
+            [width, channels, tubelet, h, w] if h == w => (width, channels, tubelet, h),
+            // The only tube of this length in use.
+            [width, 1536] => (width, 3, 2, 16),
+            _ => {
+                let reason = format!(
+                    "{name} of shape {patch:?} is neither (D, C, t, p, p) nor (D, 1536), \
+                     and there is no config.json to tell its tubes"
+                );
+                return Err(fault("patch", reason));
+            }
+        };
+        let depth = self.depth(&names).ok_or_else(|| {
+            fault(
+                "depth",
+                "there is no config.json and no tensor of a block to tell it".to_owned(),
+            )
+        })?;
+        let hidden = needs("blocks.0.mlp.fc1.weight", "hidden")?.1;
+        let heads = overrides.heads.or(VideoMaeConfig::known_heads(width));
+        let heads = heads.ok_or_else(|| Error::Heads {
+            origin: origin.clone(),
+            width,
+        })?;
+        let positions = find("pos_embed");
+        Ok(VideoMaeConfig {
+            image_size: 224,
+            frames: 16,
+            channels,
+            patch,
+            tubelet,
+            width,
+            depth,
+            heads,
+            hidden: hidden.first().copied().unwrap_or(0),
+            eps: match self.family {
+                Family::Marlin => MARLIN_EPS,
+                // The default of transformers' VideoMAEConfig.
+                Family::HuggingFace => 1e-12,
+                Family::VideoMae | Family::Own => 1e-6,
+            },
+            final_norm: find("norm.weight").is_some(),
+            position: match positions {
+                Some(_) => Position::Stored,
+                None => Position::SinCos,
+            },
+            drop_path: 0.0,
+        })
+    }
+}
+
+impl Overrides {
+    fn apply(&self, config: &mut VideoMaeConfig) {
+        config.heads = self.heads.unwrap_or(config.heads);
+        config.image_size = self.image_size.unwrap_or(config.image_size);
+        config.frames = self.frames.unwrap_or(config.frames);
+        config.eps = self.eps.unwrap_or(config.eps);
+        config.drop_path = self.drop_path.unwrap_or(config.drop_path);
     }
 }
 
@@ -264,20 +387,20 @@ mod tests {
     #[test]
     fn the_prefix_is_what_stands_before_the_patch_embedding() {
         for (name, spelling, prefix) in [
-            ("patch_embed.proj.weight", Spelling::VideoMae, ""),
+            ("patch_embed.proj.weight", Family::VideoMae, ""),
             (
                 "backbone.patch_embed.proj.weight",
-                Spelling::VideoMae,
+                Family::VideoMae,
                 "backbone.",
             ),
             (
                 "marlin.encoder.patch_embedding.projection.weight",
-                Spelling::Marlin,
+                Family::Marlin,
                 "marlin.encoder.",
             ),
             (
                 "videomae.embeddings.patch_embeddings.projection.weight",
-                Spelling::HuggingFace,
+                Family::HuggingFace,
                 "videomae.",
             ),
         ] {
@@ -309,7 +432,7 @@ mod tests {
     #[test]
     fn neighbours_are_whole_modules() {
         let layout = Layout {
-            spelling: Spelling::VideoMae,
+            spelling: Family::VideoMae,
             prefix: "encoder.".to_owned(),
         };
         for name in [
