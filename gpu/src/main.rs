@@ -25,7 +25,7 @@ use mtcae_kernels::cuda::Element;
 use mtcae_kernels::cuda::checks::Scale;
 use mtcae_model::Config;
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_nn::Precision;
 
 type Fault = Box<dyn Error>;
@@ -196,18 +196,18 @@ impl Size {
     /// The paper's cascade over an encoder of this size.
     fn config(self) -> Config {
         let encoder = match self {
-            Self::Tiny => EncoderConfig {
+            Self::Tiny => VideoMaeConfig {
                 image_size: 32,
                 width: 128,
                 depth: 2,
                 heads: 2,
                 hidden: 256,
-                ..EncoderConfig::small()
+                ..VideoMaeConfig::small()
             },
-            Self::Small => EncoderConfig::small(),
-            Self::Base => EncoderConfig::base(),
-            Self::Large => EncoderConfig::large(),
-            Self::Huge => EncoderConfig::huge(),
+            Self::Small => VideoMaeConfig::small(),
+            Self::Base => VideoMaeConfig::base(),
+            Self::Large => VideoMaeConfig::large(),
+            Self::Huge => VideoMaeConfig::huge(),
         };
         let classes = (0..7).map(|c| format!("class {c}")).collect();
         let mut config = Config::new(encoder, Structure::Cascade, classes);

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::Config as EncoderConfig;
+use mtcae_dfer::model::encoder::VideoMaeConfig;
 use mtcae_dfer::model::{Config, Mtcae};
 use mtcae_dfer::video::{Clip, ClipOptions, Geometry, Rect, Sampling};
 use mtcae_dfer::{Device, Error, Pipeline, Prediction, Seen, Tensor, Timeline, Windowing};
@@ -14,13 +14,13 @@ use mtcae_nn::ParamStore;
 use ndarray::Array4;
 
 fn config(structure: Structure) -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         width: 24,
         depth: 1,
         heads: 2,
         hidden: 48,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let mut config = Config::new(
         encoder,

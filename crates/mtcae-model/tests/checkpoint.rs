@@ -2,19 +2,19 @@
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure, Task};
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 
 fn config() -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 12,
         depth: 1,
         heads: 2,
         hidden: 24,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let mut config = Config::new(
         encoder,

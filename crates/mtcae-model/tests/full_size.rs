@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, checkpoint};
 use mtcae_nn::Pass;
 use mtcae_testing::{Fixture, deviation};
@@ -24,9 +24,9 @@ fn the_full_model_equals_pytorch() {
     let reference = Fixture::open(&folder.join("reference.safetensors"));
     let json = reference.config();
     let encoder = match json["encoder"]["dim"].as_u64() {
-        Some(384) => EncoderConfig::small(),
-        Some(768) => EncoderConfig::base(),
-        Some(1024) => EncoderConfig::large(),
+        Some(384) => VideoMaeConfig::small(),
+        Some(768) => VideoMaeConfig::base(),
+        Some(1024) => VideoMaeConfig::large(),
         other => panic!("no encoder of width {other:?}"),
     };
     let classes = (0..7).map(|c| format!("class {c}")).collect();

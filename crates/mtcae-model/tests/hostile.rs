@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, Error, Mtcae, Precision, checkpoint};
 use mtcae_nn::ParamStore;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 fn config() -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 16,
         depth: 1,
         heads: 2,
         hidden: 32,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let classes = vec!["calm".to_owned(), "glad".to_owned()];
     let mut config = Config::new(encoder, Structure::Cascade, classes);

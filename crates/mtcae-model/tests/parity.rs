@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_model::encoder::{Config as EncoderConfig, Position};
+use mtcae_model::encoder::{Position, VideoMaeConfig};
 use mtcae_model::{Config, Mtcae};
 use mtcae_nn::{ParamStore, Pass};
 use mtcae_testing::{Fixture, assert_close, without_gradient};
@@ -22,7 +22,7 @@ fn config(fixture: &Fixture) -> Config {
     let json = fixture.config();
     let e = &json["encoder"];
     let size = |key: &str| e[key].as_u64().unwrap_or_else(|| panic!("{key}")) as usize;
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: size("image_size"),
         frames: size("frames"),
         channels: size("channels"),

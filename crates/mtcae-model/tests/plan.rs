@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, InferencePlan, Mtcae, Precision};
 use mtcae_nn::ParamStore;
 use mtcae_testing::deviation;
@@ -57,13 +57,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn config(structure: Structure) -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 64,
         width: 96,
         depth: 3,
         heads: 3,
         hidden: 384,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     Config::new(encoder, structure, vec!["calm".into(), "angry".into()])
 }
