@@ -132,7 +132,7 @@ impl Files {
         let fields = self.config.as_deref().map(Fields::read).transpose()?;
         let spelling: Box<dyn Spelling> = match &fields {
             // Those of Hugging Face say their type.
-            Some(fields) if fields.get("model_type").is_none() => Box::new(Own::of(fields)),
+            Some(fields) if fields.get("model_type").is_none() => Box::new(Own::of(&names)),
             _ => published(source.as_ref(), &names).map_err(|reason| Error::Checkpoint {
                 path: self.weights.clone(),
                 reason,
@@ -197,8 +197,8 @@ struct Own {
 }
 
 impl Own {
-    fn of(fields: &Fields) -> Self {
-        let whole = fields.get("encoder").is_some();
+    fn of(names: &[String]) -> Self {
+        let whole = names.iter().any(|name| name.starts_with("encoder."));
         Self {
             prefix: if whole { "encoder." } else { "" },
         }
@@ -356,4 +356,38 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
         source: Box::new(TensorFile::open(path)?),
         skipped: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use mtcae_nn::candle_core::{DType, Tensor};
+    use mtcae_nn::weights::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn none_and_several_encoders_are_refused() {
+        let find = |names: &[&str]| {
+            let tensor = |name: &&str| {
+                let zeros = Tensor::zeros((1, 1, 1, 1, 1), DType::F32, &Device::Cpu);
+                ((*name).to_owned(), zeros.expect("zeros"))
+            };
+            let source = InMemory::new("a map", names.iter().map(tensor));
+            published(&source, &source.names()).map(|found| found.prefix().to_owned())
+        };
+        let error = find(&["conv1.weight"]).expect_err("none");
+        assert!(error.contains("conv1.weight"), "{error}");
+        let error = find(&[]).expect_err("empty");
+        assert!(error.contains("no tensors"), "{error}");
+        let error = find(&["a.patch_embed.proj.weight", "b.patch_embed.proj.weight"]);
+        let error = error.expect_err("two");
+        assert!(
+            error.contains("\"a.\"") && error.contains("\"b.\""),
+            "{error}"
+        );
+        assert_eq!(
+            find(&["a", "b.patch_embed.proj.weight"]),
+            Ok("b.".to_owned())
+        );
+    }
 }

@@ -236,7 +236,7 @@ fn wrong(what: &'static str, found: &Tensor, want: &[usize]) -> Error {
     Error::Input {
         what,
         found: found.dims().to_vec(),
-        want: format!("(B, {}), B at least 1", want.join(", ")),
+        want: format!("(B, {})", want.join(", ")),
     }
 }
 

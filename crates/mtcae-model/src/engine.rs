@@ -105,6 +105,29 @@ impl Engine {
         }
     }
 
+    /// A model without its encoder, behind the encoder of the tensors below `vb`.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub fn behind(
+        model: &Mtcae,
+        device: &Device,
+        precision: Precision,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self, Error> {
+        let config = model.config();
+        let plan = match device.is_cpu() {
+            true => config.encoder.plan(format(precision)?, vb.clone())?,
+            false => None,
+        };
+        let encoder = match plan {
+            Some(plan) => Encoding::Plan(plan),
+            None => Encoding::Model(config.encoder.build(vb)?),
+        };
+        let decoder = decoding(model, device, precision)?;
+        Self::new(config, device, precision, Some(encoder), decoder)
+    }
+
     /// This engine's encoder before the decoder of another model.
     ///
     /// # Errors
@@ -135,7 +158,9 @@ impl Engine {
                 precision,
             });
         }
-        precision.prepare(device)?;
+        if !device.is_cpu() {
+            precision.prepare(device)?;
+        }
         Ok(Self {
             config: config.clone(),
             device: device.clone(),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use mtcae_model::decoder::Structure;
 use mtcae_model::encoder::VideoMaeConfig;
-use mtcae_model::{Config, checkpoint};
+use mtcae_model::{Checkpoint, Config, checkpoint};
 use mtcae_nn::Pass;
 use mtcae_testing::{Fixture, deviation};
 
@@ -37,7 +37,9 @@ fn the_full_model_equals_pytorch() {
     )
     .expect("written");
 
-    let model = checkpoint::load(&folder, &Device::Cpu).expect("loaded");
+    let model = Checkpoint::open(&folder)
+        .and_then(|c| c.model(&Device::Cpu))
+        .expect("loaded");
     let tubes = model.tubes(reference.get("input.video")).expect("tubes");
     let mut pass = Pass::inference().traced();
     let start = std::time::Instant::now();

@@ -74,7 +74,12 @@ fn case(structure: Structure) -> Case {
         weights.into_keys().collect::<Vec<_>>(),
         "parameters of the model and of the reference"
     );
-    let tubes = model.tubes(common.get("input.video")).expect("tubes");
+    let tubes = model
+        .config()
+        .encoder
+        .input()
+        .cut(common.get("input.video"))
+        .expect("tubes");
     Case {
         fixture,
         tubes,
@@ -121,6 +126,7 @@ fn every_gradient_equals_autograds() {
         } = case(structure);
         let f = model
             .encoder()
+            .expect("built")
             .run(&tubes, &mut Pass::training(0))
             .expect("features");
         let outputs = model
@@ -166,8 +172,8 @@ fn every_gradient_equals_autograds() {
 fn outputs_have_the_papers_shapes() {
     let Case { model, tubes, .. } = case(Structure::Cascade);
     let config = model.config().clone();
-    let frames = config.encoder.frames;
-    let outputs = model.forward_tubes(&tubes);
+    let frames = config.encoder.input().frames;
+    let outputs = model.run(&tubes, &mut Pass::inference());
     // The fixture's heads have made-up sizes, which the config check refuses.
     match outputs {
         Ok(outputs) => {

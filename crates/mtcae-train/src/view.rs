@@ -1,7 +1,9 @@
-//! A labelled clip as the model sees it: decoded, perhaps augmented, cut into
-//! tubes, with boxes and landmarks that stay true to the pixels.
+//! A labelled clip as the model sees it: decoded, perhaps augmented, with boxes and landmarks that stay true to the pixels.
 
+use candle_core::{DType, Device, Tensor};
 use mtcae_model::Config as ModelConfig;
+use mtcae_model::encoder::Input;
+use mtcae_nn::ops::tubes_of_levels;
 use mtcae_video::{
     ClipOptions, FrameResizer, Normalization, OpenOptions, Rect, TubeShape, Video, tubes_into,
 };
@@ -17,9 +19,7 @@ use crate::{Error, TrainConfig};
 pub struct Viewer {
     clip: ClipOptions,
     normalization: Normalization,
-    tubes: TubeShape,
-    tokens: usize,
-    side: usize,
+    input: Input,
     /// Size at which frames are decoded where they will be cropped.
     decoded_side: usize,
     augment: Augment,
@@ -27,14 +27,34 @@ pub struct Viewer {
 
 /// How training clips are varied.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Augment {
+pub struct Augment {
     flip: bool,
     crop: f64,
     jitter: f64,
     trim: f64,
 }
 
-/// A decoded clip: T frames and the face on each as fractions of them.
+impl Augment {
+    /// Not at all.
+    pub const NOTHING: Self = Self {
+        flip: false,
+        crop: 1.0,
+        jitter: 0.0,
+        trim: 0.0,
+    };
+
+    /// As the settings say.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self {
+            flip: config.flip,
+            crop: config.crop,
+            jitter: config.jitter,
+            trim: config.trim,
+        }
+    }
+}
+
+/// A clip: T frames and the face on each as fractions of them.
 #[derive(Clone, Debug)]
 pub struct Frames {
     /// (T, H, W, 3), RGB.
@@ -43,26 +63,16 @@ pub struct Frames {
     pub faces: Vec<Option<FaceLabel>>,
 }
 
-/// One clip as the model takes it.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// (N, C·t·p·p): normalised tubes.
-    pub tubes: Vec<f32>,
-    /// The face on each of T frames, as fractions of the view's frame.
-    pub faces: Vec<Option<FaceLabel>>,
-}
-
 impl Viewer {
     /// Views for a model, varied as the config says.
     ///
     /// # Errors
     /// When the model asks for a preprocessing that does not exist.
-    pub fn new(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
-        let (encoder, preprocessing) = (&model.encoder, &model.preprocessing);
-        let side = encoder.image_size;
+    pub fn new(model: &ModelConfig, augment: Augment) -> Result<Self, Error> {
+        let (input, preprocessing) = (model.encoder.input(), &model.preprocessing);
         Ok(Self {
             clip: ClipOptions {
-                frames: encoder.frames,
+                frames: input.frames,
                 sampling: preprocessing.sampling()?,
                 resize: preprocessing.resize()?,
                 ..ClipOptions::default()
@@ -71,20 +81,10 @@ impl Viewer {
                 mean: preprocessing.mean,
                 std: preprocessing.std,
             },
-            tubes: TubeShape {
-                tubelet: encoder.tubelet,
-                patch: encoder.patch,
-            },
-            tokens: encoder.tokens(),
-            side,
+            input,
             // A crop of the smallest area still has the model's size.
-            decoded_side: (side as f64 / config.crop.sqrt()).ceil() as usize,
-            augment: Augment {
-                flip: config.flip,
-                crop: config.crop,
-                jitter: config.jitter,
-                trim: config.trim,
-            },
+            decoded_side: (input.size as f64 / augment.crop.sqrt()).ceil() as usize,
+            augment,
         })
     }
 
@@ -93,15 +93,57 @@ impl Viewer {
         self.augment.trim == 0.0
     }
 
-    /// Tokens N of a view.
-    pub fn tokens(&self) -> usize {
-        self.tokens
+    /// Frames T of a view.
+    pub fn frames(&self) -> usize {
+        self.input.frames
+    }
+
+    /// Normalised input (B, …) of views, as the encoder takes it, on a device. To a GPU
+    /// clips go in 8 bits and become tubes there.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn input(
+        &self,
+        clips: &[Array4<u8>],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, Error> {
+        let Input {
+            frames,
+            size,
+            channels,
+            ..
+        } = self.input;
+        let (tubelet, patch) = self.input.tube();
+        let shape = [&[clips.len()], &self.input.shape()[..]].concat();
+        if !device.is_cpu() {
+            let levels = clips.iter().flatten().copied().collect();
+            let (size, table) = ([frames, size, size, channels], self.normalization.table());
+            let tubes = tubes_of_levels(levels, size, &table, (tubelet, patch), dtype, device)?;
+            return Ok(tubes.reshape(shape)?);
+        }
+        let mut values = vec![0.0; clips.len() * self.input.numbers()];
+        let each = values.chunks_exact_mut(self.input.numbers());
+        for (clip, out) in clips.iter().zip(each) {
+            tubes_into(
+                clip.view(),
+                &self.normalization,
+                TubeShape { tubelet, patch },
+                out,
+            )
+            .map_err(|e| Error::Config {
+                field: "encoder",
+                reason: e.to_string(),
+            })?;
+        }
+        Ok(Tensor::from_vec(values, shape, device)?)
     }
 
     /// For cutmix: which patches of a frame, row by row, belong to the other clip
     /// when this one keeps about `keep` of the area.
     pub fn patches_of_a_cut(&self, keep: f64, rng: &mut ChaCha8Rng) -> Vec<bool> {
-        let grid = self.side / self.tubes.patch;
+        let grid = self.input.size / self.input.tube().1;
         let half = ((1.0 - keep).sqrt() * grid as f64 / 2.0).round() as usize;
         let (cy, cx) = (rng.random_range(0..grid), rng.random_range(0..grid));
         let inside = |at: usize, centre: usize| at + half >= centre && at < centre + half;
@@ -127,8 +169,8 @@ impl Viewer {
     ///
     /// # Errors
     /// Names the file and its fault.
-    pub fn plain(&self, item: &Item) -> Result<View, Error> {
-        self.view(self.decode(item, self.side, None)?)
+    pub fn plain(&self, item: &Item) -> Result<Frames, Error> {
+        self.decode(item, self.input.size, None)
     }
 
     fn decode(
@@ -176,12 +218,12 @@ impl Viewer {
     ///
     /// # Errors
     /// When a frame cannot be resized.
-    pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<View, Error> {
+    pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         // All draws come in the same order whatever is switched on.
         let crop = pick_crop(&frames.faces, self.augment.crop, rng);
         let flip = rng.random_bool(0.5) && self.augment.flip;
         let colours = Colours::draw(self.augment.jitter, rng);
-        let (t, side) = (frames.pixels.len_of(Axis(0)), self.side);
+        let (t, side) = (frames.pixels.len_of(Axis(0)), self.input.size);
         let mut pixels = Array4::zeros((t, side, side, 3));
         let (h, w) = (frames.pixels.len_of(Axis(1)), frames.pixels.len_of(Axis(2)));
         let rect = Rect {
@@ -224,25 +266,7 @@ impl Viewer {
             }
         });
         let faces = faces.collect();
-        self.view(Frames { pixels, faces })
-    }
-
-    fn view(&self, frames: Frames) -> Result<View, Error> {
-        let mut tubes = vec![0.0; self.tokens * self.tubes.width()];
-        tubes_into(
-            frames.pixels.view(),
-            &self.normalization,
-            self.tubes,
-            &mut tubes,
-        )
-        .map_err(|e| Error::Config {
-            field: "encoder",
-            reason: e.to_string(),
-        })?;
-        Ok(View {
-            tubes,
-            faces: frames.faces,
-        })
+        Ok(Frames { pixels, faces })
     }
 }
 

@@ -168,9 +168,11 @@ fn ten_steps(run: &str) {
         beta2: settings.config.beta2,
         eps: settings.config.eps,
     };
-    let mut optimiser = AdamW::new(&parameters, adamw, |name, var| {
-        group(name, var, &settings.config, config.encoder.depth)
-    })
+    let mut optimiser = AdamW::new(
+        &parameters,
+        adamw,
+        group(&*config.encoder, &settings.config),
+    )
     .expect("an optimiser");
     let objective = Objective::new(ObjectiveConfig {
         weights: settings.weights,

@@ -380,13 +380,9 @@ fn marlin(canonical: &str) -> String {
 mod tests {
     use super::*;
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|&n| n.to_owned()).collect()
-    }
-
     #[test]
     fn the_prefix_is_what_stands_before_the_patch_embedding() {
-        for (name, spelling, prefix) in [
+        for (name, family, prefix) in [
             ("patch_embed.proj.weight", Family::VideoMae, ""),
             (
                 "backbone.patch_embed.proj.weight",
@@ -404,35 +400,15 @@ mod tests {
                 "videomae.",
             ),
         ] {
-            let layout = Layout::detect(&names(&["a", name])).expect("found");
-            assert_eq!(
-                (layout.spelling, layout.prefix.as_str()),
-                (spelling, prefix)
-            );
+            let layout = Layout::by_patch(name).expect("found");
+            assert_eq!((layout.family, layout.prefix.as_str()), (family, prefix));
         }
-    }
-
-    #[test]
-    fn none_and_several_encoders_are_refused() {
-        let error = Layout::detect(&names(&["conv1.weight"])).expect_err("none");
-        assert!(error.contains("conv1.weight"), "{error}");
-        assert!(
-            Layout::detect(&[])
-                .expect_err("empty")
-                .contains("no tensors")
-        );
-        let two = names(&["a.patch_embed.proj.weight", "b.patch_embed.proj.weight"]);
-        let error = Layout::detect(&two).expect_err("two");
-        assert!(
-            error.contains("\"a.\"") && error.contains("\"b.\""),
-            "{error}"
-        );
     }
 
     #[test]
     fn neighbours_are_whole_modules() {
         let layout = Layout {
-            spelling: Family::VideoMae,
+            family: Family::VideoMae,
             prefix: "encoder.".to_owned(),
         };
         for name in [
