@@ -382,6 +382,8 @@ impl Colours {
 
 #[cfg(test)]
 mod tests {
+    use mtcae_model::encoder::Layout;
+
     use super::*;
     use crate::random;
 
@@ -431,12 +433,12 @@ mod tests {
                 mean: [0.0; 3],
                 std: [1.0; 3],
             },
-            tubes: TubeShape {
-                tubelet: 2,
-                patch: side,
+            input: Input {
+                frames: 2,
+                size: side,
+                channels: 3,
+                layout: Layout::Frames,
             },
-            tokens: 1,
-            side,
             decoded_side: side,
             augment: Augment {
                 flip: true,
@@ -448,11 +450,11 @@ mod tests {
     }
 
     /// Centre of the pixels brighter than half in the channels of `colour` alone.
-    fn centre(view: &View, side: usize, colour: [bool; 3]) -> [f32; 2] {
-        let at = |c: usize, y: usize, x: usize| view.tubes[((c * 2) * side + y) * side + x];
+    fn centre(view: &Frames, side: usize, colour: [bool; 3]) -> [f32; 2] {
+        let at = |c: usize, y: usize, x: usize| view.pixels[[0, y, x, c]];
         let (mut sum, mut n) = ([0.0, 0.0], 0.0);
         for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
-            if (0..3).all(|c| (at(c, y, x) > 0.5) == colour[c]) {
+            if (0..3).all(|c| (at(c, y, x) > 127) == colour[c]) {
                 sum = [sum[0] + x as f32 + 0.5, sum[1] + y as f32 + 0.5];
                 n += 1.0;
             }
