@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mtcae_benches::tensor;
-use mtcae_encoder::{Config, Encoder};
-use mtcae_nn::ParamStore;
+use mtcae_encoder::{EncoderConfig, VideoMaeConfig};
+use mtcae_nn::{ParamStore, Pass};
 use mtcae_nn::candle_core::Device;
 
 fn size(c: &mut Criterion) {
@@ -14,16 +14,16 @@ fn size(c: &mut Criterion) {
         .sample_size(10)
         .measurement_time(Duration::from_secs(5));
     for (name, cfg) in [
-        ("small", Config::small()),
-        ("base", Config::base()),
-        ("large", Config::large()),
+        ("small", VideoMaeConfig::small()),
+        ("base", VideoMaeConfig::base()),
+        ("large", VideoMaeConfig::large()),
     ] {
-        let encoder =
-            Encoder::new(&cfg, ParamStore::new(0).builder(&Device::Cpu)).expect("an encoder");
-        let tubes = tensor(&[1, cfg.tokens(), cfg.tube_len()]).expect("tubes");
+        let encoder = cfg.build(ParamStore::new(0).builder(&Device::Cpu));
+        let encoder = encoder.expect("an encoder");
+        let tubes = tensor(&[&[1], &cfg.input().shape()[..]].concat()).expect("tubes");
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| encoder.forward_tubes(&tubes).expect("a forward"));
+            b.iter(|| encoder.run(&tubes, &mut Pass::inference()).expect("a forward"));
         });
     }
     group.finish();

@@ -15,7 +15,7 @@ use std::time::Instant;
 use mtcae_benches::{peak_memory, processor_time};
 use mtcae_decoder::candle_core::Device;
 use mtcae_decoder::{Config, Task};
-use mtcae_model::{Outputs, checkpoint};
+use mtcae_model::{Checkpoint, Outputs};
 use mtcae_nn::plan::{Arena, Precision, format};
 use mtcae_nn::weights::{Source, TensorFile, load_strict};
 
@@ -36,8 +36,8 @@ fn main() -> Result<(), Fault> {
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
     if Path::new(weights).is_dir() {
-        let plan = checkpoint::load_plan(weights, precision)?;
-        serve(output, || numbers(&plan.forward_slice(&input)?))
+        let engine = Checkpoint::open(weights)?.engine(&Device::Cpu, precision)?;
+        serve(output, || numbers(&engine.run_slice(&input)?))
     } else {
         let plan = decoder(weights, precision)?;
         let mut arena = Arena::default();

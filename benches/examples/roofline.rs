@@ -18,7 +18,8 @@ use mtcae_decoder::candle_core::Device;
 use mtcae_kernels::format::Format;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::{gelu, layer_norm, peak, threads};
-use mtcae_model::{Config, InferencePlan};
+use mtcae_encoder::VideoMaeConfig;
+use mtcae_model::{Config, Engine};
 use mtcae_nn::ParamStore;
 use mtcae_nn::plan::{Precision, format};
 use rayon::prelude::*;
@@ -125,18 +126,18 @@ fn rowwise(rounds: usize) {
 }
 
 /// The whole forward of one clip, drawn weights.
-fn whole(encoder: mtcae_encoder::Config, rounds: usize) -> Result<(), Fault> {
+fn whole(encoder: VideoMaeConfig, rounds: usize) -> Result<(), Fault> {
     let classes = (0..7).map(|i| i.to_string()).collect();
     let config = Config::new(encoder, Structure::Cascade, classes);
     let work = config.encoder.flops() + config.decoder.flops(TOKENS);
-    let width = config.encoder.width;
-    let tubes = numbers(TOKENS * config.encoder.tube_len());
+    let width = config.encoder.output().width;
+    let tubes = numbers(config.encoder.input().numbers());
     for precision in [Precision::F32, Precision::Bf16] {
         let Ok(format) = format(precision) else {
             continue;
         };
         let store = ParamStore::new(1);
-        let plan = InferencePlan::new(&config, precision, store.builder(&Device::Cpu))?;
+        let plan = Engine::pack(&config, precision, store.builder(&Device::Cpu))?;
         drop(store);
         let name = format!(
             "ViT of {width} and the cascade, one clip, {}",
@@ -150,7 +151,7 @@ fn whole(encoder: mtcae_encoder::Config, rounds: usize) -> Result<(), Fault> {
             work,
             || ceiling(format),
             || {
-                if let Err(error) = plan.forward_slice(&tubes) {
+                if let Err(error) = plan.run_slice(&tubes) {
                     done = Err(error);
                 }
             },
@@ -164,9 +165,9 @@ fn main() -> Result<(), Fault> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let size = args.first().map_or("small", String::as_str);
     let encoder = match size {
-        "small" => mtcae_encoder::Config::small(),
-        "base" => mtcae_encoder::Config::base(),
-        "large" => mtcae_encoder::Config::large(),
+        "small" => VideoMaeConfig::small(),
+        "base" => VideoMaeConfig::base(),
+        "large" => VideoMaeConfig::large(),
         other => return Err(format!("{other} is none of small, base and large").into()),
     };
     let rounds: usize = args.get(1).map_or(Ok(9), |n| n.parse())?;

@@ -18,7 +18,7 @@ use mtcae_decoder::candle_core::{DType, Device, Tensor};
 use mtcae_decoder::nn::optim::{AdamW, AdamWConfig, Gradients, Group};
 use mtcae_decoder::nn::{ParamStore, Pass};
 use mtcae_decoder::{Config, MultiTaskDecoder, Structure, Task};
-use mtcae_encoder::Config as EncoderConfig;
+use mtcae_encoder::VideoMaeConfig;
 use mtcae_model::Mtcae;
 
 const TOKENS: usize = 1568;
@@ -104,9 +104,9 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
                 Ok(decoder.run(&f.narrow(0, from, clips)?, pass)?.heads)
             }));
         }
-        "small" => EncoderConfig::small(),
-        "base" => EncoderConfig::base(),
-        "large" => EncoderConfig::large(),
+        "small" => VideoMaeConfig::small(),
+        "base" => VideoMaeConfig::base(),
+        "large" => VideoMaeConfig::large(),
         other => return Err(format!("{other} is none of features, small, base, large").into()),
     };
     let classes = (0..CLASSES).map(|i| format!("class {i}")).collect();
@@ -114,7 +114,8 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
     let model = Mtcae::new(&config, vb)?;
     let tubes = tensor(&[batch, TOKENS, 1536])?;
     Ok(Box::new(move |from, clips, pass| {
-        let f = model.encoder().run(&tubes.narrow(0, from, clips)?, pass)?;
+        let encoder = model.encoder().ok_or("no encoder")?;
+        let f = encoder.run(&tubes.narrow(0, from, clips)?, pass)?;
         Ok(model.decoder().run(&f, pass)?.heads)
     }))
 }

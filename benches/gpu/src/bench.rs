@@ -78,7 +78,7 @@ pub fn table(gpu: &Device, config: &Config, folder: &Folder, rows: &Rows<'_>) ->
                 device::take_peak_memory(gpu);
                 let measured = match what {
                     What::Inference => kept(&mut model, || {
-                        Ok(checkpoint::load_as(folder.path(), gpu, precision.dtype())?)
+                        Ok(Checkpoint::open(folder.path())?.model_as(gpu, precision.dtype())?)
                     })
                     .and_then(|model| infer(gpu, config, model, precision, batch, rows)),
                     What::Training | What::Checkpointing => {
@@ -168,7 +168,7 @@ fn infer(
 ) -> Result<Timing, Fault> {
     let clips: Tensor = clip(config, batch)?.to_device(gpu)?;
     let table = levels(config, gpu)?;
-    let (tubelet, patch) = (config.encoder.tubelet, config.encoder.patch);
+    let (tubelet, patch) = config.encoder.input().tube();
     time(gpu, rows, || {
         let tubes = ops::tubes(&clips, &table, tubelet, patch, precision.dtype())?;
         model.run(&tubes, &mut Pass::inference())?;

@@ -5,9 +5,8 @@ use mtcae_kernels::attention::Dims;
 use mtcae_kernels::cuda::adamw::{Parameter, Table};
 use mtcae_kernels::cuda::attention::{Gradient, Operands, Saved, backward, forward};
 use mtcae_kernels::cuda::{Element, Launch, Pointer, gelu, layer_norm, rows};
-use mtcae_model::Config;
 
-use crate::Fault;
+use crate::{Fault, Size};
 
 /// Launches that belong together, and what they have to do.
 pub struct Case {
@@ -41,8 +40,9 @@ pub type At<'a> = dyn FnMut(Operand) -> Result<Pointer, Fault> + 'a;
 pub type Maker = Box<dyn Fn(&mut At<'_>) -> Result<Vec<Case>, Fault>>;
 
 /// The kernels that take most of the models' time, in a type.
-pub fn makers(config: &Config, batch: usize, element: Element) -> Result<Vec<Maker>, Fault> {
-    let (encoder, decoder) = (&config.encoder, &config.decoder);
+pub fn makers(size: Size, batch: usize, element: Element) -> Result<Vec<Maker>, Fault> {
+    let (encoder, config) = (size.encoder(), size.config());
+    let decoder = &config.decoder;
     let tokens = encoder.tokens();
     let dims = |heads, head_dim| Dims {
         batch,
@@ -73,8 +73,8 @@ pub fn makers(config: &Config, batch: usize, element: Element) -> Result<Vec<Mak
 }
 
 /// The model's matrix products as (name, rows, inner, columns): y = x·Wᵀ.
-pub fn products(config: &Config, batch: usize) -> Vec<(String, [usize; 3])> {
-    let (e, d) = (&config.encoder, &config.decoder);
+pub fn products(size: Size, batch: usize) -> Vec<(String, [usize; 3])> {
+    let (e, d) = (size.encoder(), size.config().decoder);
     let rows = batch * e.tokens();
     let inner = d.heads * d.head_dim;
     let product = |name: &str, inner, columns| (name.to_owned(), [rows, inner, columns]);
@@ -320,7 +320,7 @@ mod tests {
 
     /// Memory that nobody has, one piece behind the other.
     fn cases(batch: usize, element: Element) -> Vec<Case> {
-        let config = crate::Size::Large.config();
+        let size = Size::Large;
         let mut next = Pointer::new(256);
         let mut at = |operand: Operand| {
             let here = next;
@@ -332,7 +332,7 @@ mod tests {
             next = next.after(bytes.next_multiple_of(256), 1);
             Ok(here)
         };
-        let makers = makers(&config, batch, element).expect("a valid config");
+        let makers = makers(size, batch, element).expect("a valid config");
         makers
             .iter()
             .flat_map(|make| make(&mut at).expect("supported"))
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_products_are_those_of_the_papers_model() {
-        let products = products(&crate::Size::Large.config(), 8);
+        let products = products(Size::Large, 8);
         let sizes: Vec<[usize; 3]> = products.into_iter().map(|(_, size)| size).collect();
         assert!(sizes.contains(&[12_544, 1024, 3072]) && sizes.contains(&[12_544, 512, 528]));
         assert!(sizes.contains(&[1024, 12_544, 4096]));

@@ -25,7 +25,7 @@ use mtcae_kernels::cuda::Element;
 use mtcae_kernels::cuda::checks::Scale;
 use mtcae_model::Config;
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_nn::Precision;
 
 type Fault = Box<dyn Error>;
@@ -193,24 +193,27 @@ enum Size {
 }
 
 impl Size {
-    /// The paper's cascade over an encoder of this size.
-    fn config(self) -> Config {
-        let encoder = match self {
-            Self::Tiny => EncoderConfig {
+    fn encoder(self) -> VideoMaeConfig {
+        match self {
+            Self::Tiny => VideoMaeConfig {
                 image_size: 32,
                 width: 128,
                 depth: 2,
                 heads: 2,
                 hidden: 256,
-                ..EncoderConfig::small()
+                ..VideoMaeConfig::small()
             },
-            Self::Small => EncoderConfig::small(),
-            Self::Base => EncoderConfig::base(),
-            Self::Large => EncoderConfig::large(),
-            Self::Huge => EncoderConfig::huge(),
-        };
+            Self::Small => VideoMaeConfig::small(),
+            Self::Base => VideoMaeConfig::base(),
+            Self::Large => VideoMaeConfig::large(),
+            Self::Huge => VideoMaeConfig::huge(),
+        }
+    }
+
+    /// The paper's cascade over an encoder of this size.
+    fn config(self) -> Config {
         let classes = (0..7).map(|c| format!("class {c}")).collect();
-        let mut config = Config::new(encoder, Structure::Cascade, classes);
+        let mut config = Config::new(self.encoder(), Structure::Cascade, classes);
         if matches!(self, Self::Tiny) {
             let decoder = &mut config.decoder;
             (decoder.width, decoder.depth, decoder.heads) = (64, 2, 1);
@@ -323,7 +326,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
 
 #[cfg(feature = "cuda")]
 fn resources(gpu: &candle_core::Device, size: Size, batch: usize) -> Result<bool, Fault> {
-    micro::resources(gpu, &size.config(), batch)
+    micro::resources(gpu, size, batch)
 }
 
 #[cfg(feature = "cuda")]
@@ -342,7 +345,7 @@ fn micro(
         side: if tiny { 128 } else { 8192 },
         copied: if tiny { 1 << 20 } else { 1 << 30 },
     };
-    micro::table(gpu, &size.config(), &plan)
+    micro::table(gpu, size, &plan)
 }
 
 /// There are no kernels without CUDA.

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use mtcae_kernels::cuda::checks::Machine;
 use mtcae_kernels::cuda::{Element, Launch, Pointer};
-use mtcae_model::Config;
 use mtcae_nn::checks::{Gpu, Resources};
 use mtcae_nn::{Precision, device};
 use rayon::prelude::*;
 
 use crate::cases::{At, Operand, Work, makers, products};
 use crate::weights::bell;
-use crate::{Fault, one_line};
+use crate::{Fault, Size, one_line};
 
 /// What the GPU gives at most, as measured.
 #[derive(Clone, Copy)]
@@ -39,7 +38,7 @@ pub struct Plan {
 }
 
 /// A table in Markdown, each row as soon as it is measured.
-pub fn table(device: &Device, config: &Config, plan: &Plan) -> Result<(), Fault> {
+pub fn table(device: &Device, size: Size, plan: &Plan) -> Result<(), Fault> {
     let Device::Cuda(cuda) = device else {
         return Err("micro: a GPU is needed".into());
     };
@@ -58,7 +57,7 @@ pub fn table(device: &Device, config: &Config, plan: &Plan) -> Result<(), Fault>
     println!("| what | ms | rate | of the most |");
     println!("|---|---|---|---|");
     let mut left = 0;
-    for (name, size) in products(config, plan.batch) {
+    for (name, sides) in products(size, plan.batch) {
         if Instant::now() > end {
             left += 1;
             continue;
@@ -74,7 +73,7 @@ pub fn table(device: &Device, config: &Config, plan: &Plan) -> Result<(), Fault>
         );
     }
     let element = element(plan.precision);
-    for make in makers(config, plan.batch, element)? {
+    for make in makers(size, plan.batch, element)? {
         if Instant::now() > end {
             left += 1;
             continue;
@@ -208,7 +207,7 @@ fn piece(gpu: &Gpu, element: Element, operand: Operand) -> Result<<Gpu as Machin
 
 /// Registers, memory and occupancy of the kernels that the models use, and how long their
 /// modules took to load; a table in Markdown.
-pub fn resources(device: &Device, config: &Config, batch: usize) -> Result<bool, Fault> {
+pub fn resources(device: &Device, size: Size, batch: usize) -> Result<bool, Fault> {
     let Device::Cuda(cuda) = device else {
         return Err("resources: a GPU is needed".into());
     };
@@ -221,7 +220,7 @@ pub fn resources(device: &Device, config: &Config, batch: usize) -> Result<bool,
     for element in [Element::Bf16, Element::F32] {
         // Nothing is launched, so any address of enough alignment will do.
         let at: &mut At<'_> = &mut |_| Ok(Pointer::new(256));
-        for make in makers(config, batch, element)? {
+        for make in makers(size, batch, element)? {
             for launch in make(at)?.iter().flat_map(|case| &case.launches) {
                 if !seen.insert(launch.function.clone()) {
                     continue;

@@ -26,14 +26,14 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
     weights::save(out, config, &weights::draw(config, 1)?)?;
     let clip = clip(config, 1)?;
     let table = table(config, &Device::Cpu)?;
-    let encoder = &config.encoder;
+    let (tubelet, patch) = config.encoder.input().tube();
     let tubes = |device: &Device, dtype| -> Result<Tensor, Fault> {
         let (clip, table) = (clip.to_device(device)?, table.to_device(device)?);
         Ok(ops::tubes(
             &clip,
             &table,
-            encoder.tubelet,
-            encoder.patch,
+            tubelet,
+            patch,
             dtype,
         )?)
     };
@@ -43,14 +43,15 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
         model.run(tubes, &mut pass)?;
         Ok(pass.into_trace())
     };
-    let model = checkpoint::load(out, &Device::Cpu)?;
+    let checkpoint = Checkpoint::open(out)?;
+    let model = checkpoint.model_as(&Device::Cpu, DType::F32)?;
     let want = trace(&model, &tubes(&Device::Cpu, DType::F32)?)?;
     drop(model);
 
     let mut good = true;
     for (precision, bound) in BOUNDS {
         precision.switch(gpu)?;
-        let model = checkpoint::load_as(out, gpu, precision.dtype())?;
+        let model = checkpoint.model_as(gpu, precision.dtype())?;
         let got = trace(&model, &tubes(gpu, precision.dtype())?)?;
         let again = trace(&model, &tubes(gpu, precision.dtype())?)?;
         let mut worst = (0.0, String::new());
@@ -89,9 +90,9 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
 
 /// Clips (B, T, H, W, 3) of 8-bit noise.
 pub fn clip(config: &Config, batch: usize) -> Result<Tensor, Fault> {
-    let e = &config.encoder;
-    let shape = (batch, e.frames, e.image_size, e.image_size, 3);
-    let n = batch * e.frames * e.image_size * e.image_size * 3;
+    let input = config.encoder.input();
+    let shape = (batch, input.frames, input.size, input.size, 3);
+    let n = batch * input.numbers();
     let levels: Vec<u8> = (0..n as u32)
         .map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0])
         .collect();

@@ -82,8 +82,12 @@ pub fn check(gpu: &Device, size: Size) -> Result<bool, Fault> {
 fn cut_down(size: Size) -> Config {
     let mut config = size.config();
     if !matches!(size, Size::Tiny) {
-        config.encoder.depth = 3;
-        config.encoder.image_size = 112;
+        let encoder = VideoMaeConfig {
+            depth: 3,
+            image_size: 112,
+            ..size.encoder()
+        };
+        config.encoder = encoder.into();
         config.decoder.depth = 2;
     }
     config
@@ -157,12 +161,12 @@ impl Step {
         precision: Precision,
         checkpointing: bool,
     ) -> Result<(Tensor, Gradients), Fault> {
-        let encoder = &self.model.config().encoder;
+        let (tubelet, patch) = self.model.config().encoder.input().tube();
         let tubes = ops::tubes(
             &self.clips,
             &self.table,
-            encoder.tubelet,
-            encoder.patch,
+            tubelet,
+            patch,
             precision.dtype(),
         )?;
         let mut pass = Pass::training(3).collecting();

@@ -71,8 +71,8 @@ impl Folder {
     /// That of `given`, if it holds a model of this config, else a new one.
     pub fn of(given: Option<&Path>, config: &Config) -> Result<Self, Fault> {
         if let Some(path) = given {
-            let found = checkpoint::load_config(path)?;
-            if serde_json::to_value(&found)? != serde_json::to_value(config)? {
+            let found = Checkpoint::open(path)?;
+            if serde_json::to_value(found.config())? != serde_json::to_value(config)? {
                 let path = path.display();
                 return Err(format!("{path}: weights of a model of another size").into());
             }

@@ -110,7 +110,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     acquaintance(&data, &all, &args.checkpoint, model, args.allow_seen)?;
     let ablation = Ablation {
         folder: &args.out,
-        encoder: &args.checkpoint,
+        encoder: &start,
         structures: &args.structures,
         seeds: &args.seeds,
         published: args.dataset.as_deref().unwrap_or(&data.dataset),

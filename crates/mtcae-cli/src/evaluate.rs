@@ -12,10 +12,12 @@ use crate::training::{Screen, acquaintance, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{same_file, write_atomically};
+use mtcae_dfer::Precision;
+use mtcae_dfer::model::Checkpoint;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
-    About, Acquaintance, ClipResult, Dataset, PREDICTIONS, Recipe, STATE, Selection, Source,
-    Spread, Start, TrainConfig, Viewer, capital, predict, read_table, summarise, write_table,
+    About, Acquaintance, ClipResult, Dataset, Loading, PREDICTIONS, STATE, Selection, Source,
+    Spread, capital, predict, read_table, summarise, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
 use serde::Serialize;
@@ -267,13 +269,12 @@ fn by_fold(
 /// What a model says of labelled clips.
 fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, Fault> {
     let device = device(&args.device)?;
-    let start = Start::checkpoint(checkpoint)?;
-    let classes = start.config().classes.clone();
-    let config = TrainConfig {
-        batch: args.batch,
-        ..TrainConfig::recipe(Recipe::Paper)
-    };
-    config.validate()?;
+    let opened = Checkpoint::open(checkpoint)?;
+    let model = opened.config();
+    let classes = model.classes.clone();
+    if args.batch == 0 {
+        return Err("--batch: must be at least 1".into());
+    }
     let selection = Selection {
         root: args.root.as_deref(),
         classes: Some(&classes),
@@ -296,15 +297,17 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, 
         )
         .into());
     }
-    let known = acquaintance(&data, &places, checkpoint, start.config(), args.allow_seen)?;
-    let model = mtcae_dfer::model::checkpoint::load(checkpoint, &device)?;
-    match &model.config().trained_on {
+    let known = acquaintance(&data, &places, checkpoint, model, args.allow_seen)?;
+    let engine = opened.engine(&device, Precision::F32)?;
+    match &model.trained_on {
         Some(clips) => note!("trained on: {clips}"),
         None => note!("warning: the model is untrained; its figures mean nothing"),
     }
-    let viewer = Viewer::new(model.config(), &config)?;
-    let frames = model.config().encoder.frames;
-    let source = Arc::new(Source::videos(data.clone(), viewer, frames, &config));
+    let loading = Loading {
+        batch: args.batch,
+        ..Loading::default()
+    };
+    let source = Arc::new(Source::to_test(&data, &engine, loading));
     let mut screen = Screen::new(args.quiet);
     let bar = crate::Bars::new(args.quiet).items("clips", places.len() as u64);
     let mut watch = |event: &mtcae_train::Event<'_>| {
@@ -313,9 +316,7 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, 
         }
         screen.show(event)
     };
-    let (results, _) = predict(
-        &model, &source, &data, &places, None, &config, &device, &mut watch,
-    )?;
+    let (results, _) = predict(&engine, &source, &places, None, &mut watch)?;
     bar.finish_and_clear();
     Ok(Measured {
         results,

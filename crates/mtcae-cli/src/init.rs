@@ -7,15 +7,13 @@ use std::path::PathBuf;
 use crate::output::clean_up_when_stopped;
 use crate::{Download, Fault, note, say};
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
-use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
-use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
+use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS, read_config};
+use mtcae_dfer::model::decoder::Structure;
 use mtcae_dfer::model::encoder::{
-    Checkpoint, Config as EncoderConfig, Error as EncoderError, Overrides, Resize, Spelling,
-    open_named, open_with,
+    Error as EncoderError, Families, Overrides, VideoMaeConfig, open_named, open_with,
 };
-use mtcae_dfer::model::{Config, Mtcae, Preprocessing, TrainedSubjects, checkpoint as folder};
-use mtcae_dfer::{Device, Tensor};
-use mtcae_nn::{INIT_STD, ParamStore};
+use mtcae_dfer::model::init::{DecoderSize, Draw, NewModel};
+use mtcae_dfer::model::Config;
 
 /// Makes a checkpoint folder to train from.
 ///
@@ -141,171 +139,16 @@ fn run(args: &Args) -> Result<(), Fault> {
                 .into(),
         );
     }
-    let device = Device::Cpu;
-    let store = ParamStore::new(args.seed);
-    if let Some(path) = &args.config {
-        let config = Config {
-            trained_on: None,
-            trained_subjects: None,
-            ..folder::read_config(path)?
-        };
-        return write(args, &config, &store, &device);
+    let model = new_model(args)?;
+    for note in model.notes() {
+        note!("{note}");
     }
-    let mut preprocessing = Preprocessing::default();
-    let mut trained_subjects = None;
-    let encoder = match &args.encoder {
-        None => random_encoder(args.size),
-        Some(name) => {
-            let overrides = Overrides {
-                heads: args.heads,
-                ..Overrides::default()
-            };
-            let mut download = Download::new(false);
-            let found = match name.to_str() {
-                Some(name) => open_named(name, &overrides, &mut |file, done, total| {
-                    download.step(file, done, total);
-                }),
-                None => open_with(name, &overrides),
-            };
-            let found = found.map_err(|error| match error {
-                EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
-                error => error.into(),
-            })?;
-            let name = name.to_string_lossy();
-            found.check()?;
-            for (tensor, _) in found.config.tensors() {
-                store.set(
-                    &format!("encoder.{tensor}"),
-                    &found.source().load(&tensor, &device)?,
-                )?;
-            }
-            preprocessing = taken_over(&name, &found)?;
-            trained_subjects = subjects_of(&found)?;
-            if !found.ignored.is_empty() {
-                let names = &found.ignored;
-                let shown = names[..names.len().min(3)].join(", ");
-                let more = if names.len() > 3 { ", …" } else { "" };
-                note!(
-                    "left out, since no part of the encoder: {} tensors ({shown}{more})",
-                    names.len()
-                );
-            }
-            found.config
-        }
-    };
-    let mut config = Config {
-        preprocessing,
-        trained_subjects,
-        ..Config::new(encoder, args.structure, args.classes.clone())
-    };
-    config.decoder = decoder(args, config.decoder);
-    write(args, &config, &store, &device)
-}
-
-/// The paper's decoder, or one that is to a small encoder what that is to a large one;
-/// with the sizes that are asked for.
-fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
-    let small = paper.features < EncoderConfig::small().width;
-    let width = match args.decoder_width {
-        Some(width) => width.into(),
-        None if small => (2 * paper.features / 3).next_multiple_of(16),
-        None => paper.width,
-    };
-    let heads = usize::from(args.decoder_heads);
-    DecoderConfig {
-        width,
-        depth: match args.decoder_depth {
-            Some(depth) => depth.into(),
-            None if small => 2,
-            None => paper.depth,
-        },
-        heads,
-        head_dim: match args.decoder_head_dim {
-            Some(dim) => dim.into(),
-            None => width.div_ceil(heads).next_multiple_of(8),
-        },
-        ..paper
-    }
-}
-
-/// Whom an encoder of a model of ours was trained on: it does not forget them.
-fn subjects_of(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Fault> {
-    let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file) else {
-        return Ok(None);
-    };
-    let config = folder::read_config(path)?;
-    Ok(match (config.trained_subjects, config.trained_on) {
-        // It was trained, on whom it does not say.
-        (None, Some(_)) => Some(TrainedSubjects {
-            complete: false,
-            ..TrainedSubjects::new([0; 16])
-        }),
-        (subjects, _) => subjects,
-    })
-}
-
-/// The preprocessing that an encoder comes with; what of it is not taken is said.
-fn taken_over(name: &str, found: &Checkpoint) -> Result<Preprocessing, Fault> {
-    if let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file)
-        && let Some(own) = folder::read_preprocessing(path)?
-    {
-        return Ok(own);
-    }
-    let paper = Preprocessing::default();
-    let Some(given) = &found.preprocessing else {
-        note!("{name} does not say how it wants its pixels: ImageNet's mean and std are taken");
-        return Ok(paper);
-    };
-    let edge = match given.resize {
-        Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
-        Some(Resize::Exact(..)) | None => None,
-    };
-    let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
-    let left: Vec<String> = edge.into_iter().chain(crop).collect();
-    if !left.is_empty() {
-        note!(
-            "{name}: its {} is not taken: the whole frame is squashed, as in the paper \
-             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
-            left.join(" with ")
-        );
-    }
-    Ok(Preprocessing {
-        mean: given.mean,
-        std: given.std,
-        ..paper
-    })
-}
-
-/// Draws what the store does not hold yet and writes the folder.
-fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> Result<(), Fault> {
-    let out = args.out.as_path();
-    Mtcae::new(config, store.builder(device))?;
-    let vars = store.vars();
-    if args.weights == Weights::Xavier {
-        for (name, var) in vars.iter().filter(|(_, var)| var.rank() > 1) {
-            if name != "encoder.pos_embed" {
-                let outputs = var.dim(0)?;
-                let inputs = var.elem_count() / outputs;
-                let wanted = match name.contains("patch_embed") {
-                    // A convolution, which VideoMAE leaves as PyTorch draws it.
-                    true => (1.0 / (3 * inputs) as f64).sqrt(),
-                    false => (2.0 / (inputs + outputs) as f64).sqrt(),
-                };
-                var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
-            }
-        }
-    }
-    let tensors: Vec<(&str, &Tensor)> = vars
-        .iter()
-        .map(|(name, var)| (name.as_str(), var.as_tensor()))
-        .collect();
-    folder::save(out, config, tensors)?;
-    let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
-    let decoder = &config.decoder;
+    model.save(&args.out)?;
+    let (count, tensors) = model.parameters();
+    let decoder = &model.config().decoder;
     say!(
-        "{}: {count} parameters in {} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
-        out.display(),
-        vars.len(),
+        "{}: {count} parameters in {tensors} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
+        args.out.display(),
         decoder.width,
         decoder.depth,
         decoder.heads,
@@ -314,19 +157,63 @@ fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> R
     Ok(())
 }
 
-fn random_encoder(size: Size) -> EncoderConfig {
+fn new_model(args: &Args) -> Result<NewModel, Fault> {
+    let draw = match args.weights {
+        Weights::Normal => Draw::Normal,
+        Weights::Xavier => Draw::Xavier,
+    };
+    if let Some(path) = &args.config {
+        let config = Config {
+            trained_subjects: None,
+            ..read_config(path, &Families::default())?
+        };
+        return Ok(NewModel::drawn(config, draw, args.seed)?);
+    }
+    let size = DecoderSize {
+        width: args.decoder_width.map(usize::from),
+        depth: args.decoder_depth.map(usize::from),
+        heads: Some(args.decoder_heads.into()),
+        head_dim: args.decoder_head_dim.map(usize::from),
+    };
+    let (structure, classes, seed) = (args.structure, args.classes.clone(), args.seed);
+    let Some(name) = &args.encoder else {
+        let encoder = random_encoder(args.size);
+        return Ok(NewModel::of_drawn_encoder(
+            encoder, structure, &size, classes, draw, seed,
+        )?);
+    };
+    let overrides = Overrides {
+        heads: args.heads,
+        ..Overrides::default()
+    };
+    let mut download = Download::new(false);
+    let found = match name.to_str() {
+        Some(name) => open_named(name, &overrides, &mut |file, done, total| {
+            download.step(file, done, total);
+        }),
+        None => open_with(name, &overrides),
+    };
+    let found = found.map_err(|error| match error {
+        EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
+        error => error.into(),
+    })?;
+    let name = name.to_string_lossy();
+    Ok(NewModel::of(&name, &found, structure, &size, classes, seed)?)
+}
+
+fn random_encoder(size: Size) -> VideoMaeConfig {
     match size {
-        Size::Tiny => EncoderConfig {
+        Size::Tiny => VideoMaeConfig {
             image_size: 112,
             width: 96,
             depth: 4,
             heads: 3,
             hidden: 384,
-            ..EncoderConfig::small()
+            ..VideoMaeConfig::small()
         },
-        Size::Small => EncoderConfig::small(),
-        Size::Base => EncoderConfig::base(),
-        Size::Large => EncoderConfig::large(),
-        Size::Huge => EncoderConfig::huge(),
+        Size::Small => VideoMaeConfig::small(),
+        Size::Base => VideoMaeConfig::base(),
+        Size::Large => VideoMaeConfig::large(),
+        Size::Huge => VideoMaeConfig::huge(),
     }
 }

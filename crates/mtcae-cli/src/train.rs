@@ -141,7 +141,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         true => given,
         false => {
             let structure = args.structure.unwrap_or(given.config().decoder.structure);
-            Start::encoder_of(&args.checkpoint, structure, &data.classes)?
+            given.with_decoder(structure, &data.classes)?
         }
     };
     if !args.quiet {
@@ -212,11 +212,11 @@ fn one_run(
     let split = data.split(args.fold, config)?;
     let mut screen = Screen::new(args.quiet);
     let cache = match &args.cache {
-        Some(folder) => Some(Arc::new(FeatureCache::of(
+        Some(folder) => Some(Arc::new(FeatureCache::open(
+            folder,
             start,
             data,
             config,
-            folder,
             device,
             &mut |event| screen.show(event),
         )?)),
@@ -242,16 +242,9 @@ fn one_run(
         fitted.epoch + 1
     );
     if args.fold.is_some() {
-        let (results, _) = predict(
-            &fitted.started.model,
-            &fitted.source,
-            data,
-            &split.test,
-            None,
-            config,
-            device,
-            &mut |event| screen.show(event),
-        )?;
+        let engine = fitted.started.engine(config, device)?;
+        let mut watch = |event: &Event<'_>| screen.show(event);
+        let (results, _) = predict(&engine, &fitted.source, &split.test, None, &mut watch)?;
         write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
         let about = About {
             seed: Some(config.seed),

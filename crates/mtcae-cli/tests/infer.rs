@@ -419,7 +419,8 @@ fn init(args: &[&str], out: &Path) -> (mtcae_dfer::model::Config, String) {
         .expect("started");
     let err = text(&output.stderr);
     assert_eq!(code(&output), 0, "{err}");
-    let config = mtcae_dfer::model::checkpoint::load_config(out).expect("a config");
+    let config = Checkpoint::open(out).expect("a config");
+    let config = config.config();
     (config, err)
 }
 
@@ -507,7 +508,8 @@ fn init_takes_over_a_pretrained_encoder() {
         .output()
         .expect("started");
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let config = mtcae_dfer::model::checkpoint::load_config(&out).expect("a config");
-    assert_eq!(config.encoder.width, 16);
-    mtcae_dfer::model::checkpoint::load(&out, &mtcae_dfer::Device::Cpu).expect("a model");
+    let config = Checkpoint::open(&out).expect("a config");
+    let config = config.config();
+    assert_eq!(config.encoder.output().width, 16);
+    
 }

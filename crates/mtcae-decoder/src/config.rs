@@ -5,78 +5,7 @@ use std::collections::BTreeSet;
 use mtcae_nn::weights::{asked_for, shown};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, MultiTaskDecoder};
-
-/// One of the six structures of the paper's ablation (section IV.B.3, Fig. 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Structure {
-    /// 1: no decoder; mean over the tokens of F, one linear layer, for the last
-    /// task alone.
-    SingleTask,
-    /// 2: an MLP decoder of its own for each task.
-    SeparateMlp,
-    /// 3: a ViT decoder of its own for each task.
-    SeparateVit,
-    /// 4: a shared MLP decoder, then an MLP decoder for each task.
-    SharedMlp,
-    /// 5: a shared ViT decoder, then a ViT decoder for each task.
-    SharedVit,
-    /// 6: ViT decoders in cascade; each task starts from the one before.
-    Cascade,
-}
-
-impl Structure {
-    /// All six, in the paper's order.
-    pub const ALL: [Self; 6] = [
-        Self::SingleTask,
-        Self::SeparateMlp,
-        Self::SeparateVit,
-        Self::SharedMlp,
-        Self::SharedVit,
-        Self::Cascade,
-    ];
-
-    /// Its name in configs and on command lines: `single-task` and so on.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SingleTask => "single-task",
-            Self::SeparateMlp => "separate-mlp",
-            Self::SeparateVit => "separate-vit",
-            Self::SharedMlp => "shared-mlp",
-            Self::SharedVit => "shared-vit",
-            Self::Cascade => "cascade",
-        }
-    }
-
-    /// Whether its decoders attend to F.
-    pub fn attends(self) -> bool {
-        matches!(self, Self::SeparateVit | Self::SharedVit | Self::Cascade)
-    }
-}
-
-impl std::fmt::Display for Structure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl std::str::FromStr for Structure {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.name() == name)
-            .ok_or_else(|| Error::Config {
-                field: "structure",
-                reason: format!(
-                    "{name:?} is none of {}",
-                    Self::ALL.map(Self::name).join(", ")
-                ),
-            })
-    }
-}
+use crate::{Error, Kind, MultiTaskDecoder, Stage, Structure};
 
 /// How K and V come from F.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,28 +117,35 @@ impl Config {
         let mlp = 4.0 * n * w * hidden;
         // q, k, v and output; Q·Kᵀ and P·V.
         let attention = 8.0 * n * w * inner + 4.0 * n * n * inner;
-        let depth = self.depth as f64;
-        let (dense, tasks) = (2.0 * n * d * w, self.tasks.len() as f64);
-        let heads: usize = self.active_tasks().iter().map(|t| t.outputs).sum();
-        match self.structure {
-            Structure::SingleTask => 2.0 * d * heads as f64,
-            Structure::SeparateMlp => tasks * (dense + depth * mlp) + 2.0 * w * heads as f64,
-            Structure::SharedMlp => dense + (tasks + 1.0) * depth * mlp + 2.0 * w * heads as f64,
-            Structure::SeparateVit | Structure::Cascade => {
-                tasks * (dense + depth * (attention + mlp)) + 2.0 * w * heads as f64
-            }
-            Structure::SharedVit => {
-                (tasks + 1.0) * (dense + depth * (attention + mlp)) + 2.0 * w * heads as f64
-            }
-        }
+        let layers = |stage: &Stage| match (stage.decoder.is_some(), stage.attends()) {
+            (true, true) => self.depth as f64 * (attention + mlp),
+            (true, false) => self.depth as f64 * mlp,
+            (false, _) => 0.0,
+        };
+        let stage = |stage: &Stage| {
+            let dense = if stage.has_dense() {
+                2.0 * n * d * w
+            } else {
+                0.0
+            };
+            let read = if stage.decoder.is_some() { w } else { d };
+            let outputs = stage.task.map_or(0, |t| self.tasks[t].outputs);
+            dense + layers(stage) + 2.0 * read * outputs as f64
+        };
+        self.stages().iter().map(stage).sum()
     }
 
-    /// The tasks that the structure has heads for: all, or the last one alone.
-    pub fn active_tasks(&self) -> &[Task] {
-        match self.structure {
-            Structure::SingleTask => &self.tasks[self.tasks.len().saturating_sub(1)..],
-            _ => &self.tasks,
-        }
+    /// The stages of the structure for these tasks.
+    pub fn stages(&self) -> Vec<Stage> {
+        self.structure.stages(&self.tasks)
+    }
+
+    /// The tasks that the structure has heads for, in order: all, or the last one alone.
+    pub fn active_tasks(&self) -> Vec<&Task> {
+        let stages = self.stages().into_iter();
+        stages
+            .filter_map(|stage| self.tasks.get(stage.task?))
+            .collect()
     }
 
     /// Checks every field.
@@ -273,7 +209,7 @@ impl Config {
                 format!("must be in [0, 1), not {}", self.drop_path),
             );
         }
-        if self.kv_order == KvOrder::NormDense && !self.structure.attends() {
+        if self.kv_order == KvOrder::NormDense && self.structure.kind() != Some(Kind::Vit) {
             return fault(
                 "kv_order",
                 "norm-dense needs a structure with ViT decoders".to_owned(),

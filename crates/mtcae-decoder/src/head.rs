@@ -3,36 +3,31 @@
 use candle_core::{DType, Module, Result, Tensor};
 use mtcae_nn::{LayerNorm, Linear, VarBuilder, linear};
 
-use crate::Config;
+use crate::{Config, Stage, Task};
 
 /// FC(Pool(Norm(Y))): equations 7 to 9. The pool is the mean over tokens.
 #[derive(Clone, Debug)]
-pub struct Head {
-    /// Absent in the single-task structure, whose head is the linear layer alone.
-    norm: Option<LayerNorm>,
-    fc: Linear,
+pub(crate) struct Head {
+    /// Absent where the head reads F itself: there it is the linear layer alone.
+    pub norm: Option<LayerNorm>,
+    pub fc: Linear,
 }
 
 impl Head {
-    /// A head on local features: `norm` (w) and `fc` (outputs, w) below `vb`.
-    pub fn new(cfg: &Config, outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
+    /// The head of a task on a stage: `norm` (w) and `fc` (outputs, w) below `vb`, or
+    /// `fc` (outputs, D) on F itself.
+    pub fn new(cfg: &Config, stage: &Stage, task: &Task, vb: VarBuilder<'_>) -> Result<Self> {
+        let (norm, width) = match stage.decoder {
+            Some(_) => {
+                let norm = LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?;
+                (Some(norm), cfg.width)
+            }
+            None => (None, cfg.features),
+        };
         Ok(Self {
-            norm: Some(LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?),
-            fc: linear(cfg.width, outputs, vb.pp("fc"))?,
+            norm,
+            fc: linear(width, task.outputs, vb.pp("fc"))?,
         })
-    }
-
-    /// A head on F itself: `fc` (outputs, D) below `vb`.
-    pub fn of_features(cfg: &Config, outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self {
-            norm: None,
-            fc: linear(cfg.features, outputs, vb.pp("fc"))?,
-        })
-    }
-
-    /// Norm and linear layer.
-    pub(crate) fn parts(&self) -> (Option<&LayerNorm>, &Linear) {
-        (self.norm.as_ref(), &self.fc)
     }
 }
 

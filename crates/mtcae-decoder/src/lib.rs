@@ -1,9 +1,10 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Reading it beside the paper
-//! [`VitDecoder`] is Algorithm 1, [`MultiTaskDecoder`] equations 4 to 6 and the
-//! six structures of section IV.B.3, [`Head`] equations 7 to 9. [`InferencePlan`]
-//! computes the same on the CPU from packed weights.
+//! [`Structure`] has the six structures of section IV.B.3 as lists of [`Stage`]s;
+//! [`MultiTaskDecoder`] computes them: equations 4 to 6, each stage by Algorithm 1
+//! (`stage.rs`, `layer.rs`), each head by equations 7 to 9 (`head.rs`).
+//! [`InferencePlan`] computes the same on the CPU from packed weights.
 
 mod config;
 mod error;
@@ -13,13 +14,12 @@ mod layer;
 mod multi_task;
 mod plan;
 mod stage;
+mod structure;
 
 pub use candle_core;
-pub use config::{Config, KvOrder, Structure, Task};
+pub use config::{Config, KvOrder, Task};
 pub use error::Error;
-pub use head::Head;
-pub use layer::{MlpLayer, VitLayer};
 pub use mtcae_nn as nn;
 pub use multi_task::{MultiTaskDecoder, Outputs};
 pub use plan::InferencePlan;
-pub use stage::{MlpDecoder, VitDecoder};
+pub use structure::{Input, Kind, Stage, Structure};

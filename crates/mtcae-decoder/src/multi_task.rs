@@ -1,10 +1,12 @@
-//! The six structures behind one type.
+//! The stages of a structure, built and computed one after the other.
 
 use candle_core::{Module, Result as CandleResult, Tensor};
 use mtcae_nn::weights::recorded;
 use mtcae_nn::{LayerNorm, Pass, VarBuilder};
 
-use crate::{Config, Error, Head, KvOrder, MlpDecoder, Structure, VitDecoder};
+use crate::head::Head;
+use crate::stage::Decoder;
+use crate::{Config, Error, Input, KvOrder, Stage};
 
 /// Decoders and heads of all tasks over the features of one encoder.
 ///
@@ -14,25 +16,21 @@ use crate::{Config, Error, Head, KvOrder, MlpDecoder, Structure, VitDecoder};
 pub struct MultiTaskDecoder {
     config: Config,
     input_norm: Option<LayerNorm>,
-    decoders: Decoders,
-    heads: Vec<Head>,
+    stages: Vec<Built>,
     /// All tensors by name, in memory that the layers share.
     tensors: Vec<(String, Tensor)>,
 }
 
-/// What stands between F and the heads.
+/// A stage with its layers.
 #[derive(Clone, Debug)]
-pub(crate) enum Decoders {
-    None,
-    SeparateMlp(Vec<MlpDecoder>),
-    SeparateVit(Vec<VitDecoder>),
-    SharedMlp(MlpDecoder, Vec<MlpDecoder>),
-    SharedVit(VitDecoder, Vec<VitDecoder>),
-    Cascade(Vec<VitDecoder>),
+struct Built {
+    stage: Stage,
+    decoder: Option<Decoder>,
+    head: Option<Head>,
 }
 
 /// What the decoder gives for a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outputs {
     /// Task names, in the order of the other fields.
     pub tasks: Vec<String>,
@@ -60,43 +58,18 @@ impl MultiTaskDecoder {
     pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self, Error> {
         cfg.validate()?;
         let (vb, record) = recorded(&vb);
-        let stages = vb.pp("stages");
-        let vit = || -> CandleResult<Vec<VitDecoder>> {
-            cfg.tasks
-                .iter()
-                .map(|task| VitDecoder::new(cfg, stages.pp(&task.name)))
-                .collect()
-        };
-        let mlp = |new: fn(&Config, VarBuilder<'_>) -> CandleResult<MlpDecoder>| -> CandleResult<Vec<MlpDecoder>> {
-            cfg.tasks.iter().map(|task| new(cfg, stages.pp(&task.name))).collect()
-        };
-        let decoders = match cfg.structure {
-            Structure::SingleTask => Decoders::None,
-            Structure::SeparateMlp => Decoders::SeparateMlp(mlp(MlpDecoder::of_features)?),
-            Structure::SeparateVit => Decoders::SeparateVit(vit()?),
-            Structure::SharedMlp => {
-                let shared = MlpDecoder::of_features(cfg, vb.pp("shared"))?;
-                Decoders::SharedMlp(shared, mlp(MlpDecoder::of_local)?)
-            }
-            Structure::SharedVit => {
-                Decoders::SharedVit(VitDecoder::new(cfg, vb.pp("shared"))?, vit()?)
-            }
-            Structure::Cascade => Decoders::Cascade(vit()?),
-        };
-        let head = match cfg.structure {
-            Structure::SingleTask => Head::of_features,
-            _ => Head::new,
-        };
-        let heads = vb.pp("heads");
+        let stages = cfg.stages().into_iter().map(|stage| {
+            let (decoder, head) = parts(cfg, &stage, &vb)?;
+            Ok(Built {
+                stage,
+                decoder,
+                head,
+            })
+        });
         Ok(Self {
             config: cfg.clone(),
+            stages: stages.collect::<CandleResult<_>>()?,
             input_norm: input_norm(cfg, &vb)?,
-            decoders,
-            heads: cfg
-                .active_tasks()
-                .iter()
-                .map(|task| head(cfg, task.outputs, heads.pp(&task.name)))
-                .collect::<CandleResult<_>>()?,
             tensors: record.take(),
         })
     }
@@ -111,12 +84,10 @@ impl MultiTaskDecoder {
         &self.tensors
     }
 
-    pub(crate) fn decoders(&self) -> &Decoders {
-        &self.decoders
-    }
-
-    pub(crate) fn heads(&self) -> &[Head] {
-        &self.heads
+    /// Each stage with its decoder and head.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = (&Stage, Option<&Decoder>, Option<&Head>)> {
+        let stages = self.stages.iter();
+        stages.map(|s| (&s.stage, s.decoder.as_ref(), s.head.as_ref()))
     }
 
     pub(crate) fn input_norm(&self) -> Option<&LayerNorm> {
@@ -151,25 +122,50 @@ impl MultiTaskDecoder {
             Some(norm) => norm.forward(f)?,
             None => f.clone(),
         };
-        let features = self.decoders.forward(&f, pass)?;
-        let tasks: Vec<String> = self
-            .config
-            .active_tasks()
-            .iter()
-            .map(|task| task.name.clone())
-            .collect();
-        let mut heads = Vec::with_capacity(tasks.len());
-        for ((name, head), y) in tasks.iter().zip(&self.heads).zip(&features) {
-            let output = head.forward(y)?;
-            pass.record(|| format!("head.{name}"), &output);
-            heads.push(output);
+        let mut outputs = Outputs::default();
+        let mut ys: Vec<Tensor> = Vec::with_capacity(self.stages.len());
+        for built in &self.stages {
+            let stage = &built.stage;
+            let before = match stage.input {
+                Input::Features => None,
+                Input::Stage(place) => ys.get(place),
+            };
+            let y = match &built.decoder {
+                Some(decoder) => decoder.forward(before, &f, stage.number, pass)?,
+                None => f.clone(),
+            };
+            if let (Some(head), Some(t)) = (&built.head, stage.task) {
+                let name = &self.config.tasks[t].name;
+                let output = head.forward(&y)?;
+                pass.record(|| format!("head.{name}"), &output);
+                outputs.tasks.push(name.clone());
+                outputs.features.push(y.clone());
+                outputs.heads.push(output);
+            }
+            ys.push(y);
         }
-        Ok(Outputs {
-            tasks,
-            features,
-            heads,
-        })
+        Ok(outputs)
     }
+}
+
+/// Decoder and head of a stage, from the tensors below `vb`.
+pub(crate) fn parts(
+    cfg: &Config,
+    stage: &Stage,
+    vb: &VarBuilder<'_>,
+) -> CandleResult<(Option<Decoder>, Option<Head>)> {
+    let decoder = match stage.decoder {
+        Some(kind) => Some(Decoder::new(cfg, stage, kind, vb.pp(&stage.name))?),
+        None => None,
+    };
+    let head = match stage.task {
+        Some(t) => {
+            let task = &cfg.tasks[t];
+            Some(Head::new(cfg, stage, task, vb.pp("heads").pp(&task.name))?)
+        }
+        None => None,
+    };
+    Ok((decoder, head))
 }
 
 /// The norm of F that all tasks share, in the order norm-dense.
@@ -178,43 +174,4 @@ pub(crate) fn input_norm(cfg: &Config, vb: &VarBuilder<'_>) -> CandleResult<Opti
         KvOrder::DenseNorm => None,
         KvOrder::NormDense => Some(LayerNorm::new(cfg.features, cfg.eps, vb.pp("input_norm"))?),
     })
-}
-
-impl Decoders {
-    /// F (B, N, D) → what each head reads.
-    fn forward(&self, f: &Tensor, pass: &mut Pass) -> CandleResult<Vec<Tensor>> {
-        match self {
-            Self::None => Ok(vec![f.clone()]),
-            Self::SeparateMlp(tasks) => each(tasks, |t, task| task.forward(f, t, pass)),
-            Self::SeparateVit(tasks) => each(tasks, |t, task| task.forward(None, f, t, pass)),
-            Self::SharedMlp(shared, tasks) => {
-                let y = shared.forward(f, 0, pass)?;
-                each(tasks, |t, task| task.forward(&y, t, pass))
-            }
-            Self::SharedVit(shared, tasks) => {
-                let y = shared.forward(None, f, 0, pass)?;
-                each(tasks, |t, task| task.forward(Some(&y), f, t, pass))
-            }
-            Self::Cascade(stages) => {
-                let mut y: Option<Tensor> = None;
-                each(stages, |t, stage| {
-                    let next = stage.forward(y.as_ref(), f, t, pass)?;
-                    y = Some(next.clone());
-                    Ok(next)
-                })
-            }
-        }
-    }
-}
-
-/// `run(t, item)` for each item, t counting from 1.
-fn each<T>(
-    items: &[T],
-    mut run: impl FnMut(usize, &T) -> CandleResult<Tensor>,
-) -> CandleResult<Vec<Tensor>> {
-    items
-        .iter()
-        .enumerate()
-        .map(|(i, item)| run(i + 1, item))
-        .collect()
 }

@@ -6,10 +6,10 @@ use mtcae_nn::plan::{
 };
 use mtcae_nn::{CrossAttention as CandleAttention, LayerNorm, Linear, VarBuilder, on_pool};
 
-use crate::multi_task::{Decoders, input_norm};
-use crate::{
-    Config, Error, Head, MlpDecoder, MlpLayer, MultiTaskDecoder, Structure, VitDecoder, VitLayer,
-};
+use crate::head::Head;
+use crate::multi_task::{input_norm, parts};
+use crate::stage::Decoder;
+use crate::{Config, Error, Input, MultiTaskDecoder, Stage};
 
 /// Decoders and heads of all tasks, packed for one [`Format`]: what
 /// [`MultiTaskDecoder`] computes for one clip after the other, without a tensor in
@@ -45,29 +45,35 @@ pub struct InferencePlan {
     input_norm: Option<Norm>,
     /// The Dense layers, side by side; none in the single-task structure.
     dense: Option<Packed>,
-    stages: Vec<Stage>,
+    stages: Vec<PackedStage>,
+    /// How many stages' Y are kept for others than the next.
+    kept: usize,
 }
 
 /// One decoder and its head.
 #[derive(Debug)]
-struct Stage {
+struct PackedStage {
     start: Start,
+    /// Where its Y is kept, for other stages than the next.
+    keep: Option<usize>,
     /// What its layers attend to; none in MLP decoders.
     context: Option<Context>,
     layers: Vec<Layer>,
-    /// None in the shared decoder.
+    /// None where only stages read its Y.
     head: Option<HeadPlan>,
 }
 
 /// What Y is before the first layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
+    /// There is none: the head reads F.
+    Nothing,
     /// Columns of Dense(F): the place among the Dense layers.
     Dense(usize),
     /// Y as the stage before left it.
     Previous,
-    /// Y as the shared decoder, the first stage, left it.
-    Shared,
+    /// Y as a stage left it that was kept: the place among these.
+    Kept(usize),
 }
 
 /// X and the keys and values made of it.
@@ -100,7 +106,9 @@ struct Builder<'a> {
     config: &'a Config,
     format: Format,
     dense: Vec<Linear>,
-    stages: Vec<Stage>,
+    stages: Vec<PackedStage>,
+    /// Stages whose Y is read by others than the next, by their place.
+    kept: Vec<usize>,
 }
 
 impl InferencePlan {
@@ -112,42 +120,9 @@ impl InferencePlan {
     pub fn new(config: &Config, format: Format, vb: VarBuilder<'_>) -> Result<Self, Error> {
         config.validate()?;
         let mut builder = Builder::new(config, format);
-        let (stages, heads) = (vb.pp("stages"), vb.pp("heads"));
-        let shared = vb.pp("shared");
-        match config.structure {
-            Structure::SingleTask => {}
-            Structure::SharedMlp => {
-                builder.mlp(
-                    &MlpDecoder::of_features(config, shared)?,
-                    Start::Previous,
-                    None,
-                )?;
-            }
-            Structure::SharedVit => {
-                builder.vit(&VitDecoder::new(config, shared)?, Start::Dense(0), None)?;
-            }
-            Structure::SeparateMlp | Structure::SeparateVit | Structure::Cascade => {}
-        }
-        for (t, task) in config.active_tasks().iter().enumerate() {
-            let (vb, head) = (stages.pp(&task.name), heads.pp(&task.name));
-            let head = match config.structure {
-                Structure::SingleTask => Head::of_features(config, task.outputs, head)?,
-                _ => Head::new(config, task.outputs, head)?,
-            };
-            let head = Some(&head);
-            match config.structure {
-                Structure::SingleTask => builder.head_alone(head)?,
-                Structure::SeparateMlp => {
-                    builder.mlp(&MlpDecoder::of_features(config, vb)?, Start::Previous, head)?;
-                }
-                Structure::SharedMlp => {
-                    builder.mlp(&MlpDecoder::of_local(config, vb)?, Start::Shared, head)?;
-                }
-                Structure::SeparateVit | Structure::SharedVit | Structure::Cascade => {
-                    let start = builder.start(t);
-                    builder.vit(&VitDecoder::new(config, vb)?, start, head)?;
-                }
-            }
+        for stage in config.stages() {
+            let (decoder, head) = parts(config, &stage, &vb)?;
+            builder.stage(&stage, decoder.as_ref(), head.as_ref())?;
         }
         builder.build(input_norm(config, &vb)?.as_ref())
     }
@@ -202,10 +177,9 @@ impl InferencePlan {
     ) {
         let c = &self.config;
         let (d, w) = (c.features, c.width);
-        let kv_width = |s: &Stage| s.context.as_ref().map_or(0, |c| c.kv.outputs());
+        let kv_width = |s: &PackedStage| s.context.as_ref().map_or(0, |c| c.kv.outputs());
         let kv_width = self.stages.iter().map(kv_width).max().unwrap_or(0);
         let dense_width = self.dense.as_ref().map_or(0, Packed::outputs);
-        let shared = self.stages.iter().any(|s| s.start == Start::Shared);
         let inner = c.heads * c.head_dim;
         let [operand, wide] = Workspace::lengths(self.format, tokens, w, inner, inner, c.hidden());
         let operand = operand.max(self.format.operand_len(tokens, d));
@@ -219,7 +193,7 @@ impl InferencePlan {
             tokens * dense_width,
             tokens * kv_width,
             tokens * w,
-            if shared { tokens * w } else { 0 },
+            self.kept * tokens * w,
             operand,
             wide,
         ]);
@@ -235,21 +209,21 @@ impl InferencePlan {
         }
         let columns = |i: usize| &dense[i * w..];
         let mut room = Workspace { operand, wide };
-        for (i, stage) in self.stages.iter().enumerate() {
-            if self.dense.is_none() {
-                if let Some(head) = &stage.head {
-                    each(f, head.forward(f, d));
-                }
-                continue;
-            }
+        for stage in &self.stages {
             match stage.start {
+                Start::Nothing => {
+                    if let Some(head) = &stage.head {
+                        each(f, head.forward(f, d));
+                    }
+                    continue;
+                }
                 Start::Dense(place) => {
                     let rows = columns(place).chunks(dense_width);
                     for (y, row) in y.chunks_exact_mut(w).zip(rows) {
                         y.copy_from_slice(&row[..w]);
                     }
                 }
-                Start::Shared => y.copy_from_slice(kept),
+                Start::Kept(place) => y.copy_from_slice(&kept[place * tokens * w..][..tokens * w]),
                 Start::Previous => {}
             }
             if let Some(context) = &stage.context {
@@ -279,8 +253,8 @@ impl InferencePlan {
                 }
                 layer.mlp.residual(&layer.norm2, y, &mut room);
             }
-            if shared && i == 0 {
-                kept.copy_from_slice(y);
+            if let Some(place) = stage.keep {
+                kept[place * tokens * w..][..tokens * w].copy_from_slice(y);
             }
             if let Some(head) = &stage.head {
                 each(y, head.forward(y, w));
@@ -296,24 +270,8 @@ impl MultiTaskDecoder {
     /// When its tensors cannot be read.
     pub fn plan(&self, format: Format) -> Result<InferencePlan, Error> {
         let mut builder = Builder::new(self.config(), format);
-        match self.decoders() {
-            Decoders::SharedMlp(shared, _) => builder.mlp(shared, Start::Previous, None)?,
-            Decoders::SharedVit(shared, _) => builder.vit(shared, Start::Dense(0), None)?,
-            _ => {}
-        }
-        for (t, head) in self.heads().iter().enumerate() {
-            let head = Some(head);
-            match self.decoders() {
-                Decoders::None => builder.head_alone(head)?,
-                Decoders::SeparateMlp(tasks) => builder.mlp(&tasks[t], Start::Previous, head)?,
-                Decoders::SharedMlp(_, tasks) => builder.mlp(&tasks[t], Start::Shared, head)?,
-                Decoders::SeparateVit(tasks)
-                | Decoders::SharedVit(_, tasks)
-                | Decoders::Cascade(tasks) => {
-                    let start = builder.start(t);
-                    builder.vit(&tasks[t], start, head)?;
-                }
-            }
+        for (stage, decoder, head) in self.stages() {
+            builder.stage(stage, decoder, head)?;
         }
         builder.build(self.input_norm())
     }
@@ -321,82 +279,65 @@ impl MultiTaskDecoder {
 
 impl<'a> Builder<'a> {
     fn new(config: &'a Config, format: Format) -> Self {
+        let stages = config.stages();
+        let is_kept = |&place: &usize| {
+            let later = stages.iter().skip(place + 2);
+            later.into_iter().any(|s| s.input == Input::Stage(place))
+        };
         Self {
             config,
             format,
             dense: Vec::new(),
             stages: Vec::new(),
+            kept: (0..stages.len()).filter(is_kept).collect(),
         }
     }
 
-    /// Where task `t` of an attending structure starts from.
-    fn start(&self, t: usize) -> Start {
-        match (self.config.structure, t) {
-            (Structure::SharedVit, _) => Start::Shared,
-            (Structure::Cascade, 1..) => Start::Previous,
-            _ => Start::Dense(self.dense.len()),
-        }
-    }
-
-    fn vit(&mut self, decoder: &VitDecoder, start: Start, head: Option<&Head>) -> CandleResult<()> {
-        let (dense, norm, layers) = decoder.parts();
-        let attentions: Vec<&CandleAttention> = layers.iter().map(VitLayer::attention).collect();
-        let context = Context {
-            dense: self.dense.len(),
-            norm: norm.map(LayerNorm::plan).transpose()?,
-            kv: CandleAttention::plan_keys_and_values(self.format, &attentions)?,
-        };
-        self.dense.push(dense.clone());
-        let layers = layers.iter().map(|layer| {
-            let (norm1, attention, mlp) = layer.parts();
-            let attention = (norm1.plan()?, attention.plan(self.format)?);
-            self.layer(Some(attention), mlp)
-        });
-        let layers = layers.collect::<CandleResult<_>>()?;
-        self.stage(start, Some(context), layers, head)
-    }
-
-    /// `start` stands where the decoder has no Dense layer of its own.
-    fn mlp(&mut self, decoder: &MlpDecoder, start: Start, head: Option<&Head>) -> CandleResult<()> {
-        let (dense, layers) = decoder.parts();
-        let start = match dense {
-            Some(dense) => {
-                self.dense.push(dense.clone());
-                Start::Dense(self.dense.len() - 1)
-            }
-            None => start,
-        };
-        let layers = layers.iter().map(|layer| self.layer(None, layer));
-        let layers = layers.collect::<CandleResult<_>>()?;
-        self.stage(start, None, layers, head)
-    }
-
-    fn head_alone(&mut self, head: Option<&Head>) -> CandleResult<()> {
-        self.stage(Start::Previous, None, Vec::new(), head)
-    }
-
-    fn layer(
-        &self,
-        attention: Option<(Norm, CrossAttention)>,
-        mlp: &MlpLayer,
-    ) -> CandleResult<Layer> {
-        let (norm2, mlp) = mlp.parts();
-        Ok(Layer {
-            attention,
-            norm2: norm2.plan()?,
-            mlp: mlp.plan(self.format)?,
-        })
-    }
-
+    /// Packs the next stage.
     fn stage(
         &mut self,
-        start: Start,
-        context: Option<Context>,
-        layers: Vec<Layer>,
+        stage: &Stage,
+        decoder: Option<&Decoder>,
         head: Option<&Head>,
     ) -> CandleResult<()> {
-        self.stages.push(Stage {
+        let number = self.stages.len();
+        let kept = |place: usize| self.kept.iter().position(|k| *k == place);
+        let start = match (decoder, stage.input) {
+            (None, _) => Start::Nothing,
+            (_, Input::Features) => Start::Dense(self.dense.len()),
+            (_, Input::Stage(place)) => match kept(place) {
+                Some(kept) if place + 1 < number => Start::Kept(kept),
+                _ => Start::Previous,
+            },
+        };
+        let keep = kept(number);
+        let mut context = None;
+        let mut layers = Vec::new();
+        if let Some(decoder) = decoder {
+            let attentions = decoder.attentions();
+            if !attentions.is_empty() {
+                context = Some(Context {
+                    dense: self.dense.len(),
+                    norm: decoder.norm.as_ref().map(LayerNorm::plan).transpose()?,
+                    kv: CandleAttention::plan_keys_and_values(self.format, &attentions)?,
+                });
+            }
+            self.dense.extend(decoder.dense.clone());
+            for layer in &decoder.layers {
+                let attention = match &layer.attention {
+                    Some((norm, attention)) => Some((norm.plan()?, attention.plan(self.format)?)),
+                    None => None,
+                };
+                layers.push(Layer {
+                    attention,
+                    norm2: layer.norm2.plan()?,
+                    mlp: layer.mlp.plan(self.format)?,
+                });
+            }
+        }
+        self.stages.push(PackedStage {
             start,
+            keep,
             context,
             layers,
             head: head.map(HeadPlan::new).transpose()?,
@@ -414,6 +355,7 @@ impl<'a> Builder<'a> {
                 true => None,
                 false => Some(pack(self.format, &dense)?),
             },
+            kept: self.kept.len(),
             stages: self.stages,
         })
     }
@@ -421,10 +363,10 @@ impl<'a> Builder<'a> {
 
 impl HeadPlan {
     fn new(head: &Head) -> CandleResult<Self> {
-        let (norm, fc) = head.parts();
+        let (norm, fc) = (&head.norm, &head.fc);
         let values = |t: &candle_core::Tensor| t.flatten_all()?.to_vec1();
         Ok(Self {
-            norm: norm.map(LayerNorm::plan).transpose()?,
+            norm: norm.as_ref().map(LayerNorm::plan).transpose()?,
             weight: values(fc.weight())?,
             bias: match fc.bias() {
                 Some(bias) => values(bias)?,

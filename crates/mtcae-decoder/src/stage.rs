@@ -1,45 +1,61 @@
-//! One decoder: a stage of the cascade, a task's own, or the shared one.
+//! The decoder of one stage: one of the cascade, a task's own, or the shared one.
 
 use candle_core::{Module, Result, Tensor};
-use mtcae_nn::{DropPath, LayerNorm, Linear, Over, Pass, VarBuilder, linear};
+use mtcae_nn::{CrossAttention, DropPath, LayerNorm, Linear, Over, Pass, VarBuilder, linear};
 
-use crate::{Config, KvOrder, MlpLayer, VitLayer};
+use crate::layer::Layer;
+use crate::{Config, Kind, KvOrder, Stage};
 
-/// Algorithm 1: X = Norm(Dense(F)) once, then L layers of attention to it.
+/// Algorithm 1: X = Norm(Dense(F)) once, then L layers of attention to it. Decoders of
+/// layers without attention have no X, and no Dense layer where they begin with Y.
 #[derive(Clone, Debug)]
-pub struct VitDecoder {
-    dense: Linear,
+pub(crate) struct Decoder {
+    pub dense: Option<Linear>,
     /// Absent in the order norm-dense, where F comes normalised.
-    norm: Option<LayerNorm>,
-    layers: Vec<VitLayer>,
-    /// One an application of a layer.
+    pub norm: Option<LayerNorm>,
+    /// Distinct layers.
+    pub layers: Vec<Layer>,
+    /// One for each application of a layer, shared or not: the rate grows linearly from 0
+    /// to the config's.
     drop_paths: Vec<DropPath>,
 }
 
-impl VitDecoder {
-    /// `dense`, `norm` (dense-norm only) and `layers.{l}` below `vb`.
-    pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
-        let norm = match cfg.kv_order {
-            KvOrder::DenseNorm => Some(LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?),
-            KvOrder::NormDense => None,
+impl Decoder {
+    /// `dense`, `norm` and `layers.{l}` below `vb`, as far as the stage has them.
+    pub fn new(cfg: &Config, stage: &Stage, kind: Kind, vb: VarBuilder<'_>) -> Result<Self> {
+        let dense = match stage.has_dense() {
+            true => Some(linear(cfg.features, cfg.width, vb.pp("dense"))?),
+            false => None,
         };
+        let norm = match (kind, cfg.kv_order) {
+            (Kind::Vit, KvOrder::DenseNorm) => {
+                Some(LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?)
+            }
+            _ => None,
+        };
+        let distinct = if cfg.share_layers { 1 } else { cfg.depth };
+        let vb = vb.pp("layers");
+        let layers = (0..distinct).map(|l| Layer::new(cfg, kind, vb.pp(l)));
+        let last = cfg.depth.saturating_sub(1).max(1) as f64;
+        let drop_paths = (0..cfg.depth).map(|l| DropPath::new(cfg.drop_path * l as f64 / last));
         Ok(Self {
-            dense: linear(cfg.features, cfg.width, vb.pp("dense"))?,
+            dense,
             norm,
-            layers: layers(cfg, vb.pp("layers"), VitLayer::new)?,
-            drop_paths: drop_paths(cfg)?,
+            layers: layers.collect::<Result<_>>()?,
+            drop_paths: drop_paths.collect::<Result<_>>()?,
         })
     }
 
-    /// Dense, norm and distinct layers.
-    pub(crate) fn parts(&self) -> (&Linear, Option<&LayerNorm>, &[VitLayer]) {
-        (&self.dense, self.norm.as_ref(), &self.layers)
+    /// The attentions of the distinct layers; none of an MLP decoder.
+    pub fn attentions(&self) -> Vec<&CrossAttention> {
+        let attentions = self.layers.iter().filter_map(|l| l.attention.as_ref());
+        attentions.map(|(_, attention)| attention).collect()
     }
 
-    /// Local features Y (B, N, w) from those of the stage before, or from
-    /// Dense(F) itself where there is none, and global features F (B, N, D).
+    /// Local features Y (B, N, w) from those of an earlier stage, or from Dense(F) itself
+    /// where there is none, and global features F (B, N, D).
     ///
-    /// `t` is the place in the cascade that intermediates are named by.
+    /// `t` is the number that intermediates are named by.
     pub fn forward(
         &self,
         y: Option<&Tensor>,
@@ -47,19 +63,29 @@ impl VitDecoder {
         t: usize,
         pass: &mut Pass,
     ) -> Result<Tensor> {
-        let dense = self.dense.forward(f)?;
-        let x = match &self.norm {
-            Some(norm) => norm.forward(&dense)?,
-            None => dense.clone(),
+        let dense = match &self.dense {
+            Some(dense) => Some(dense.forward(f)?),
+            None => None,
         };
-        pass.record(|| format!("X{t}"), &x);
-        let kv = VitLayer::keys_and_values(&self.layers, &x)?;
-        let mut y = y.unwrap_or(&dense).clone();
+        let attentions = self.attentions();
+        let x = match (attentions.is_empty(), &dense, &self.norm) {
+            (false, Some(dense), Some(norm)) => Some(norm.forward(dense)?),
+            (false, Some(dense), None) => Some(dense.clone()),
+            _ => None,
+        };
+        let kv = match &x {
+            Some(x) => {
+                pass.record(|| format!("X{t}"), x);
+                CrossAttention::shared_keys_and_values(&attentions, x)?
+            }
+            None => None,
+        };
+        let mut y = y.or(dense.as_ref()).unwrap_or(f).clone();
         for (l, &drop_path) in self.drop_paths.iter().enumerate() {
             let place = l % self.layers.len();
             let over = match &kv {
-                Some(kv) => Over::KeysAndValues(&kv[place]),
-                None => Over::Features(&x),
+                Some(kv) => Some(Over::KeysAndValues(&kv[place])),
+                None => x.as_ref().map(Over::Features),
             };
             y = self.layers[place].forward(&y, over, drop_path, pass)?;
             pass.record(|| format!("Y{t}.layers.{l}"), &y);
@@ -67,75 +93,4 @@ impl VitDecoder {
         pass.record(|| format!("Y{t}"), &y);
         Ok(y)
     }
-}
-
-/// The ViT decoder with its attention taken out, for the ablation.
-#[derive(Clone, Debug)]
-pub struct MlpDecoder {
-    /// Absent where Y comes from a shared decoder.
-    dense: Option<Linear>,
-    layers: Vec<MlpLayer>,
-    /// One an application of a layer.
-    drop_paths: Vec<DropPath>,
-}
-
-impl MlpDecoder {
-    /// A decoder of F: `dense` and `layers.{l}` below `vb`.
-    pub fn of_features(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
-        let dense = Some(linear(cfg.features, cfg.width, vb.pp("dense"))?);
-        Ok(Self {
-            dense,
-            ..Self::of_local(cfg, vb)?
-        })
-    }
-
-    /// A decoder of local features: `layers.{l}` below `vb`.
-    pub fn of_local(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self> {
-        let layers = layers(cfg, vb.pp("layers"), MlpLayer::new)?;
-        Ok(Self {
-            dense: None,
-            layers,
-            drop_paths: drop_paths(cfg)?,
-        })
-    }
-
-    /// Dense and distinct layers.
-    pub(crate) fn parts(&self) -> (Option<&Linear>, &[MlpLayer]) {
-        (self.dense.as_ref(), &self.layers)
-    }
-
-    /// F (B, N, D) or, without a dense layer, Y (B, N, w) → Y (B, N, w).
-    ///
-    /// `t` is the task's place in the list, which intermediates are named by.
-    pub fn forward(&self, input: &Tensor, t: usize, pass: &mut Pass) -> Result<Tensor> {
-        let mut y = match &self.dense {
-            Some(dense) => dense.forward(input)?,
-            None => input.clone(),
-        };
-        for (l, &drop_path) in self.drop_paths.iter().enumerate() {
-            y = self.layers[l % self.layers.len()].forward(&y, drop_path, pass)?;
-            pass.record(|| format!("Y{t}.layers.{l}"), &y);
-        }
-        pass.record(|| format!("Y{t}"), &y);
-        Ok(y)
-    }
-}
-
-/// The distinct layers of a decoder.
-fn layers<'a, L>(
-    cfg: &Config,
-    vb: VarBuilder<'a>,
-    new: impl Fn(&Config, VarBuilder<'a>) -> Result<L>,
-) -> Result<Vec<L>> {
-    let distinct = if cfg.share_layers { 1 } else { cfg.depth };
-    (0..distinct).map(|l| new(cfg, vb.pp(l))).collect()
-}
-
-/// Drop path of each application of a layer, shared or not: the rate grows linearly
-/// from 0 to the config's.
-fn drop_paths(cfg: &Config) -> Result<Vec<DropPath>> {
-    let last = cfg.depth.saturating_sub(1).max(1) as f64;
-    (0..cfg.depth)
-        .map(|l| DropPath::new(cfg.drop_path * l as f64 / last))
-        .collect()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use mtcae_model::{Config, InferencePlan, Mtcae, Outputs, checkpoint};
+use mtcae_model::{Checkpoint, Config, Engine, Outputs};
 use mtcae_nn::{Pass, Precision, device, ops};
 use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
 
@@ -16,31 +16,12 @@ use crate::{Error, Prediction};
 #[derive(Clone)]
 pub struct Pipeline {
     engine: Arc<Engine>,
-    device: Device,
     clip: ClipOptions,
     normalization: Normalization,
-    precision: Precision,
     /// The pool of `with_threads`; otherwise rayon's current one is used. Files are
     /// read on it too: FFmpeg takes as many threads as it has.
     pool: Option<Arc<rayon::ThreadPool>>,
     decode_ahead: bool,
-}
-
-/// What computes.
-enum Engine {
-    /// Weights packed for this CPU.
-    Plan(InferencePlan),
-    /// The model on Candle, on any device.
-    Model(Mtcae),
-}
-
-impl Engine {
-    fn config(&self) -> &Config {
-        match self {
-            Self::Plan(plan) => plan.config(),
-            Self::Model(model) => model.config(),
-        }
-    }
 }
 
 /// How far a long video is, given to the caller's callback after each window.
@@ -88,18 +69,8 @@ impl Pipeline {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        if device.is_cpu() {
-            let plan = checkpoint::load_plan(folder, precision)?;
-            return Self::build(Engine::Plan(plan), device);
-        }
-        precision
-            .prepare(device)
-            .map_err(mtcae_model::Error::from)?;
-        let model = checkpoint::load_as(folder, device, precision.dtype())?;
-        Ok(Self {
-            precision,
-            ..Self::new(model, device)?
-        })
+        let checkpoint = Checkpoint::open(folder)?;
+        Ok(Self::new(checkpoint.engine(device, precision)?))
     }
 
     /// As [`Self::load`], without packing: the model on Candle, which can record
@@ -108,24 +79,17 @@ impl Pipeline {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_model(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Self::new(checkpoint::load(folder, device)?, device)
+        let model = Checkpoint::open(folder)?.model(device)?;
+        Ok(Self::new(Engine::on_candle(&model, device)))
     }
 
-    /// A pipeline around a model that was built or loaded before.
-    ///
-    /// # Errors
-    /// When the model's config asks for a preprocessing that there is not, which a
-    /// config that was checked does not.
-    pub fn new(model: Mtcae, device: &Device) -> Result<Self, Error> {
-        Self::build(Engine::Model(model), device)
-    }
-
-    fn build(engine: Engine, device: &Device) -> Result<Self, Error> {
+    /// A pipeline around an engine that was built or loaded before.
+    pub fn new(engine: Engine) -> Self {
         let config = engine.config();
-        let (preprocessing, encoder) = (&config.preprocessing, &config.encoder);
-        let side = encoder.image_size as u32;
+        let (preprocessing, input) = (&config.preprocessing, config.encoder.input());
+        let side = input.size as u32;
         let clip = ClipOptions {
-            frames: encoder.frames,
+            frames: input.frames,
             size: (side, side),
             sampling: preprocessing.sampling,
             resize: preprocessing.resize,
@@ -135,21 +99,19 @@ impl Pipeline {
             mean: preprocessing.mean,
             std: preprocessing.std,
         };
-        Ok(Self {
+        Self {
+            decode_ahead: !engine.device().is_cpu(),
             engine: Arc::new(engine),
-            device: device.clone(),
-            decode_ahead: !device.is_cpu(),
             clip,
             normalization,
-            precision: Precision::F32,
             pool: None,
-        })
+        }
     }
 
     /// Reads files and computes on a pool of its own with this many threads. The
     /// threads that FFmpeg decodes on, as many, rest while the model computes.
     ///
-    /// With [`Self::load_model`] and [`Self::new`], Candle's elementwise operations
+    /// With [`Self::load_model`], Candle's elementwise operations
     /// on large tensors leave the pool: Candle spreads them over threads of its own,
     /// whose number only the environment variable `CANDLE_NUM_THREADS` sets.
     ///
@@ -173,12 +135,9 @@ impl Pipeline {
         self.engine.config()
     }
 
-    /// The model on Candle, where [`Self::load_model`] or [`Self::new`] put it.
-    pub fn model(&self) -> Option<&Mtcae> {
-        match &*self.engine {
-            Engine::Model(model) => Some(model),
-            Engine::Plan(_) => None,
-        }
+    /// What computes.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// How a clip is made of a video for this model.
@@ -246,29 +205,22 @@ impl Pipeline {
     /// When the clips have another shape or type than the model takes.
     pub fn predict_tensor(&self, clips: &Tensor) -> Result<Outputs, Error> {
         self.install(|| {
-            let tubes = self.config().encoder.cut(clips);
-            let tubes = tubes.map_err(mtcae_model::Error::from)?;
-            self.forward(&tubes, &mut Pass::inference())
+            let input = self.config().encoder.input().cut(clips);
+            let input = input.map_err(mtcae_model::Error::from)?;
+            Ok(self.engine.run(&input, &mut Pass::inference())?)
         })
     }
 
-    /// Normalised tubes (B, N, C·t·h·w) of clips, as the encoder takes them.
+    /// Normalised input (B, …) of clips, as the encoder takes it: tubes (B, N, C·t·p·p) or
+    /// frames (B, T, C, H, W).
     ///
     /// # Errors
     /// As [`Self::predict_clip`].
-    pub fn tubes(&self, clips: &[Clip]) -> Result<Tensor, Error> {
-        let encoder = &self.config().encoder;
-        let shape = TubeShape {
-            tubelet: encoder.tubelet,
-            patch: encoder.patch,
-        };
-        let (n, width) = (encoder.tokens(), encoder.tube_len());
-        let expected = [
-            encoder.frames,
-            encoder.image_size,
-            encoder.image_size,
-            encoder.channels,
-        ];
+    pub fn input(&self, clips: &[Clip]) -> Result<Tensor, Error> {
+        let input = self.config().encoder.input();
+        let (tubelet, patch) = input.tube();
+        let shape = TubeShape { tubelet, patch };
+        let expected = [input.frames, input.size, input.size, input.channels];
         for clip in clips {
             let (times, indices) = (clip.times.len(), clip.indices.len());
             if (times, indices) != (clip.len(), clip.len()) {
@@ -286,52 +238,32 @@ impl Pipeline {
                 });
             }
         }
-        if self.device.is_cuda() {
-            return self.tubes_on_gpu(clips, expected, shape);
+        let size = [&[clips.len()], &input.shape()[..]].concat();
+        let device = self.engine.device();
+        if !device.is_cpu() {
+            // The clips cross the bus in 8 bits and become tubes there.
+            let pixels: Vec<u8> = clips.iter().flat_map(|c| &c.frames).copied().collect();
+            let table = self.normalization.table();
+            let dtype = self.engine.precision().dtype();
+            let tubes =
+                ops::tubes_of_levels(pixels, expected, &table, input.tube(), dtype, device)?;
+            return Ok(tubes.reshape(size)?);
         }
-        let mut data = vec![0.0; clips.len() * n * width];
-        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(n * width)) {
+        let mut data = vec![0.0; clips.len() * input.numbers()];
+        for (clip, out) in clips.iter().zip(data.chunks_exact_mut(input.numbers())) {
             tubes_into(clip.frames.view(), &self.normalization, shape, out)?;
         }
-        Ok(Tensor::from_vec(
-            data,
-            (clips.len(), n, width),
-            &self.device,
-        )?)
-    }
-
-    /// The clips cross the bus in 8 bits and become tubes there.
-    fn tubes_on_gpu(
-        &self,
-        clips: &[Clip],
-        [frames, height, width, channels]: [usize; 4],
-        shape: TubeShape,
-    ) -> Result<Tensor, Error> {
-        let mut pixels = Vec::with_capacity(clips.len() * frames * height * width * channels);
-        for clip in clips {
-            pixels.extend(clip.frames.iter().copied());
-        }
-        let size = (clips.len(), frames, height, width, channels);
-        let pixels = Tensor::from_vec(pixels, size, &self.device)?;
-        let table = self.normalization.table().concat();
-        let table = Tensor::from_vec(table, (3, 256), &self.device)?;
-        let dtype = self.precision.dtype();
-        Ok(ops::tubes(
-            &pixels,
-            &table,
-            shape.tubelet,
-            shape.patch,
-            dtype,
-        )?)
+        Ok(Tensor::from_vec(data, size, device)?)
     }
 
     fn run(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
         self.run_batch(clips, pass).map_err(|error| {
-            let free = device::memory(&self.device).filter(|_| device::is_out_of_memory(&error));
+            let free =
+                device::memory(self.engine.device()).filter(|_| device::is_out_of_memory(&error));
             let Some((free, _)) = free else {
                 return error;
             };
-            let element = self.precision.dtype().size_in_bytes();
+            let element = self.engine.precision().dtype().size_in_bytes();
             let clip = self.config().activation_bytes(element).max(1);
             Error::OutOfMemory {
                 batch: clips.len(),
@@ -343,9 +275,9 @@ impl Pipeline {
 
     fn run_batch(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
         self.install(|| {
-            let tubes = self.tubes(clips)?;
+            let tubes = self.input(clips)?;
             pass.record(|| "tubes".to_owned(), &tubes);
-            let outputs = self.forward(&tubes, pass)?;
+            let outputs = self.engine.run(&tubes, pass)?;
             let config = self.config();
             let probabilities = outputs.probabilities()?.to_vec2()?;
             let boxes: Option<Vec<Vec<Vec<f32>>>> =
@@ -374,14 +306,6 @@ impl Pipeline {
                 Ok(Prediction::new(clip, raw, &config.classes, trained_on))
             });
             predictions.collect()
-        })
-    }
-
-    /// Head outputs of tubes (B, N, C·t·h·w).
-    fn forward(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
-        Ok(match &*self.engine {
-            Engine::Plan(plan) => plan.forward_tubes(tubes)?,
-            Engine::Model(model) => model.run(tubes, pass)?,
         })
     }
 

@@ -6,23 +6,23 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::Config as EncoderConfig;
-use mtcae_dfer::model::{Config, Mtcae};
+use mtcae_dfer::model::encoder::VideoMaeConfig;
+use mtcae_dfer::model::{Config, Engine, Mtcae};
 use mtcae_dfer::video::{Clip, ClipOptions, Geometry};
 use mtcae_dfer::{
-    Device, Error, Pipeline, Prediction, Rect, Sampling, Seen, Tensor, Timeline, Windowing,
+    Device, Error, Pass, Pipeline, Prediction, Rect, Sampling, Seen, Tensor, Timeline, Windowing,
 };
 use mtcae_nn::ParamStore;
 use ndarray::Array4;
 
 fn config(structure: Structure) -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         width: 24,
         depth: 1,
         heads: 2,
         hidden: 48,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let mut config = Config::new(
         encoder,
@@ -59,7 +59,7 @@ fn pipeline_with(structure: Structure, broken: &[&str]) -> Pipeline {
         }
     }
     let model = Mtcae::new(&config, store.builder(&Device::Cpu)).expect("built");
-    Pipeline::new(model, &Device::Cpu).expect("a pipeline")
+    Pipeline::new(Engine::on_candle(&model, &Device::Cpu))
 }
 
 fn video() -> PathBuf {
@@ -138,11 +138,10 @@ fn coordinates_are_pixels_of_the_source_crop_included() {
     let pipeline = pipeline(Structure::Cascade);
     let mut clip = noise(3);
     let plain = pipeline.predict_clip(&clip).expect("predicted");
-    let tubes = pipeline.tubes(std::slice::from_ref(&clip)).expect("tubes");
+    let tubes = pipeline.input(std::slice::from_ref(&clip)).expect("tubes");
     let raw = pipeline
-        .model()
-        .expect("on Candle")
-        .forward_tubes(&tubes)
+        .engine()
+        .run(&tubes, &mut Pass::inference())
         .expect("a forward");
     let fractions = raw.boxes.expect("a task").to_vec3::<f32>().expect("values");
     let b = plain.frames[5].face_box.expect("a task");

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use mtcae_dfer::model::decoder::Structure;
-use mtcae_dfer::model::encoder::Config as EncoderConfig;
+use mtcae_dfer::model::encoder::VideoMaeConfig;
 use mtcae_dfer::model::{Config, Mtcae, checkpoint};
 use mtcae_dfer::{Device, Pipeline, Timeline, Windowing};
 use mtcae_nn::ParamStore;
@@ -16,13 +16,13 @@ use mtcae_nn::ParamStore;
 /// Large enough for Candle to call its own threads, were it asked to compute: it
 /// does from 65,536 elements on, and an activation (392, 192) has more.
 fn plan() -> Pipeline {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 112,
         width: 192,
         depth: 3,
         heads: 3,
         hidden: 768,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let classes = ["calm", "glad"].map(String::from).to_vec();
     let config = Config::new(encoder, Structure::Cascade, classes);

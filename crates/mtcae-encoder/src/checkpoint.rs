@@ -4,19 +4,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mtcae_core::files;
-use mtcae_nn::ParamStore;
-use mtcae_nn::candle_core::{Device, Tensor};
-use mtcae_nn::weights::{self, Source, TensorFile, load_strict};
+use mtcae_nn::candle_core::Device;
+use mtcae_nn::weights::{self, Source, TensorFile, load_strict, shown};
+use serde_json::Value;
 
-use crate::hugging_face::MARLIN_EPS;
 use crate::json::Fields;
-use crate::names::Layout;
 use crate::pickle::TorchFile;
+use crate::published::{Form, Part, Published, Spelling};
 use crate::renamed::Renamed;
 use crate::source::Shards;
-use crate::{Config, Encoder, Error, Position, Preprocessing, Spelling};
+use crate::{Config, Encoder, Error, Families, Preprocessing, family};
+
+/// The spelling of this project's own files.
+pub const OWN: &str = "own";
 
 /// What a checkpoint without a configuration cannot say. Values given here win
 /// over those of a `config.json` too.
@@ -38,8 +41,8 @@ pub struct Overrides {
 pub struct Checkpoint {
     /// Sizes, from `config.json` or from the shapes of the tensors.
     pub config: Config,
-    /// How its tensors are named.
-    pub spelling: Spelling,
+    /// Whose names its tensors have: `huggingface`, `videomae`, `marlin`, or [`OWN`].
+    pub spelling: &'static str,
     /// How it wants its pixels: from `preprocessor_config.json`, else what the
     /// family's code does. `None` when neither says: published Hugging Face models
     /// differ, and our own say it in [`config_file`](Self::config_file).
@@ -126,46 +129,32 @@ impl Files {
     pub(crate) fn open(&self, overrides: &Overrides) -> Result<Checkpoint, Error> {
         let Opened { source, skipped } = open_weights(&self.weights)?;
         let names = source.names();
-        let mut layout = Layout::detect(&names).map_err(|reason| Error::Checkpoint {
-            path: self.weights.clone(),
-            reason,
-        })?;
-        let patch = format!("{}patch_embed.proj.weight", layout.prefix);
-        if layout.spelling == Spelling::VideoMae
-            && source.shape(&patch).is_some_and(|shape| shape.len() == 2)
-        {
-            layout.spelling = Spelling::Own;
-        }
-        let mut config = match &self.config {
-            Some(path) => read_config(path, layout.spelling)?,
-            None => infer(source.as_ref(), &names, &layout, overrides)?,
+        let fields = self.config.as_deref().map(Fields::read).transpose()?;
+        let spelling: Box<dyn Spelling> = match &fields {
+            // Those of Hugging Face say their type.
+            Some(fields) if fields.get("model_type").is_none() => Box::new(Own::of(&names)),
+            _ => published(source.as_ref(), &names).map_err(|reason| Error::Checkpoint {
+                path: self.weights.clone(),
+                reason,
+            })?,
         };
-        overrides.apply(&mut config);
-        let origin = self.config.as_ref().unwrap_or(&self.weights).display();
-        config.validate_from(&origin.to_string())?;
+        let config = spelling.config(fields.as_ref(), source.as_ref(), overrides)?;
         let preprocessing = match &self.preprocessor {
             Some(path) => Some(Preprocessing::read_hugging_face(path)?),
-            None => match layout.spelling {
-                Spelling::VideoMae => Some(Preprocessing::imagenet()),
-                Spelling::Marlin => Some(Preprocessing::plain()),
-                Spelling::HuggingFace | Spelling::Own => None,
-            },
+            None => spelling.preprocessing(),
         };
-        let mut ignored: BTreeSet<String> = names
-            .iter()
-            .filter(|name| layout.is_neighbour(name))
-            .cloned()
-            .collect();
-        ignored.extend(zero_key_biases(source.as_ref(), &layout, config.depth)?);
+        let neighbours = names.iter().filter(|name| spelling.is_neighbour(name));
+        let mut ignored: BTreeSet<String> = neighbours.cloned().collect();
+        ignored.extend(spelling.left_out(source.as_ref(), &config)?);
         Ok(Checkpoint {
             config: config.clone(),
-            spelling: layout.spelling,
+            spelling: spelling.name(),
             preprocessing,
             config_file: self.config.clone(),
             ignored: ignored.iter().cloned().chain(skipped).collect(),
             view: Renamed {
                 inner: source,
-                layout,
+                spelling,
                 config,
                 ignored,
             },
@@ -173,13 +162,97 @@ impl Files {
     }
 }
 
-impl Overrides {
-    fn apply(&self, config: &mut Config) {
-        config.heads = self.heads.unwrap_or(config.heads);
-        config.image_size = self.image_size.unwrap_or(config.image_size);
-        config.frames = self.frames.unwrap_or(config.frames);
-        config.eps = self.eps.unwrap_or(config.eps);
-        config.drop_path = self.drop_path.unwrap_or(config.drop_path);
+/// The one encoder of a known family among the tensors of a file; `Err` says what there
+/// is instead.
+fn published(source: &dyn Source, names: &[String]) -> Result<Box<dyn Spelling>, String> {
+    let mut found: Vec<_> = family::published()
+        .flat_map(|family| family.find(source, names))
+        .collect();
+    match (found.pop(), found.pop()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => {
+            let some: Vec<String> = names.iter().take(3).map(|name| shown(name)).collect();
+            let list = match some.as_slice() {
+                [] => "it holds no tensors".to_owned(),
+                some => format!("its {} tensors begin with {}", names.len(), some.join(", ")),
+            };
+            let marks: Vec<String> = family::published().map(Published::marks).collect();
+            Err(format!(
+                "no encoder of a known family: {list}, and none is {}",
+                marks.join(" or ")
+            ))
+        }
+        (Some(a), Some(b)) => Err(format!(
+            "it holds more than one encoder, below {:?} and {:?}",
+            shown(b.prefix()),
+            shown(a.prefix())
+        )),
+    }
+}
+
+/// This project's own files: an encoder alone, or a whole model with the encoder's
+/// tensors below `encoder.`.
+struct Own {
+    prefix: &'static str,
+}
+
+impl Own {
+    fn of(names: &[String]) -> Self {
+        let whole = names.iter().any(|name| name.starts_with("encoder."));
+        Self {
+            prefix: if whole { "encoder." } else { "" },
+        }
+    }
+}
+
+impl Spelling for Own {
+    fn name(&self) -> &'static str {
+        OWN
+    }
+
+    fn prefix(&self) -> &str {
+        self.prefix
+    }
+
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        _: &Overrides,
+    ) -> Result<Config, Error> {
+        let Some(fields) = fields else {
+            return Err(Error::Field {
+                origin: source.origin(),
+                field: "encoder".to_owned(),
+                reason: "there is no config.json".to_owned(),
+            });
+        };
+        let encoder = match fields.get("encoder") {
+            None => fields.map().clone(),
+            Some(Value::Object(encoder)) => encoder.clone(),
+            Some(_) => return Err(fields.fault("encoder", "should be an object")),
+        };
+        Families::default().read(encoder, fields.origin())
+    }
+
+    /// Its config.json says it, which is the reader of whole models' to read.
+    fn preprocessing(&self) -> Option<Preprocessing> {
+        None
+    }
+
+    fn parts(&self, name: &str) -> Vec<Part> {
+        vec![Part {
+            names: vec![format!("{}{name}", self.prefix)],
+            form: Form::Plain,
+        }]
+    }
+
+    fn is_neighbour(&self, name: &str) -> bool {
+        name.starts_with("decoder.")
+    }
+
+    fn left_out(&self, _: &dyn Source, _: &Config) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
     }
 }
 
@@ -221,32 +294,9 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::check`], or when a tensor cannot be read.
-    pub fn load(&self, device: &Device) -> Result<Encoder, Error> {
+    pub fn load(&self, device: &Device) -> Result<Arc<dyn Encoder>, Error> {
         self.check()?;
-        load_strict(self.source(), device, |vb| {
-            Encoder::new(&self.config, vb).map_err(Error::from)
-        })
-    }
-
-    /// Reads the weights into the trainable parameters of `store`, below `prefix`
-    /// (which includes the dot), one tensor at a time. An encoder that was built on
-    /// the store before sees them.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::load`], or when the store has a parameter of this name and
-    /// another shape.
-    pub fn load_into(
-        &self,
-        store: &ParamStore,
-        prefix: &str,
-        device: &Device,
-    ) -> Result<(), Error> {
-        self.check()?;
-        for (name, _) in self.config.tensors() {
-            let tensor: Tensor = self.view.load(&name, device)?;
-            store.set(&format!("{prefix}{name}"), &tensor)?;
-        }
-        Ok(())
+        load_strict(self.source(), device, |vb| self.config.build(vb))
     }
 }
 
@@ -308,124 +358,36 @@ fn open_weights(path: &Path) -> Result<Opened, Error> {
     })
 }
 
-fn read_config(path: &Path, spelling: Spelling) -> Result<Config, Error> {
-    if spelling != Spelling::Own {
-        return Config::read_hugging_face(path);
-    }
-    let origin = path.display().to_string();
-    let json = |source| Error::Json {
-        origin: origin.clone(),
-        source,
-    };
-    let text = crate::read_text(path)?;
-    let fields = Fields::parse(&text, &origin)?;
-    // A whole model's configuration has the encoder's as one of its fields.
-    match fields.get("encoder") {
-        Some(encoder) => serde_json::from_value(encoder.clone())
-            .map_err(|error| fields.fault("encoder", error.to_string())),
-        None => serde_json::from_str(&text).map_err(json),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use mtcae_nn::candle_core::{DType, Tensor};
+    use mtcae_nn::weights::InMemory;
 
-/// Sizes from the shapes of the tensors.
-fn infer(
-    source: &dyn Source,
-    names: &[String],
-    layout: &Layout,
-    overrides: &Overrides,
-) -> Result<Config, Error> {
-    let origin = source.origin();
-    let fault = |field: &str, reason: String| Error::Field {
-        origin: origin.clone(),
-        field: field.to_owned(),
-        reason,
-    };
-    let find = |canonical: &str| {
-        let part = layout.parts(canonical).into_iter().next()?;
-        let found = part.names.iter().find_map(|name| source.shape(name));
-        found.map(|shape| (part.names.join(" or "), shape))
-    };
-    let needs = |canonical: &str, field: &str| {
-        find(canonical).ok_or_else(|| {
-            let reason = format!("there is no config.json and no tensor {canonical} to tell it");
-            fault(field, reason)
-        })
-    };
-    let (name, patch) = needs("patch_embed.proj.weight", "width")?;
-    let (width, channels, tubelet, patch) = match patch[..] {
-        [width, channels, tubelet, h, w] if h == w => (width, channels, tubelet, h),
-        // The only tube of this length in use.
-        [width, 1536] => (width, 3, 2, 16),
-        _ => {
-            let reason = format!(
-                "{name} of shape {patch:?} is neither (D, C, t, p, p) nor (D, 1536), \
-                 and there is no config.json to tell its tubes"
-            );
-            return Err(fault("patch", reason));
-        }
-    };
-    let depth = layout.depth(names).ok_or_else(|| {
-        fault(
-            "depth",
-            "there is no config.json and no tensor of a block to tell it".to_owned(),
-        )
-    })?;
-    let hidden = needs("blocks.0.mlp.fc1.weight", "hidden")?.1;
-    let heads = overrides.heads.or(Config::known_heads(width));
-    let heads = heads.ok_or_else(|| Error::Heads {
-        origin: origin.clone(),
-        width,
-    })?;
-    let positions = find("pos_embed");
-    let config = Config {
-        image_size: 224,
-        frames: 16,
-        channels,
-        patch,
-        tubelet,
-        width,
-        depth,
-        heads,
-        hidden: hidden.first().copied().unwrap_or(0),
-        eps: match layout.spelling {
-            Spelling::Marlin => MARLIN_EPS,
-            // The default of transformers' VideoMAEConfig.
-            Spelling::HuggingFace => 1e-12,
-            Spelling::VideoMae | Spelling::Own => 1e-6,
-        },
-        final_norm: find("norm.weight").is_some(),
-        position: match positions {
-            Some(_) => Position::Stored,
-            None => Position::SinCos,
-        },
-        drop_path: 0.0,
-    };
-    Ok(config)
-}
+    use super::*;
 
-/// The biases of keys in the file, which must be zero: softmax does not see them,
-/// but they would come back in whatever is trained on.
-fn zero_key_biases(
-    source: &dyn Source,
-    layout: &Layout,
-    depth: usize,
-) -> Result<Vec<String>, Error> {
-    let mut zero = Vec::new();
-    for name in (0..depth).flat_map(|i| layout.key_biases(i)) {
-        if source.shape(&name).is_none() {
-            continue;
-        }
-        let values = source.load(&name, &Device::Cpu)?;
-        let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
-        if values.iter().any(|&v| v != 0.0) {
-            return Err(weights::Error::Tensor {
-                origin: source.origin(),
-                name,
-                reason: "the bias of keys is not zero, and this encoder has none".to_owned(),
-            }
-            .into());
-        }
-        zero.push(name);
+    #[test]
+    fn none_and_several_encoders_are_refused() {
+        let find = |names: &[&str]| {
+            let tensor = |name: &&str| {
+                let zeros = Tensor::zeros((1, 1, 1, 1, 1), DType::F32, &Device::Cpu);
+                ((*name).to_owned(), zeros.expect("zeros"))
+            };
+            let source = InMemory::new("a map", names.iter().map(tensor));
+            published(&source, &source.names()).map(|found| found.prefix().to_owned())
+        };
+        let error = find(&["conv1.weight"]).expect_err("none");
+        assert!(error.contains("conv1.weight"), "{error}");
+        let error = find(&[]).expect_err("empty");
+        assert!(error.contains("no tensors"), "{error}");
+        let error = find(&["a.patch_embed.proj.weight", "b.patch_embed.proj.weight"]);
+        let error = error.expect_err("two");
+        assert!(
+            error.contains("\"a.\"") && error.contains("\"b.\""),
+            "{error}"
+        );
+        assert_eq!(
+            find(&["a", "b.patch_embed.proj.weight"]),
+            Ok("b.".to_owned())
+        );
     }
-    Ok(zero)
 }

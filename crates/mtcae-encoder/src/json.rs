@@ -1,5 +1,7 @@
 //! Reading single fields of other people's JSON, with errors that name them.
 
+use std::path::Path;
+
 use mtcae_nn::weights::shown;
 use serde_json::{Map, Value};
 
@@ -21,6 +23,15 @@ impl Fields {
             origin: origin.to_owned(),
             map,
         })
+    }
+
+    /// The object in a file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::parse(&crate::read_text(path)?, &path.display().to_string())
+    }
+
+    pub fn map(&self) -> &Map<String, Value> {
+        &self.map
     }
 
     pub fn origin(&self) -> &str {

@@ -1,5 +1,4 @@
-//! The VideoMAE encoder in S, B, L and H, and checkpoints of it in every
-//! published spelling.
+//! Video encoders behind one seam, and checkpoints of them in every published spelling.
 //!
 //! ```no_run
 //! use mtcae_encoder::candle_core::{DType, Device, Tensor};
@@ -14,40 +13,42 @@
 //! # }
 //! ```
 //!
-//! - [`Config`]: the sizes, as presets and from Hugging Face's `config.json`.
-//! - [`Encoder`]: the model, for inference and in training.
-//! - [`InferencePlan`]: the same for inference on the CPU, with packed weights.
+//! - [`Encoder`], [`EncoderConfig`], [`EncoderPlan`]: the seam, which other crates may
+//!   implement too.
+//! - [`Config`], [`Families`]: the config of an encoder of any family, and how it is read.
+//! - [`VideoMae`] in S, B, L and H, and MARLIN, which is one too.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
 //! - [`open_named`]: the same by `hub:ORG/NAME`.
 
 mod checkpoint;
-mod config;
-mod encoder;
 mod error;
+mod family;
 mod hub;
-mod hugging_face;
 mod json;
-mod names;
 mod pickle;
 mod preprocessing;
+mod published;
 mod renamed;
+mod seam;
 mod source;
+mod videomae;
 
 use std::path::Path;
 
 use mtcae_core::files;
 
-pub use checkpoint::{Checkpoint, Overrides, open, open_with};
-pub use config::{Config, Position};
-pub use encoder::{Encoder, InferencePlan};
+pub use checkpoint::{Checkpoint, OWN, Overrides, open, open_with};
 pub use error::{Error, HubFault};
+pub use family::{Config, Factory, Families};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use hub::{HubName, Progress, fetch_folder, open_named};
+pub use mtcae_nn as nn;
 pub use mtcae_nn::candle_core;
-pub use names::Spelling;
 pub use preprocessing::{Preprocessing, Resize};
+pub use seam::{Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter};
 pub use source::Below;
+pub use videomae::{Position, VideoMae, VideoMaeConfig};
 
 /// The longest JSON that is read, and a hundred times what any config takes.
 const LONGEST_JSON: u64 = 4 << 20;

@@ -71,9 +71,7 @@ impl Preprocessing {
     /// # Errors
     /// As there, with the file's path; [`Error::Io`] when it cannot be read.
     pub fn read_hugging_face(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let text = crate::read_text(path)?;
-        Self::from_fields(&Fields::parse(&text, &path.display().to_string())?)
+        Self::from_fields(&Fields::read(path.as_ref())?)
     }
 
     fn from_fields(fields: &Fields) -> Result<Self, Error> {

@@ -6,13 +6,13 @@ use mtcae_nn::candle_core::{Device, Tensor};
 use mtcae_nn::weights::{self, Faults, Source};
 
 use crate::Config;
-use crate::names::{Form, Layout, Part};
+use crate::published::{Form, Part, Spelling};
 
 /// The encoder's tensors below canonical names, made of the file's when they are
 /// asked for. Tensors that are not the encoder's keep their names.
 pub(crate) struct Renamed {
     pub inner: Box<dyn Source>,
-    pub layout: Layout,
+    pub spelling: Box<dyn Spelling>,
     pub config: Config,
     /// Names in the file that are recognised and left alone.
     pub ignored: BTreeSet<String>,
@@ -26,7 +26,7 @@ impl Renamed {
             ..Faults::default()
         };
         for (name, want) in self.config.tensors() {
-            let parts = self.layout.parts(&name);
+            let parts = self.spelling.parts(&name);
             let mut want = want;
             want[0] /= parts.len();
             for part in &parts {
@@ -49,7 +49,7 @@ impl Renamed {
     fn rest(&self) -> Vec<String> {
         let mut used = BTreeSet::new();
         for (name, _) in self.config.tensors() {
-            for part in self.layout.parts(&name) {
+            for part in self.spelling.parts(&name) {
                 if let Some((name, _)) = self.find(&part) {
                     used.insert(name.to_owned());
                 }
@@ -72,23 +72,26 @@ impl Renamed {
     /// The shape that the model sees in place of a part of shape `found`; `found`
     /// itself where that is no form of it, so that it shows as misshapen.
     fn model_shape(&self, form: Form, found: &[usize]) -> Vec<usize> {
-        let c = &self.config;
         match (form, found) {
-            (Form::Kernel, &[d, channels, t, h, w])
-                if [channels, t, h, w] == [c.channels, c.tubelet, c.patch, c.patch] =>
-            {
-                vec![d, c.tube_len()]
+            (Form::Kernel, [d, kernel @ ..]) if kernel == self.kernel() => {
+                vec![*d, kernel.iter().product()]
             }
-            (Form::Table, &[1, n, d]) => vec![n, d],
+            (Form::Table, [1, n, d]) => vec![*n, *d],
             _ => found.to_vec(),
         }
     }
 
+    /// The kernel (C, t, p, p) that cuts clips into this encoder's tubes.
+    fn kernel(&self) -> [usize; 4] {
+        let input = self.config.input();
+        let (tubelet, patch) = input.tube();
+        [input.channels, tubelet, patch, patch]
+    }
+
     /// The shape that the file should have had, given the rank it has.
     fn file_shape(&self, form: Form, want: &[usize], found: &[usize]) -> Vec<usize> {
-        let c = &self.config;
         match (form, found.len()) {
-            (Form::Kernel, 5) => vec![want[0], c.channels, c.tubelet, c.patch, c.patch],
+            (Form::Kernel, 5) => [&want[..1], &self.kernel()].concat(),
             (Form::Table, 3) => [&[1], want].concat(),
             _ => want.to_vec(),
         }
@@ -115,7 +118,7 @@ impl Source for Renamed {
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let mut whole: Option<Vec<usize>> = None;
-        for part in self.layout.parts(name) {
+        for part in self.spelling.parts(name) {
             let shape = self.model_shape(part.form, &self.find(&part)?.1);
             match &mut whole {
                 None => whole = Some(shape),
@@ -133,7 +136,7 @@ impl Source for Renamed {
 
     fn load(&self, name: &str, device: &Device) -> Result<Tensor, weights::Error> {
         let mut tensors = Vec::new();
-        for part in self.layout.parts(name) {
+        for part in self.spelling.parts(name) {
             let Some((found, shape)) = self.find(&part) else {
                 return Err(weights::Error::Tensor {
                     origin: self.origin(),

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
-use mtcae_encoder::{Checkpoint, Encoder, Error, Overrides, Preprocessing, Spelling, open_with};
+use mtcae_encoder::{Checkpoint, Error, OWN, Overrides, Preprocessing, open_with};
+use mtcae_nn::Pass;
 use mtcae_nn::weights::{self, Source, TensorFile, save};
-use mtcae_nn::{ParamStore, Pass};
-use mtcae_testing::{Fixture, assert_close, deviation, fixtures};
+use mtcae_testing::{Fixture, assert_close, fixtures};
 use rand::{Rng, SeedableRng};
 
 fn checkpoints() -> PathBuf {
@@ -236,7 +236,7 @@ fn files_that_are_no_checkpoints_get_one_line() {
         &path,
         &BTreeMap::from([("conv.weight".to_owned(), zeros(&[2]))]),
     );
-    refused(&path, "no VideoMAE or MARLIN encoder");
+    refused(&path, "no encoder of a known family");
 }
 
 #[test]
@@ -270,16 +270,16 @@ fn inputs_of_another_size_are_named() {
     let clips = encoder.forward(&zeros(&[1, 3, 4, 32, 32])).unwrap_err();
     let want = "clips have shape [1, 3, 4, 32, 32], the encoder takes (B, 4, 3, 32, 32)";
     assert_eq!(clips.to_string(), want);
-    let tubes = encoder.forward_tubes(&zeros(&[8, 1536])).unwrap_err();
+    let run = |shape: &[usize]| encoder.run(&zeros(shape), &mut Pass::inference());
+    let tubes = run(&[8, 1536]).unwrap_err();
     assert!(tubes.to_string().contains("(B, 8, 1536)"), "{tubes}");
     for empty in [
         encoder.forward(&zeros(&[0, 4, 3, 32, 32])),
-        encoder.forward_tubes(&zeros(&[0, 8, 1536])),
+        run(&[0, 8, 1536]),
     ] {
         assert!(empty.is_err());
     }
-    let wide = encoder.encode(&zeros(&[1, 8, 15]), &mut Pass::inference());
-    assert!(wide.is_err());
+    assert!(run(&[1, 8, 15]).is_err());
 }
 
 /// A folder of the whole model opens too: its encoder lies under `encoder`.
@@ -303,7 +303,7 @@ fn our_own_folder_and_sharded_folders_open() {
     ] {
         std::fs::write(&path, text).unwrap();
         let checkpoint = mtcae_encoder::open(folder.path()).unwrap();
-        assert_eq!(checkpoint.spelling, Spelling::Own);
+        assert_eq!(checkpoint.spelling, OWN);
         assert_eq!(checkpoint.ignored, ["decoder.stages.1.norm.weight"]);
         // As in tests/parity.rs.
         assert_close("F", &features(&checkpoint), expected.get("trace.F"), 1e-5);
@@ -340,25 +340,6 @@ fn our_own_folder_and_sharded_folders_open() {
         let error = mtcae_encoder::open(split.path()).err().unwrap().to_string();
         assert!(error.contains("weight_map"), "{error}");
     }
-}
-
-#[test]
-fn weights_go_into_parameters_that_a_model_already_uses() {
-    let expected = Fixture::load("checkpoints/expected-marlin.safetensors");
-    let clips = expected.get("input.video");
-    let checkpoint = opened(&checkpoints().join("marlin.ckpt"));
-    let store = ParamStore::new(5);
-    let vb = store.builder(&Device::Cpu).pp("encoder");
-    let encoder = Encoder::new(&checkpoint.config, vb).unwrap();
-    let drawn = encoder.forward(clips).unwrap();
-    assert!(deviation(&drawn, expected.get("trace.F")) > 0.1);
-    checkpoint
-        .load_into(&store, "encoder.", &Device::Cpu)
-        .unwrap();
-    let loaded = encoder.forward(clips).unwrap();
-    // As in tests/parity.rs.
-    assert_close("F", &loaded, expected.get("trace.F"), 1e-5);
-    assert_eq!(store.vars().len(), checkpoint.config.tensors().len());
 }
 
 /// Damaged files of every container: an error or a checkpoint, never a panic.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
-use mtcae_encoder::{Config, Encoder, Position};
+use mtcae_encoder::{Config, Encoder, Position, VideoMae, VideoMaeConfig};
 use mtcae_nn::{ParamStore, Pass, sin_cos_table};
 use mtcae_testing::{Fixture, assert_close, deviation, without_gradient};
 
@@ -12,19 +12,19 @@ use mtcae_testing::{Fixture, assert_close, deviation, without_gradient};
 const TOLERANCE: f64 = 1e-4;
 
 /// The encoder of `fixtures/model` with 4 heads.
-fn config() -> Config {
-    Config {
+fn config() -> VideoMaeConfig {
+    VideoMaeConfig {
         image_size: 48,
         frames: 8,
         width: 24,
         depth: 2,
         heads: 4,
         hidden: 96,
-        ..Config::small()
+        ..VideoMaeConfig::small()
     }
 }
 
-fn store(config: &Config, encoder: &Fixture) -> (ParamStore, Encoder) {
+fn store(config: &VideoMaeConfig, encoder: &Fixture) -> (ParamStore, VideoMae) {
     let store = ParamStore::new(1);
     for (name, tensor) in encoder.below("weights.") {
         store.set(&name, &tensor).expect("set");
@@ -34,7 +34,7 @@ fn store(config: &Config, encoder: &Fixture) -> (ParamStore, Encoder) {
         store.set("encoder.pos_embed", &table).expect("set");
     }
     let vb = store.builder(&Device::Cpu).pp("encoder");
-    let encoder = Encoder::new(config, vb).expect("an encoder");
+    let encoder = VideoMae::new(config, vb).expect("an encoder");
     (store, encoder)
 }
 
@@ -60,7 +60,11 @@ fn every_gradient_is_pytorchs() {
     let shared = Fixture::load("model/encoder.safetensors");
     let fixture = Fixture::load("model/single-task.safetensors");
     let (store, encoder) = store(&config(), &shared);
-    let tubes = encoder.tubes(shared.get("input.video")).expect("tubes");
+    let tubes = encoder
+        .config()
+        .input()
+        .cut(shared.get("input.video"))
+        .expect("tubes");
     let features = encoder
         .run(&tubes, &mut Pass::training(0))
         .expect("features");
@@ -95,12 +99,16 @@ fn every_gradient_is_pytorchs() {
 fn the_gradient_of_the_patch_embedding_is_consistent() {
     let shared = Fixture::load("model/encoder.safetensors");
     let fixture = Fixture::load("model/single-task.safetensors");
-    let stored = Config {
+    let stored = VideoMaeConfig {
         position: Position::Stored,
         ..config()
     };
     let (store, encoder) = store(&stored, &shared);
-    let tubes = encoder.tubes(shared.get("input.video")).expect("tubes");
+    let tubes = encoder
+        .config()
+        .input()
+        .cut(shared.get("input.video"))
+        .expect("tubes");
     let var = |wanted: &str| {
         let vars = store.vars();
         let found = vars.into_iter().find(|(name, _)| name == wanted);
@@ -135,19 +143,19 @@ fn the_gradient_of_the_patch_embedding_is_consistent() {
 fn the_names_are_those_that_the_config_lists() {
     for position in [Position::SinCos, Position::Stored] {
         for final_norm in [false, true] {
-            let config = Config {
+            let config = VideoMaeConfig {
                 position,
                 final_norm,
                 ..config()
             };
             let store = ParamStore::new(1);
-            Encoder::new(&config, store.builder(&Device::Cpu)).expect("an encoder");
+            VideoMae::new(&config, store.builder(&Device::Cpu)).expect("an encoder");
             let built: Vec<(String, Vec<usize>)> = store
                 .vars()
                 .into_iter()
                 .map(|(name, var)| (name, var.dims().to_vec()))
                 .collect();
-            let mut listed = config.tensors();
+            let mut listed = Config::from(config.clone()).tensors();
             listed.sort();
             assert_eq!(built, listed);
         }
@@ -156,15 +164,19 @@ fn the_names_are_those_that_the_config_lists() {
 
 #[test]
 fn drop_path_grows_from_the_first_block_and_rests_in_inference() {
-    let dropping = Config {
+    let dropping = VideoMaeConfig {
         drop_path: 0.999,
         ..config()
     };
     let shared = Fixture::load("model/encoder.safetensors");
     let (_, encoder) = store(&dropping, &shared);
     let (_, plain) = store(&config(), &shared);
-    let tubes = encoder.tubes(shared.get("input.video")).expect("tubes");
-    let trace = |encoder: &Encoder, pass: Pass| {
+    let tubes = encoder
+        .config()
+        .input()
+        .cut(shared.get("input.video"))
+        .expect("tubes");
+    let trace = |encoder: &VideoMae, pass: Pass| {
         let mut pass = pass.traced();
         encoder.run(&tubes, &mut pass).expect("features");
         pass.into_trace()

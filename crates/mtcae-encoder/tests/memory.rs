@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mtcae_encoder::{Config, open};
+use mtcae_encoder::{EncoderConfig, VideoMaeConfig, open};
 
 /// Counts the memory in use.
 struct Counting;
@@ -183,7 +183,7 @@ fn a_zip_of_too_many_entries_is_refused_before_it_is_read() {
 #[test]
 fn pipes_and_devices_are_refused_in_every_place() {
     let _alone = alone();
-    let config = serde_json::to_string(&Config::small()).unwrap();
+    let config = serde_json::to_string(&VideoMaeConfig::small()).unwrap();
     for name in [
         "model.safetensors",
         "config.json",
@@ -225,7 +225,7 @@ fn pipes_and_devices_are_refused_in_every_place() {
 #[test]
 fn sizes_beyond_any_model_are_refused_by_their_field() {
     let _alone = alone();
-    type Change = fn(&mut Config);
+    type Change = fn(&mut VideoMaeConfig);
     let wrong: [(&str, Change); 9] = [
         ("width", |c| c.width = 1 << 60),
         ("depth", |c| c.depth = usize::MAX),
@@ -241,7 +241,7 @@ fn sizes_beyond_any_model_are_refused_by_their_field() {
         ("width", |c| (c.width, c.heads) = (1 << 14, 16)),
     ];
     for (field, change) in wrong {
-        let mut config = Config::base();
+        let mut config = VideoMaeConfig::base();
         change(&mut config);
         let mut said = String::new();
         let taken = peak(|| said = config.validate().unwrap_err().to_string());

@@ -2,7 +2,7 @@
 //! outside the tolerance of `tests/parity.rs`.
 
 use mtcae_encoder::candle_core::{Device, Tensor};
-use mtcae_encoder::{Config, Encoder, Position};
+use mtcae_encoder::{EncoderConfig, Position, VideoMaeConfig};
 use mtcae_nn::sin_cos_table;
 use mtcae_nn::weights::{InMemory, load_strict};
 use mtcae_testing::{Fixture, deviation};
@@ -10,26 +10,26 @@ use mtcae_testing::{Fixture, deviation};
 /// That of `tests/parity.rs`.
 const TOLERANCE: f64 = 1e-5;
 
-fn config() -> Config {
-    Config {
+fn config() -> VideoMaeConfig {
+    VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 16,
         depth: 2,
         heads: 4,
         hidden: 64,
-        ..Config::small()
+        ..VideoMaeConfig::small()
     }
 }
 
 /// Deviation of F when `change` was done to config and tensors.
-fn features_off_by(change: impl Fn(&mut Config, &mut Vec<(String, Tensor)>)) -> f64 {
+fn features_off_by(change: impl Fn(&mut VideoMaeConfig, &mut Vec<(String, Tensor)>)) -> f64 {
     let expected = Fixture::load("checkpoints/expected-videomae.safetensors");
     let weights = Fixture::load("checkpoints/weights.safetensors").below("encoder.");
     let (mut config, mut tensors) = (config(), weights.into_iter().collect());
     change(&mut config, &mut tensors);
     let source = InMemory::new("changed weights", tensors);
-    let encoder = load_strict(&source, &Device::Cpu, |vb| Encoder::new(&config, vb));
+    let encoder = load_strict(&source, &Device::Cpu, |vb| config.build(vb));
     let features = encoder
         .expect("loaded")
         .forward(expected.get("input.video"))
@@ -66,7 +66,7 @@ fn the_unchanged_encoder_passes() {
 
 #[test]
 fn mistakes_do_not_pass() {
-    type Change = Box<dyn Fn(&mut Config, &mut Vec<(String, Tensor)>)>;
+    type Change = Box<dyn Fn(&mut VideoMaeConfig, &mut Vec<(String, Tensor)>)>;
     let mut mistakes: Vec<(&str, Change)> = vec![
         (
             "the scale 1/√d dropped",

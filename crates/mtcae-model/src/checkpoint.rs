@@ -7,14 +7,13 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files;
-use mtcae_nn::Unsupported;
+use mtcae_encoder::Families;
 use mtcae_nn::weights::{
     TensorFile, compare, load_strict, load_strict_as, save as save_tensors, shown,
 };
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::{Config, Error, InferencePlan, Mtcae, Precision, Preprocessing};
+use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
 
 /// The config's file name.
 pub const CONFIG: &str = "config.json";
@@ -24,26 +23,99 @@ pub const WEIGHTS: &str = "model.safetensors";
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 4 << 20;
 
-/// Reads and checks the config of a checkpoint folder.
-///
-/// # Errors
-/// Names the file and the field at fault.
-pub fn load_config(folder: impl AsRef<Path>) -> Result<Config, Error> {
-    read_config(folder.as_ref().join(CONFIG))
+/// An opened checkpoint folder. Config and weights fit each other; no weight is read yet.
+pub struct Checkpoint {
+    config: Config,
+    weights: TensorFile,
 }
 
-/// Reads and checks a config.
+impl Checkpoint {
+    /// Opens a folder whose encoder is of a family of `mtcae-encoder`.
+    ///
+    /// # Errors
+    /// Names the file, and the field or every tensor at fault.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(folder, &Families::default())
+    }
+
+    /// As [`Self::open`], with the families that other crates handed over.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(folder: impl AsRef<Path>, families: &Families) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let config = read_config(folder.join(CONFIG), families)?;
+        let weights = TensorFile::open(folder.join(WEIGHTS))?;
+        // Before memory is taken for what a config asks for and no file may hold.
+        compare(&weights, config.tensors()?)?;
+        Ok(Self { config, weights })
+    }
+
+    /// The model's config.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tensors.
+    pub fn weights(&self) -> &TensorFile {
+        &self.weights
+    }
+
+    /// Loads the model onto a device, as `f32`.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn model(&self, device: &Device) -> Result<Mtcae, Error> {
+        self.model_as(device, DType::F32)
+    }
+
+    /// As [`Self::model`], with weights rounded to a type; those of norms stay `f32`.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn model_as(&self, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
+        load_strict_as(&self.weights, device, dtype, |vb| {
+            Mtcae::new(&self.config, vb)
+        })
+    }
+
+    /// Loads the model for inference on a device: on the CPU packed as it is read, so
+    /// that the weights are held once; elsewhere rounded to the precision, but for those
+    /// of norms.
+    ///
+    /// # Errors
+    /// As [`Self::model`], or names what the device lacks for the precision.
+    pub fn engine(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
+        if device.is_cpu() {
+            // Before minutes of reading.
+            mtcae_nn::plan::format(precision)?;
+            return load_strict(&self.weights, device, |vb| {
+                Engine::pack(&self.config, precision, vb)
+            });
+        }
+        precision.prepare(device)?;
+        let model = self.model_as(device, precision.dtype())?;
+        Engine::of(&model, device, precision)
+    }
+}
+
+/// Reads and checks a config, whose encoder is of one of `families`.
 ///
 /// # Errors
 /// Names the file and the field at fault.
-pub fn read_config(path: impl AsRef<Path>) -> Result<Config, Error> {
+pub fn read_config(path: impl AsRef<Path>, families: &Families) -> Result<Config, Error> {
     let path = path.as_ref();
-    let config: Config = parse(path)?;
-    config.validate().map_err(|e| Error::In {
-        path: path.to_owned(),
-        source: Box::new(e),
-    })?;
-    Ok(config)
+    let text = read(path)?;
+    Config::parse(&text, families, &path.display().to_string()).map_err(|e| {
+        match (foreign(path, &text), e) {
+            (Some(foreign), _) => foreign,
+            (None, e @ (Error::Json { .. } | Error::Encoder(_))) => e,
+            (None, e) => Error::In {
+                path: path.to_owned(),
+                source: Box::new(e),
+            },
+        }
+    })
 }
 
 /// Reads and checks the preprocessing of a config, which may be one of another model or
@@ -53,7 +125,11 @@ pub fn read_config(path: impl AsRef<Path>) -> Result<Config, Error> {
 /// Names the file and the field at fault.
 pub fn read_preprocessing(path: impl AsRef<Path>) -> Result<Option<Preprocessing>, Error> {
     let path = path.as_ref();
-    let Part { preprocessing } = parse(path)?;
+    let text = read(path)?;
+    let Part { preprocessing } = serde_json::from_str(&text).map_err(|e| Error::Json {
+        origin: path.display().to_string(),
+        reason: shown(&e.to_string()),
+    })?;
     if let Some(given) = &preprocessing {
         given.validate().map_err(|e| Error::In {
             path: path.to_owned(),
@@ -69,23 +145,16 @@ struct Part {
     preprocessing: Option<Preprocessing>,
 }
 
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let text = match files::read_to_string(path, LONGEST_CONFIG) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(elsewhere(path).unwrap_or_else(|| io(error)));
-        }
-        text => text.map_err(io)?,
-    };
-    serde_json::from_str(&text).map_err(|e| match foreign(path, &text) {
-        Some(error) => error,
-        None => Error::Json {
+fn read(path: &Path) -> Result<String, Error> {
+    files::read_to_string(path, LONGEST_CONFIG).map_err(|source| {
+        let elsewhere = match source.kind() {
+            ErrorKind::NotFound => elsewhere(path),
+            _ => None,
+        };
+        elsewhere.unwrap_or_else(|| Error::Io {
             path: path.to_owned(),
-            reason: shown(&e.to_string()),
-        },
+            source,
+        })
     })
 }
 
@@ -111,53 +180,6 @@ fn foreign(path: &Path, text: &str) -> Option<Error> {
     })
 }
 
-/// Loads the model of a checkpoint folder onto a device, as `f32`.
-///
-/// # Errors
-/// Names the file, and the field or every tensor at fault.
-pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Mtcae, Error> {
-    load_as(folder, device, DType::F32)
-}
-
-/// As [`load`], with weights rounded to a type; those of norms stay `f32`. For
-/// inference on a GPU in bf16, which then need not round them for every clip.
-///
-/// # Errors
-/// As [`load`], and [`Error::Precision`] for another type than `f32` on the CPU, where
-/// [`load_plan`] is what computes in bf16.
-pub fn load_as(folder: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
-    let folder = folder.as_ref();
-    if device.is_cpu() && dtype != DType::F32 {
-        return Err(Unsupported::OnCpu(dtype).into());
-    }
-    let (config, weights) = open(folder)?;
-    load_strict_as(&weights, device, dtype, |vb| Mtcae::new(&config, vb))
-}
-
-/// Loads the model of a checkpoint folder for inference on the CPU. Tensors are
-/// packed as they are read, so that the weights are held once.
-///
-/// # Errors
-/// As [`load`], and [`Error::Precision`] where the CPU lacks what the precision
-/// needs.
-pub fn load_plan(folder: impl AsRef<Path>, precision: Precision) -> Result<InferencePlan, Error> {
-    let folder = folder.as_ref();
-    mtcae_nn::plan::format(precision)?;
-    let (config, weights) = open(folder)?;
-    load_strict(&weights, &Device::Cpu, |vb| {
-        InferencePlan::new(&config, precision, vb)
-    })
-}
-
-/// Config and weights of a folder, which fit each other. What does not is refused here,
-/// before memory is had for what a config asks for and no file may hold.
-fn open(folder: &Path) -> Result<(Config, TensorFile), Error> {
-    let config = load_config(folder)?;
-    let weights = TensorFile::open(folder.join(WEIGHTS))?;
-    compare(&weights, config.tensors()?)?;
-    Ok((config, weights))
-}
-
 /// Writes a checkpoint folder, which is created if need be. Each file is written
 /// atomically, the weights before the config.
 ///
@@ -178,7 +200,7 @@ pub fn save<'a>(
     save_tensors(folder.join(WEIGHTS), tensors, metadata)?;
     let path = folder.join(CONFIG);
     let json = serde_json::to_string_pretty(config).map_err(|e| Error::Json {
-        path: path.clone(),
+        origin: path.display().to_string(),
         reason: e.to_string(),
     })?;
     files::write_atomically(&path, |temporary| {

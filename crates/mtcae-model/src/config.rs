@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use mtcae_core::{ParseError, Resize, Sampling};
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
-use mtcae_encoder::Config as EncoderConfig;
+use mtcae_encoder::{Config as EncoderConfig, Families};
+use mtcae_nn::weights::shown;
 
 use crate::{Error, TrainedSubjects};
 
@@ -21,12 +23,12 @@ pub const EXPRESSION: &str = "expression";
 
 /// The value of `format` in every config of ours.
 const FORMAT: &str = "mtcae-dfer";
-/// The version of the format that this crate writes, and the only one it reads.
-const VERSION: u32 = 1;
+/// The version of the format that this crate writes. It reads version 1 too, whose
+/// encoders are VideoMAE's and do not say so.
+const VERSION: u32 = 2;
 
 /// Everything needed to rebuild a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// `mtcae-dfer`.
     pub format: String,
@@ -36,16 +38,31 @@ pub struct Config {
     /// they were not trained at all.
     pub trained_on: Option<String>,
     /// Whom they were trained on; `None` where nobody wrote it down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_subjects: Option<TrainedSubjects>,
     /// How a video becomes the encoder's input.
     pub preprocessing: Preprocessing,
-    /// The VideoMAE encoder.
+    /// The encoder, of whatever family.
     pub encoder: EncoderConfig,
     /// The decoder and its tasks.
     pub decoder: DecoderConfig,
     /// Names of the expression's classes, in the order of the logits; no two are alike.
     pub classes: Vec<String>,
+}
+
+/// [`Config`] as it is read, before the encoder's family is known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: String,
+    version: u32,
+    trained_on: Option<String>,
+    #[serde(default)]
+    trained_subjects: Option<TrainedSubjects>,
+    preprocessing: Preprocessing,
+    encoder: Map<String, Value>,
+    decoder: DecoderConfig,
+    classes: Vec<String>,
 }
 
 /// How a video becomes the encoder's input.
@@ -83,6 +100,32 @@ where
     let name = String::deserialize(from)?;
     let fault = |e| serde::de::Error::custom(format_args!("{field}: {e}"));
     name.parse().map_err(fault)
+}
+
+impl Written {
+    /// Checks that the file is of a format that this crate reads.
+    fn check(&self) -> Result<(), Error> {
+        let fault = |field, reason| Err(Error::Config { field, reason });
+        if self.format != FORMAT {
+            return fault("format", format!("is {:?}, not {FORMAT:?}", self.format));
+        }
+        if !(1..=VERSION).contains(&self.version) {
+            let version = self.version;
+            return fault(
+                "version",
+                format!("is {version}; this program reads versions 1 to {VERSION}"),
+            );
+        }
+        let tagged = self.encoder.contains_key("family");
+        if tagged != (self.version > 1) {
+            let reason = match tagged {
+                true => "is not known in version 1, whose encoders are VideoMAE's",
+                false => "missing; should be the name of the encoder's family",
+            };
+            return fault("encoder.family", reason.to_owned());
+        }
+        Ok(())
+    }
 }
 
 impl Default for Preprocessing {
@@ -124,11 +167,42 @@ impl Preprocessing {
 }
 
 impl Config {
+    /// Reads and checks the text of a `config.json`, whose encoder is of one of
+    /// `families`. `origin` says where the text is from in messages.
+    ///
+    /// # Errors
+    /// Names the field at fault.
+    pub fn parse(text: &str, families: &Families, origin: &str) -> Result<Self, Error> {
+        let written: Written = serde_json::from_str(text).map_err(|e| Error::Json {
+            origin: origin.to_owned(),
+            reason: shown(&e.to_string()),
+        })?;
+        written.check()?;
+        let config = Self {
+            format: written.format,
+            version: VERSION,
+            trained_on: written.trained_on,
+            trained_subjects: written.trained_subjects,
+            preprocessing: written.preprocessing,
+            encoder: families.read(written.encoder, origin)?,
+            decoder: written.decoder,
+            classes: written.classes,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// An untrained model of the paper's three tasks over an encoder.
-    pub fn new(encoder: EncoderConfig, structure: Structure, classes: Vec<String>) -> Self {
+    pub fn new(
+        encoder: impl Into<EncoderConfig>,
+        structure: Structure,
+        classes: Vec<String>,
+    ) -> Self {
+        let encoder = encoder.into();
+        let (frames, features) = (encoder.input().frames, encoder.output().width);
         let tasks = vec![
-            Task::new(FACE_BOX, encoder.frames * 4),
-            Task::new(LANDMARKS, encoder.frames * 10),
+            Task::new(FACE_BOX, frames * 4),
+            Task::new(LANDMARKS, frames * 10),
             Task::new(EXPRESSION, classes.len()),
         ];
         Self {
@@ -139,7 +213,7 @@ impl Config {
             preprocessing: Preprocessing::default(),
             decoder: DecoderConfig {
                 structure,
-                ..DecoderConfig::cascade(encoder.width, tasks)
+                ..DecoderConfig::cascade(features, tasks)
             },
             encoder,
             classes,
@@ -161,13 +235,9 @@ impl Config {
     }
 
     /// Bytes of activations that one clip of inference takes at its peak, with
-    /// `element` bytes a number: in the encoder's MLP, or in its attention.
+    /// `element` bytes a number: those of the encoder.
     pub fn activation_bytes(&self, element: usize) -> usize {
-        let (width, hidden) = (self.encoder.width, self.encoder.hidden);
-        // x, its norm, the hidden layer before and after GELU, the result; or x, its
-        // norm, q, k and v, what attention gives, its projection.
-        let widest = (3 * width + 2 * hidden).max(7 * width);
-        self.encoder.tokens() * widest.max(self.encoder.tube_len()) * element
+        self.encoder.activations() * element
     }
 
     /// Checks every field and that the parts fit together.
@@ -176,28 +246,20 @@ impl Config {
     /// Names the first field at fault.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = |field, reason| Err(Error::Config { field, reason });
-        if self.format != FORMAT {
-            return fault("format", format!("is {:?}, not {FORMAT:?}", self.format));
-        }
-        if self.version != VERSION {
-            return fault(
-                "version",
-                format!("is {}; this program reads version {VERSION}", self.version),
-            );
-        }
         self.encoder.validate()?;
         self.decoder.validate()?;
-        if self.decoder.features != self.encoder.width {
-            let (features, width) = (self.decoder.features, self.encoder.width);
+        let (features, width) = (self.decoder.features, self.encoder.output().width);
+        if features != width {
             return fault(
                 "decoder.features",
                 format!("is {features}, but the encoder's width is {width}"),
             );
         }
+        let frames = self.encoder.input().frames;
         for task in &self.decoder.tasks {
             let (outputs, why) = match task.name.as_str() {
-                FACE_BOX => (self.encoder.frames * 4, "frames × 4"),
-                LANDMARKS => (self.encoder.frames * 10, "frames × 10"),
+                FACE_BOX => (frames * 4, "frames × 4"),
+                LANDMARKS => (frames * 10, "frames × 10"),
                 EXPRESSION => (self.classes.len(), "one a class"),
                 other => {
                     let known = [FACE_BOX, LANDMARKS, EXPRESSION].join(", ");

@@ -14,11 +14,11 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// A config cannot be parsed.
-    #[error("{}: {reason}", path.display())]
+    /// A config cannot be parsed, or written down.
+    #[error("{origin}: {reason}")]
     Json {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what else the text is from.
+        origin: String,
         /// What the parser says, with line and column.
         reason: String,
     },
@@ -61,6 +61,17 @@ pub enum Error {
         expected: String,
         /// The shape given.
         found: Vec<usize>,
+    },
+    /// Clips were given to a model that was built without its encoder.
+    #[error("this model was built without its encoder, for features that were made before")]
+    NoEncoder,
+    /// The encoder is not packed, and so computes on the CPU in `f32` alone.
+    #[error("encoders of the family {family} compute in f32 on the CPU, not in {precision}")]
+    NoPlan {
+        /// The encoder's family.
+        family: &'static str,
+        /// What was asked for.
+        precision: mtcae_nn::Precision,
     },
     /// A file fault, with the file in front.
     #[error("{}: {source}", path.display())]

@@ -1,5 +1,7 @@
 //! The whole model (paper, Fig. 2): X → F → Y1, Y2, Y3 → B, P, E.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 use mtcae_decoder::MultiTaskDecoder;
 use mtcae_encoder::Encoder;
@@ -7,14 +9,15 @@ use mtcae_nn::{Pass, VarBuilder};
 
 use crate::{Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
 
-/// VideoMAE encoder, decoder of one of the six structures, and heads.
+/// An encoder, the decoder of one of the six structures, and heads. Parameters are
+/// shared between clones.
 ///
 /// Its tensors are `encoder.…` and `decoder.…`.
 #[derive(Clone, Debug)]
 pub struct Mtcae {
     config: Config,
-    encoder: Encoder,
-    decoder: MultiTaskDecoder,
+    encoder: Option<Arc<dyn Encoder>>,
+    decoder: Arc<MultiTaskDecoder>,
 }
 
 /// What the heads say of a batch of B clips of T frames.
@@ -38,9 +41,23 @@ impl Mtcae {
     pub fn new(config: &Config, vb: VarBuilder<'_>) -> Result<Self, Error> {
         config.validate()?;
         Ok(Self {
-            encoder: Encoder::new(&config.encoder, vb.pp("encoder"))?,
-            decoder: MultiTaskDecoder::new(&config.decoder, vb.pp("decoder"))?,
+            encoder: Some(config.encoder.build(vb.pp("encoder"))?),
+            ..Self::without_encoder(config, vb)?
+        })
+    }
+
+    /// As [`Self::new`], but of features that were made before: no tensor of the encoder
+    /// is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_encoder(config: &Config, vb: VarBuilder<'_>) -> Result<Self, Error> {
+        config.validate()?;
+        let decoder = MultiTaskDecoder::new(&config.decoder, vb.pp("decoder"))?;
+        Ok(Self {
             config: config.clone(),
+            encoder: None,
+            decoder: Arc::new(decoder),
         })
     }
 
@@ -49,40 +66,34 @@ impl Mtcae {
         &self.config
     }
 
-    /// The encoder, clips to F.
-    pub fn encoder(&self) -> &Encoder {
-        &self.encoder
+    /// The encoder, clips to F, where it was built.
+    pub fn encoder(&self) -> Option<&Arc<dyn Encoder>> {
+        self.encoder.as_ref()
     }
 
     /// The decoder, F to local features and heads.
-    pub fn decoder(&self) -> &MultiTaskDecoder {
+    pub fn decoder(&self) -> &Arc<MultiTaskDecoder> {
         &self.decoder
     }
 
-    /// Normalised clips (B, T, C, H, W) → head outputs.
+    /// Normalised clips (B, T, C, H, W) → head outputs, for inference.
     ///
     /// # Errors
     /// When the clips have another shape or type than the model takes.
     pub fn forward(&self, clips: &Tensor) -> Result<Outputs, Error> {
-        let f = self.encoder.forward(clips)?;
-        self.decode(&f, &mut Pass::inference())
+        let input = self.config.encoder.input().cut(clips)?;
+        self.run(&input, &mut Pass::inference())
     }
 
-    /// Normalised tubes (B, N, C·t·h·w) → head outputs.
+    /// Normalised input (B, …), as the encoder's [`Input`](mtcae_encoder::Input) says →
+    /// head outputs, in the mode of `pass`.
     ///
     /// # Errors
-    /// When the tubes have another shape or type than the model takes.
-    pub fn forward_tubes(&self, tubes: &Tensor) -> Result<Outputs, Error> {
-        self.run(tubes, &mut Pass::inference())
-    }
-
-    /// As [`Self::forward_tubes`], in the mode of `pass`.
-    ///
-    /// # Errors
-    /// When the tubes have another shape or type than the model takes.
-    pub fn run(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
-        let f = self.encoder.run(tubes, pass)?;
-        self.decode(&f, pass)
+    /// When the input has another shape or type than the model takes, or the model was
+    /// built without its encoder.
+    pub fn run(&self, input: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
+        let encoder = self.encoder().ok_or(Error::NoEncoder)?;
+        self.decode(&encoder.run(input, pass)?, pass)
     }
 
     /// Global features F (B, N, D), made before, → head outputs.
@@ -91,26 +102,18 @@ impl Mtcae {
     /// When F has another shape or type than the decoder takes.
     pub fn decode(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
         let outputs = self.decoder.run(f, pass)?;
-        let frames = self.config.encoder.frames;
-        Outputs::new(frames, f.dim(0)?, |task| outputs.head(task))
-    }
-
-    /// Tubes (B, N, C·t·h·w) from normalised clips (B, T, C, H, W).
-    ///
-    /// # Errors
-    /// When the clips have another shape than the model takes.
-    pub fn tubes(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.encoder.tubes(clips)?)
+        Outputs::new(&self.config, f.dim(0)?, |task| outputs.head(task))
     }
 }
 
 impl Outputs {
     /// Head outputs (`batch`, outputs) by the name of their task, in their shapes.
     pub(crate) fn new<'a>(
-        frames: usize,
+        config: &Config,
         batch: usize,
         head: impl Fn(&str) -> Option<&'a Tensor>,
     ) -> Result<Self, Error> {
+        let frames = config.encoder.input().frames;
         let Some(logits) = head(EXPRESSION) else {
             // `validate` has made sure of this task.
             return Err(Error::Config {

@@ -2,19 +2,19 @@
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure, Task};
-use mtcae_model::encoder::Config as EncoderConfig;
-use mtcae_model::{Config, Mtcae, checkpoint};
+use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::{Checkpoint, Config, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 
 fn config() -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 12,
         depth: 1,
         heads: 2,
         hidden: 24,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let mut config = Config::new(
         encoder,
@@ -50,7 +50,9 @@ fn save(folder: &std::path::Path, store: &ParamStore) {
 #[test]
 fn a_loaded_model_gives_what_the_saved_one_gives() {
     let (folder, _, model) = saved();
-    let loaded = checkpoint::load(folder.path(), &Device::Cpu).expect("loaded");
+    let loaded = Checkpoint::open(folder.path())
+        .and_then(|c| c.model(&Device::Cpu))
+        .expect("loaded");
     assert_eq!(loaded.config(), model.config());
     let clip = Tensor::randn(0f32, 1.0, (2, 4, 3, 32, 32), &Device::Cpu).expect("noise");
     let (a, b) = (
@@ -163,7 +165,8 @@ fn faults_name_the_file_and_the_field() {
             serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("json");
         edit(&mut json);
         std::fs::write(&path, json.to_string()).expect("written");
-        let error = checkpoint::load(folder.path(), &Device::Cpu)
+        let error = Checkpoint::open(folder.path())
+            .and_then(|c| c.model(&Device::Cpu))
             .expect_err(what)
             .to_string();
         assert!(
@@ -184,7 +187,8 @@ fn all_tensors_at_fault_come_in_one_error() {
         _ => (name.as_str(), var.as_tensor()),
     });
     checkpoint::save(folder.path(), &config(), tensors).expect("saved");
-    let error = checkpoint::load(folder.path(), &Device::Cpu)
+    let error = Checkpoint::open(folder.path())
+        .and_then(|c| c.model(&Device::Cpu))
         .expect_err("faulty")
         .to_string();
     for said in [
@@ -203,7 +207,8 @@ fn truncated_weights_and_missing_files_are_named() {
     let path = folder.path().join(checkpoint::WEIGHTS);
     let whole = std::fs::read(&path).expect("read");
     std::fs::write(&path, &whole[..whole.len() / 2]).expect("cut");
-    let error = checkpoint::load(folder.path(), &Device::Cpu)
+    let error = Checkpoint::open(folder.path())
+        .and_then(|c| c.model(&Device::Cpu))
         .expect_err("truncated")
         .to_string();
     assert!(
@@ -211,11 +216,13 @@ fn truncated_weights_and_missing_files_are_named() {
         "{error}"
     );
     std::fs::remove_file(&path).expect("removed");
-    let error = checkpoint::load(folder.path(), &Device::Cpu)
+    let error = Checkpoint::open(folder.path())
+        .and_then(|c| c.model(&Device::Cpu))
         .expect_err("missing")
         .to_string();
     assert!(error.contains("model.safetensors"), "{error}");
-    let error = checkpoint::load(folder.path().join("nowhere"), &Device::Cpu)
+    let error = Checkpoint::open(folder.path().join("nowhere"))
+        .and_then(|c| c.model(&Device::Cpu))
         .expect_err("no folder")
         .to_string();
     assert!(error.contains("nowhere"), "{error}");

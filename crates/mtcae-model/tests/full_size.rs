@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
-use mtcae_model::{Config, checkpoint};
+use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::{Checkpoint, Config, checkpoint};
 use mtcae_nn::Pass;
 use mtcae_testing::{Fixture, deviation};
 
@@ -24,9 +24,9 @@ fn the_full_model_equals_pytorch() {
     let reference = Fixture::open(&folder.join("reference.safetensors"));
     let json = reference.config();
     let encoder = match json["encoder"]["dim"].as_u64() {
-        Some(384) => EncoderConfig::small(),
-        Some(768) => EncoderConfig::base(),
-        Some(1024) => EncoderConfig::large(),
+        Some(384) => VideoMaeConfig::small(),
+        Some(768) => VideoMaeConfig::base(),
+        Some(1024) => VideoMaeConfig::large(),
         other => panic!("no encoder of width {other:?}"),
     };
     let classes = (0..7).map(|c| format!("class {c}")).collect();
@@ -37,7 +37,9 @@ fn the_full_model_equals_pytorch() {
     )
     .expect("written");
 
-    let model = checkpoint::load(&folder, &Device::Cpu).expect("loaded");
+    let model = Checkpoint::open(&folder)
+        .and_then(|c| c.model(&Device::Cpu))
+        .expect("loaded");
     let tubes = model.tubes(reference.get("input.video")).expect("tubes");
     let mut pass = Pass::inference().traced();
     let start = std::time::Instant::now();

@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
-use mtcae_model::{Config, Error, Mtcae, Precision, checkpoint};
-use mtcae_nn::ParamStore;
+use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::{Checkpoint, Config, Error, Mtcae, Precision, checkpoint};
+use mtcae_nn::{ParamStore, Pass};
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 fn config() -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 16,
         depth: 1,
         heads: 2,
         hidden: 32,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let classes = vec!["calm".to_owned(), "glad".to_owned()];
     let mut config = Config::new(encoder, Structure::Cascade, classes);
@@ -51,8 +51,12 @@ fn write(folder: &Path, json: &Value) {
 /// What loading says, in both ways.
 fn refused(folder: &Path, what: &str) -> String {
     let before = Instant::now();
-    let plan = checkpoint::load_plan(folder, Precision::F32).expect_err(what);
-    let model = checkpoint::load(folder, &Device::Cpu).expect_err(what);
+    let plan = Checkpoint::open(folder)
+        .and_then(|c| c.engine(&Device::Cpu, Precision::F32))
+        .expect_err(what);
+    let model = Checkpoint::open(folder)
+        .and_then(|c| c.model(&Device::Cpu))
+        .expect_err(what);
     assert!(before.elapsed() < Duration::from_secs(5), "{what}");
     let said = plan.to_string();
     assert_eq!(said, model.to_string(), "{what}");
@@ -146,7 +150,9 @@ fn random_sizes_never_panic() {
             json[part][field] = value.into();
         }
         write(folder.path(), &json);
-        if let Err(error) = checkpoint::load_plan(folder.path(), Precision::F32) {
+        if let Err(error) =
+            Checkpoint::open(folder.path()).and_then(|c| c.engine(&Device::Cpu, Precision::F32))
+        {
             let said = error.to_string();
             assert!(!said.contains('\n') && said.len() < 2000, "{said}");
         }
@@ -158,7 +164,9 @@ fn folders_that_are_something_else_say_what() {
     let root = tempfile::tempdir().expect("a folder");
     let path = root.path().join(checkpoint::CONFIG);
     std::fs::write(&path, r#"{"model_type": "videomae", "hidden_size": 16}"#).expect("written");
-    let error = checkpoint::load_config(root.path()).expect_err("another's");
+    let error = Checkpoint::open(root.path())
+        .map(drop)
+        .expect_err("another's");
     let said = error.to_string();
     assert!(matches!(error, Error::HuggingFace { .. }), "{said}");
     assert!(
@@ -170,7 +178,7 @@ fn folders_that_are_something_else_say_what() {
     let (saved, _) = saved();
     let model = root.path().join("model");
     std::fs::rename(saved.path(), &model).expect("moved");
-    let error = checkpoint::load_config(root.path()).expect_err("a run");
+    let error = Checkpoint::open(root.path()).map(drop).expect_err("a run");
     let said = error.to_string();
     assert!(matches!(error, Error::TrainingRun { .. }), "{said}");
     assert!(said.ends_with(&model.display().to_string()), "{said}");
@@ -189,19 +197,14 @@ fn a_pipe_for_a_config_does_not_block() {
 }
 
 #[test]
-fn bf16_on_the_cpu_points_to_the_plan() {
+fn bf16_on_the_cpu_points_to_the_engine() {
     let (folder, _) = saved();
-    let error = checkpoint::load_as(folder.path(), &Device::Cpu, DType::BF16);
-    let said = error.expect_err("refused").to_string();
-    assert!(
-        said.contains("bf16: on the CPU") && said.contains("load_plan"),
-        "{said}"
-    );
-    let model = checkpoint::load(folder.path(), &Device::Cpu).expect("loaded");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
+    let model = checkpoint.model(&Device::Cpu).expect("loaded");
     let tubes = Tensor::zeros((1, 8, 1536), DType::BF16, &Device::Cpu).expect("zeros");
     let said = model
-        .forward_tubes(&tubes)
+        .run(&tubes, &mut Pass::inference())
         .expect_err("refused")
         .to_string();
-    assert!(said.contains("InferencePlan"), "{said}");
+    assert!(said.contains("`Engine`"), "{said}");
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_model::encoder::{Config as EncoderConfig, Position};
+use mtcae_model::encoder::{Position, VideoMaeConfig};
 use mtcae_model::{Config, Mtcae};
 use mtcae_nn::{ParamStore, Pass};
 use mtcae_testing::{Fixture, assert_close, without_gradient};
@@ -22,7 +22,7 @@ fn config(fixture: &Fixture) -> Config {
     let json = fixture.config();
     let e = &json["encoder"];
     let size = |key: &str| e[key].as_u64().unwrap_or_else(|| panic!("{key}")) as usize;
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: size("image_size"),
         frames: size("frames"),
         channels: size("channels"),
@@ -74,7 +74,12 @@ fn case(structure: Structure) -> Case {
         weights.into_keys().collect::<Vec<_>>(),
         "parameters of the model and of the reference"
     );
-    let tubes = model.tubes(common.get("input.video")).expect("tubes");
+    let tubes = model
+        .config()
+        .encoder
+        .input()
+        .cut(common.get("input.video"))
+        .expect("tubes");
     Case {
         fixture,
         tubes,
@@ -121,6 +126,7 @@ fn every_gradient_equals_autograds() {
         } = case(structure);
         let f = model
             .encoder()
+            .expect("built")
             .run(&tubes, &mut Pass::training(0))
             .expect("features");
         let outputs = model
@@ -166,8 +172,8 @@ fn every_gradient_equals_autograds() {
 fn outputs_have_the_papers_shapes() {
     let Case { model, tubes, .. } = case(Structure::Cascade);
     let config = model.config().clone();
-    let frames = config.encoder.frames;
-    let outputs = model.forward_tubes(&tubes);
+    let frames = config.encoder.input().frames;
+    let outputs = model.run(&tubes, &mut Pass::inference());
     // The fixture's heads have made-up sizes, which the config check refuses.
     match outputs {
         Ok(outputs) => {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::Config as EncoderConfig;
-use mtcae_model::{Config, InferencePlan, Mtcae, Precision};
+use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::{Config, Engine, Mtcae, Precision};
 use mtcae_nn::ParamStore;
+use mtcae_nn::Pass;
 use mtcae_testing::deviation;
 
 /// What counts as large, in bytes: less than a row of tokens of the test's model.
@@ -57,19 +58,20 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn config(structure: Structure) -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 64,
         width: 96,
         depth: 3,
         heads: 3,
         hidden: 384,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     Config::new(encoder, structure, vec!["calm".into(), "angry".into()])
 }
 
 fn tubes(config: &Config, clips: usize) -> Tensor {
-    let (n, len) = (config.encoder.tokens(), config.encoder.tube_len());
+    let shape = config.encoder.input().shape();
+    let (n, len) = (shape[0], shape[1]);
     let values: Vec<f32> = (0..clips * n * len)
         .map(|i| ((i * 7919) % 1013) as f32 / 300.0 - 1.6)
         .collect();
@@ -88,9 +90,11 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
         let vb = store.builder(&Device::Cpu);
         let model = Mtcae::new(&config, vb.clone()).expect("built");
         let tubes = tubes(&config, 2);
-        let want = model.forward_tubes(&tubes).expect("a forward");
+        let want = model
+            .run(&tubes, &mut Pass::inference())
+            .expect("a forward");
         for precision in [Precision::F32, Precision::Bf16] {
-            let plan = match InferencePlan::new(&config, precision, vb.clone()) {
+            let plan = match Engine::pack(&config, precision, vb.clone()) {
                 Ok(plan) => plan,
                 Err(error) if precision == Precision::Bf16 => {
                     assert!(error.to_string().contains("AVX512-BF16"), "{error}");
@@ -104,8 +108,9 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
             } else {
                 2e-2
             };
-            for plan in [plan, model.plan(precision).expect("a plan")] {
-                let got = plan.forward_tubes(&tubes).expect("a forward");
+            let cpu = &Device::Cpu;
+            for plan in [plan, Engine::of(&model, cpu, precision).expect("a plan")] {
+                let got = plan.run(&tubes, &mut Pass::inference()).expect("a forward");
                 for (what, got, want) in [
                     ("logits", Some(&got.logits), Some(&want.logits)),
                     ("boxes", got.boxes.as_ref(), want.boxes.as_ref()),
@@ -123,9 +128,9 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
                 // On one thread, because which of several has had the largest
                 // task, and so has the memory for it, is up to chance.
                 let large = pool.install(|| {
-                    plan.forward_tubes(&tubes).expect("a forward");
+                    plan.run(&tubes, &mut Pass::inference()).expect("a forward");
                     let before = LARGE_ALLOCATIONS.load(Ordering::Relaxed);
-                    plan.forward_tubes(&tubes).expect("a forward");
+                    plan.run(&tubes, &mut Pass::inference()).expect("a forward");
                     LARGE_ALLOCATIONS.load(Ordering::Relaxed) - before
                 });
                 assert_eq!(large, 0, "{structure} {precision:?}: large allocations");
@@ -136,26 +141,29 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
 
 fn other_shapes_are_refused() {
     let config = config(Structure::Cascade);
-    let plan = InferencePlan::new(
+    let plan = Engine::pack(
         &config,
         Precision::F32,
         ParamStore::new(1).builder(&Device::Cpu),
     )
     .expect("a plan");
     let tubes = Tensor::zeros((1, 3, 1536), candle_core::DType::F32, &Device::Cpu).expect("tubes");
-    let error = plan.forward_tubes(&tubes).expect_err("refused").to_string();
-    assert!(error.contains("tubes (B, 128, 1536)"), "{error}");
+    let error = plan
+        .run(&tubes, &mut Pass::inference())
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("takes (B, 128, 1536)"), "{error}");
     let tf32 = Mtcae::new(&config, ParamStore::new(1).builder(&Device::Cpu))
-        .and_then(|model| model.plan(Precision::Tf32));
+        .and_then(|model| Engine::of(&model, &Device::Cpu, Precision::Tf32));
     let error = tf32.expect_err("refused").to_string();
     assert!(error.contains("tf32 needs a GPU"), "{error}");
     for count in [0, 128 * 1536 + 1] {
-        let error = plan.forward_slice(&vec![0.0; count]).expect_err("refused");
+        let error = plan.run_slice(&vec![0.0; count]).expect_err("refused");
         let error = error.to_string();
-        let found = format!("not [{count}]");
-        assert!(
-            error.contains("tubes (B, 128, 1536)") && error.ends_with(&found),
-            "{error}"
+        let want = format!(
+            "whole clips of {} numbers, at least one, not [{count}]",
+            128 * 1536
         );
+        assert!(error.ends_with(&want), "{error}");
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 
 /// The type that a model computes in. Parameters under training stay `f32` and are
 /// rounded where they are used; sums, statistics of norms and losses are `f32` always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 24 bits of significand.
     #[default]
@@ -36,7 +38,7 @@ pub enum Unsupported {
     /// As [`Self::Unpacked`], by the type of the tensors.
     #[error(
         "{}: on the CPU tensors are f32 alone; what computes in bf16 there is an inference \
-         plan, which packs its weights (`InferencePlan`, `checkpoint::load_plan`)",
+         plan, which packs its weights (`Engine` of mtcae-model)",
         .0.as_str()
     )]
     OnCpu(DType),

@@ -20,8 +20,8 @@ use crate::{Error, Report, TrainConfig, published};
 pub struct Ablation<'a> {
     /// Its folder.
     pub folder: &'a Path,
-    /// The checkpoint whose encoder all structures share. Decoders are drawn.
-    pub encoder: &'a Path,
+    /// Whose encoder all structures share. Decoders are drawn.
+    pub encoder: &'a Start,
     /// Which structures.
     pub structures: &'a [Structure],
     /// Seeds; each gives every structure one cross-validation.
@@ -59,8 +59,10 @@ struct Row {
 pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, Error> {
     let mut rows: Vec<Row> = Vec::new();
     for &structure in ablation.structures {
-        let start = Start::encoder_of(ablation.encoder, structure, &ablation.data.classes)?;
-        let tokens = start.config().encoder.tokens();
+        let start = ablation
+            .encoder
+            .with_decoder(structure, &ablation.data.classes)?;
+        let tokens = start.config().encoder.output().tokens;
         let mut reports = Vec::new();
         let (mut flatness, mut fitted) = (Vec::new(), Vec::new());
         for &seed in ablation.seeds {

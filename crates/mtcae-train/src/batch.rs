@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::Face;
+use mtcae_model::Config as ModelConfig;
+use mtcae_model::encoder::Layout;
 use mtcae_objective::{Class, Targets};
+use ndarray::Array4;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -12,83 +15,167 @@ use rand_distr::{Beta, Distribution};
 
 use crate::cache::FeatureCache;
 use crate::data::Dataset;
-use crate::view::{Frames, View, Viewer};
-use crate::{Error, TrainConfig, memory::Memory, random};
+use crate::memory::Memory;
+use crate::view::{Augment, Frames, Viewer};
+use crate::{Error, TrainConfig, random};
 
 /// What goes into the model.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Normalised tubes (B, N, C·t·p·p).
-    Tubes(Tensor),
+    /// Normalised clips (B, …), as the encoder takes them.
+    Clips(Tensor),
     /// Features of the encoder (B, N, D).
     Features(Tensor),
 }
 
-impl Input {
-    /// The same in the type that the model is to compute in.
-    pub(crate) fn in_type(&self, dtype: DType) -> Result<Self, Error> {
-        Ok(match self {
-            Self::Tubes(tubes) => Self::Tubes(tubes.to_dtype(dtype)?),
-            Self::Features(features) => Self::Features(features.to_dtype(dtype)?),
-        })
-    }
-}
-
-/// Clips that go through the model at once.
+/// Clips that go through the model at once, on their device.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// What goes into the model.
     pub input: Input,
     /// What should come out.
     pub targets: Targets,
+    /// Numbers of the classes, where the clips are not mixed.
+    pub classes: Option<Vec<u32>>,
+    /// Whether a frame has a face to learn from.
+    pub has_faces: bool,
     /// The clips' places in the dataset.
     pub items: Vec<usize>,
 }
 
+/// A batch as the threads that prepare it hand it on: on the host, and where it goes to a
+/// GPU in 8 bits.
+pub struct Loaded {
+    values: Values,
+    targets: Targets,
+    classes: Option<Vec<u32>>,
+    has_faces: bool,
+    items: Vec<usize>,
+    /// How clips are mixed that are not yet numbers.
+    mix: Option<Mix>,
+}
+
+enum Values {
+    Levels(Vec<Array4<u8>>),
+    Input(Input),
+}
+
 /// Where clips come from. Shared by the threads that prepare batches.
 pub struct Source {
-    data: Arc<Dataset>,
-    config: TrainConfig,
+    pub(crate) data: Arc<Dataset>,
+    pub(crate) loading: Loading,
     frames: usize,
+    seed: u64,
+    mixup: f64,
+    cutmix: f64,
+    device: Device,
+    dtype: DType,
     from: From,
+}
+
+/// How batches are fetched: by default 8 clips, decoded by one thread, two batches ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loading {
+    /// Clips of a batch.
+    pub batch: usize,
+    /// Threads that decode.
+    pub workers: usize,
+    /// Batches that may wait for the model.
+    pub queue: usize,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        Self {
+            batch: 8,
+            workers: 1,
+            queue: 2,
+        }
+    }
 }
 
 #[allow(clippy::large_enum_variant)] // There is one in a run.
 enum From {
-    Videos {
-        viewer: Viewer,
-        memory: Memory<Frames>,
-    },
+    Videos { viewer: Viewer, memory: Memory },
     Cache(Arc<FeatureCache>),
 }
 
-/// Inputs and faces of one clip: (values, face of each frame).
-type Clip = (Vec<f32>, Vec<Option<Face>>);
-
 impl Source {
-    /// Clips decoded from their videos.
-    pub fn videos(data: Arc<Dataset>, viewer: Viewer, frames: usize, config: &TrainConfig) -> Self {
+    /// Clips decoded from their videos, to train on.
+    ///
+    /// # Errors
+    /// When the config asks for a mixture that the encoder's input does not allow.
+    pub fn videos(
+        data: &Arc<Dataset>,
+        model: &ModelConfig,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        if config.cutmix > 0.0 && model.encoder.input().layout == Layout::Frames {
+            return Err(Error::Config {
+                field: "cutmix",
+                reason: "puts whole tubes of one clip into another, and this encoder takes \
+                         frames; set it to 0"
+                    .to_owned(),
+            });
+        }
+        let viewer = Viewer::new(model, Augment::of(config));
         let memory = Memory::new(config.frame_memory << 20);
+        let from = From::Videos { viewer, memory };
+        Ok(Self::new(data, model, config, from, device))
+    }
+
+    /// Features computed before, to train on.
+    pub fn cached(
+        data: &Arc<Dataset>,
+        cache: &Arc<FeatureCache>,
+        model: &ModelConfig,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Self {
+        Self::new(data, model, config, From::Cache(cache.clone()), device)
+    }
+
+    fn new(
+        data: &Arc<Dataset>,
+        model: &ModelConfig,
+        config: &TrainConfig,
+        from: From,
+        device: &Device,
+    ) -> Self {
         Self {
-            data,
-            config: config.clone(),
-            frames,
-            from: From::Videos { viewer, memory },
+            data: data.clone(),
+            loading: Loading {
+                batch: config.batch,
+                workers: config.workers,
+                queue: config.queue,
+            },
+            frames: model.encoder.input().frames,
+            seed: config.seed,
+            mixup: config.mixup,
+            cutmix: config.cutmix,
+            device: device.clone(),
+            dtype: config.precision.dtype(),
+            from,
         }
     }
 
-    /// Features computed before.
-    pub fn cached(
-        data: Arc<Dataset>,
-        cache: Arc<FeatureCache>,
-        frames: usize,
-        config: &TrainConfig,
-    ) -> Self {
+    /// Clips as they are, decoded from their videos, to measure a model by.
+    pub fn to_test(data: &Arc<Dataset>, engine: &Engine, loading: Loading) -> Self {
+        let model = engine.config();
         Self {
-            data,
-            config: config.clone(),
-            frames,
-            from: From::Cache(cache),
+            data: data.clone(),
+            loading,
+            frames: model.encoder.input().frames,
+            seed: 0,
+            mixup: 0.0,
+            cutmix: 0.0,
+            device: engine.device().clone(),
+            dtype: engine.precision().dtype(),
+            from: From::Videos {
+                viewer: Viewer::new(model, Augment::NOTHING),
+                memory: Memory::new(0),
+            },
         }
     }
 
@@ -96,215 +183,283 @@ impl Source {
     /// The last one may be smaller.
     pub fn order(&self, places: &[usize], epoch: usize) -> Vec<Vec<usize>> {
         let mut order = places.to_vec();
-        order.shuffle(&mut random::generator(
-            "order",
-            &[self.config.seed, epoch as u64],
-        ));
+        order.shuffle(&mut random::generator("order", &[self.seed, epoch as u64]));
         order
-            .chunks(self.config.batch)
+            .chunks(self.loading.batch)
             .map(<[usize]>::to_vec)
             .collect()
     }
 
-    /// A batch to train on, on the CPU.
+    /// A batch to train on.
     ///
     /// # Errors
     /// Names the file that cannot be read.
-    pub fn training(&self, items: &[usize], epoch: usize, number: usize) -> Result<Batch, Error> {
-        let clips: Vec<Clip> = items
-            .iter()
-            .map(|&i| self.training_clip(i, epoch))
-            .collect::<Result<_, _>>()?;
-        let mut rng = random::generator("mix", &[self.config.seed, epoch as u64, number as u64]);
-        let mut batch = self.raw(items, clips);
-        if let From::Videos { viewer, .. } = &self.from {
-            batch.mix(&self.config, viewer, &mut rng);
+    pub fn training(&self, items: &[usize], epoch: usize, number: usize) -> Result<Loaded, Error> {
+        let mut rng = random::generator("mix", &[self.seed, epoch as u64, number as u64]);
+        match &self.from {
+            From::Videos { viewer, memory } => {
+                let clips = items.iter().map(|&i| {
+                    let mut rng = self.of_a_view(i, epoch);
+                    let item = &self.data.items[i];
+                    let frames = match viewer.decodes_the_same() {
+                        true => memory.get(i, || viewer.decode_for_training(item, None))?,
+                        false => Arc::new(viewer.decode_for_training(item, Some(&mut rng))?),
+                    };
+                    viewer.augmented(&frames, &mut rng)
+                });
+                let clips = clips.collect::<Result<_, _>>()?;
+                self.load_clips(viewer, items, clips, Some(&mut rng))
+            }
+            From::Cache(cache) => {
+                let view = |i: usize| match cache.views() {
+                    0 => 0,
+                    views => self.of_a_view(i, epoch).random_range(1..=views),
+                };
+                self.load_features(cache, items, view)
+            }
         }
-        batch.tensors(items)
     }
 
     /// A batch as it is.
     ///
     /// # Errors
     /// Names the file that cannot be read.
-    pub fn plain(&self, items: &[usize]) -> Result<Batch, Error> {
-        let clip = |&i: &usize| -> Result<Clip, Error> {
-            match &self.from {
-                From::Videos { viewer, .. } => {
-                    let View { tubes, faces } = viewer.plain(&self.data.items[i])?;
-                    Ok((tubes, faces))
-                }
-                From::Cache(cache) => cache.read(i, 0),
-            }
-        };
-        let clips = items.iter().map(clip).collect::<Result<_, _>>()?;
-        self.raw(items, clips).tensors(items)
-    }
-
-    fn training_clip(&self, i: usize, epoch: usize) -> Result<Clip, Error> {
-        let mut rng = random::generator("view", &[self.config.seed, epoch as u64, i as u64]);
+    pub fn plain(&self, items: &[usize]) -> Result<Loaded, Error> {
         match &self.from {
-            From::Videos { viewer, memory } => {
-                let item = &self.data.items[i];
-                let frames = match viewer.decodes_the_same() {
-                    true => memory.get(i, || viewer.decode_for_training(item, None))?,
-                    false => Arc::new(viewer.decode_for_training(item, Some(&mut rng))?),
-                };
-                let View { tubes, faces } = viewer.augmented(&frames, &mut rng)?;
-                Ok((tubes, faces))
+            From::Videos { viewer, .. } => {
+                let clips = items.iter().map(|&i| viewer.plain(&self.data.items[i]));
+                let clips = clips.collect::<Result<_, _>>()?;
+                self.load_clips(viewer, items, clips, None)
             }
-            From::Cache(cache) => match cache.views() {
-                0 => cache.read(i, 0),
-                views => cache.read(i, rng.random_range(1..=views)),
-            },
+            From::Cache(cache) => self.load_features(cache, items, |_| 0),
         }
     }
 
-    fn raw(&self, items: &[usize], clips: Vec<Clip>) -> Raw {
-        let classes = self.data.classes.len();
-        let (t, b) = (self.frames, clips.len());
-        let mut raw = Raw {
-            is_features: matches!(self.from, From::Cache(_)),
-            tokens: match &self.from {
-                From::Videos { viewer, .. } => viewer.tokens(),
-                From::Cache(cache) => cache.tokens(),
-            },
-            frames: t,
-            values: Vec::with_capacity(clips.iter().map(|c| c.0.len()).sum()),
-            boxes: Vec::with_capacity(b * t * 4),
-            landmarks: Vec::with_capacity(b * t * 10),
-            valid: Vec::with_capacity(b * t),
-            hot: vec![0.0; b * classes],
-            classes: items
-                .iter()
-                .map(|&i| self.data.items[i].class as u32)
-                .collect(),
-            mixed: false,
-        };
-        for (k, (values, faces)) in clips.into_iter().enumerate() {
-            raw.values.extend_from_slice(&values);
-            raw.hot[k * classes + raw.classes[k] as usize] = 1.0;
-            for face in faces {
-                let (bbox, landmarks) = match face {
-                    Some(face) => (face.face_box.corners(), face.landmarks.points()),
-                    None => ([0.0; 4], [[0.0; 2]; 5]),
-                };
-                raw.boxes.extend(bbox);
-                raw.landmarks.extend(landmarks.as_flattened());
-                raw.valid.push(f32::from(u8::from(face.is_some())));
-            }
+    fn of_a_view(&self, item: usize, epoch: usize) -> ChaCha8Rng {
+        random::generator("view", &[self.seed, epoch as u64, item as u64])
+    }
+
+    fn load_features(
+        &self,
+        cache: &FeatureCache,
+        items: &[usize],
+        view: impl Fn(usize) -> usize,
+    ) -> Result<Loaded, Error> {
+        let (mut values, mut labels) = (Vec::new(), self.labels(items));
+        for &i in items {
+            let (features, faces) = cache.read(i, view(i))?;
+            values.extend_from_slice(&features);
+            labels.add(&faces);
         }
-        raw
+        let width = values.len() / (items.len() * cache.tokens());
+        let features =
+            Tensor::from_vec(values, (items.len(), cache.tokens(), width), &Device::Cpu)?;
+        labels.loaded(items, Values::Input(Input::Features(features)), None)
+    }
+
+    /// Decoded clips, mixed with each other where there is an `rng`.
+    fn load_clips(
+        &self,
+        viewer: &Viewer,
+        items: &[usize],
+        clips: Vec<Frames>,
+        rng: Option<&mut ChaCha8Rng>,
+    ) -> Result<Loaded, Error> {
+        let mut labels = self.labels(items);
+        let mut levels = Vec::with_capacity(clips.len());
+        for Frames { pixels, faces } in clips {
+            labels.add(&faces);
+            levels.push(pixels);
+        }
+        let mix = rng.and_then(|rng| Mix::draw(self, viewer, items.len(), rng));
+        if let Some(mix) = &mix {
+            labels.mix(mix);
+        }
+        if !self.device.is_cpu() {
+            return labels.loaded(items, Values::Levels(levels), mix);
+        }
+        let mut input = viewer.input(&levels, self.dtype, &self.device)?;
+        if let Some(mix) = &mix {
+            input = mix.of(&input)?;
+        }
+        labels.loaded(items, Values::Input(Input::Clips(input)), None)
+    }
+
+    fn labels(&self, items: &[usize]) -> Labels {
+        let classes = self.data.classes.len();
+        let numbers: Vec<u32> = items
+            .iter()
+            .map(|&i| self.data.items[i].class as u32)
+            .collect();
+        let mut hot = vec![0.0; items.len() * classes];
+        for (row, class) in hot.chunks_mut(classes.max(1)).zip(&numbers) {
+            row[*class as usize] = 1.0;
+        }
+        Labels {
+            frames: self.frames,
+            boxes: Vec::new(),
+            landmarks: Vec::new(),
+            valid: Vec::new(),
+            hot,
+            classes: Some(numbers),
+        }
+    }
+
+    /// A loaded batch on the device.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn on_device(&self, loaded: Loaded) -> Result<Batch, Error> {
+        let device = &self.device;
+        let input = match (loaded.values, &self.from) {
+            (Values::Levels(levels), From::Videos { viewer, .. }) => {
+                let input = viewer.input(&levels, self.dtype, device)?;
+                match &loaded.mix {
+                    Some(mix) => Input::Clips(mix.of(&input)?),
+                    None => Input::Clips(input),
+                }
+            }
+            (Values::Input(Input::Clips(t)), _) => Input::Clips(t.to_device(device)?),
+            (Values::Input(Input::Features(t)), _) => {
+                Input::Features(t.to_device(device)?.to_dtype(self.dtype)?)
+            }
+            (Values::Levels(_), From::Cache(_)) => {
+                return Err(candle_core::Error::Msg("a cache holds no pixels".to_owned()).into());
+            }
+        };
+        let targets = loaded.targets;
+        let class = match targets.class {
+            Class::Index(t) => Class::Index(t.to_device(device)?),
+            Class::Soft(t) => Class::Soft(t.to_device(device)?),
+        };
+        Ok(Batch {
+            input,
+            targets: Targets {
+                boxes: targets.boxes.to_device(device)?,
+                landmarks: targets.landmarks.to_device(device)?,
+                valid: targets.valid.to_device(device)?,
+                class,
+            },
+            classes: loaded.classes,
+            has_faces: loaded.has_faces,
+            items: loaded.items,
+        })
     }
 }
 
-/// A batch before it becomes tensors.
-struct Raw {
-    is_features: bool,
-    tokens: usize,
+/// What should come out of a batch, before it becomes tensors.
+struct Labels {
     frames: usize,
-    values: Vec<f32>,
     boxes: Vec<f32>,
     landmarks: Vec<f32>,
     valid: Vec<f32>,
     /// (B, C): 1 at the clip's class, or mixed.
     hot: Vec<f32>,
-    classes: Vec<u32>,
-    mixed: bool,
+    /// None once they are mixed.
+    classes: Option<Vec<u32>>,
 }
 
-impl Raw {
-    /// Mixup (Zhang et al., 2018, arXiv 1710.09412) or cutmix (Yun et al., 2019,
-    /// arXiv 1905.04899) of each clip with the one at the batch's other end, as
-    /// timm does; half of the batches each where both are on.
-    fn mix(&mut self, config: &TrainConfig, viewer: &Viewer, rng: &mut ChaCha8Rng) {
-        let both = config.mixup > 0.0 && config.cutmix > 0.0;
-        let cut = config.cutmix > 0.0 && (!both || rng.random_bool(0.5));
-        let alpha = if cut { config.cutmix } else { config.mixup };
-        let Ok(beta) = Beta::new(alpha, alpha) else {
-            return;
-        };
-        let clips = self.classes.len();
-        if clips < 2 {
-            return;
+impl Labels {
+    /// Adds the faces of the next clip.
+    fn add(&mut self, faces: &[Option<Face>]) {
+        for face in faces {
+            let (bbox, landmarks) = match face {
+                Some(face) => (face.face_box.corners(), face.landmarks.points()),
+                None => ([0.0; 4], [[0.0; 2]; 5]),
+            };
+            self.boxes.extend(bbox);
+            self.landmarks.extend(landmarks.as_flattened());
+            self.valid.push(f32::from(u8::from(face.is_some())));
         }
-        self.mixed = true;
-        let mut keep = beta.sample(rng) as f32;
-        if cut {
-            let hidden = viewer.patches_of_a_cut(f64::from(keep), rng);
-            keep = 1.0 - hidden.iter().filter(|h| **h).count() as f32 / hidden.len() as f32;
-            let width = self.values.len() / (clips * self.tokens);
-            let original = self.values.clone();
-            let tokens = self.values.chunks_exact_mut(width).enumerate();
-            for (place, token) in tokens {
-                let (clip, n) = (place / self.tokens, place % self.tokens);
-                if hidden[n % hidden.len()] {
-                    let from = ((clips - 1 - clip) * self.tokens + n) * width;
-                    token.copy_from_slice(&original[from..from + width]);
-                }
-            }
-            // Part of another face may stand anywhere: no box is right.
-            self.valid.fill(0.0);
-        } else {
-            blend_with_reversed(&mut self.values, clips, keep);
-            blend_with_reversed(&mut self.boxes, clips, keep);
-            blend_with_reversed(&mut self.landmarks, clips, keep);
-            let valid = self.valid.clone();
-            let others = valid.chunks_exact(self.frames).rev().flatten();
-            for (a, b) in self.valid.iter_mut().zip(others) {
-                *a *= b;
-            }
-        }
-        blend_with_reversed(&mut self.hot, clips, keep);
     }
 
-    fn tensors(self, items: &[usize]) -> Result<Batch, Error> {
-        let (cpu, b, t) = (&Device::Cpu, self.classes.len(), self.frames);
-        let width = self.values.len() / (b * self.tokens);
-        let values = Tensor::from_vec(self.values, (b, self.tokens, width), cpu)?;
-        let classes = self.hot.len() / b;
-        Ok(Batch {
-            input: match self.is_features {
-                true => Input::Features(values),
-                false => Input::Tubes(values),
-            },
+    fn mix(&mut self, mix: &Mix) {
+        let clips = self.valid.len() / self.frames;
+        match &mix.hidden {
+            // Part of another face may stand anywhere: no box is right.
+            Some(_) => self.valid.fill(0.0),
+            None => {
+                blend_with_reversed(&mut self.boxes, clips, mix.keep);
+                blend_with_reversed(&mut self.landmarks, clips, mix.keep);
+                let valid = self.valid.clone();
+                let others = valid.chunks_exact(self.frames).rev().flatten();
+                for (a, b) in self.valid.iter_mut().zip(others) {
+                    *a *= b;
+                }
+            }
+        }
+        blend_with_reversed(&mut self.hot, clips, mix.keep);
+        self.classes = None;
+    }
+
+    fn loaded(self, items: &[usize], values: Values, mix: Option<Mix>) -> Result<Loaded, Error> {
+        let (cpu, b, t) = (&Device::Cpu, items.len(), self.frames);
+        let has_faces = self.valid.iter().any(|v| *v > 0.0);
+        Ok(Loaded {
             targets: Targets {
                 boxes: Tensor::from_vec(self.boxes, (b, t, 4), cpu)?,
                 landmarks: Tensor::from_vec(self.landmarks, (b, t, 5, 2), cpu)?,
                 valid: Tensor::from_vec(self.valid, (b, t), cpu)?,
-                class: match self.mixed {
-                    true => Class::Soft(Tensor::from_vec(self.hot, (b, classes), cpu)?),
-                    false => Class::Index(Tensor::from_vec(self.classes, b, cpu)?),
+                class: match &self.classes {
+                    Some(classes) => Class::Index(Tensor::from_slice(classes, b, cpu)?),
+                    None => {
+                        let classes = self.hot.len() / b;
+                        Class::Soft(Tensor::from_vec(self.hot, (b, classes), cpu)?)
+                    }
                 },
             },
+            values,
+            classes: self.classes,
+            has_faces,
             items: items.to_vec(),
+            mix,
         })
     }
 }
 
-impl Batch {
-    /// The batch on another device.
-    ///
-    /// # Errors
-    /// When the device has no room.
-    pub fn to_device(&self, device: &Device) -> Result<Self, Error> {
-        let class = match &self.targets.class {
-            Class::Index(t) => Class::Index(t.to_device(device)?),
-            Class::Soft(t) => Class::Soft(t.to_device(device)?),
-        };
-        Ok(Self {
-            input: match &self.input {
-                Input::Tubes(t) => Input::Tubes(t.to_device(device)?),
-                Input::Features(t) => Input::Features(t.to_device(device)?),
-            },
-            targets: Targets {
-                boxes: self.targets.boxes.to_device(device)?,
-                landmarks: self.targets.landmarks.to_device(device)?,
-                valid: self.targets.valid.to_device(device)?,
-                class,
-            },
-            items: self.items.clone(),
+/// Mixup (Zhang et al., 2018, arXiv 1710.09412) or cutmix (Yun et al., 2019,
+/// arXiv 1905.04899) of each clip with the one at the batch's other end, as timm does.
+struct Mix {
+    /// The share that a clip keeps of itself.
+    keep: f32,
+    /// For cutmix: which tubes of a frame, row by row, belong to the other clip.
+    hidden: Option<Vec<bool>>,
+}
+
+impl Mix {
+    /// Draws one; half of the batches each where both are on.
+    fn draw(source: &Source, viewer: &Viewer, clips: usize, rng: &mut ChaCha8Rng) -> Option<Self> {
+        let both = source.mixup > 0.0 && source.cutmix > 0.0;
+        let cut = source.cutmix > 0.0 && (!both || rng.random_bool(0.5));
+        let alpha = if cut { source.cutmix } else { source.mixup };
+        let beta = Beta::new(alpha, alpha).ok()?;
+        if clips < 2 {
+            return None;
+        }
+        let keep = beta.sample(rng) as f32;
+        if !cut {
+            return Some(Self { keep, hidden: None });
+        }
+        let hidden = viewer.patches_of_a_cut(f64::from(keep), rng);
+        Some(Self {
+            keep: 1.0 - hidden.iter().filter(|h| **h).count() as f32 / hidden.len() as f32,
+            hidden: Some(hidden),
         })
+    }
+
+    /// Clips (B, …), mixed.
+    fn of(&self, clips: &Tensor) -> Result<Tensor, Error> {
+        let others = clips.flip(&[0])?;
+        let Some(hidden) = &self.hidden else {
+            let keep = f64::from(self.keep);
+            return Ok(((clips * keep)? + (others * f64::from(1.0 - self.keep))?)?);
+        };
+        let (_, tokens, _) = clips.dims3()?;
+        let mask = (0..tokens).map(|n| u8::from(hidden[n % hidden.len()]));
+        let mask = Tensor::from_iter(mask, clips.device())?.reshape((1, tokens, 1))?;
+        Ok(mask
+            .broadcast_as(clips.shape())?
+            .where_cond(&others, clips)?)
     }
 }
 

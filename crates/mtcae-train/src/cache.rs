@@ -6,7 +6,7 @@
 //! written last: a record that is not whole counts as not computed.
 //!
 //! ```text
-//! "MTCAEF01" · length of the header (u32) · header (JSON) · zeros to 4096·k
+//! "MTCAEF02" · length of the header (u32) · header (JSON) · zeros to 4096·k
 //! record (clip · (views + 1) + view):
 //!     F: N·D × f16 · faces: T × 15 × f32 (1 or 0, box, landmarks)
 //!     number (u32) · CRC-32 of all before it in the record (u32)
@@ -17,25 +17,25 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use mtcae_core::Face;
-use mtcae_model::Mtcae;
-use mtcae_nn::plan::{Arena, Precision, format};
 use mtcae_nn::{Pass, on_pool};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::data::Dataset;
+use crate::digest::Identity;
 use crate::disk::{free_space, make_sure_of_room, read_at, write_at};
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::start::Start;
-use crate::view::{View, Viewer};
-use crate::{Error, Event, TrainConfig, digest, random};
+use crate::view::{Augment, Frames, Viewer};
+use crate::{Error, Event, TrainConfig, random};
 
-const MAGIC: &[u8; 8] = b"MTCAEF01";
+const MAGIC: &[u8; 8] = b"MTCAEF02";
+/// The same of the version before, whose keys were made otherwise.
+const BEFORE: &[u8; 8] = b"MTCAEF01";
 /// Records begin at a multiple of this.
 const ALIGN: usize = 4096;
 /// Numbers of a face: whether there is one, box, landmarks.
@@ -64,77 +64,52 @@ pub struct FeatureCache {
     base: u64,
 }
 
-/// Everything the features depend on, as a digest: the encoder's weights and
-/// config, what they are computed on, the preprocessing, the views and what varies
-/// them, the clips and their labels.
+/// A digest of everything the features depend on: the encoder's weights and config, what
+/// they are computed on, the preprocessing, the views and what varies them, the clips and
+/// their labels.
 fn key(
-    model: &Mtcae,
-    weights: &str,
+    start: &Start,
     data: &Dataset,
     config: &TrainConfig,
     device: &Device,
-) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |text: String| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    add(weights.to_owned());
-    add(format!("{:?}", model.config().encoder));
-    add(format!("{:?}", model.config().preprocessing));
-    if !device.is_cpu() {
-        // There `f32` may be multiplied as TF32.
-        add(format!("{:?}", config.precision));
-    }
-    add(config.views.to_string());
+) -> Result<String, Error> {
+    let model = start.config();
+    let mut identity = Identity::new("features", 2);
+    identity.text(&start.encoder_digest()?);
+    // What drops paths in training alone is no part of it.
+    let encoder = model.encoder.with_drop_path(0.0);
+    let encoder = encoder.as_ref().unwrap_or(&model.encoder);
+    let fields = encoder.fields().map_err(|e| Error::Config {
+        field: "encoder",
+        reason: e.to_string(),
+    })?;
+    identity.text(encoder.family()).text(&fields.to_string());
+    let preprocessing = &model.preprocessing;
+    identity.text(&preprocessing.sampling.to_string());
+    identity.text(&preprocessing.resize.to_string());
+    identity
+        .reals(&preprocessing.mean)
+        .reals(&preprocessing.std);
+    // On a GPU `f32` may be multiplied as TF32.
+    let precision = (!device.is_cpu()).then(|| config.precision.name());
+    identity.maybe(precision);
+    identity.number(config.views as u64);
     if config.views > 0 {
-        let (flip, crop, jitter, trim) = (config.flip, config.crop, config.jitter, config.trim);
-        add(format!("{flip} {crop} {jitter} {trim} {}", config.seed));
+        identity.number(config.flip.into()).real(config.crop);
+        identity.real(config.jitter).real(config.trim);
+        identity.number(config.seed);
     }
+    identity.number(data.items.len() as u64);
     for item in &data.items {
-        let size = std::fs::metadata(&item.path).map_or(0, |m| m.len());
-        add(format!(
-            "{} {:?} {size} {:?}",
-            item.file, item.sha256, item.faces
-        ));
+        identity.number(std::fs::metadata(&item.path).map_or(0, |m| m.len()));
+        item.identify(&mut identity);
     }
-    digest::hex(&hash.finalize())
+    Ok(identity.finish())
 }
 
 impl FeatureCache {
-    /// The cache of the encoder that `start` begins with: see [`Self::open`].
-    ///
-    /// # Errors
-    /// As [`Self::open`]; otherwise names the tensors that the checkpoint lacks.
-    pub fn of(
-        start: &Start,
-        data: &Arc<Dataset>,
-        config: &TrainConfig,
-        folder: &Path,
-        device: &Device,
-        watch: &mut Watch<'_>,
-    ) -> Result<Self, Error> {
-        config.prepare(device)?;
-        let started = start.build(config, device)?;
-        let digest = started.encoder_digest()?;
-        let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
-        let idle = config.idle_on_features();
-        if !idle.is_empty() {
-            let names = idle.join(", ");
-            notices.push(format!(
-                "cached features stay as they are: {names} cannot take effect"
-            ));
-        }
-        for notice in &notices {
-            if watch(&Event::Notice(notice)).is_break() {
-                return Err(Error::Cancelled);
-            }
-        }
-        Self::open(folder, &started.model, &digest, data, config, device, watch)
-    }
-
-    /// Opens the cache of this model, data and config below `folder`, and computes
-    /// what it lacks. `weights` is a digest of the encoder's weights.
+    /// Opens the cache of this encoder, data and config below `folder`, and computes what
+    /// it lacks. Where it lacks nothing the encoder is not read.
     ///
     /// The file's name carries the key, so that caches of other weights or clips
     /// stay beside it. Its size is announced by [`Event::Cache`] before anything is
@@ -145,22 +120,36 @@ impl FeatureCache {
     /// What was computed before is kept.
     pub fn open(
         folder: &Path,
-        model: &Mtcae,
-        weights: &str,
+        start: &Start,
         data: &Arc<Dataset>,
         config: &TrainConfig,
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<Self, Error> {
-        let encoder = &model.config().encoder;
+        let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
+        let idle = config.idle_on_features();
+        if !idle.is_empty() {
+            let names = idle.join(", ");
+            notices.push(format!(
+                "cached features stay as they are: {names} cannot take effect"
+            ));
+        }
+        let encoder = &start.config().encoder;
+        let output = encoder.output();
         let header = Header {
-            key: key(model, weights, data, config, device),
+            key: key(start, data, config, device)?,
             clips: data.items.len(),
             views: config.views,
-            tokens: encoder.tokens(),
-            width: encoder.width,
-            frames: encoder.frames,
+            tokens: output.tokens,
+            width: output.width,
+            frames: encoder.input().frames,
         };
+        notices.extend(of_before(folder));
+        for notice in &notices {
+            if watch(&Event::Notice(notice)).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
         let path = folder.join(format!("features-{}.cache", &header.key[..16]));
         let io = |source| Error::Io {
             path: path.clone(),
@@ -198,7 +187,9 @@ impl FeatureCache {
             return Err(Error::Cancelled);
         }
         make_sure_of_room(&path, need, free)?;
-        cache.fill(model, data, config, missing, device, watch)?;
+        if !missing.is_empty() {
+            cache.fill(start, data, config, missing, device, watch)?;
+        }
         Ok(cache)
     }
 
@@ -226,7 +217,11 @@ impl FeatureCache {
     ///
     /// # Errors
     /// Names the file when the record cannot be read or its checksum is wrong.
-    pub fn read(&self, clip: usize, view: usize) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
+    pub fn read(
+        &self,
+        clip: usize,
+        view: usize,
+    ) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
         let number = clip * (self.header.views + 1) + view;
         let mut record = vec![0; self.record()];
         self.read_at(&mut record, number, 0)?;
@@ -297,14 +292,16 @@ impl FeatureCache {
 
     fn fill(
         &self,
-        model: &Mtcae,
+        start: &Start,
         data: &Arc<Dataset>,
         config: &TrainConfig,
         missing: Vec<usize>,
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
-        let viewer = Viewer::new(model.config(), config)?;
+        let engine = start.engine(config, device)?;
+        let viewer = Viewer::new(start.config(), Augment::of(config));
+        let (dtype, decoder) = (config.precision.dtype(), viewer.clone());
         let each = self.header.views + 1;
         let total = missing.len();
         let (items, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
@@ -313,19 +310,20 @@ impl FeatureCache {
             let (clip, view) = (jobs[job] / each, jobs[job] % each);
             let item = &items.items[clip];
             match view {
-                0 => viewer.plain(item),
+                0 => decoder.plain(item),
                 _ => {
                     let numbers = [seed, clip as u64, view as u64];
                     let mut rng = random::generator("cached view", &numbers);
-                    let frames = viewer.decode_for_training(item, Some(&mut rng))?;
-                    viewer.augmented(&frames, &mut rng)
+                    let frames = decoder.decode_for_training(item, Some(&mut rng))?;
+                    decoder.augmented(&frames, &mut rng)
                 }
             }
         });
-        let mut encode = encoding(model, device)?;
         for (done, view) in views.enumerate() {
-            let View { tubes, faces } = view?;
-            let features = encode(tubes)?;
+            let Frames { pixels, faces } = view?;
+            let input = viewer.input(&[pixels], dtype, device)?;
+            let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
+            let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();
             if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
                 let clip = &data.items[numbers[done] / each].file;
@@ -345,7 +343,12 @@ impl FeatureCache {
         self.file.sync_all().map_err(|e| self.io(e))
     }
 
-    fn write(&self, number: usize, features: &[f32], faces: &[Option<Face>]) -> Result<(), Error> {
+    fn write(
+        &self,
+        number: usize,
+        features: &[f32],
+        faces: &[Option<Face>],
+    ) -> Result<(), Error> {
         let mut halves = vec![f16::ZERO; features.len()];
         halves.convert_from_f32_slice(features);
         let mut record = Vec::with_capacity(self.record());
@@ -370,29 +373,25 @@ impl FeatureCache {
     }
 }
 
-/// Computes F (N·D) of one clip's tubes.
-type Encode<'a> = Box<dyn FnMut(Vec<f32>) -> Result<Vec<f32>, Error> + 'a>;
-
-/// On the CPU by a plan of inference, elsewhere by the encoder itself.
-fn encoding<'a>(model: &'a Mtcae, device: &'a Device) -> Result<Encode<'a>, Error> {
-    let config = &model.config().encoder;
-    let tokens = config.tokens();
-    if !device.is_cpu() {
-        return Ok(Box::new(move |tubes| {
-            let width = tubes.len() / tokens;
-            let tubes = Tensor::from_vec(tubes, (1, tokens, width), device)?;
-            let features = on_pool(|| model.encoder().run(&tubes, &mut Pass::inference()))?;
-            Ok(features.flatten_all()?.to_vec1()?)
-        }));
-    }
-    let format = format(Precision::F32).map_err(mtcae_model::Error::from)?;
-    let plan = model.encoder().plan(format)?;
-    let mut arena = Arena::default();
-    Ok(Box::new(move |tubes| {
-        let mut features = vec![0.0; tokens * config.width];
-        on_pool(|| plan.forward(&tubes, &mut arena, &mut features))?;
-        Ok(features)
-    }))
+/// A line about caches that an earlier version wrote into a folder, which none of this
+/// one reads.
+fn of_before(folder: &Path) -> Option<String> {
+    let files = std::fs::read_dir(folder).ok()?;
+    let old = files.filter_map(|file| {
+        let path = file.ok()?.path();
+        let mut start = [0; 8];
+        let mut file = mtcae_core::files::open(&path).ok()?;
+        file.read_exact(&mut start).ok()?;
+        (start == *BEFORE).then(|| path.display().to_string())
+    });
+    let old: Vec<String> = old.collect();
+    (!old.is_empty()).then(|| {
+        format!(
+            "{}: features of an earlier version of this program, which are computed anew; \
+             delete what you do not need",
+            old.join(", ")
+        )
+    })
 }
 
 /// Writes the header of a new file or checks that of an old one; where the first

@@ -27,30 +27,6 @@ impl std::fmt::Display for Recipe {
     }
 }
 
-/// The type of activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compute {
-    /// Exact.
-    #[default]
-    F32,
-    /// Matrix products of 11 bits.
-    Tf32,
-    /// 8 bits, over parameters of `f32`.
-    Bf16,
-}
-
-impl Compute {
-    /// What `mtcae-nn` calls it.
-    pub fn precision(self) -> Precision {
-        match self {
-            Self::F32 => Precision::F32,
-            Self::Tf32 => Precision::Tf32,
-            Self::Bf16 => Precision::Bf16,
-        }
-    }
-}
-
 /// Which parameters are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -147,7 +123,7 @@ pub struct TrainConfig {
     pub batch: usize,
     pub accumulate: usize,
     #[serde(default)]
-    pub precision: Compute,
+    pub precision: Precision,
     #[serde(default)]
     pub checkpointing: bool,
     pub lr: f64,
@@ -374,7 +350,7 @@ impl TrainConfig {
 
     /// Readies the device for the precision.
     pub(crate) fn prepare(&self, device: &Device) -> Result<(), Error> {
-        let prepared = self.precision.precision().prepare(device);
+        let prepared = self.precision.prepare(device);
         prepared.map_err(|e| Error::Config {
             field: "precision",
             reason: e.to_string(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use mtcae_core::files::{self, write_atomically};
-use mtcae_model::checkpoint::WEIGHTS;
 use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +13,11 @@ use crate::cache::FeatureCache;
 use crate::data::Dataset;
 use crate::disk::Claim;
 use crate::event::Watch;
-use crate::fit::{BEST, Run, STATE, fit};
+use crate::fit::{Run, fit};
+use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE};
 use crate::start::Start;
 use crate::state::differences;
-use crate::{Error, Report, TrainConfig, digest, predict, read_table, summarise, write_table};
+use crate::{Error, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// A cross-validation and where its files go.
 pub struct CrossValidation<'a> {
@@ -57,14 +57,10 @@ pub struct FoldResult {
     pub summary: Summary,
 }
 
+/// What `run.json` is written by: who changes what identifies a run raises it.
+const FORMAT: &str = "mtcae-cross-validation/2";
 /// Bytes of the largest of these files: a fold's result with a thousand classes.
 const LARGEST: u64 = 64 << 20;
-/// What a cross-validation is one of: its file name in the folder.
-pub(crate) const IDENTITY: &str = "run.json";
-/// The result's file name in a fold's folder; it is written last.
-const RESULT: &str = "fold.json";
-/// The table's file name in a fold's folder and in that of the whole.
-pub const PREDICTIONS: &str = "predictions.csv";
 
 /// Trains and tests every fold, going on where an earlier call was stopped, and
 /// writes the report.
@@ -118,8 +114,8 @@ fn open_cache(
     let Some(folder) = cv.cache else {
         return Ok(None);
     };
-    Ok(Some(Arc::new(FeatureCache::of(
-        cv.start, cv.data, cv.config, folder, cv.device, watch,
+    Ok(Some(Arc::new(FeatureCache::open(
+        folder, cv.start, cv.data, cv.config, cv.device, watch,
     )?)))
 }
 
@@ -144,16 +140,8 @@ fn one_fold(
     };
     let fitted = fit(&run, watch)?;
     // The one time that the held-out fold is read.
-    let (results, _) = predict(
-        &fitted.started.model,
-        &fitted.source,
-        cv.data,
-        &split.test,
-        None,
-        cv.config,
-        cv.device,
-        watch,
-    )?;
+    let engine = fitted.started.engine(cv.config, cv.device)?;
+    let (results, _) = predict(&engine, &fitted.source, &split.test, None, watch)?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     if cv.save_models {
         let model = folder.join("model");
@@ -216,6 +204,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     }
     let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
     let about = BTreeMap::from([
+        ("format".to_owned(), FORMAT.into()),
         (
             "config".to_owned(),
             value(serde_json::to_value(cv.config.decisive()))?,
@@ -224,10 +213,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             "model".to_owned(),
             value(serde_json::to_value(cv.start.config()))?,
         ),
-        (
-            "starting weights".to_owned(),
-            digest::file(&cv.start.folder().join(WEIGHTS))?.into(),
-        ),
+        ("starting weights".to_owned(), cv.start.digest()?.into()),
         (
             "labels".to_owned(),
             cv.data.labels.display().to_string().into(),
@@ -255,6 +241,12 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             };
             let found: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+            if found.get("format") != about.get("format") {
+                return Err(fault(format!(
+                    "the folder holds a run of another version of this program, not of {FORMAT}; \
+                     go on with that version or take another folder"
+                )));
+            }
             let differing: Vec<String> = about
                 .iter()
                 .filter(|(key, value)| found.get(*key) != Some(value))

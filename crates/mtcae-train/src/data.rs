@@ -8,9 +8,9 @@ use mtcae_core::{Face, gaps};
 use mtcae_labels::dataset::{Sample, Sex, folds};
 use mtcae_labels::labels::{LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
-use sha2::{Digest, Sha256};
 
-use crate::{Error, TrainConfig, digest, random};
+use crate::digest::Identity;
+use crate::{Error, TrainConfig, random};
 
 /// Folds where neither the label file nor the config says how many.
 const FOLDS: usize = 5;
@@ -83,6 +83,16 @@ pub struct Item {
 }
 
 impl Item {
+    /// Adds what is seen and labelled of the clip.
+    pub(crate) fn identify(&self, identity: &mut Identity) {
+        identity.text(&self.file).maybe(self.sha256.as_deref());
+        identity.number(self.faces.len() as u64);
+        for (frame, face) in &self.faces {
+            identity.number(*frame).reals(&face.face_box.corners());
+            identity.reals(face.landmarks.points().as_flattened());
+        }
+    }
+
     /// Whether the labels do not say who it shows; its file's name stands for the person.
     pub fn is_nameless(&self) -> bool {
         self.subject == self.file
@@ -341,24 +351,19 @@ impl Dataset {
 
     /// A digest of all that training and testing take from the labels.
     pub(crate) fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(format!("{:?}", self.classes));
-        for item in &self.items {
-            let Item {
-                file,
-                sha256,
-                class,
-                subject,
-                fold,
-                size,
-                faces,
-                ..
-            } = item;
-            hash.update(format!(
-                "{file} {sha256:?} {class} {subject} {fold} {size:?} {faces:?}"
-            ));
+        let mut identity = Identity::new("clips", 1);
+        identity.number(self.classes.len() as u64);
+        for class in &self.classes {
+            identity.text(class);
         }
-        digest::hex(&hash.finalize())
+        for item in &self.items {
+            let (width, height) = item.size;
+            identity.number(item.class as u64).text(&item.subject);
+            identity.number(item.fold.into());
+            identity.numbers(&[width as usize, height as usize]);
+            item.identify(&mut identity);
+        }
+        identity.finish()
     }
 
     fn check(

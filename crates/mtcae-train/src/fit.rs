@@ -12,30 +12,22 @@ use mtcae_model::Outputs;
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{Losses, Objective};
-use sha2::{Digest, Sha256};
 
 use crate::average::Average;
-use crate::batch::{Batch, Source};
+use crate::batch::{Batch, Input, Loaded, Source};
 use crate::cache::FeatureCache;
-use crate::cross_validation::IDENTITY;
 use crate::data::{Dataset, Split};
+use crate::digest::Identity;
 use crate::disk::Claim;
 use crate::event::Watch;
+use crate::folder::{BEST, IDENTITY, LOG, STATE};
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
-use crate::predict::{self, predict, summarise};
+use crate::predict::{predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
 use crate::state::{self, Position};
-use crate::sums::{Sums, has_faces};
-use crate::view::Viewer;
-use crate::{Error, Event, Keep, TrainConfig, digest, random};
-
-/// The state's file name in a run's folder.
-pub const STATE: &str = "state.safetensors";
-/// The log's file name in a run's folder.
-pub const LOG: &str = "metrics.jsonl";
-/// The kept weights of the best epoch, while the run goes on.
-pub(crate) const BEST: &str = "best.safetensors";
+use crate::sums::{Facts, Sums};
+use crate::{Error, Event, Keep, TrainConfig, random};
 
 /// One run: what is trained on what, and where its files go.
 pub struct Run<'a> {
@@ -105,7 +97,7 @@ impl<'a> Trainer<'a> {
     fn new(run: &'a Run<'a>) -> Result<Self, Error> {
         let (config, data) = (run.config, run.data);
         config.prepare(run.device)?;
-        let started = run.start.build(config, run.device)?;
+        let started = run.start.build(config, run.cache.is_some(), run.device)?;
         let model = started.model.config();
         if model.classes != data.classes {
             return Err(Error::Config {
@@ -117,7 +109,6 @@ impl<'a> Trainer<'a> {
                 ),
             });
         }
-        let frames = model.encoder.frames;
         let source = match run.cache {
             Some(cache) => {
                 if config.tune != crate::Tune::Decoder {
@@ -129,20 +120,17 @@ impl<'a> Trainer<'a> {
                         ),
                     });
                 }
-                Source::cached(data.clone(), cache.clone(), frames, config)
+                Source::cached(data, cache, model, config, run.device)
             }
-            None => Source::videos(data.clone(), Viewer::new(model, config)?, frames, config),
+            None => Source::videos(data, model, config, run.device)?,
         };
-        let objective = config.objective(data, &run.split.train, model.encoder.image_size)?;
-        let depth = model.encoder.depth;
+        let objective = config.objective(data, &run.split.train, model.encoder.input().size)?;
         let adamw = AdamWConfig {
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
         };
-        let optimiser = AdamW::new(&started.trained, adamw, |name, var| {
-            group(name, var, config, depth)
-        })?;
+        let optimiser = AdamW::new(&started.trained, adamw, group(&*model.encoder, config))?;
         let average = match config.ema > 0.0 {
             true => Some(Average::new(config.ema, &started.trained)?),
             false => None,
@@ -339,23 +327,23 @@ impl<'a> Trainer<'a> {
     fn step(
         &mut self,
         at: &mut Position,
-        loaded: &mut Prefetch<Result<Batch, Error>>,
+        loaded: &mut Prefetch<Result<Loaded, Error>>,
         numbers: &[usize],
         in_all: usize,
     ) -> Result<StepLine, Error> {
         let config = self.run.config;
         let mut gradients: Option<Gradients> = None;
-        let mut means = Sums::default();
+        let mut measured = Vec::with_capacity(numbers.len());
         let mut clips = Vec::new();
         for &number in numbers {
             let Some(batch) = loaded.next() else {
                 break;
             };
-            let batch = batch?;
+            let batch = self.source.on_device(batch?)?;
             clips.extend(batch.items.iter().copied());
             let share = batch.items.len() as f64 / in_all as f64;
-            let (part, taken) = on_pool(|| self.gradients(at, batch, number, share, &clips))?;
-            means.add(&part);
+            let (facts, values, taken) = on_pool(|| self.gradients(at, &batch, number, share))?;
+            measured.push((facts, values));
             match &mut gradients {
                 Some(sum) => sum.add(&taken)?,
                 None => gradients = Some(taken),
@@ -367,7 +355,21 @@ impl<'a> Trainer<'a> {
                 reason: "no clips of it could be had".to_owned(),
             });
         };
+        // All that is read back of a step, once all of it is under way.
         let norm = on_pool(|| gradients.norm())?;
+        let mut means = Sums::default();
+        for (facts, values) in &measured {
+            let part = Sums::of(facts, values)?;
+            for (what, value) in [
+                ("the loss of the boxes", part.boxes),
+                ("the loss of the landmarks", part.landmarks),
+                ("the loss of the expression", part.expression),
+                ("the loss", part.loss),
+            ] {
+                self.finite(what, value / part.clips, at, &clips)?;
+            }
+            means.add(&part);
+        }
         self.finite("the gradient's norm", norm, at, &clips)?;
         let clip = match config.clip_norm > 0.0 && norm > config.clip_norm {
             // As torch.nn.utils.clip_grad_norm_.
@@ -386,45 +388,55 @@ impl<'a> Trainer<'a> {
         Ok(means.step(at.step, at.epoch, lr, norm))
     }
 
-    /// Forward and backward of a batch, which is a share of the step's clips: its losses
-    /// and its part of the gradient.
+    /// Forward and backward of a batch, which is a share of the step's clips: what is
+    /// measured of it and its part of the gradient.
     fn gradients(
         &self,
         at: &mut Position,
-        batch: Batch,
+        batch: &Batch,
         number: usize,
         share: f64,
-        clips: &[usize],
-    ) -> Result<(Sums, Gradients), Error> {
+    ) -> Result<(Facts, Tensor, Gradients), Error> {
         let config = self.run.config;
-        let batch = batch.to_device(self.run.device)?;
         let seed = random::seed("pass", &[config.seed, at.epoch as u64, number as u64]);
-        if config.gradients && at.sums.gradients.is_none() && has_faces(&batch)? {
-            at.sums.gradients = Some(self.task_norms(&batch, seed)?);
+        if config.gradients && at.sums.gradients.is_none() && batch.has_faces {
+            at.sums.gradients = Some(self.task_norms(batch, seed)?);
         }
         let mut pass = Pass::training(seed).collecting();
         if config.checkpointing {
             pass = pass.recomputing();
         }
-        let input = batch.input.in_type(config.precision.precision().dtype())?;
-        let outputs = predict::run(&self.started.model, &input, &mut pass)?;
-        let losses = self.losses(&outputs, &batch)?;
-        let part = Sums::of(&batch, &outputs, &losses)?;
-        for (what, value) in [
-            ("the loss of the boxes", part.boxes),
-            ("the loss of the landmarks", part.landmarks),
-            ("the loss of the expression", part.expression),
-            ("the loss", part.loss),
-        ] {
-            self.finite(what, value / part.clips, at, clips)?;
-        }
+        let f = self.features(batch, &mut pass)?;
+        let outputs = self.started.model.decode(&f, &mut pass)?;
+        let losses = self.losses(&outputs, batch)?;
+        let measured = Sums::measured(batch, &outputs, &losses)?;
+        let facts = Facts {
+            clips: batch.items.len(),
+            has_faces: batch.has_faces,
+            is_mixed: batch.classes.is_none(),
+            is_multi: losses.boxes.is_some(),
+        };
         let mut store = match share < 1.0 {
             true => (losses.total * share)?.backward()?,
             false => losses.total.backward()?,
         };
         store.extend(pass.into_gradients())?;
         let taken = Gradients::take(&self.started.trained, &mut store)?;
-        Ok((part, taken))
+        Ok((facts, measured, taken))
+    }
+
+    /// Global features F (B, N, D) of a batch.
+    fn features(&self, batch: &Batch, pass: &mut Pass) -> Result<Tensor, Error> {
+        Ok(match (&batch.input, &self.started.encoder) {
+            (Input::Features(features), _) => features.clone(),
+            (Input::Clips(clips), Some(frozen)) => frozen.encode(clips, &mut Pass::inference())?,
+            (Input::Clips(clips), None) => match self.started.model.encoder() {
+                Some(encoder) => encoder
+                    .run(&clips.to_dtype(self.run.config.precision.dtype())?, pass)
+                    .map_err(mtcae_model::Error::from)?,
+                None => return Err(mtcae_model::Error::NoEncoder.into()),
+            },
+        })
     }
 
     fn losses(&self, outputs: &Outputs, batch: &Batch) -> Result<Losses, Error> {
@@ -463,10 +475,7 @@ impl<'a> Trainer<'a> {
     fn task_norms(&self, batch: &Batch, seed: u64) -> Result<TaskNorms, Error> {
         let model = &self.started.model;
         let mut pass = Pass::training(seed);
-        let f = match &batch.input {
-            crate::batch::Input::Tubes(tubes) => model.encoder().run(tubes, &mut pass)?,
-            crate::batch::Input::Features(f) => f.clone(),
-        };
+        let f = self.features(batch, &mut pass)?;
         let leaf = Var::from_tensor(&f.detach())?;
         let outputs = model.decode(leaf.as_tensor(), &mut pass)?;
         let losses = self.losses(&outputs, batch)?;
@@ -499,16 +508,9 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let mut measure = || {
-            predict(
-                &self.started.model,
-                &self.source,
-                self.run.data,
-                places,
-                Some(&self.objective),
-                self.run.config,
-                self.run.device,
-                watch,
-            )
+            let engine = self.started.engine(self.run.config, self.run.device)?;
+            let objective = Some(&self.objective);
+            predict(&engine, &self.source, places, objective, watch)
         };
         let (results, loss) = match &self.average {
             Some(average) => average.instead(&self.started.trained, measure)?,
@@ -548,5 +550,7 @@ fn tell(watch: &mut Watch<'_>, event: &Event<'_>) -> Result<(), Error> {
 }
 
 fn digest_of(split: &Split) -> String {
-    digest::hex(&Sha256::digest(format!("{split:?}")))
+    let mut identity = Identity::new("split", 1);
+    identity.numbers(&split.train).numbers(&split.validation);
+    identity.numbers(&split.test).finish()
 }

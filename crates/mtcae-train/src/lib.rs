@@ -23,6 +23,7 @@ mod disk;
 mod error;
 mod event;
 mod fit;
+mod folder;
 pub mod log;
 mod loss;
 mod memory;
@@ -40,19 +41,18 @@ mod sums;
 mod view;
 
 pub use ablation::{Ablation, ablate};
-pub use batch::{Batch, Input, Source};
+pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
-pub use config::{
-    ClassWeights, Compute, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit,
-};
-pub use cross_validation::{CrossValidation, FoldResult, PREDICTIONS, cross_validate};
+pub use config::{ClassWeights, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+pub use cross_validation::{CrossValidation, FoldResult, cross_validate};
 pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;
 pub use event::{Event, Watch};
-pub use fit::{Fitted, LOG, Run, STATE, fit};
+pub use fit::{Fitted, Run, fit};
+pub use folder::{LOG, PREDICTIONS, STATE};
 pub use mtcae_objective as objective;
 pub use people::Acquaintance;
 pub use predict::{ClipResult, predict, read_table, summarise, write_table};
 pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use start::{Start, Started, group};
-pub use view::{Frames, View, Viewer};
+pub use view::{Augment, Frames, Viewer};

@@ -1,31 +1,26 @@
-//! Things kept in memory up to a bound, so that they are made once.
+//! Decoded clips kept in memory up to a bound, so that they are decoded once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Error;
 use crate::view::Frames;
 
-/// What has a size in memory.
-pub trait Sized {
-    /// Bytes.
-    fn bytes(&self) -> usize;
-}
-
-impl Sized for Frames {
-    fn bytes(&self) -> usize {
-        self.pixels.len()
-    }
-}
-
 /// Keeps what it is given until it is full, then keeps what it has.
-pub struct Memory<T> {
+pub struct Memory {
     limit: usize,
-    kept: Mutex<(usize, HashMap<usize, Arc<T>>)>,
+    kept: Mutex<Kept>,
 }
 
-impl<T: Sized> Memory<T> {
-    /// Room for `limit` bytes.
+#[derive(Default)]
+struct Kept {
+    bytes: usize,
+    clips: HashMap<usize, Arc<Frames>>,
+}
+
+impl Memory {
+    /// Room for `limit` bytes of pixels.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -33,25 +28,26 @@ impl<T: Sized> Memory<T> {
         }
     }
 
-    /// What is kept under `key`, or else what `make` makes.
+    /// The clip that is kept under a number, or else what `decode` makes.
     pub fn get(
         &self,
-        key: usize,
-        make: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<Arc<T>, Error> {
-        if let Some(kept) = self.lock().1.get(&key) {
+        number: usize,
+        decode: impl FnOnce() -> Result<Frames, Error>,
+    ) -> Result<Arc<Frames>, Error> {
+        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = lock().clips.get(&number) {
             return Ok(kept.clone());
         }
-        let made = Arc::new(make()?);
-        let mut kept = self.lock();
-        if kept.0 + made.bytes() <= self.limit {
-            kept.0 += made.bytes();
-            kept.1.insert(key, made.clone());
+        let made = Arc::new(decode()?);
+        let mut kept = lock();
+        let bytes = kept.bytes + made.pixels.len();
+        // Another thread may have decoded it meanwhile.
+        if bytes <= self.limit
+            && let Entry::Vacant(place) = kept.clips.entry(number)
+        {
+            place.insert(made.clone());
+            kept.bytes = bytes;
         }
         Ok(made)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, (usize, HashMap<usize, Arc<T>>)> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

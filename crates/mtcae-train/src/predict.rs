@@ -4,19 +4,19 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{DType, Tensor};
 use mtcae_core::Resize;
-use mtcae_model::{Mtcae, Outputs};
+use mtcae_model::{Engine, Outputs};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Objective, Summary, TopLabels, box_iou, landmark_nme,
 };
 
-use crate::batch::{Batch, Input, Source};
+use crate::batch::{Batch, Input, Loading, Source};
 use crate::data::Dataset;
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
-use crate::{Error, Event, TrainConfig};
+use crate::{Error, Event};
 
 /// What a model says of a clip, beside what is true.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,43 +54,38 @@ impl ClipResult {
     }
 }
 
-/// The model's outputs for a batch.
-pub(crate) fn run(model: &Mtcae, input: &Input, pass: &mut Pass) -> Result<Outputs, Error> {
-    Ok(match input {
-        Input::Tubes(tubes) => model.run(tubes, pass)?,
-        Input::Features(features) => model.decode(features, pass)?,
-    })
-}
-
 /// Predicts clips as they are, and with an objective also measures its loss (mean
 /// over the clips).
 ///
 /// # Errors
 /// Names the clip that cannot be read.
-#[allow(clippy::too_many_arguments)] // One loop's inputs, each of another kind.
 pub fn predict(
-    model: &Mtcae,
+    engine: &Engine,
     source: &Arc<Source>,
-    data: &Dataset,
     places: &[usize],
     objective: Option<&Objective>,
-    config: &TrainConfig,
-    device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
-    let resize = model.config().preprocessing.resize;
-    let batches: Arc<Vec<Vec<usize>>> =
-        Arc::new(places.chunks(config.batch).map(<[usize]>::to_vec).collect());
-    let (jobs, from) = (batches.clone(), source.clone());
-    let loaded = Prefetch::new(batches.len(), config.workers, config.queue, move |i| {
-        from.plain(&jobs[i])
+    let resize = engine.config().preprocessing.resize;
+    let Loading {
+        batch,
+        workers,
+        queue,
+    } = source.loading;
+    let batches: Vec<Vec<usize>> = places.chunks(batch).map(<[usize]>::to_vec).collect();
+    let from = source.clone();
+    let loaded = Prefetch::new(batches.len(), workers, queue, move |i| {
+        from.plain(&batches[i])
     });
     let mut results = Vec::with_capacity(places.len());
     let mut loss = 0.0;
     for batch in loaded {
-        let batch = batch?.to_device(device)?;
-        let input = batch.input.in_type(config.precision.precision().dtype())?;
-        let outputs = on_pool(|| run(model, &input, &mut Pass::inference()))?;
+        let batch = source.on_device(batch?)?;
+        let mut pass = Pass::inference();
+        let outputs = on_pool(|| match &batch.input {
+            Input::Clips(clips) => engine.run(clips, &mut pass),
+            Input::Features(features) => engine.decode(features, &mut pass),
+        })?;
         if let Some(objective) = objective {
             let losses = objective.forward(
                 outputs.boxes.as_ref(),
@@ -100,7 +95,7 @@ pub fn predict(
             )?;
             loss += scalar(&losses.total)? * batch.items.len() as f64;
         }
-        measure(&outputs, &batch, data, resize, &mut results)?;
+        measure(&outputs, &batch, &source.data, resize, &mut results)?;
         let event = Event::Predicted {
             done: results.len(),
             total: places.len(),
@@ -112,12 +107,8 @@ pub fn predict(
     Ok((results, loss / places.len().max(1) as f64))
 }
 
-pub(crate) fn scalar(tensor: &candle_core::Tensor) -> Result<f64, Error> {
-    Ok(f64::from(
-        tensor
-            .to_dtype(candle_core::DType::F32)?
-            .to_scalar::<f32>()?,
-    ))
+fn scalar(tensor: &Tensor) -> Result<f64, Error> {
+    Ok(f64::from(tensor.to_dtype(DType::F32)?.to_scalar::<f32>()?))
 }
 
 fn measure(
@@ -128,7 +119,7 @@ fn measure(
     results: &mut Vec<ClipResult>,
 ) -> Result<(), Error> {
     let probabilities: Vec<Vec<f32>> = outputs.probabilities()?.to_vec2()?;
-    let flat = |t: &candle_core::Tensor| t.flatten_all()?.to_vec1::<f32>();
+    let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
     let boxes = outputs.boxes.as_ref().map(flat).transpose()?;
     let landmarks = outputs.landmarks.as_ref().map(flat).transpose()?;
     let (true_boxes, true_landmarks) =

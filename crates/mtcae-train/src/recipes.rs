@@ -1,6 +1,8 @@
 //! Defaults by the name of a recipe.
 
-use crate::{ClassWeights, Compute, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+use mtcae_nn::Precision;
+
+use crate::{ClassWeights, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
 
 impl TrainConfig {
     /// The defaults of a recipe.
@@ -10,7 +12,7 @@ impl TrainConfig {
             epochs: 50,
             batch: 8,
             accumulate: 1,
-            precision: Compute::F32,
+            precision: Precision::F32,
             checkpointing: false,
             lr: 1e-3,
             scale_lr: false,

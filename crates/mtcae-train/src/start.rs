@@ -1,31 +1,44 @@
 //! Where a run's weights begin, and which of them it trains.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor, Var};
-use mtcae_model::decoder::{KvOrder, Structure};
-use mtcae_model::{Config as ModelConfig, Mtcae, checkpoint};
+use mtcae_model::decoder::{Kind, KvOrder, Structure};
+use mtcae_model::encoder::{Below, EncoderConfig, Parameter};
+use mtcae_model::{Checkpoint, Config as ModelConfig, Engine, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
-use mtcae_nn::weights::{Faults, Source as _, TensorFile};
-use sha2::{Digest, Sha256};
+use mtcae_nn::weights::{Source as _, load_strict_as};
 
+use crate::digest::{self, Identity};
 use crate::people::trained_subjects;
-use crate::{Dataset, Error, Split, TrainConfig, Tune, digest};
+use crate::{Dataset, Error, Split, TrainConfig, Tune};
 
-/// A checkpoint folder to begin with, and what becomes of its decoder.
-#[derive(Clone, Debug)]
+/// What the names of the encoder's tensors begin with.
+const ENCODER: &str = "encoder.";
+
+/// A checkpoint to begin with, and what becomes of its decoder.
+#[derive(Clone)]
 pub struct Start {
-    folder: PathBuf,
+    weights: Arc<Weights>,
     config: ModelConfig,
     keeps_decoder: bool,
 }
 
+/// The weights of a checkpoint, and their digests once they were asked for: starts of
+/// other decoders on the same encoder share them.
+struct Weights {
+    checkpoint: Checkpoint,
+    encoder: OnceLock<String>,
+    decoder: OnceLock<String>,
+}
+
 /// A model about to be trained.
 pub struct Started {
-    /// The model, built on `store`.
+    /// The model, built on `store`. An encoder that is frozen as a whole is no part of
+    /// it.
     pub model: Mtcae,
     /// All its parameters.
     pub store: ParamStore,
@@ -33,43 +46,73 @@ pub struct Started {
     pub trained: Vec<(String, Var)>,
     /// A digest of the others.
     pub frozen: String,
+    /// The encoder, frozen as a whole, where clips come as videos.
+    pub encoder: Option<Engine>,
+    weights: Arc<Weights>,
+}
+
+impl Weights {
+    /// A digest of the tensors whose names begin so, read one at a time.
+    fn digest(&self, prefix: &str, known: &OnceLock<String>) -> Result<String, Error> {
+        if let Some(digest) = known.get() {
+            return Ok(digest.clone());
+        }
+        let file = self.checkpoint.weights();
+        let mut identity = Identity::new("tensors", 1);
+        for name in file.names().iter().filter(|n| n.starts_with(prefix)) {
+            identity.tensor(name, &file.load(name, &Device::Cpu)?)?;
+        }
+        Ok(known.get_or_init(|| identity.finish()).clone())
+    }
+
+    fn encoder_digest(&self) -> Result<String, Error> {
+        self.digest(ENCODER, &self.encoder)
+    }
 }
 
 impl Start {
     /// Encoder and decoder of a checkpoint.
+    pub fn of(checkpoint: Checkpoint) -> Self {
+        Self {
+            config: checkpoint.config().clone(),
+            keeps_decoder: true,
+            weights: Arc::new(Weights {
+                checkpoint,
+                encoder: OnceLock::new(),
+                decoder: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Encoder and decoder of a checkpoint folder.
     ///
     /// # Errors
     /// Names the file and the field at fault.
     pub fn checkpoint(folder: impl AsRef<Path>) -> Result<Self, Error> {
-        Ok(Self {
-            folder: folder.as_ref().to_owned(),
-            config: checkpoint::load_config(folder)?,
-            keeps_decoder: true,
-        })
+        Ok(Self::of(Checkpoint::open(folder)?))
     }
 
-    /// The encoder of a checkpoint; a decoder of this structure and for these
-    /// classes drawn from the run's seed.
+    /// The same encoder; a decoder of this structure and for these classes drawn from the
+    /// run's seed.
     ///
     /// # Errors
-    /// Names the file and the field at fault.
-    pub fn encoder_of(
-        folder: impl AsRef<Path>,
-        structure: Structure,
-        classes: &[String],
-    ) -> Result<Self, Error> {
-        let mut start = Self::checkpoint(folder)?;
-        let tasks = ModelConfig::new(start.config.encoder.clone(), structure, classes.to_vec());
-        start.config.decoder.structure = structure;
-        if !structure.attends() {
+    /// Names the field at fault.
+    pub fn with_decoder(&self, structure: Structure, classes: &[String]) -> Result<Self, Error> {
+        let mut config = self.config.clone();
+        let tasks = ModelConfig::new(config.encoder.clone(), structure, classes.to_vec());
+        config.decoder.structure = structure;
+        if structure.kind() != Some(Kind::Vit) {
             // It has no keys and values to order.
-            start.config.decoder.kv_order = KvOrder::default();
+            config.decoder.kv_order = KvOrder::default();
         }
-        start.config.decoder.tasks = tasks.decoder.tasks;
-        start.config.classes = classes.to_vec();
-        start.config.validate()?;
-        start.keeps_decoder = false;
-        Ok(start)
+        config.decoder.tasks = tasks.decoder.tasks;
+        config.classes = classes.to_vec();
+        config.validate()?;
+        Ok(Self {
+            weights: self.weights.clone(),
+            config,
+            keeps_decoder: false,
+        })
     }
 
     /// The model's config.
@@ -77,95 +120,125 @@ impl Start {
         &self.config
     }
 
-    /// Names and shapes all that a run writes depends on.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// The encoder as it is, on a device.
+    pub(crate) fn engine(&self, config: &TrainConfig, device: &Device) -> Result<Engine, Error> {
+        Ok(self.weights.checkpoint.engine(device, config.precision)?)
     }
 
-    /// Reads and draws the weights.
+    /// A digest of the encoder's weights; it is taken once.
+    pub(crate) fn encoder_digest(&self) -> Result<String, Error> {
+        self.weights.encoder_digest()
+    }
+
+    /// A digest of all weights that are kept; it is taken once.
+    pub(crate) fn digest(&self) -> Result<String, Error> {
+        let encoder = self.encoder_digest()?;
+        Ok(match self.keeps_decoder {
+            true => encoder + &self.weights.digest("decoder.", &self.weights.decoder)?,
+            false => encoder,
+        })
+    }
+
+    /// Reads and draws the weights. An encoder that is frozen as a whole is read where
+    /// clips come as videos, and not where features are `cached`.
     ///
     /// # Errors
-    /// Names the tensors that the checkpoint lacks or has too many of.
-    pub fn build(&self, config: &TrainConfig, device: &Device) -> Result<Started, Error> {
-        let mut model_config = self.config.clone();
+    /// Names the setting that the encoder does not have, or the tensor that cannot be
+    /// read.
+    pub fn build(
+        &self,
+        config: &TrainConfig,
+        cached: bool,
+        device: &Device,
+    ) -> Result<Started, Error> {
+        let fault = |field, reason| Error::Config { field, reason };
+        let depth = self.config.encoder.depth();
+        if let Tune::Last(n) = config.tune
+            && !(1..=depth).contains(&n)
+        {
+            let reason = format!("last:{n}, but the encoder has {depth} blocks");
+            return Err(fault("tune", reason));
+        }
+        let mut model = self.config.clone();
+        model.decoder.drop_path = config.drop_path;
+        let frozen = config.tune == Tune::Decoder;
         // An encoder that is frozen as a whole is not disturbed either.
-        model_config.encoder.drop_path = match config.tune {
-            Tune::Decoder => 0.0,
-            Tune::Last(_) | Tune::All => config.drop_path,
-        };
-        model_config.decoder.drop_path = config.drop_path;
-        if let Tune::Last(n) = config.tune {
-            let depth = model_config.encoder.depth;
-            if n == 0 || n > depth {
-                return Err(Error::Config {
-                    field: "tune",
-                    reason: format!("last:{n}, but the encoder has {depth} blocks"),
-                });
+        let rate = if frozen { 0.0 } else { config.drop_path };
+        match model.encoder.with_drop_path(rate) {
+            Some(encoder) => model.encoder = encoder,
+            None if rate > 0.0 => {
+                let family = model.encoder.family();
+                let reason = format!("encoders of the family {family} know none; set it to 0");
+                return Err(fault("drop_path", reason));
             }
+            None => {}
         }
         let store = ParamStore::new(config.seed);
-        let weights = TensorFile::open(self.folder.join(checkpoint::WEIGHTS))?;
+        let weights = self.weights.checkpoint.weights();
         for name in weights.names() {
-            if self.keeps_decoder || name.starts_with("encoder.") {
+            let kept = match name.starts_with(ENCODER) {
+                true => !frozen,
+                false => self.keeps_decoder,
+            };
+            if kept {
                 store.set(&name, &weights.load(&name, device)?)?;
             }
         }
-        let read: Vec<String> = store.vars().into_iter().map(|(name, _)| name).collect();
-        let (tune, depth) = (config.tune, model_config.encoder.depth);
-        let wanted: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-        let asked = wanted.clone();
-        let vb = store.builder_with_frozen(device, move |name| {
-            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.insert(name.to_owned());
-            is_frozen(name, tune, depth)
-        });
-        let model = Mtcae::new(&model_config, vb)?;
-        // What was drawn although it should have been read, and the reverse.
-        let mut faults = Faults {
-            origin: weights.origin(),
-            ..Faults::default()
+        let depths = depths(&*model.encoder);
+        let tune = config.tune;
+        let is_frozen = move |name: &str| match (tune, depths.get(name)) {
+            (Tune::Last(n), Some((at, _))) => *at <= depth - n,
+            _ => false,
         };
-        let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, _) in store.vars() {
-            if read.binary_search(&name).is_err()
-                && (self.keeps_decoder || name.starts_with("encoder."))
-            {
-                faults.missing.push(name);
+        let is_frozen = Arc::new(is_frozen);
+        let asked = is_frozen.clone();
+        let vb = store.builder_with_frozen(device, move |name| asked(name));
+        let (model, encoder) = match frozen {
+            false => (Mtcae::new(&model, vb)?, None),
+            true => {
+                let model = Mtcae::without_encoder(&model, vb)?;
+                let encoder = match cached {
+                    true => None,
+                    false => {
+                        let below = Below::new(weights, ENCODER);
+                        let dtype = config.precision.dtype();
+                        Some(load_strict_as(&below, device, dtype, |vb| {
+                            Engine::behind(&model, device, config.precision, vb)
+                        })?)
+                    }
+                };
+                (model, encoder)
             }
-        }
-        for name in &read {
-            if !wanted.contains(name) {
-                faults.unexpected.push(name.clone());
-            }
-        }
-        if !faults.missing.is_empty() || !faults.unexpected.is_empty() {
-            return Err(Error::Weights(faults.into()));
-        }
-        let (frozen, trained): (Vec<_>, Vec<_>) = store
+        };
+        let (rest, trained): (Vec<_>, Vec<_>) = store
             .vars()
             .into_iter()
-            .partition(|(name, _)| is_frozen(name, tune, depth));
-        let frozen = digest::tensors(frozen.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?;
+            .partition(|(name, _)| is_frozen(name));
+        let frozen = match frozen {
+            true => self.encoder_digest()?,
+            false => digest::tensors(rest.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?,
+        };
         Ok(Started {
             model,
             store,
             trained,
             frozen,
+            encoder,
+            weights: self.weights.clone(),
         })
     }
 }
 
 impl Started {
-    /// A digest of the encoder's weights.
+    /// The model as it is now, for inference on its device.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
-    pub fn encoder_digest(&self) -> Result<String, Error> {
-        let vars = self.store.vars();
-        let encoder = vars.iter().filter(|(name, _)| name.starts_with("encoder."));
-        Ok(digest::tensors(
-            encoder.map(|(n, v)| (n.as_str(), v.as_tensor())),
-        )?)
+    /// When the device has no room for it.
+    pub fn engine(&self, config: &TrainConfig, device: &Device) -> Result<Engine, Error> {
+        Ok(match &self.encoder {
+            Some(encoder) => encoder.with_decoder_of(&self.model)?,
+            None => Engine::of(&self.model, device, config.precision)?,
+        })
     }
 
     /// Writes the model as a checkpoint folder, which says what it was trained on: the
@@ -188,99 +261,84 @@ impl Started {
             trained_subjects: Some(trained_subjects(start, self.salt()?, &data.people(&seen))),
             ..start.clone()
         };
-        let vars = self.store.vars();
-        let tensors: Vec<(&str, &Tensor)> = vars
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_tensor()))
+        let mut tensors: BTreeMap<String, Tensor> = self
+            .store
+            .vars()
+            .into_iter()
+            .map(|(name, var)| (name, var.as_tensor().clone()))
             .collect();
+        if self.model.encoder().is_none() {
+            let file = self.weights.checkpoint.weights();
+            for name in file.names().into_iter().filter(|n| n.starts_with(ENCODER)) {
+                let tensor = file.load(&name, &Device::Cpu)?;
+                tensors.insert(name, tensor);
+            }
+        }
+        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
         Ok(checkpoint::save(folder, &config, tensors)?)
     }
-}
 
-impl Started {
     /// A salt that no other model has, and that a run which is resumed has again: of its
     /// weights.
     fn salt(&self) -> Result<[u8; 16], Error> {
         let trained = self.trained.iter();
         let weights = digest::tensors(trained.map(|(n, v)| (n.as_str(), v.as_tensor())))?;
-        let hash = Sha256::digest(format!("salt {} {weights}", self.frozen));
-        let mut salt = [0; 16];
-        salt.copy_from_slice(&hash[..16]);
-        Ok(salt)
+        let mut identity = Identity::new("salt", 1);
+        Ok(identity.text(&self.frozen).text(&weights).first())
     }
 }
 
-/// Number of the encoder block that a parameter belongs to: 0 for the embedding,
-/// i + 1 for block i, depth + 1 for all that comes after.
-fn layer(name: &str, depth: usize) -> usize {
-    let Some(name) = name.strip_prefix("encoder.") else {
-        return depth + 1;
-    };
-    match name
-        .strip_prefix("blocks.")
-        .and_then(|n| n.split('.').next())
-    {
-        Some(block) => block.parse::<usize>().map_or(0, |i| i + 1),
-        None if name.starts_with("norm.") => depth + 1,
-        None => 0,
-    }
+/// Of each parameter of the encoder, by its name in the model: the depth of its group,
+/// and whether it decays.
+fn depths(encoder: &dyn EncoderConfig) -> BTreeMap<String, (usize, bool)> {
+    let groups = encoder.groups().into_iter();
+    groups
+        .flat_map(|group| {
+            let of = move |p: Parameter| (format!("{ENCODER}{}", p.name), (group.depth, p.decays));
+            group.parameters.into_iter().map(of)
+        })
+        .collect()
 }
 
-fn is_frozen(name: &str, tune: Tune, depth: usize) -> bool {
-    name.starts_with("encoder.")
-        && match tune {
-            Tune::All => false,
-            Tune::Decoder => true,
-            Tune::Last(n) => layer(name, depth) <= depth - n.min(depth),
+/// Learning rate factor and weight decay of each parameter: layer-wise decay as BEiT and
+/// VideoMAE count it, the decoder being the top; biases, norms and positions are not
+/// decayed unless the config says so.
+pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str, &Var) -> Group {
+    let (depths, top) = (depths(encoder), encoder.depth() + 1);
+    let (layer_decay, weight_decay) = (config.layer_decay, config.weight_decay);
+    let all_decay = config.decay_norms;
+    move |name, var| {
+        let (depth, decays) = match depths.get(name) {
+            Some(known) => *known,
+            None => (top, var.rank() > 1),
+        };
+        Group {
+            lr_scale: layer_decay.powi((top - depth) as i32),
+            weight_decay: match decays || all_decay {
+                true => weight_decay,
+                false => 0.0,
+            },
         }
-}
-
-/// Learning rate factor and weight decay of a parameter: layer-wise decay as BEiT
-/// and VideoMAE count it; vectors (biases, norms) and positions are not decayed
-/// unless the config says so.
-pub fn group(name: &str, var: &Var, config: &TrainConfig, depth: usize) -> Group {
-    let below_top = depth + 1 - layer(name, depth);
-    let is_vector = var.rank() <= 1 || name == "encoder.pos_embed";
-    Group {
-        lr_scale: config.layer_decay.powi(below_top as i32),
-        weight_decay: match is_vector && !config.decay_norms {
-            true => 0.0,
-            false => config.weight_decay,
-        },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mtcae_model::encoder::VideoMaeConfig;
+
     use super::*;
 
     #[test]
     fn layers_are_counted_as_videomae_does() {
-        let names = [
+        let depths = depths(&VideoMaeConfig::small());
+        for (name, want) in [
             ("encoder.patch_embed.proj.weight", 0),
             ("encoder.blocks.0.norm1.weight", 1),
             ("encoder.blocks.11.mlp.fc2.bias", 12),
             ("encoder.norm.weight", 13),
-            ("decoder.stages.face_box.dense.weight", 13),
-        ];
-        for (name, want) in names {
-            assert_eq!(layer(name, 12), want, "{name}");
+        ] {
+            assert_eq!(depths[name].0, want, "{name}");
         }
-        assert!(is_frozen(
-            "encoder.blocks.9.norm1.weight",
-            Tune::Last(2),
-            12
-        ));
-        assert!(!is_frozen(
-            "encoder.blocks.10.norm1.weight",
-            Tune::Last(2),
-            12
-        ));
-        assert!(!is_frozen("encoder.norm.weight", Tune::Last(2), 12));
-        assert!(!is_frozen(
-            "decoder.heads.expression.fc.weight",
-            Tune::Decoder,
-            12
-        ));
+        assert!(!depths.contains_key("decoder.stages.face_box.dense.weight"));
     }
 }

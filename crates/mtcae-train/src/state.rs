@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::sums::Sums;
 use crate::{Error, digest};
 
-const FORMAT: &str = "mtcae-train/1";
+/// Who changes what identifies a run raises it.
+const FORMAT: &str = "mtcae-train/2";
 const KEY: &str = "mtcae-train";
 
 /// Where a run stands.
@@ -90,7 +91,8 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
         serde_json::from_str(json).map_err(|e| fault(format!("its description is broken: {e}")))?;
     if about.format != FORMAT {
         return Err(fault(format!(
-            "is of format {}, not {FORMAT}",
+            "is of format {}, not {FORMAT}; go on with the version of this program that wrote \
+             it, or take another folder",
             about.format
         )));
     }

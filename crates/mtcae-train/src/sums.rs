@@ -1,5 +1,6 @@
 //! What an epoch adds up, batch by batch.
 
+use candle_core::{DType, Tensor};
 use mtcae_model::Outputs;
 use mtcae_objective::{Class, Losses};
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::batch::Batch;
 use crate::log::{EpochLine, StepLine, TaskNorms, Validation};
-use crate::predict::scalar;
+
+/// What is known of a batch without its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub clips: usize,
+    pub has_faces: bool,
+    pub is_mixed: bool,
+    /// Whether there are heads for boxes and landmarks.
+    pub is_multi: bool,
+}
 
 /// Sums over clips. Part of the saved state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,37 +40,51 @@ pub struct Sums {
     pub waited: f64,
 }
 
-/// Whether a frame of the batch has a face to learn from.
-pub fn has_faces(batch: &Batch) -> Result<bool, Error> {
-    Ok(scalar(&batch.targets.valid.sum_all()?)? > 0.0)
-}
-
 impl Sums {
-    /// Those of one batch.
-    pub fn of(batch: &Batch, outputs: &Outputs, losses: &Losses) -> Result<Self, Error> {
-        let clips = batch.items.len() as f64;
-        let sum = |loss: &_| scalar(loss).map(|mean| mean * clips);
-        let (mut plain, mut right) = (0, 0);
-        let faces = match has_faces(batch)? {
-            true => clips,
-            false => 0.0,
+    /// What is to be known of a batch once it was computed, (5) on its device: the loss,
+    /// that of boxes, of landmarks and of the expression, and how many clips that were not
+    /// mixed are recognised. It is read back once a step, with all the rest.
+    pub fn measured(batch: &Batch, outputs: &Outputs, losses: &Losses) -> Result<Tensor, Error> {
+        let number = |t: &Tensor| t.detach().to_dtype(DType::F32)?.reshape(1);
+        let zero = Tensor::zeros(1, DType::F32, outputs.logits.device())?;
+        let maybe = |t: &Option<Tensor>| t.as_ref().map_or_else(|| Ok(zero.clone()), number);
+        let right = match &batch.targets.class {
+            Class::Index(truth) => {
+                let predicted = outputs.logits.detach().argmax(1)?;
+                let right = predicted.eq(&truth.to_dtype(predicted.dtype())?)?;
+                right.to_dtype(DType::F32)?.sum_all()?.reshape(1)?
+            }
+            Class::Soft(_) => zero.clone(),
         };
-        if let Class::Index(truth) = &batch.targets.class {
-            let truth: Vec<u32> = truth.to_vec1()?;
-            let predicted: Vec<u32> = outputs.logits.argmax(1)?.to_vec1()?;
-            plain = truth.len() as u64;
-            right = truth.iter().zip(&predicted).filter(|(a, b)| a == b).count() as u64;
-        }
+        let all = [
+            number(&losses.total)?,
+            maybe(&losses.boxes)?,
+            maybe(&losses.landmarks)?,
+            number(&losses.expression)?,
+            right,
+        ];
+        Ok(Tensor::cat(&all, 0)?)
+    }
+
+    /// Those of one batch, of which this was measured.
+    pub fn of(batch: &Facts, measured: &Tensor) -> Result<Self, Error> {
+        let clips = batch.clips as f64;
+        let values: Vec<f32> = measured.to_vec1()?;
+        let sum = |place: usize| f64::from(values[place]) * clips;
         Ok(Self {
             clips,
-            faces,
-            loss: sum(&losses.total)?,
-            boxes: losses.boxes.as_ref().map_or(Ok(0.0), sum)?,
-            landmarks: losses.landmarks.as_ref().map_or(Ok(0.0), sum)?,
-            expression: sum(&losses.expression)?,
-            plain,
-            right,
-            multi: losses.boxes.is_some(),
+            faces: if batch.has_faces { clips } else { 0.0 },
+            loss: sum(0),
+            boxes: sum(1),
+            landmarks: sum(2),
+            expression: sum(3),
+            plain: if batch.is_mixed {
+                0
+            } else {
+                batch.clips as u64
+            },
+            right: values[4] as u64,
+            multi: batch.is_multi,
             ..Self::default()
         })
     }

@@ -1,8 +1,10 @@
-//! A labelled clip as the model sees it: decoded, perhaps augmented, cut into
-//! tubes, with boxes and landmarks that stay true to the pixels.
+//! A labelled clip as the model sees it: decoded, perhaps augmented, with boxes and landmarks that stay true to the pixels.
 
+use candle_core::{DType, Device, Tensor};
 use mtcae_core::{Face, Landmarks, Rect};
 use mtcae_model::Config as ModelConfig;
+use mtcae_model::encoder::Input;
+use mtcae_nn::ops::tubes_of_levels;
 use mtcae_video::{
     ClipOptions, FrameResizer, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
@@ -18,9 +20,7 @@ use crate::{Error, TrainConfig};
 pub struct Viewer {
     clip: ClipOptions,
     normalization: Normalization,
-    tubes: TubeShape,
-    tokens: usize,
-    side: usize,
+    input: Input,
     /// Size at which frames are decoded where they will be cropped.
     decoded_side: usize,
     augment: Augment,
@@ -28,14 +28,34 @@ pub struct Viewer {
 
 /// How training clips are varied.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Augment {
+pub struct Augment {
     flip: bool,
     crop: f64,
     jitter: f64,
     trim: f64,
 }
 
-/// A decoded clip: T frames and the face on each as fractions of them.
+impl Augment {
+    /// Not at all.
+    pub const NOTHING: Self = Self {
+        flip: false,
+        crop: 1.0,
+        jitter: 0.0,
+        trim: 0.0,
+    };
+
+    /// As the settings say.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self {
+            flip: config.flip,
+            crop: config.crop,
+            jitter: config.jitter,
+            trim: config.trim,
+        }
+    }
+}
+
+/// A clip: T frames and the face on each as fractions of them.
 #[derive(Clone, Debug)]
 pub struct Frames {
     /// (T, H, W, 3), RGB.
@@ -44,26 +64,13 @@ pub struct Frames {
     pub faces: Vec<Option<Face>>,
 }
 
-/// One clip as the model takes it.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// (N, C·t·p·p): normalised tubes.
-    pub tubes: Vec<f32>,
-    /// The face on each of T frames, as fractions of the view's frame.
-    pub faces: Vec<Option<Face>>,
-}
-
 impl Viewer {
-    /// Views for a model, varied as the config says.
-    ///
-    /// # Errors
-    /// When the model asks for a preprocessing that does not exist.
-    pub fn new(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
-        let (encoder, preprocessing) = (&model.encoder, &model.preprocessing);
-        let side = encoder.image_size;
-        Ok(Self {
+    /// Views for a model, varied so.
+    pub fn new(model: &ModelConfig, augment: Augment) -> Self {
+        let (input, preprocessing) = (model.encoder.input(), &model.preprocessing);
+        Self {
             clip: ClipOptions {
-                frames: encoder.frames,
+                frames: input.frames,
                 sampling: preprocessing.sampling,
                 resize: preprocessing.resize,
                 ..ClipOptions::default()
@@ -72,21 +79,11 @@ impl Viewer {
                 mean: preprocessing.mean,
                 std: preprocessing.std,
             },
-            tubes: TubeShape {
-                tubelet: encoder.tubelet,
-                patch: encoder.patch,
-            },
-            tokens: encoder.tokens(),
-            side,
+            input,
             // A crop of the smallest area still has the model's size.
-            decoded_side: (side as f64 / config.crop.sqrt()).ceil() as usize,
-            augment: Augment {
-                flip: config.flip,
-                crop: config.crop,
-                jitter: config.jitter,
-                trim: config.trim,
-            },
-        })
+            decoded_side: (input.size as f64 / augment.crop.sqrt()).ceil() as usize,
+            augment,
+        }
     }
 
     /// Whether training frames are the same each time a clip is decoded.
@@ -94,15 +91,57 @@ impl Viewer {
         self.augment.trim == 0.0
     }
 
-    /// Tokens N of a view.
-    pub fn tokens(&self) -> usize {
-        self.tokens
+    /// Frames T of a view.
+    pub fn frames(&self) -> usize {
+        self.input.frames
+    }
+
+    /// Normalised input (B, …) of views, as the encoder takes it, on a device. To a GPU
+    /// clips go in 8 bits and become tubes there.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn input(
+        &self,
+        clips: &[Array4<u8>],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor, Error> {
+        let Input {
+            frames,
+            size,
+            channels,
+            ..
+        } = self.input;
+        let (tubelet, patch) = self.input.tube();
+        let shape = [&[clips.len()], &self.input.shape()[..]].concat();
+        if !device.is_cpu() {
+            let levels = clips.iter().flatten().copied().collect();
+            let (size, table) = ([frames, size, size, channels], self.normalization.table());
+            let tubes = tubes_of_levels(levels, size, &table, (tubelet, patch), dtype, device)?;
+            return Ok(tubes.reshape(shape)?);
+        }
+        let mut values = vec![0.0; clips.len() * self.input.numbers()];
+        let each = values.chunks_exact_mut(self.input.numbers());
+        for (clip, out) in clips.iter().zip(each) {
+            tubes_into(
+                clip.view(),
+                &self.normalization,
+                TubeShape { tubelet, patch },
+                out,
+            )
+            .map_err(|e| Error::Config {
+                field: "encoder",
+                reason: e.to_string(),
+            })?;
+        }
+        Ok(Tensor::from_vec(values, shape, device)?)
     }
 
     /// For cutmix: which patches of a frame, row by row, belong to the other clip
     /// when this one keeps about `keep` of the area.
     pub fn patches_of_a_cut(&self, keep: f64, rng: &mut ChaCha8Rng) -> Vec<bool> {
-        let grid = self.side / self.tubes.patch;
+        let grid = self.input.size / self.input.tube().1;
         let half = ((1.0 - keep).sqrt() * grid as f64 / 2.0).round() as usize;
         let (cy, cx) = (rng.random_range(0..grid), rng.random_range(0..grid));
         let inside = |at: usize, centre: usize| at + half >= centre && at < centre + half;
@@ -128,8 +167,8 @@ impl Viewer {
     ///
     /// # Errors
     /// Names the file and its fault.
-    pub fn plain(&self, item: &Item) -> Result<View, Error> {
-        self.view(self.decode(item, self.side, None)?)
+    pub fn plain(&self, item: &Item) -> Result<Frames, Error> {
+        self.decode(item, self.input.size, None)
     }
 
     fn decode(
@@ -177,12 +216,12 @@ impl Viewer {
     ///
     /// # Errors
     /// When a frame cannot be resized.
-    pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<View, Error> {
+    pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         // All draws come in the same order whatever is switched on.
         let crop = pick_crop(&frames.faces, self.augment.crop, rng);
         let flip = rng.random_bool(0.5) && self.augment.flip;
         let colours = Colours::draw(self.augment.jitter, rng);
-        let (t, side) = (frames.pixels.len_of(Axis(0)), self.side);
+        let (t, side) = (frames.pixels.len_of(Axis(0)), self.input.size);
         let mut pixels = Array4::zeros((t, side, side, 3));
         let (h, w) = (frames.pixels.len_of(Axis(1)), frames.pixels.len_of(Axis(2)));
         let rect = Rect {
@@ -221,25 +260,7 @@ impl Viewer {
             if flip { face.map(mirrored) } else { face }
         });
         let faces = faces.collect();
-        self.view(Frames { pixels, faces })
-    }
-
-    fn view(&self, frames: Frames) -> Result<View, Error> {
-        let mut tubes = vec![0.0; self.tokens * self.tubes.width()];
-        tubes_into(
-            frames.pixels.view(),
-            &self.normalization,
-            self.tubes,
-            &mut tubes,
-        )
-        .map_err(|e| Error::Config {
-            field: "encoder",
-            reason: e.to_string(),
-        })?;
-        Ok(View {
-            tubes,
-            faces: frames.faces,
-        })
+        Ok(Frames { pixels, faces })
     }
 }
 
@@ -353,6 +374,8 @@ impl Colours {
 
 #[cfg(test)]
 mod tests {
+    use mtcae_model::encoder::Layout;
+
     use super::*;
     use crate::random;
 
@@ -404,12 +427,12 @@ mod tests {
                 mean: [0.0; 3],
                 std: [1.0; 3],
             },
-            tubes: TubeShape {
-                tubelet: 2,
-                patch: side,
+            input: Input {
+                frames: 2,
+                size: side,
+                channels: 3,
+                layout: Layout::Frames,
             },
-            tokens: 1,
-            side,
             decoded_side: side,
             augment: Augment {
                 flip: true,
@@ -421,11 +444,11 @@ mod tests {
     }
 
     /// Centre of the pixels brighter than half in the channels of `colour` alone.
-    fn centre(view: &View, side: usize, colour: [bool; 3]) -> [f32; 2] {
-        let at = |c: usize, y: usize, x: usize| view.tubes[((c * 2) * side + y) * side + x];
+    fn centre(view: &Frames, side: usize, colour: [bool; 3]) -> [f32; 2] {
+        let at = |c: usize, y: usize, x: usize| view.pixels[[0, y, x, c]];
         let (mut sum, mut n) = ([0.0, 0.0], 0.0);
         for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
-            if (0..3).all(|c| (at(c, y, x) > 0.5) == colour[c]) {
+            if (0..3).all(|c| (at(c, y, x) > 127) == colour[c]) {
                 sum = [sum[0] + x as f32 + 0.5, sum[1] + y as f32 + 0.5];
                 n += 1.0;
             }
@@ -451,13 +474,7 @@ mod tests {
             let label = view.faces[0].expect("a face");
             let points = label.landmarks.points();
             assert!(points[0][0] < points[1][0], "the left eye is left");
-            assert!(
-                label
-                    .face_box
-                    .corners()
-                    .iter()
-                    .all(|v| (-1e-6..=1.0 + 1e-6).contains(v))
-            );
+            assert!(label.face_box.corners().iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)));
             let flipped = centre(&view, side, colours[0])[0] > centre(&view, side, colours[1])[0];
             mirrored += u32::from(flipped);
             let order = if flipped {

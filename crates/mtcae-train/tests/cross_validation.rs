@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use common::{CLASSES, Place, plain};
+use mtcae_model::Checkpoint;
 use mtcae_model::decoder::Structure;
 use mtcae_train::objective::Bootstrap;
 use mtcae_train::{
@@ -177,7 +178,8 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
         );
         // What was tested is what was saved.
         let model = folder.join(format!("fold-{fold}/model"));
-        let saved = mtcae_model::checkpoint::load_config(&model).expect("a checkpoint");
+        let saved = Checkpoint::open(&model).expect("a checkpoint");
+        let saved = saved.config();
         let held_out = subjects(&data, &split.test);
         let words = format!(
             "squares: {} clips of {} people; held out was fold {fold} of 3 dealt by seed 0, {} people",
@@ -267,7 +269,7 @@ fn an_ablation_compares_structures_on_the_same_folds() {
     let structures = [Structure::SingleTask, Structure::Cascade];
     let ablation = Ablation {
         folder: &folder,
-        encoder: &place.checkpoint,
+        encoder: &Start::checkpoint(&place.checkpoint).expect("a start"),
         structures: &structures,
         seeds: &[4],
         data: &data,

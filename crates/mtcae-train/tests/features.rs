@@ -42,7 +42,7 @@ fn open_of(
         }
         ControlFlow::Continue(())
     };
-    let cache = FeatureCache::of(&start, data, config, folder, &Device::Cpu, &mut watch);
+    let cache = FeatureCache::open(folder, &start, data, config, &Device::Cpu, &mut watch);
     (cache, lacked)
 }
 

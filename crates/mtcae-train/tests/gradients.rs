@@ -22,26 +22,31 @@ fn wave(shape: impl Into<candle_core::Shape>, around: f32, by: f32) -> Tensor {
 /// those that `tune` freezes but the loss does.
 fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) {
     let config = TrainConfig { tune, ..plain() };
-    let started = start.build(&config, &Device::Cpu).expect("built");
+    let started = start.build(&config, false, &Device::Cpu).expect("built");
     // Zero biases and unit norms would hide a gradient that is cut.
     for (name, var) in started.store.vars() {
         let nudge = wave(var.dims().to_vec(), 0.0, 0.05);
         let moved = (var.as_tensor().detach() + nudge).expect("a sum");
         started.store.set(&name, &moved).expect("set");
     }
-    let encoder = &started.model.config().encoder;
-    let (b, t) = (2, encoder.frames);
-    let tubes = wave((b, encoder.tokens(), encoder.tube_len()), 0.1, 1.0);
+    let input = started.model.config().encoder.input();
+    let (b, t) = (2, input.frames);
+    let tubes = wave([&[b], &input.shape()[..]].concat(), 0.1, 1.0);
     let targets = Targets {
         boxes: wave((b, t, 4), 0.5, 0.4),
         landmarks: wave((b, t, 5, 2), 0.5, 0.4),
         valid: Tensor::ones((b, t), candle_core::DType::F32, &Device::Cpu).expect("ones"),
         class: Class::Index(Tensor::new(&[0u32, 2], &Device::Cpu).expect("classes")),
     };
-    let out = started
-        .model
-        .run(&tubes, &mut Pass::training(0))
-        .expect("outputs");
+    let pass = &mut Pass::training(0);
+    let out = match &started.encoder {
+        None => started.model.run(&tubes, pass),
+        Some(frozen) => {
+            let features = frozen.encode(&tubes, &mut Pass::inference());
+            features.and_then(|f| started.model.decode(&f, pass))
+        }
+    };
+    let out = out.expect("outputs");
     let (boxes, landmarks) = (out.boxes.as_ref(), out.landmarks.as_ref());
     let losses = Objective::new(Default::default())
         .and_then(|o| o.forward(boxes, landmarks, &out.logits, &targets))
@@ -75,14 +80,14 @@ fn every_trained_parameter_of_every_structure_has_a_gradient_and_no_frozen_one()
         let classes = model_config(structure).classes;
         let starts = [
             Start::checkpoint(&checkpoint).expect("a start"),
-            Start::encoder_of(&checkpoint, structure, &classes).expect("a start"),
+            drawn(&checkpoint, structure, &classes),
         ];
         for start in &starts {
             for (tune, frozen) in [
                 // Patches' weight and bias; 13 tensors a block: two norms, qkv with
                 // its two biases, projection, two layers of the MLP, each with a
-                // bias; the last norm.
-                (Tune::Decoder, 2 + 2 * 13 + 2),
+                // bias. An encoder that is frozen as a whole has no parameters.
+                (Tune::Decoder, 0),
                 (Tune::Last(1), 2 + 13),
                 (Tune::Last(2), 2),
                 (Tune::All, 0),
@@ -100,6 +105,12 @@ fn every_trained_parameter_of_every_structure_has_a_gradient_and_no_frozen_one()
     }
 }
 
+/// The encoder of a checkpoint with a decoder that is drawn.
+fn drawn(checkpoint: &std::path::Path, structure: Structure, classes: &[String]) -> Start {
+    let start = Start::checkpoint(checkpoint).expect("a start");
+    start.with_decoder(structure, classes).expect("a decoder")
+}
+
 /// A decoder drawn for a run does not depend on the checkpoint's.
 #[test]
 fn a_drawn_decoder_comes_from_the_seed_alone() {
@@ -108,9 +119,9 @@ fn a_drawn_decoder_comes_from_the_seed_alone() {
     let other = place.path("other");
     save_checkpoint(&other, Structure::SharedMlp, 9);
     let decoder = |folder: &std::path::Path, seed: u64| -> Vec<(String, Vec<f32>)> {
-        let start = Start::encoder_of(folder, Structure::Cascade, &classes).expect("a start");
+        let start = drawn(folder, Structure::Cascade, &classes);
         let config = TrainConfig { seed, ..plain() };
-        let started = start.build(&config, &Device::Cpu).expect("built");
+        let started = start.build(&config, false, &Device::Cpu).expect("built");
         let values = |(name, var): &(String, candle_core::Var)| {
             let values = var.flatten_all().and_then(|t| t.to_vec1());
             (name.clone(), values.expect("values"))

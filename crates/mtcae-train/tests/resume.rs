@@ -9,7 +9,6 @@ use std::path::Path;
 
 use candle_core::Device;
 use common::{Place, busy, log, losses, plain};
-use mtcae_model::Mtcae;
 use mtcae_train::{
     Error, Event, Fitted, Keep, LOG, Run, STATE, Start, TrainConfig, Tune, fit, predict,
 };
@@ -86,16 +85,12 @@ fn same(place: &Place, config: &TrainConfig, name: &str, pieces: &[&[u64]]) {
 fn said(place: &Place, config: &TrainConfig, fitted: &Fitted) -> Vec<Vec<f64>> {
     let data = place.data(config);
     let test = data.split(Some(0), config).expect("a split").test;
-    let model: &Mtcae = &fitted.started.model;
-    let device = &Device::Cpu;
+    let engine = fitted.started.engine(config, &Device::Cpu);
     let results = predict(
-        model,
+        &engine.expect("an engine"),
         &fitted.source,
-        &data,
         &test,
         None,
-        config,
-        device,
         &mut |_| ControlFlow::Continue(()),
     );
     let (results, _) = results.expect("predicted");

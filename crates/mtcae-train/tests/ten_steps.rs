@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use mtcae_model::decoder::Config as DecoderConfig;
-use mtcae_model::encoder::{Config as EncoderConfig, Position};
+use mtcae_model::encoder::{Position, VideoMaeConfig};
 use mtcae_model::{Config, Mtcae};
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients, sum_of_squares};
 use mtcae_nn::{ParamStore, Pass};
@@ -39,7 +39,7 @@ fn config(fixture: &Fixture) -> Config {
     let e = &json["encoder"];
     let size = |key: &str| e[key].as_u64().unwrap_or_else(|| panic!("{key}")) as usize;
     let ratio = e["mlp_ratio"].as_f64().expect("a ratio");
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: size("image_size"),
         frames: size("frames"),
         channels: size("channels"),
@@ -168,9 +168,11 @@ fn ten_steps(run: &str) {
         beta2: settings.config.beta2,
         eps: settings.config.eps,
     };
-    let mut optimiser = AdamW::new(&parameters, adamw, |name, var| {
-        group(name, var, &settings.config, config.encoder.depth)
-    })
+    let mut optimiser = AdamW::new(
+        &parameters,
+        adamw,
+        group(&*config.encoder, &settings.config),
+    )
     .expect("an optimiser");
     let objective = Objective::new(ObjectiveConfig {
         weights: settings.weights,

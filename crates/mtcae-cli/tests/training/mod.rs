@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mtcae_dfer::model::Config;
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::Config as EncoderConfig;
+use mtcae_dfer::model::encoder::VideoMaeConfig;
 use mtcae_train::log::{Line, read};
 
 pub const MTCAE: &str = env!("CARGO_BIN_EXE_mtcae");
@@ -108,14 +108,14 @@ pub fn material() -> &'static Material {
 }
 
 pub fn tiny() -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 24,
         depth: 2,
         heads: 3,
         hidden: 48,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let classes = vec!["happy".to_owned(), "sad".to_owned()];
     let config = Config::new(encoder, Structure::Cascade, classes);

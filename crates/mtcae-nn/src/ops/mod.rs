@@ -41,7 +41,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use pool::max_pool;
-pub use tubes::tubes;
+pub use tubes::{tubes, tubes_of_levels};
 
 /// Whether products on GPUs take along what follows them.
 static EPILOGUES: AtomicBool = AtomicBool::new(false);

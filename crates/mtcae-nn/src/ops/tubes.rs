@@ -59,3 +59,18 @@ pub fn tubes(
     .reshape((batch, t * h * w, 3 * tubelet * patch * patch))?;
     tubes.to_dtype(dtype)?.to_device(clips.device())
 }
+
+/// As [`tubes`], of levels (B, T, H, W, 3) that lie on the host; `size` is (T, H, W, 3).
+pub fn tubes_of_levels(
+    levels: Vec<u8>,
+    [frames, height, width, channels]: [usize; 4],
+    table: &[[f32; 256]; 3],
+    (tubelet, patch): (usize, usize),
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let batch = levels.len() / (frames * height * width * channels).max(1);
+    let clips = Tensor::from_vec(levels, (batch, frames, height, width, channels), device)?;
+    let table = Tensor::from_slice(table.as_flattened(), (3, 256), device)?;
+    tubes(&clips, &table, tubelet, patch, dtype)
+}

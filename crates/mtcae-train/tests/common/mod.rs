@@ -13,7 +13,7 @@ use mtcae_labels::labels::{
     Source, TrackRecord, Validity,
 };
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_model::encoder::Config as EncoderConfig;
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_train::log::{Line, read};
@@ -171,14 +171,14 @@ fn label(file: &str, subject: usize, class: usize) -> LabelledClip {
 
 /// 4 frames of 32x32, 8 tokens of width 24, two blocks and two decoder layers.
 pub fn model_config(structure: Structure) -> Config {
-    let encoder = EncoderConfig {
+    let encoder = VideoMaeConfig {
         image_size: 32,
         frames: 4,
         width: 24,
         depth: 2,
         heads: 3,
         hidden: 48,
-        ..EncoderConfig::small()
+        ..VideoMaeConfig::small()
     };
     let classes = CLASSES.map(str::to_owned).to_vec();
     let config = Config::new(encoder, structure, classes);

@@ -2,16 +2,16 @@
 
 use mtcae_nn::candle_core::Result;
 use mtcae_nn::plan::{Arena, Format, Mlp, Norm, Packed, SelfAttention, Workspace, pack, project};
-use mtcae_nn::{VarBuilder, candle_core, on_pool};
+use mtcae_nn::{VarBuilder, on_pool};
 
-use super::{Block, Encoder, Parts};
-use crate::Config;
+use super::{Block, Parts, VideoMae, VideoMaeConfig};
+use crate::{EncoderConfig, EncoderPlan, Error};
 
-/// The encoder's blocks, packed for one [`Format`]: what [`Encoder`] computes for
+/// The encoder's blocks, packed for one [`Format`]: what [`VideoMae`] computes for
 /// one clip after the other, without a tensor in between.
 #[derive(Debug)]
-pub struct InferencePlan {
-    config: Config,
+pub struct Plan {
+    config: VideoMaeConfig,
     format: Format,
     patch_embed: Packed,
     /// (N, D)
@@ -39,35 +39,37 @@ impl Block {
     }
 }
 
-impl Encoder {
+impl Plan {
     /// This encoder, packed for `format`.
     ///
     /// # Errors
     /// When its tensors cannot be read.
-    pub fn plan(&self, format: Format) -> Result<InferencePlan> {
-        let blocks = self.blocks.iter().map(|block| block.plan(format));
+    pub fn of(encoder: &VideoMae, format: Format) -> Result<Self> {
+        let blocks = encoder.blocks.iter().map(|block| block.plan(format));
         let blocks = blocks.collect::<Result<_>>()?;
-        InferencePlan::build(&self.config, format, &self.parts, blocks)
+        Self::build(&encoder.config, format, &encoder.parts, blocks)
     }
-}
 
-impl InferencePlan {
     /// Packs the tensors below `vb` a block at a time, so that no more than one
-    /// block is held unpacked. They are those of [`Config::tensors`].
+    /// block is held unpacked.
     ///
     /// # Errors
-    /// As [`Encoder::new`].
-    pub fn new(config: &Config, format: Format, vb: VarBuilder<'_>) -> Result<Self> {
-        config.validate().map_err(candle_core::Error::wrap)?;
+    /// As [`VideoMae::new`].
+    pub fn new(
+        config: &VideoMaeConfig,
+        format: Format,
+        vb: VarBuilder<'_>,
+    ) -> std::result::Result<Self, Error> {
+        config.validate()?;
         let parts = Parts::new(config, &vb)?;
         let blocks = (0..config.depth)
             .map(|i| Block::new(config, 0.0, vb.pp("blocks").pp(i))?.plan(format))
             .collect::<Result<_>>()?;
-        Self::build(config, format, &parts, blocks)
+        Ok(Self::build(config, format, &parts, blocks)?)
     }
 
     fn build(
-        config: &Config,
+        config: &VideoMaeConfig,
         format: Format,
         parts: &Parts,
         blocks: Vec<BlockPlan>,
@@ -80,34 +82,6 @@ impl InferencePlan {
             blocks,
             norm: parts.norm.as_ref().map(|norm| norm.plan()).transpose()?,
         })
-    }
-
-    /// The sizes it was built with.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Normalised tubes (N, C·t·p·p) of one clip → F (N, D).
-    ///
-    /// # Errors
-    /// When there are more or fewer numbers.
-    pub fn forward(
-        &self,
-        tubes: &[f32],
-        arena: &mut Arena,
-        features: &mut [f32],
-    ) -> std::result::Result<(), crate::Error> {
-        let c = &self.config;
-        let (tokens, width) = (c.tokens(), c.width);
-        if (tubes.len(), features.len()) != (tokens * c.tube_len(), tokens * width) {
-            return Err(crate::Error::Input {
-                what: "tubes of one clip",
-                found: vec![tubes.len()],
-                want: format!("{} × {} numbers", tokens, c.tube_len()),
-            });
-        }
-        on_pool(|| self.compute(tubes, arena, features));
-        Ok(())
     }
 
     fn compute(&self, tubes: &[f32], arena: &mut Arena, features: &mut [f32]) {
@@ -137,5 +111,19 @@ impl InferencePlan {
             Some(norm) => norm.forward(y, features),
             None => features.copy_from_slice(y),
         }
+    }
+}
+
+impl EncoderPlan for Plan {
+    fn forward(
+        &self,
+        tubes: &[f32],
+        arena: &mut Arena,
+        features: &mut [f32],
+    ) -> std::result::Result<(), Error> {
+        self.config.input().check_numbers(tubes)?;
+        self.config.output().check_numbers(features)?;
+        on_pool(|| self.compute(tubes, arena, features));
+        Ok(())
     }
 }

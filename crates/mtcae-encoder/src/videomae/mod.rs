@@ -2,19 +2,30 @@
 //! MCG-NJU/VideoMAE, `modeling_finetune.py`): a plain ViT over tubes.
 //!
 //! Tensor names below the encoder's prefix mirror the original checkpoints; they
-//! and their shapes are listed by [`Config::tensors`].
+//! and their shapes are those of [`VideoMaeConfig`]'s groups.
+
+mod config;
+mod hugging_face;
+mod names;
+mod plan;
+
+use std::sync::Arc;
 
 use candle_nn::Init;
 use mtcae_nn::candle_core::{self, Module, Tensor};
+use mtcae_nn::plan::Format;
 use mtcae_nn::{
     DropPath, LayerNorm, Mlp, Pass, SelfAttention, TubeEmbedding, VarBuilder, sin_cos_table,
 };
 
-use crate::{Config, Error, Position};
+use crate::{Encoder, EncoderConfig, EncoderPlan, Error};
 
-mod plan;
+pub use config::{Position, VideoMaeConfig};
+pub(crate) use names::Spellings;
+pub use plan::Plan;
 
-pub use plan::InferencePlan;
+/// The family's name in a `config.json`.
+pub const FAMILY: &str = "videomae";
 
 /// x + attn(norm1(x)), then x + mlp(norm2(x)).
 #[derive(Clone, Debug)]
@@ -27,7 +38,11 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &Config, drop_path: f64, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+    fn new(
+        config: &VideoMaeConfig,
+        drop_path: f64,
+        vb: VarBuilder<'_>,
+    ) -> candle_core::Result<Self> {
         let (width, eps) = (config.width, config.eps);
         Ok(Self {
             norm1: LayerNorm::new(width, eps, vb.pp("norm1"))?,
@@ -45,10 +60,10 @@ impl Block {
     }
 }
 
-/// The encoder: clips or tubes in, features F (B, N, D) out.
+/// The encoder: tubes in, features F (B, N, D) out.
 #[derive(Clone, Debug)]
-pub struct Encoder {
-    config: Config,
+pub struct VideoMae {
+    config: VideoMaeConfig,
     parts: Parts,
     blocks: Vec<Block>,
 }
@@ -63,7 +78,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
+    fn new(config: &VideoMaeConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
         let (tokens, width) = (config.tokens(), config.width);
         let patch_embed = TubeEmbedding::new(
             config.channels,
@@ -94,13 +109,13 @@ impl Parts {
     }
 }
 
-impl Encoder {
-    /// Asks `vb` for the tensors of [`Config::tensors`].
+impl VideoMae {
+    /// Asks `vb` for the tensors of the config's groups.
     ///
     /// # Errors
     /// When the configuration is not valid or `vb` refuses a tensor.
-    pub fn new(config: &Config, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
-        config.validate().map_err(candle_core::Error::wrap)?;
+    pub fn new(config: &VideoMaeConfig, vb: VarBuilder<'_>) -> Result<Self, Error> {
+        config.validate()?;
         // torch.linspace(0, drop_path, depth) of the original.
         let step = config.drop_path / (config.depth - 1).max(1) as f64;
         let blocks = (0..config.depth)
@@ -113,68 +128,13 @@ impl Encoder {
         })
     }
 
-    /// The sizes this encoder was built with.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Normalised clips (B, T, C, H, W) → F (B, N, D), for inference.
-    ///
-    /// # Errors
-    /// [`Error::Input`] when the clips are of another size.
-    pub fn forward(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        self.forward_tubes(&self.tubes(clips)?)
-    }
-
-    /// Normalised tubes (B, N, C·t·p·p) → F (B, N, D), for inference.
-    ///
-    /// # Errors
-    /// [`Error::Input`] when there are more or fewer tubes, or of another size.
-    pub fn forward_tubes(&self, tubes: &Tensor) -> Result<Tensor, Error> {
-        self.run(tubes, &mut Pass::inference())
-    }
-
-    /// Normalised clips (B, T, C, H, W) → F (B, N, D) and every named
-    /// intermediate: `patch_embed`, `embeddings`, `encoder.blocks.{i}`, `F`.
-    ///
-    /// # Errors
-    /// As [`Encoder::forward`].
-    pub fn forward_traced(&self, clips: &Tensor) -> Result<(Tensor, Vec<(String, Tensor)>), Error> {
-        let mut pass = Pass::inference().traced();
-        let features = self.run(&self.tubes(clips)?, &mut pass)?;
-        Ok((features, pass.into_trace()))
-    }
-
-    /// Tubes (B, N, C·t·p·p) → F (B, N, D) in the mode of `pass`.
-    ///
-    /// # Errors
-    /// As [`Encoder::forward_tubes`].
-    pub fn run(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
-        self.encode(&self.embed(tubes, pass)?, pass)
-    }
-
-    /// Cuts clips (B, T, C, H, W) into tubes (B, N, C·t·p·p).
-    ///
-    /// # Errors
-    /// [`Error::Input`] when the clips are of another size.
-    pub fn tubes(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        self.config.cut(clips)
-    }
-
     /// The first half of [`Encoder::run`]: tubes (B, N, C·t·p·p) → tokens with
     /// their positions (B, N, D). Masked pre-training drops tokens after it.
     ///
     /// # Errors
-    /// As [`Encoder::forward_tubes`].
+    /// [`Error::Input`] when there are more or fewer tubes, or of another size.
     pub fn embed(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
-        let want = [self.config.tokens(), self.config.tube_len()];
-        if tubes.rank() != 3 || tubes.dims()[1..] != want {
-            return Err(Error::Input {
-                what: "tubes",
-                found: tubes.dims().to_vec(),
-                want: format!("(B, {}, {})", want[0], want[1]),
-            });
-        }
+        self.config.input().check(tubes)?;
         let x = self.parts.patch_embed.forward(tubes)?;
         pass.record(|| "patch_embed".to_owned(), &x);
         let x = x.broadcast_add(&self.parts.positions.to_dtype(x.dtype())?)?;
@@ -198,5 +158,20 @@ impl Encoder {
         }
         pass.record(|| "F".to_owned(), &x);
         Ok(x)
+    }
+}
+
+/// Intermediates are `patch_embed`, `embeddings`, `encoder.blocks.{i}` and `F`.
+impl Encoder for VideoMae {
+    fn config(&self) -> &dyn EncoderConfig {
+        &self.config
+    }
+
+    fn run(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        self.encode(&self.embed(tubes, pass)?, pass)
+    }
+
+    fn plan(&self, format: Format) -> Result<Option<Arc<dyn EncoderPlan>>, Error> {
+        Ok(Some(Arc::new(Plan::of(self, format)?)))
     }
 }

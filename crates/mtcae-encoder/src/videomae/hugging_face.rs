@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
+use super::{Position, VideoMaeConfig};
+use crate::Error;
 use crate::json::Fields;
-use crate::{Config, Error, Position};
 
-impl Config {
+impl VideoMaeConfig {
     /// Reads the text of a Hugging Face `config.json` (VideoMAE or MARLIN).
     ///
     /// Fields that do not concern the encoder are passed over. ε is taken as it
@@ -19,14 +20,12 @@ impl Config {
         Self::from_fields(&Fields::parse(json, "config.json")?)
     }
 
-    /// [`Config::from_hugging_face`] of a file.
+    /// [`VideoMaeConfig::from_hugging_face`] of a file.
     ///
     /// # Errors
     /// As there, with the file's path; [`Error::Io`] when it cannot be read.
     pub fn read_hugging_face(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let text = crate::read_text(path)?;
-        Self::from_fields(&Fields::parse(&text, &path.display().to_string())?)
+        Self::from_fields(&Fields::read(path.as_ref())?)
     }
 
     pub(crate) fn from_fields(fields: &Fields) -> Result<Self, Error> {
@@ -48,7 +47,7 @@ impl Config {
 }
 
 /// `configuration_videomae.py` of huggingface/transformers.
-fn videomae(fields: &Fields) -> Result<Config, Error> {
+fn videomae(fields: &Fields) -> Result<VideoMaeConfig, Error> {
     if let Some(activation) = fields.get("hidden_act")
         && activation != "gelu"
     {
@@ -59,7 +58,7 @@ fn videomae(fields: &Fields) -> Result<Config, Error> {
     for field in ["qkv_bias", "qv_bias"] {
         needs_biases(fields, field)?;
     }
-    Ok(Config {
+    Ok(VideoMaeConfig {
         image_size: fields.size("image_size")?,
         frames: fields.size("num_frames")?,
         channels: fields.size("num_channels")?,
@@ -80,7 +79,7 @@ fn videomae(fields: &Fields) -> Result<Config, Error> {
 pub(crate) const MARLIN_EPS: f64 = 1e-5;
 
 /// The configuration of ControlNet/MARLIN's Hugging Face port.
-fn marlin(fields: &Fields) -> Result<Config, Error> {
+fn marlin(fields: &Fields) -> Result<VideoMaeConfig, Error> {
     needs_biases(fields, "qkv_bias")?;
     if let Some(norm) = fields.get("norm_layer")
         && norm != "LayerNorm"
@@ -102,7 +101,7 @@ fn marlin(fields: &Fields) -> Result<Config, Error> {
     if !(ratio > 0.0 && ratio <= 64.0) {
         return Err(fields.fault("mlp_ratio", format!("{ratio} is not within 0 and 64")));
     }
-    Ok(Config {
+    Ok(VideoMaeConfig {
         image_size: fields.size("img_size")?,
         frames: fields.size("n_frames")?,
         channels: 3,
@@ -141,12 +140,15 @@ mod tests {
 
     #[test]
     fn the_published_large_model_is_the_large_preset() {
-        let want = Config {
+        let want = VideoMaeConfig {
             eps: 1e-12,
             final_norm: false,
-            ..Config::large()
+            ..VideoMaeConfig::large()
         };
-        assert_eq!(Config::from_hugging_face(LARGE).expect("read"), want);
+        assert_eq!(
+            VideoMaeConfig::from_hugging_face(LARGE).expect("read"),
+            want
+        );
     }
 
     #[test]
@@ -177,7 +179,7 @@ mod tests {
             ("1e-12", "0", "eps"),
         ] {
             assert!(LARGE.contains(from), "{from}");
-            let error = Config::from_hugging_face(&LARGE.replace(from, to))
+            let error = VideoMaeConfig::from_hugging_face(&LARGE.replace(from, to))
                 .expect_err(to)
                 .to_string();
             assert!(
@@ -186,7 +188,7 @@ mod tests {
             );
             assert!(!error.contains('\n'), "{error}");
         }
-        let error = Config::from_hugging_face("[1, 2").expect_err("no JSON");
+        let error = VideoMaeConfig::from_hugging_face("[1, 2").expect_err("no JSON");
         assert!(error.to_string().starts_with("config.json: "), "{error}");
     }
 }

@@ -1,14 +1,21 @@
-//! Sizes of the encoder.
+//! Sizes of the encoder, and what follows from them.
 
-use mtcae_nn::candle_core::Tensor;
+use std::sync::Arc;
+
+use mtcae_nn::VarBuilder;
+use mtcae_nn::plan::Format;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::Error;
+use super::{FAMILY, Plan, VideoMae};
+use crate::{
+    Config, Encoder, EncoderConfig, EncoderPlan, Error, Group, Input, Layout, Output, Parameter,
+};
 
 /// Everything needed to rebuild a VideoMAE encoder.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct VideoMaeConfig {
     /// Height and width of a frame, in pixels.
     pub image_size: usize,
     /// Frames of a clip.
@@ -54,7 +61,7 @@ pub enum Position {
     Stored,
 }
 
-impl Config {
+impl VideoMaeConfig {
     /// ViT-S: width 384, 12 blocks, 6 heads (`vit_small_patch16_224` of
     /// MCG-NJU/VideoMAE, `modeling_finetune.py`, as are the other three).
     pub fn small() -> Self {
@@ -113,81 +120,7 @@ impl Config {
         self.channels * self.tubelet * self.patch * self.patch
     }
 
-    /// Cuts clips (B, T, C, H, W) of this config's size into tubes (B, N, C·t·p·p).
-    ///
-    /// # Errors
-    /// [`Error::Input`] when the clips are of another size.
-    pub fn cut(&self, clips: &Tensor) -> Result<Tensor, Error> {
-        let want = [self.frames, self.channels, self.image_size, self.image_size];
-        if clips.rank() != 5 || clips.dims()[1..] != want {
-            return Err(Error::Input {
-                what: "clips",
-                found: clips.dims().to_vec(),
-                want: format!("(B, {}, {}, {}, {})", want[0], want[1], want[2], want[3]),
-            });
-        }
-        Ok(mtcae_nn::tubes(clips, self.tubelet, self.patch)?)
-    }
-
-    /// Floating-point operations of one forward of one clip: two for each
-    /// multiplication of a matrix product; the rest is left out.
-    pub fn flops(&self) -> f64 {
-        let (n, d) = (self.tokens() as f64, self.width as f64);
-        let block = 8.0 * n * d * d + 4.0 * n * n * d + 4.0 * n * d * self.hidden as f64;
-        2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
-    }
-
-    /// Names and shapes of all tensors below the encoder's prefix.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (d, hidden) = (self.width, self.hidden);
-        let mut all = vec![
-            (
-                "patch_embed.proj.weight".to_owned(),
-                vec![d, self.tube_len()],
-            ),
-            ("patch_embed.proj.bias".to_owned(), vec![d]),
-        ];
-        if self.position == Position::Stored {
-            all.push(("pos_embed".to_owned(), vec![self.tokens(), d]));
-        }
-        for i in 0..self.depth {
-            let block: [(&str, Vec<usize>); 13] = [
-                ("norm1.weight", vec![d]),
-                ("norm1.bias", vec![d]),
-                ("attn.qkv.weight", vec![3 * d, d]),
-                ("attn.q_bias", vec![d]),
-                ("attn.v_bias", vec![d]),
-                ("attn.proj.weight", vec![d, d]),
-                ("attn.proj.bias", vec![d]),
-                ("norm2.weight", vec![d]),
-                ("norm2.bias", vec![d]),
-                ("mlp.fc1.weight", vec![hidden, d]),
-                ("mlp.fc1.bias", vec![hidden]),
-                ("mlp.fc2.weight", vec![d, hidden]),
-                ("mlp.fc2.bias", vec![d]),
-            ];
-            all.extend(
-                block
-                    .into_iter()
-                    .map(|(name, shape)| (format!("blocks.{i}.{name}"), shape)),
-            );
-        }
-        if self.final_norm {
-            all.push(("norm.weight".to_owned(), vec![d]));
-            all.push(("norm.bias".to_owned(), vec![d]));
-        }
-        all
-    }
-
-    /// Checks that the values make an encoder.
-    ///
-    /// # Errors
-    /// [`Error::Field`] names the first field that does not fit.
-    pub fn validate(&self) -> Result<(), Error> {
-        self.validate_from("encoder config")
-    }
-
-    /// [`Config::validate`] with the place where the values come from.
+    /// Checks that the values, which come from `origin`, make an encoder.
     pub(crate) fn validate_from(&self, origin: &str) -> Result<(), Error> {
         let fail = |field: &str, reason: String| {
             Err(Error::Field {
@@ -289,6 +222,120 @@ impl Config {
     }
 }
 
+impl EncoderConfig for VideoMaeConfig {
+    fn family(&self) -> &'static str {
+        FAMILY
+    }
+
+    fn fields(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        self.validate_from("encoder config")
+    }
+
+    fn input(&self) -> Input {
+        Input {
+            frames: self.frames,
+            size: self.image_size,
+            channels: self.channels,
+            layout: Layout::Tubes {
+                tubelet: self.tubelet,
+                patch: self.patch,
+            },
+        }
+    }
+
+    fn output(&self) -> Output {
+        let side = self.image_size / self.patch;
+        Output {
+            tokens: self.tokens(),
+            width: self.width,
+            grid: Some([self.frames / self.tubelet, side, side]),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let (d, hidden) = (self.width, self.hidden);
+        let embedding = [
+            ("patch_embed.proj.weight", vec![d, self.tube_len()]),
+            ("patch_embed.proj.bias", vec![d]),
+        ];
+        let mut embedding = Group::new("embedding", 0, embedding);
+        if self.position == Position::Stored {
+            embedding.parameters.push(Parameter {
+                name: "pos_embed".to_owned(),
+                shape: vec![self.tokens(), d],
+                decays: false,
+            });
+        }
+        let block = |i: usize| {
+            let tensors = [
+                ("norm1.weight", vec![d]),
+                ("norm1.bias", vec![d]),
+                ("attn.qkv.weight", vec![3 * d, d]),
+                ("attn.q_bias", vec![d]),
+                ("attn.v_bias", vec![d]),
+                ("attn.proj.weight", vec![d, d]),
+                ("attn.proj.bias", vec![d]),
+                ("norm2.weight", vec![d]),
+                ("norm2.bias", vec![d]),
+                ("mlp.fc1.weight", vec![hidden, d]),
+                ("mlp.fc1.bias", vec![hidden]),
+                ("mlp.fc2.weight", vec![d, hidden]),
+                ("mlp.fc2.bias", vec![d]),
+            ];
+            let name = format!("blocks.{i}");
+            let tensors = tensors.map(|(tensor, shape)| (format!("{name}.{tensor}"), shape));
+            Group::new(name, i + 1, tensors)
+        };
+        let norm = [("norm.weight", vec![d]), ("norm.bias", vec![d])];
+        let norm = self
+            .final_norm
+            .then(|| Group::new("norm", self.depth + 1, norm));
+        let blocks = (0..self.depth).map(block);
+        [embedding].into_iter().chain(blocks).chain(norm).collect()
+    }
+
+    fn flops(&self) -> f64 {
+        let (n, d) = (self.tokens() as f64, self.width as f64);
+        let block = 8.0 * n * d * d + 4.0 * n * n * d + 4.0 * n * d * self.hidden as f64;
+        2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
+    }
+
+    /// In the MLP: x, its norm, the hidden layer before and after GELU, the result; or in
+    /// attention: x, its norm, q, k and v, what attention gives, its projection.
+    fn activations(&self) -> usize {
+        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
+        self.tokens() * widest.max(self.tube_len())
+    }
+
+    fn with_drop_path(&self, rate: f64) -> Option<Config> {
+        let config = Self {
+            drop_path: rate,
+            ..self.clone()
+        };
+        Some(config.into())
+    }
+
+    fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
+        Ok(Arc::new(VideoMae::new(self, vb)?))
+    }
+
+    fn plan(
+        &self,
+        format: Format,
+        vb: VarBuilder<'_>,
+    ) -> Result<Option<Arc<dyn EncoderPlan>>, Error> {
+        Ok(Some(Arc::new(Plan::new(self, format, vb)?)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,27 +343,31 @@ mod tests {
     #[test]
     fn presets_are_valid_and_have_the_papers_tokens() {
         for config in [
-            Config::small(),
-            Config::base(),
-            Config::large(),
-            Config::huge(),
+            VideoMaeConfig::small(),
+            VideoMaeConfig::base(),
+            VideoMaeConfig::large(),
+            VideoMaeConfig::huge(),
         ] {
             config.validate().expect("valid");
             assert_eq!((config.tokens(), config.tube_len()), (1568, 1536));
-            assert_eq!(Config::known_heads(config.width), Some(config.heads));
+            assert_eq!(
+                VideoMaeConfig::known_heads(config.width),
+                Some(config.heads)
+            );
         }
-        let count = |c: Config| -> usize {
-            c.tensors()
+        let count = |c: VideoMaeConfig| -> usize {
+            Config::from(c)
+                .tensors()
                 .iter()
                 .map(|(_, s)| s.iter().product::<usize>())
                 .sum()
         };
         // Published as 22M, 87M, 304M and 633M.
         let millions = [
-            Config::small(),
-            Config::base(),
-            Config::large(),
-            Config::huge(),
+            VideoMaeConfig::small(),
+            VideoMaeConfig::base(),
+            VideoMaeConfig::large(),
+            VideoMaeConfig::huge(),
         ]
         .map(|c| count(c) as f64 / 1e6);
         for (got, want) in millions.iter().zip([21.9, 86.2, 303.9, 632.0]) {
@@ -326,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        type Change = fn(&mut Config);
+        type Change = fn(&mut VideoMaeConfig);
         let wrong: [(&str, Change); 8] = [
             ("image_size", |c| c.image_size = 225),
             ("frames", |c| c.frames = 15),
@@ -338,7 +389,7 @@ mod tests {
             ("drop_path", |c| c.drop_path = 1.0),
         ];
         for (field, change) in wrong {
-            let mut config = Config::base();
+            let mut config = VideoMaeConfig::base();
             change(&mut config);
             let error = config.validate().expect_err(field).to_string();
             assert!(
@@ -350,11 +401,14 @@ mod tests {
 
     #[test]
     fn json_round_trips_and_unknown_fields_are_refused() {
-        let config = Config::large();
+        let config = VideoMaeConfig::large();
         let json = serde_json::to_string(&config).expect("written");
         assert!(json.contains("\"position\":\"sin-cos\""), "{json}");
-        assert_eq!(serde_json::from_str::<Config>(&json).expect("read"), config);
-        let error = serde_json::from_str::<Config>(&json.replace("depth", "dephts"))
+        assert_eq!(
+            serde_json::from_str::<VideoMaeConfig>(&json).expect("read"),
+            config
+        );
+        let error = serde_json::from_str::<VideoMaeConfig>(&json.replace("depth", "dephts"))
             .expect_err("misspelt")
             .to_string();
         assert!(error.contains("dephts"), "{error}");

@@ -1,0 +1,63 @@
+//! How files that others published hold the encoders of a family.
+
+use mtcae_nn::weights::Source;
+
+use crate::json::Fields;
+use crate::{Config, Error, Overrides, Preprocessing};
+
+/// A family's encoders in the files of others.
+pub(crate) trait Published: Sync {
+    /// The encoders of this family among the tensors of a file.
+    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Spelling>>;
+
+    /// The tensors by which [`Self::find`] knows one, in words.
+    fn marks(&self) -> String;
+}
+
+/// One encoder in a file of weights, and how its tensors are spelt there.
+pub(crate) trait Spelling: Send + Sync {
+    /// Whose spelling it is.
+    fn name(&self) -> &'static str;
+
+    /// What stands before every name.
+    fn prefix(&self) -> &str;
+
+    /// Sizes, from a `config.json` or else from the shapes of the tensors.
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        overrides: &Overrides,
+    ) -> Result<Config, Error>;
+
+    /// What the code that these files belong to does to pixels, where it is known.
+    fn preprocessing(&self) -> Option<Preprocessing>;
+
+    /// What the file needs to hold for a tensor of the model, in order of rows.
+    fn parts(&self, name: &str) -> Vec<Part>;
+
+    /// Whether a tensor belongs to a known neighbour of the encoder.
+    fn is_neighbour(&self, name: &str) -> bool;
+
+    /// Names of tensors that belong to the encoder there and are left out here.
+    fn left_out(&self, source: &dyn Source, config: &Config) -> Result<Vec<String>, Error>;
+}
+
+/// How a file holds a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As the model does.
+    Plain,
+    /// A Conv3d kernel (D, C, t, p, p) for (D, C·t·p·p), or already so.
+    Kernel,
+    /// A table (1, N, D) for (N, D), or already so.
+    Table,
+}
+
+/// One tensor of the file that a tensor of the model is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// Its name; where spellings differ within a family, all of them.
+    pub names: Vec<String>,
+    pub form: Form,
+}

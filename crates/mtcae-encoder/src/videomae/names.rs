@@ -1,0 +1,431 @@
+//! Names of the encoder's tensors in the spellings of published checkpoints.
+
+use std::collections::BTreeSet;
+
+use mtcae_nn::candle_core::Device;
+use mtcae_nn::weights::{self, Source};
+
+use super::hugging_face::MARLIN_EPS;
+use super::{Position, VideoMaeConfig};
+use crate::checkpoint::OWN;
+use crate::json::Fields;
+use crate::published::{Form, Part, Published, Spelling};
+use crate::{Config, Error, Overrides, Preprocessing};
+
+/// How a checkpoint spells the names of its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// transformers' `VideoMAE*` classes, old and new.
+    HuggingFace,
+    /// The original release, MCG-NJU/VideoMAE.
+    VideoMae,
+    /// ControlNet/MARLIN.
+    Marlin,
+    /// This project's own.
+    Own,
+}
+
+/// The tensor by which a spelling shows; what stands before it is the prefix.
+const PATCH: [(Family, &str); 3] = [
+    (
+        Family::HuggingFace,
+        "embeddings.patch_embeddings.projection.weight",
+    ),
+    (Family::Marlin, "patch_embedding.projection.weight"),
+    (Family::VideoMae, "patch_embed.proj.weight"),
+];
+
+/// Heads, decoders and other neighbours of the encoder that need not be loaded.
+const NEIGHBOURS: [(Family, &[&str]); 4] = [
+    (
+        Family::HuggingFace,
+        &[
+            "decoder",
+            "encoder_to_decoder",
+            "mask_token",
+            "fc_norm",
+            "classifier",
+        ],
+    ),
+    (
+        Family::VideoMae,
+        &[
+            "decoder",
+            "encoder_to_decoder",
+            "mask_token",
+            "fc_norm",
+            "head",
+        ],
+    ),
+    (
+        Family::Marlin,
+        &["decoder", "enc_dec_proj", "mask_token", "discriminator"],
+    ),
+    (Family::Own, &["decoder"]),
+];
+
+/// VideoMAE's and MARLIN's files.
+pub(crate) struct Spellings;
+
+/// A spelling and what stands before every name.
+struct Layout {
+    family: Family,
+    prefix: String,
+}
+
+impl Published for Spellings {
+    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Spelling>> {
+        let layouts = names.iter().filter_map(|name| {
+            let mut layout = Layout::by_patch(name)?;
+            // The original's kernel has five dimensions, ours two.
+            if layout.family == Family::VideoMae && source.shape(name)?.len() == 2 {
+                layout.family = Family::Own;
+            }
+            Some(Box::new(layout) as Box<dyn Spelling>)
+        });
+        layouts.collect()
+    }
+
+    fn marks(&self) -> String {
+        let [a, b, c] = PATCH.map(|(_, name)| name);
+        format!("a patch embedding of VideoMAE or MARLIN ({a}, {b} or {c})")
+    }
+}
+
+impl Spelling for Layout {
+    fn name(&self) -> &'static str {
+        match self.family {
+            Family::HuggingFace => "huggingface",
+            Family::VideoMae => "videomae",
+            Family::Marlin => "marlin",
+            Family::Own => OWN,
+        }
+    }
+
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        overrides: &Overrides,
+    ) -> Result<Config, Error> {
+        let mut config = match fields {
+            Some(fields) => VideoMaeConfig::from_fields(fields)?,
+            None => self.infer(source, overrides)?,
+        };
+        overrides.apply(&mut config);
+        config.validate_from(&fields.map_or_else(|| source.origin(), |f| f.origin().to_owned()))?;
+        Ok(config.into())
+    }
+
+    fn preprocessing(&self) -> Option<Preprocessing> {
+        match self.family {
+            Family::VideoMae => Some(Preprocessing::imagenet()),
+            Family::Marlin => Some(Preprocessing::plain()),
+            Family::HuggingFace | Family::Own => None,
+        }
+    }
+
+    fn parts(&self, canonical: &str) -> Vec<Part> {
+        let form = match canonical {
+            "patch_embed.proj.weight" => Form::Kernel,
+            "pos_embed" => Form::Table,
+            _ => Form::Plain,
+        };
+        let alternatives: Vec<Vec<String>> = match self.family {
+            Family::VideoMae | Family::Own => vec![vec![canonical.to_owned()]],
+            Family::Marlin => vec![vec![marlin(canonical)]],
+            Family::HuggingFace => hugging_face(canonical),
+        };
+        alternatives
+            .into_iter()
+            .map(|names| Part {
+                names: names
+                    .into_iter()
+                    .map(|name| format!("{}{name}", self.prefix))
+                    .collect(),
+                form,
+            })
+            .collect()
+    }
+
+    fn is_neighbour(&self, name: &str) -> bool {
+        let root = self.prefix.strip_suffix("encoder.").unwrap_or(&self.prefix);
+        NEIGHBOURS
+            .iter()
+            .filter(|(family, _)| *family == self.family)
+            .flat_map(|(_, modules)| modules.iter())
+            .any(|module| {
+                ["", root, &self.prefix].into_iter().any(|prefix| {
+                    name.strip_prefix(prefix)
+                        .and_then(|n| n.strip_prefix(module))
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
+            })
+    }
+
+    /// The biases of keys in the file, which must be zero: softmax does not see them,
+    /// but they would come back in whatever is trained on.
+    fn left_out(&self, source: &dyn Source, config: &Config) -> Result<Vec<String>, Error> {
+        let mut zero = Vec::new();
+        for name in (0..config.depth()).flat_map(|i| self.key_biases(i)) {
+            if source.shape(&name).is_none() {
+                continue;
+            }
+            let values = source.load(&name, &Device::Cpu)?;
+            let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
+            if values.iter().any(|&v| v != 0.0) {
+                return Err(weights::Error::Tensor {
+                    origin: source.origin(),
+                    name,
+                    reason: "the bias of keys is not zero, and this encoder has none".to_owned(),
+                }
+                .into());
+            }
+            zero.push(name);
+        }
+        Ok(zero)
+    }
+}
+
+impl Layout {
+    /// The spelling whose patch embedding this is the weight of.
+    fn by_patch(name: &str) -> Option<Self> {
+        PATCH.into_iter().find_map(|(family, patch)| {
+            let prefix = name.strip_suffix(patch)?;
+            (prefix.is_empty() || prefix.ends_with('.')).then(|| Self {
+                family,
+                prefix: prefix.to_owned(),
+            })
+        })
+    }
+
+    /// Names under which block `index` may carry a bias of its keys.
+    fn key_biases(&self, index: usize) -> Vec<String> {
+        let names: &[&str] = match self.family {
+            Family::HuggingFace => &["attention.attention.key.bias", "attention.attention.k_bias"],
+            _ => &["attn.k_bias"],
+        };
+        let blocks = self.blocks();
+        names
+            .iter()
+            .map(|name| format!("{blocks}{index}.{name}"))
+            .collect()
+    }
+
+    /// The number of blocks: one more than the highest index in a block's name.
+    /// A gap then shows as missing tensors. `None` where no block is.
+    fn depth(&self, names: &[String]) -> Option<usize> {
+        let blocks = self.blocks();
+        let indices: BTreeSet<usize> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(&blocks)?.split('.').next()?.parse().ok())
+            .collect();
+        indices.last()?.checked_add(1)
+    }
+
+    fn blocks(&self) -> String {
+        let blocks = match self.family {
+            Family::HuggingFace => "encoder.layer.",
+            _ => "blocks.",
+        };
+        format!("{}{blocks}", self.prefix)
+    }
+
+    /// Sizes from the shapes of the tensors.
+    fn infer(&self, source: &dyn Source, overrides: &Overrides) -> Result<VideoMaeConfig, Error> {
+        let names = source.names();
+        let origin = source.origin();
+        let fault = |field: &str, reason: String| Error::Field {
+            origin: origin.clone(),
+            field: field.to_owned(),
+            reason,
+        };
+        let find = |canonical: &str| {
+            let part = self.parts(canonical).into_iter().next()?;
+            let found = part.names.iter().find_map(|name| source.shape(name));
+            found.map(|shape| (part.names.join(" or "), shape))
+        };
+        let needs = |canonical: &str, field: &str| {
+            find(canonical).ok_or_else(|| {
+                let reason =
+                    format!("there is no config.json and no tensor {canonical} to tell it");
+                fault(field, reason)
+            })
+        };
+        let (name, patch) = needs("patch_embed.proj.weight", "width")?;
+        let (width, channels, tubelet, patch) = match patch[..] {
+            [width, channels, tubelet, h, w] if h == w => (width, channels, tubelet, h),
+            // The only tube of this length in use.
+            [width, 1536] => (width, 3, 2, 16),
+            _ => {
+                let reason = format!(
+                    "{name} of shape {patch:?} is neither (D, C, t, p, p) nor (D, 1536), \
+                     and there is no config.json to tell its tubes"
+                );
+                return Err(fault("patch", reason));
+            }
+        };
+        let depth = self.depth(&names).ok_or_else(|| {
+            fault(
+                "depth",
+                "there is no config.json and no tensor of a block to tell it".to_owned(),
+            )
+        })?;
+        let hidden = needs("blocks.0.mlp.fc1.weight", "hidden")?.1;
+        let heads = overrides.heads.or(VideoMaeConfig::known_heads(width));
+        let heads = heads.ok_or_else(|| Error::Heads {
+            origin: origin.clone(),
+            width,
+        })?;
+        let positions = find("pos_embed");
+        Ok(VideoMaeConfig {
+            image_size: 224,
+            frames: 16,
+            channels,
+            patch,
+            tubelet,
+            width,
+            depth,
+            heads,
+            hidden: hidden.first().copied().unwrap_or(0),
+            eps: match self.family {
+                Family::Marlin => MARLIN_EPS,
+                // The default of transformers' VideoMAEConfig.
+                Family::HuggingFace => 1e-12,
+                Family::VideoMae | Family::Own => 1e-6,
+            },
+            final_norm: find("norm.weight").is_some(),
+            position: match positions {
+                Some(_) => Position::Stored,
+                None => Position::SinCos,
+            },
+            drop_path: 0.0,
+        })
+    }
+}
+
+impl Overrides {
+    fn apply(&self, config: &mut VideoMaeConfig) {
+        config.heads = self.heads.unwrap_or(config.heads);
+        config.image_size = self.image_size.unwrap_or(config.image_size);
+        config.frames = self.frames.unwrap_or(config.frames);
+        config.eps = self.eps.unwrap_or(config.eps);
+        config.drop_path = self.drop_path.unwrap_or(config.drop_path);
+    }
+}
+
+/// `modeling_videomae.py` of huggingface/transformers. Up to version 4 the biases
+/// of queries and values stood beside the matrices; version 5 has them as biases
+/// of linear layers and writes either.
+fn hugging_face(canonical: &str) -> Vec<Vec<String>> {
+    let one = |name: String| vec![vec![name]];
+    if let Some(rest) = canonical.strip_prefix("patch_embed.proj.") {
+        return one(format!("embeddings.patch_embeddings.projection.{rest}"));
+    }
+    if let Some(rest) = canonical.strip_prefix("norm.") {
+        return one(format!("layernorm.{rest}"));
+    }
+    let Some((index, rest)) = canonical
+        .strip_prefix("blocks.")
+        .and_then(|rest| rest.split_once('.'))
+    else {
+        return one(canonical.to_owned());
+    };
+    let layer = format!("encoder.layer.{index}");
+    let attention = format!("{layer}.attention.attention");
+    match rest {
+        "attn.qkv.weight" => ["query", "key", "value"]
+            .map(|part| vec![format!("{attention}.{part}.weight")])
+            .to_vec(),
+        "attn.q_bias" => vec![vec![
+            format!("{attention}.q_bias"),
+            format!("{attention}.query.bias"),
+        ]],
+        "attn.v_bias" => vec![vec![
+            format!("{attention}.v_bias"),
+            format!("{attention}.value.bias"),
+        ]],
+        _ => {
+            let modules = [
+                ("norm1.", "layernorm_before."),
+                ("norm2.", "layernorm_after."),
+                ("attn.proj.", "attention.output.dense."),
+                ("mlp.fc1.", "intermediate.dense."),
+                ("mlp.fc2.", "output.dense."),
+            ];
+            let spelt = modules.iter().find_map(|(ours, theirs)| {
+                Some(format!("{layer}.{theirs}{}", rest.strip_prefix(ours)?))
+            });
+            one(spelt.unwrap_or_else(|| format!("{layer}.{rest}")))
+        }
+    }
+}
+
+/// `model/encoder.py` and `model/modules.py` of ControlNet/MARLIN.
+fn marlin(canonical: &str) -> String {
+    if canonical == "pos_embed" {
+        return "pos_embedding.emb".to_owned();
+    }
+    canonical
+        .replace("patch_embed.proj.", "patch_embedding.projection.")
+        .replace(".mlp.fc1.", ".mlp.layers.0.linear.")
+        .replace(".mlp.fc2.", ".mlp.layers.1.linear.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_what_stands_before_the_patch_embedding() {
+        for (name, family, prefix) in [
+            ("patch_embed.proj.weight", Family::VideoMae, ""),
+            (
+                "backbone.patch_embed.proj.weight",
+                Family::VideoMae,
+                "backbone.",
+            ),
+            (
+                "marlin.encoder.patch_embedding.projection.weight",
+                Family::Marlin,
+                "marlin.encoder.",
+            ),
+            (
+                "videomae.embeddings.patch_embeddings.projection.weight",
+                Family::HuggingFace,
+                "videomae.",
+            ),
+        ] {
+            let layout = Layout::by_patch(name).expect("found");
+            assert_eq!((layout.family, layout.prefix.as_str()), (family, prefix));
+        }
+    }
+
+    #[test]
+    fn neighbours_are_whole_modules() {
+        let layout = Layout {
+            family: Family::VideoMae,
+            prefix: "encoder.".to_owned(),
+        };
+        for name in [
+            "mask_token",
+            "decoder.norm.weight",
+            "encoder.fc_norm.bias",
+            "head.weight",
+        ] {
+            assert!(layout.is_neighbour(name), "{name}");
+        }
+        for name in [
+            "header.weight",
+            "encoder.blocks.0.head",
+            "norm.weight",
+            "classifier.bias",
+        ] {
+            assert!(!layout.is_neighbour(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What computes: packed weights on the CPU, the model on Candle elsewhere.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Device, Storage, Tensor};
+use mtcae_decoder::{InferencePlan, MultiTaskDecoder};
+use mtcae_encoder::{Encoder, EncoderPlan};
+use mtcae_nn::plan::{Arena, Precision, format};
+use mtcae_nn::{Pass, VarBuilder};
+
+use crate::{Config, Error, Mtcae, Outputs};
+
+/// A model for inference on one device: what [`Mtcae`] computes, as fast as the device
+/// can.
+///
+/// On the CPU weights are packed once, and forwards take memory that was used before: one
+/// of a packed encoder and decoder allocates nothing that grows with the model. An engine
+/// can be shared between threads; each forward under way has memory of its own.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    device: Device,
+    precision: Precision,
+    /// None where features are decoded that were made before.
+    encoder: Option<Encoding>,
+    decoder: Decoding,
+    /// Memory of forwards that are done, for the next ones.
+    free: Mutex<Vec<Memory>>,
+}
+
+/// How an encoder is computed.
+#[derive(Clone, Debug)]
+enum Encoding {
+    Plan(Arc<dyn EncoderPlan>),
+    Model(Arc<dyn Encoder>),
+}
+
+/// How a decoder is computed.
+#[derive(Debug)]
+enum Decoding {
+    Plan(InferencePlan),
+    Model(Arc<MultiTaskDecoder>),
+}
+
+/// What one forward works in.
+#[derive(Debug, Default)]
+struct Memory {
+    features: Vec<f32>,
+    arena: Arena,
+}
+
+impl Engine {
+    /// Packs the tensors below `vb`, those of [`Mtcae::new`], for the CPU, a block at a
+    /// time.
+    ///
+    /// # Errors
+    /// Names the field of the config or the tensor at fault, or what the CPU lacks for
+    /// the precision.
+    pub fn pack(config: &Config, precision: Precision, vb: VarBuilder<'_>) -> Result<Self, Error> {
+        config.validate()?;
+        let format = format(precision)?;
+        let encoder = match config.encoder.plan(format, vb.pp("encoder"))? {
+            Some(plan) => Encoding::Plan(plan),
+            None => Encoding::Model(config.encoder.build(vb.pp("encoder"))?),
+        };
+        let decoder = InferencePlan::new(&config.decoder, format, vb.pp("decoder"))?;
+        Self::new(
+            config,
+            &Device::Cpu,
+            precision,
+            Some(encoder),
+            Decoding::Plan(decoder),
+        )
+    }
+
+    /// What is left of a model once it is trained: packed on the CPU, as it is elsewhere.
+    /// A model without its encoder gives an engine without one.
+    ///
+    /// # Errors
+    /// Names what the device lacks for the precision.
+    pub fn of(model: &Mtcae, device: &Device, precision: Precision) -> Result<Self, Error> {
+        let encoder = match model.encoder() {
+            Some(encoder) => Some(encoding(encoder, device, precision)?),
+            None => None,
+        };
+        Self::new(
+            model.config(),
+            device,
+            precision,
+            encoder,
+            decoding(model, device, precision)?,
+        )
+    }
+
+    /// The model on Candle as it is, on the CPU too: slower there, but its named
+    /// intermediates can be recorded.
+    pub fn on_candle(model: &Mtcae, device: &Device) -> Self {
+        Self {
+            config: model.config().clone(),
+            device: device.clone(),
+            precision: Precision::F32,
+            encoder: model.encoder().cloned().map(Encoding::Model),
+            decoder: Decoding::Model(model.decoder().clone()),
+            free: Mutex::default(),
+        }
+    }
+
+    /// A model without its encoder, behind the encoder of the tensors below `vb`.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub fn behind(
+        model: &Mtcae,
+        device: &Device,
+        precision: Precision,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self, Error> {
+        let config = model.config();
+        let plan = match device.is_cpu() {
+            true => config.encoder.plan(format(precision)?, vb.clone())?,
+            false => None,
+        };
+        let encoder = match plan {
+            Some(plan) => Encoding::Plan(plan),
+            None => Encoding::Model(config.encoder.build(vb)?),
+        };
+        let decoder = decoding(model, device, precision)?;
+        Self::new(config, device, precision, Some(encoder), decoder)
+    }
+
+    /// This engine's encoder before the decoder of another model.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn with_decoder_of(&self, model: &Mtcae) -> Result<Self, Error> {
+        Self::new(
+            model.config(),
+            &self.device,
+            self.precision,
+            self.encoder.clone(),
+            decoding(model, &self.device, self.precision)?,
+        )
+    }
+
+    fn new(
+        config: &Config,
+        device: &Device,
+        precision: Precision,
+        encoder: Option<Encoding>,
+        decoder: Decoding,
+    ) -> Result<Self, Error> {
+        if let Some(Encoding::Model(_)) = encoder
+            && device.is_cpu()
+            && precision != Precision::F32
+        {
+            return Err(Error::NoPlan {
+                family: config.encoder.family(),
+                precision,
+            });
+        }
+        if !device.is_cpu() {
+            precision.prepare(device)?;
+        }
+        Ok(Self {
+            config: config.clone(),
+            device: device.clone(),
+            precision,
+            encoder,
+            decoder,
+            free: Mutex::default(),
+        })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What its products multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Whether a [`Pass`] can record intermediates, which packed weights do not give.
+    pub fn records(&self) -> bool {
+        matches!(self.encoder, Some(Encoding::Model(_)))
+            && matches!(self.decoder, Decoding::Model(_))
+    }
+
+    /// Normalised input (B, …), as the encoder's [`Input`](mtcae_encoder::Input) says →
+    /// head outputs.
+    ///
+    /// # Errors
+    /// When the input has another shape or type than the model takes.
+    pub fn run(&self, input: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
+        match (&self.encoder, &self.decoder) {
+            (Some(Encoding::Plan(_)), Decoding::Plan(_)) => {
+                self.config.encoder.input().check(input)?;
+                on_slice(input, |clips| self.run_slice(clips))
+            }
+            _ => self.decode(&self.encode(input, pass)?, pass),
+        }
+    }
+
+    /// As [`Self::run`], from the numbers of whole clips. On the CPU nothing is copied.
+    ///
+    /// # Errors
+    /// When they are not whole clips, or none.
+    pub fn run_slice(&self, clips: &[f32]) -> Result<Outputs, Error> {
+        let input = self.config.encoder.input();
+        let clip = input.numbers();
+        if clips.is_empty() || !clips.len().is_multiple_of(clip) {
+            return Err(Error::Input {
+                expected: format!("whole clips of {clip} numbers, at least one"),
+                found: vec![clips.len()],
+            });
+        }
+        let batch = clips.len() / clip;
+        let (Some(Encoding::Plan(encoder)), Decoding::Plan(decoder)) =
+            (&self.encoder, &self.decoder)
+        else {
+            let shape = [&[batch], &input.shape()[..]].concat();
+            let input = Tensor::from_slice(clips, shape, &self.device)?;
+            return self.run(&input, &mut Pass::inference());
+        };
+        self.in_memory(|memory| {
+            let Memory { features, arena } = memory;
+            features.resize(self.config.encoder.output().numbers(), 0.0);
+            let mut heads = Heads::default();
+            for clip in clips.chunks(clip) {
+                encoder.forward(clip, arena, features)?;
+                heads.add(decoder, features, arena)?;
+            }
+            heads.outputs(&self.config, batch)
+        })
+    }
+
+    /// The first half of [`Self::run`]: input → F (B, N, D).
+    ///
+    /// # Errors
+    /// When the input has another shape or type than the model takes, or this engine has
+    /// no encoder.
+    pub fn encode(&self, input: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        let encoder = match &self.encoder {
+            None => return Err(Error::NoEncoder),
+            Some(Encoding::Model(encoder)) => {
+                let input = input.to_dtype(self.precision.dtype())?;
+                return Ok(encoder.run(&input, pass)?);
+            }
+            Some(Encoding::Plan(plan)) => plan,
+        };
+        let of = &self.config.encoder;
+        of.input().check(input)?;
+        let (clip, output) = (of.input().numbers(), of.output());
+        let features = self.in_memory(|memory| {
+            on_slice(input, |clips| {
+                let mut features = vec![0.0; clips.len() / clip * output.numbers()];
+                let into = features.chunks_mut(output.numbers());
+                for (clip, into) in clips.chunks(clip).zip(into) {
+                    encoder.forward(clip, &mut memory.arena, into)?;
+                }
+                Ok(features)
+            })
+        })?;
+        let shape = (input.dim(0)?, output.tokens, output.width);
+        Ok(Tensor::from_vec(features, shape, &self.device)?)
+    }
+
+    /// The second half of [`Self::run`]: global features F (B, N, D) → head outputs.
+    ///
+    /// # Errors
+    /// When F has another shape or type than the decoder takes.
+    pub fn decode(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
+        let decoder = match &self.decoder {
+            Decoding::Model(decoder) => {
+                let f = f.to_dtype(self.precision.dtype())?;
+                let outputs = decoder.run(&f, pass)?;
+                return Outputs::new(&self.config, f.dim(0)?, |task| outputs.head(task));
+            }
+            Decoding::Plan(plan) => plan,
+        };
+        let (batch, tokens, width) = f.dims3()?;
+        self.in_memory(|memory| {
+            on_slice(f, |features| {
+                let mut heads = Heads::default();
+                for features in features.chunks((tokens * width).max(1)) {
+                    heads.add(decoder, features, &mut memory.arena)?;
+                }
+                heads.outputs(&self.config, batch)
+            })
+        })
+    }
+
+    /// Lends memory of a forward that is done, or new.
+    fn in_memory<R>(&self, work: impl FnOnce(&mut Memory) -> Result<R, Error>) -> Result<R, Error> {
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = free().pop();
+        let mut memory = lent.unwrap_or_default();
+        let result = work(&mut memory);
+        free().push(memory);
+        result
+    }
+}
+
+fn encoding(
+    encoder: &Arc<dyn Encoder>,
+    device: &Device,
+    precision: Precision,
+) -> Result<Encoding, Error> {
+    let plan = match device.is_cpu() {
+        true => encoder.plan(format(precision)?)?,
+        false => None,
+    };
+    Ok(plan.map_or_else(|| Encoding::Model(encoder.clone()), Encoding::Plan))
+}
+
+fn decoding(model: &Mtcae, device: &Device, precision: Precision) -> Result<Decoding, Error> {
+    Ok(match device.is_cpu() {
+        true => Decoding::Plan(model.decoder().plan(format(precision)?)?),
+        false => Decoding::Model(model.decoder().clone()),
+    })
+}
+
+/// Head outputs of one clip after the other.
+#[derive(Default)]
+struct Heads(Vec<Vec<f32>>);
+
+impl Heads {
+    fn add(&mut self, decoder: &InferencePlan, f: &[f32], arena: &mut Arena) -> Result<(), Error> {
+        let mut task = 0;
+        decoder.run(f, arena, |_, head| {
+            match self.0.get_mut(task) {
+                Some(all) => all.extend(head),
+                None => self.0.push(head),
+            }
+            task += 1;
+        })?;
+        Ok(())
+    }
+
+    fn outputs(self, config: &Config, batch: usize) -> Result<Outputs, Error> {
+        let tasks = config.decoder.active_tasks();
+        let heads = tasks.iter().zip(self.0).map(|(task, values)| {
+            let tensor = Tensor::from_vec(values, (batch, task.outputs), &Device::Cpu)?;
+            Ok((task.name.as_str(), tensor))
+        });
+        let heads: Vec<(&str, Tensor)> = heads.collect::<Result<_, candle_core::Error>>()?;
+        let head = |task: &str| heads.iter().find(|(name, _)| *name == task).map(|(_, t)| t);
+        Outputs::new(config, batch, head)
+    }
+}
+
+/// Gives the numbers of a tensor of `f32` on the CPU to `read`.
+fn on_slice<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R, Error>) -> Result<R, Error> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(candle_core::Error::Msg("packed weights compute on the CPU".to_owned()).into());
+    };
+    let from = layout.start_offset();
+    read(&storage.as_slice::<f32>()?[from..from + tensor.elem_count()])
+}

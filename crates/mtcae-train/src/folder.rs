@@ -1,0 +1,14 @@
+//! Names of the files in the folders that runs write.
+
+/// The state of a run: all that is needed to go on.
+pub const STATE: &str = "state.safetensors";
+/// The log of a run.
+pub const LOG: &str = "metrics.jsonl";
+/// The kept weights of the best epoch, while a run goes on.
+pub(crate) const BEST: &str = "best.safetensors";
+/// What a cross-validation is one of.
+pub(crate) const IDENTITY: &str = "run.json";
+/// A fold's result, which is written last.
+pub(crate) const RESULT: &str = "fold.json";
+/// The table of predictions, of a fold and of the whole.
+pub const PREDICTIONS: &str = "predictions.csv";
