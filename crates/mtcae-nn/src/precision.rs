@@ -23,7 +23,7 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// TF32 is GPUs' alone.
+    /// Only GPUs compute in TF32.
     #[error("tf32 needs a GPU; the CPU computes in f32 or bf16")]
     Tf32,
     /// Packed weights in bf16 need instructions that this CPU lacks.
@@ -57,7 +57,7 @@ pub enum Unsupported {
 
 /// A name that no precision has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of f32, tf32, bf16")]
+#[error("{0:?} is not one of f32, tf32, bf16")]
 pub struct UnknownPrecision(String);
 
 impl Precision {

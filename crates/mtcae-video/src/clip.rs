@@ -295,10 +295,16 @@ impl fmt::Display for Warning {
                 "{decoded} of {expected} frames decoded; sampled again over these"
             ),
             Self::UnknownMatrix { format } => {
-                write!(f, "colour matrix of {format} not given; BT.601 assumed")
+                write!(
+                    f,
+                    "the colour matrix of {format} is not given; BT.601 is assumed"
+                )
             }
             Self::UnsupportedMatrix { matrix } => {
-                write!(f, "colour matrix {matrix} unsupported; BT.709 taken")
+                write!(
+                    f,
+                    "the colour matrix {matrix} is not supported; BT.709 is used"
+                )
             }
             Self::SizeChange {
                 index,
@@ -309,7 +315,7 @@ impl fmt::Display for Warning {
             } => {
                 write!(
                     f,
-                    "picture size changes to {width}x{height} at frame {index}, {time:.3} s"
+                    "the picture size changes to {width}x{height} at frame {index}, {time:.3} s"
                 )?;
                 match count {
                     1 => Ok(()),
@@ -317,10 +323,17 @@ impl fmt::Display for Warning {
                 }
             }
             Self::GuessedTimes { fps } => {
-                write!(f, "no usable time stamps; times from {fps:.3} frames/s")
+                write!(
+                    f,
+                    "no usable time stamps; times are taken from {fps:.3} frames/s"
+                )
             }
-            Self::OddRotation => f.write_str("display matrix is no multiple of 90°; ignored"),
-            Self::AlphaDropped => f.write_str("alpha channel dropped, colours not blended"),
+            Self::OddRotation => {
+                f.write_str("the display matrix is not a multiple of 90°; it is ignored")
+            }
+            Self::AlphaDropped => {
+                f.write_str("the alpha channel is dropped; colours are not blended")
+            }
             Self::SeveralStreams { chosen, count } => {
                 write!(f, "{count} video streams; stream {chosen} used")
             }
@@ -357,7 +370,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "display matrix is no multiple of 90°; ignored",
+                "the display matrix is not a multiple of 90°; it is ignored",
                 "40 damaged frames, the first (frame 12) at 0.480 s, the last at 2.040 s",
                 "80 decode errors, the first after 0.480 s, the last after 2.040 s (Invalid data)",
             ]

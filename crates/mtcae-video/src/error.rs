@@ -32,7 +32,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// No allowed container recognises the bytes, or its headers are broken.
-    #[error("{}: is no readable video or image: {reason}", path.display())]
+    #[error("{}: is not a readable video or image: {reason}", path.display())]
     Unreadable {
         /// The named file.
         path: PathBuf,
@@ -41,13 +41,13 @@ pub enum Error {
     },
     /// Bytes of a format that names other files or hosts (playlists, concat
     /// scripts, SDP) or that is not on the allow-list.
-    #[error("{}: is of a container format that is not allowed; only the named file is ever read, so playlists, concat scripts and stream descriptions are refused: give the media file itself", path.display())]
+    #[error("{}: has a container format that is not allowed; only the named file is ever read, so playlists, concat scripts and stream descriptions are refused: give the media file itself", path.display())]
     ForbiddenFormat {
         /// The named file.
         path: PathBuf,
     },
     /// An mp4 or mov file whose pictures are said to lie in another file.
-    #[error("{}: says that its pictures lie elsewhere (`{place}`); only the named file is ever read: give the file that has the pictures in it", path.display())]
+    #[error("{}: says that its pictures are stored elsewhere (`{place}`); only the named file is ever read: give the file that contains them", path.display())]
     Elsewhere {
         /// The named file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Not one frame decodes.
-    #[error("{}: no frame decodes: {reason}", path.display())]
+    #[error("{}: no frame can be decoded: {reason}", path.display())]
     NoFrames {
         /// The named file.
         path: PathBuf,

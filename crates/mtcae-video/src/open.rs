@@ -127,7 +127,7 @@ pub fn open_error(path: &Path, fault: OpenFault) -> Error {
         },
         OpenFault::Code(code) => {
             let text = if code == ffi::AVERROR_INVALIDDATA {
-                "its bytes are of no known container, or the headers are damaged or missing".into()
+                "its bytes match no known container, or its headers are damaged or missing".into()
             } else if code == ffi::AVERROR_EOF {
                 "the file ends within its headers".into()
             } else {

@@ -33,9 +33,9 @@ impl Default for TubeShape {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TubeError {
-    /// The clip's shape is no whole number of tubes.
+    /// The clip cannot be cut into whole tubes.
     #[error(
-        "a clip of shape {shape:?} (T, H, W, C) is no whole number of {tubelet}x{patch}x{patch} tubes of 3 channels; T must be a multiple of {tubelet}, H and W of {patch}, C must be 3"
+        "a clip of shape {shape:?} (T, H, W, C) cannot be cut into whole {tubelet}x{patch}x{patch} tubes of 3 channels; T must be a multiple of {tubelet}, H and W of {patch}, C must be 3"
     )]
     Shape {
         /// The clip's (T, H, W, C).
@@ -59,7 +59,7 @@ impl TubeShape {
     /// Tubes along (t′, h′, w′) of a clip of shape (T, H, W, 3).
     ///
     /// # Errors
-    /// [`TubeError::Shape`] when the clip is no whole number of tubes.
+    /// [`TubeError::Shape`] when the clip cannot be cut into whole tubes.
     pub fn grid(&self, shape: [usize; 4]) -> Result<[usize; 3], TubeError> {
         let [t, h, w, c] = shape;
         let (tt, p) = (self.tubelet, self.patch);
@@ -90,7 +90,7 @@ fn shape_of(frames: &ArrayView4<'_, u8>) -> [usize; 4] {
 /// frames give (1568, 1536).
 ///
 /// # Errors
-/// [`TubeError::Shape`] when the clip is no whole number of tubes.
+/// [`TubeError::Shape`] when the clip cannot be cut into whole tubes.
 pub fn tubes(
     frames: ArrayView4<'_, u8>,
     normalization: &Normalization,
@@ -109,7 +109,7 @@ pub fn tubes(
 /// clip its part of one buffer. Threaded over tokens.
 ///
 /// # Errors
-/// [`TubeError`] when the clip is no whole number of tubes or `out` has
+/// [`TubeError`] when the clip cannot be cut into whole tubes or `out` has
 /// another length.
 pub fn tubes_into(
     frames: ArrayView4<'_, u8>,

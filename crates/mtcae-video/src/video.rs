@@ -37,7 +37,7 @@ impl Video {
     /// name. Only regular files are opened.
     ///
     /// # Errors
-    /// Every fault of the file has its own [`Error`].
+    /// Every fault of the file has its own [`Error`](crate::Error).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, &OpenOptions::default())
     }
@@ -81,7 +81,7 @@ impl Video {
     /// not counted.
     ///
     /// # Errors
-    /// [`Error::NoFrames`] when there is none, [`Error::Encrypted`].
+    /// [`Error::NoFrames`](crate::Error::NoFrames) when there is none, [`Error::Encrypted`](crate::Error::Encrypted).
     pub fn frame_count(&mut self) -> Result<u64> {
         Ok(scanned(&mut self.scan, &mut self.demuxer)?.total())
     }
@@ -92,7 +92,7 @@ impl Video {
     /// what the sampled frames need is decoded, and only they are converted.
     ///
     /// # Errors
-    /// [`Error`]; damage that leaves frames is a warning of the clip.
+    /// [`Error`](crate::Error); damage that leaves frames is a warning of the clip.
     pub fn clip(&mut self, options: &ClipOptions) -> Result<Clip> {
         check(&self.demuxer, options)?;
         let scan = scanned(&mut self.scan, &mut self.demuxer)?;
@@ -116,7 +116,7 @@ impl Video {
     /// and may be shorter; windows without a frame (in a gap) are left out.
     ///
     /// # Errors
-    /// [`Error::Option`] for a length or stride that is not above 0.
+    /// [`Error::Option`](crate::Error::Option) for a length or stride that is not above 0.
     pub fn windows(mut self, options: &WindowOptions) -> Result<Windows> {
         Ok(Windows {
             way: Way::new(&mut self.demuxer, options, self.watch.as_ref())?,

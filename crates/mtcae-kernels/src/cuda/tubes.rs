@@ -40,7 +40,7 @@ pub fn cut(
     let whole = |n: usize, by: usize| by > 0 && n.is_multiple_of(by);
     if !whole(count_of_frames, tubelet) || !whole(height, patch) || !whole(width, patch) {
         return Err(Unsupported(format!(
-            "tubes: {count_of_frames} frames of {height}×{width} are no whole number of tubes of {tubelet}×{patch}×{patch}"
+            "tubes: {count_of_frames} frames of {height}×{width} cannot be cut into whole tubes of {tubelet}×{patch}×{patch}"
         )));
     }
     Ok(Launch {

@@ -23,7 +23,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         .apply_op2(&targets.contiguous()?, CrossEntropy)
 }
 
-/// The sum over the clips of −Σ_c q_c·log softmax(z)_c: [`cross_entropy`] of `f32` on a
+/// The sum over the clips of −Σ_c q_c·log softmax(z)_c: [`cross_entropy()`] of `f32` on a
 /// GPU, where it saves launches, and plain operations of any type elsewhere.
 pub fn cross_entropy_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     match logits.device().is_cuda() && logits.dtype() == DType::F32 {
