@@ -5,8 +5,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mtcae_benches::tensor;
 use mtcae_encoder::{EncoderConfig, VideoMaeConfig};
-use mtcae_nn::{ParamStore, Pass};
 use mtcae_nn::candle_core::Device;
+use mtcae_nn::{ParamStore, Pass};
 
 fn size(c: &mut Criterion) {
     let mut group = c.benchmark_group("encoder/size");
@@ -23,7 +23,11 @@ fn size(c: &mut Criterion) {
         let tubes = tensor(&[&[1], &cfg.input().shape()[..]].concat()).expect("tubes");
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| encoder.run(&tubes, &mut Pass::inference()).expect("a forward"));
+            b.iter(|| {
+                encoder
+                    .run(&tubes, &mut Pass::inference())
+                    .expect("a forward")
+            });
         });
     }
     group.finish();

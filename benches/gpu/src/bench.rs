@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use clap::ValueEnum;
-use mtcae_model::{Config, Mtcae, checkpoint};
+use mtcae_model::{Checkpoint, Config, Mtcae};
 use mtcae_nn::{ParamStore, Pass, Precision, device, ops};
 
 use crate::model::{clip, table as levels};

@@ -62,9 +62,9 @@ pub fn table(device: &Device, size: Size, plan: &Plan) -> Result<(), Fault> {
             left += 1;
             continue;
         }
-        let [rows, inner, columns] = size;
+        let [rows, inner, columns] = sides;
         let work = Work::Products(2.0 * (rows * inner * columns) as f64);
-        let time = product(device, &gpu, plan.precision.dtype(), size);
+        let time = product(device, &gpu, plan.precision.dtype(), sides);
         row(
             &format!("product {name} {rows}×{inner}×{columns}"),
             work,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_model::{Config, Mtcae, checkpoint};
+use mtcae_model::{Checkpoint, Config, Mtcae};
 use mtcae_nn::weights::save;
 use mtcae_nn::{Pass, Precision, device, ops};
 
@@ -29,13 +29,7 @@ pub fn check(gpu: &Device, config: &Config, out: &Path) -> Result<bool, Fault> {
     let (tubelet, patch) = config.encoder.input().tube();
     let tubes = |device: &Device, dtype| -> Result<Tensor, Fault> {
         let (clip, table) = (clip.to_device(device)?, table.to_device(device)?);
-        Ok(ops::tubes(
-            &clip,
-            &table,
-            tubelet,
-            patch,
-            dtype,
-        )?)
+        Ok(ops::tubes(&clip, &table, tubelet, patch, dtype)?)
     };
     let trace = |model: &Mtcae, tubes: &Tensor| -> Result<Vec<(String, Tensor)>, Fault> {
         let mut pass = Pass::inference().traced();

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::{Config, Mtcae};
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients, Group};
 use mtcae_nn::{ParamStore, Pass, Precision, ops};
@@ -162,13 +163,7 @@ impl Step {
         checkpointing: bool,
     ) -> Result<(Tensor, Gradients), Fault> {
         let (tubelet, patch) = self.model.config().encoder.input().tube();
-        let tubes = ops::tubes(
-            &self.clips,
-            &self.table,
-            tubelet,
-            patch,
-            precision.dtype(),
-        )?;
+        let tubes = ops::tubes(&self.clips, &self.table, tubelet, patch, precision.dtype())?;
         let mut pass = Pass::training(3).collecting();
         if checkpointing {
             pass = pass.recomputing();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, safetensors};
 use mtcae_kernels::cuda::checks::splitmix;
-use mtcae_model::{Config, checkpoint};
+use mtcae_model::{Checkpoint, Config, checkpoint};
 use mtcae_nn::ParamStore;
 use rayon::prelude::*;
 

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use crate::output::clean_up_when_stopped;
 use crate::{Download, Fault, note, say};
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
+use mtcae_dfer::model::Config;
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS, read_config};
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_dfer::model::encoder::{
     Error as EncoderError, Families, Overrides, VideoMaeConfig, open_named, open_with,
 };
 use mtcae_dfer::model::init::{DecoderSize, Draw, NewModel};
-use mtcae_dfer::model::Config;
 
 /// Makes a checkpoint folder to train from.
 ///
@@ -198,7 +198,9 @@ fn new_model(args: &Args) -> Result<NewModel, Fault> {
         error => error.into(),
     })?;
     let name = name.to_string_lossy();
-    Ok(NewModel::of(&name, &found, structure, &size, classes, seed)?)
+    Ok(NewModel::of(
+        &name, &found, structure, &size, classes, seed,
+    )?)
 }
 
 fn random_encoder(size: Size) -> VideoMaeConfig {

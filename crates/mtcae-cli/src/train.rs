@@ -16,8 +16,8 @@ use mtcae_dfer::Device;
 use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_train::{
-    About, CrossValidation, Dataset, FeatureCache, PREDICTIONS, Run, STATE, Selection, Start,
-    TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
+    About, CrossValidation, Dataset, Event, FeatureCache, PREDICTIONS, Run, STATE, Selection,
+    Start, TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.

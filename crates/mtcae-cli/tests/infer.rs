@@ -419,7 +419,7 @@ fn init(args: &[&str], out: &Path) -> (mtcae_dfer::model::Config, String) {
         .expect("started");
     let err = text(&output.stderr);
     assert_eq!(code(&output), 0, "{err}");
-    let config = Checkpoint::open(out).expect("a config");
+    let config = mtcae_dfer::model::Checkpoint::open(out).expect("a config");
     let config = config.config();
     (config, err)
 }
@@ -508,8 +508,7 @@ fn init_takes_over_a_pretrained_encoder() {
         .output()
         .expect("started");
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let config = Checkpoint::open(&out).expect("a config");
+    let config = mtcae_dfer::model::Checkpoint::open(&out).expect("a config");
     let config = config.config();
     assert_eq!(config.encoder.output().width, 16);
-    
 }

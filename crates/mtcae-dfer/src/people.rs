@@ -11,10 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtcae_core::{Rect, Resize, Sampling};
-use mtcae_video::{
-    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video,
-    WindowOptions,
-};
+use mtcae_video::{Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, WindowOptions};
 use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 

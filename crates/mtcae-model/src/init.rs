@@ -7,7 +7,6 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use mtcae_decoder::{Config as DecoderConfig, Structure};
 use mtcae_encoder::{Checkpoint, EncoderConfig, Families, OWN, Resize, VideoMaeConfig};
-use mtcae_nn::weights::Source as _;
 use mtcae_nn::{INIT_STD, ParamStore};
 
 use crate::{Config, Error, Mtcae, Preprocessing, TrainedSubjects, checkpoint};
@@ -180,7 +179,9 @@ impl NewModel {
     /// Names the file that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
         let vars = self.store.vars();
-        let tensors = vars.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+        let tensors = vars
+            .iter()
+            .map(|(name, var)| (name.as_str(), var.as_tensor()));
         checkpoint::save(folder, &self.config, tensors)
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::Face;
-use mtcae_model::Config as ModelConfig;
 use mtcae_model::encoder::Layout;
+use mtcae_model::{Config as ModelConfig, Engine};
 use mtcae_objective::{Class, Targets};
 use ndarray::Array4;
 use rand::Rng;

@@ -217,11 +217,7 @@ impl FeatureCache {
     ///
     /// # Errors
     /// Names the file when the record cannot be read or its checksum is wrong.
-    pub fn read(
-        &self,
-        clip: usize,
-        view: usize,
-    ) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
+    pub fn read(&self, clip: usize, view: usize) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
         let number = clip * (self.header.views + 1) + view;
         let mut record = vec![0; self.record()];
         self.read_at(&mut record, number, 0)?;
@@ -343,12 +339,7 @@ impl FeatureCache {
         self.file.sync_all().map_err(|e| self.io(e))
     }
 
-    fn write(
-        &self,
-        number: usize,
-        features: &[f32],
-        faces: &[Option<Face>],
-    ) -> Result<(), Error> {
+    fn write(&self, number: usize, features: &[f32], faces: &[Option<Face>]) -> Result<(), Error> {
         let mut halves = vec![f16::ZERO; features.len()];
         halves.convert_from_f32_slice(features);
         let mut record = Vec::with_capacity(self.record());

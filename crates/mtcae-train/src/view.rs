@@ -474,7 +474,13 @@ mod tests {
             let label = view.faces[0].expect("a face");
             let points = label.landmarks.points();
             assert!(points[0][0] < points[1][0], "the left eye is left");
-            assert!(label.face_box.corners().iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)));
+            assert!(
+                label
+                    .face_box
+                    .corners()
+                    .iter()
+                    .all(|v| (-1e-6..=1.0 + 1e-6).contains(v))
+            );
             let flipped = centre(&view, side, colours[0])[0] > centre(&view, side, colours[1])[0];
             mirrored += u32::from(flipped);
             let order = if flipped {

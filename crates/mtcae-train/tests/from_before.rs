@@ -59,7 +59,10 @@ fn data(config: &TrainConfig) -> Arc<Dataset> {
 
 fn start(data: &Dataset) -> Start {
     let structure = "cascade".parse().expect("a structure");
-    Start::encoder_of(set().join("start"), structure, &data.classes).expect("a start")
+    let start = Start::checkpoint(set().join("start")).expect("a start");
+    start
+        .with_decoder(structure, &data.classes)
+        .expect("a decoder")
 }
 
 fn no_step(event: &Event<'_>) -> ControlFlow<()> {
@@ -79,9 +82,10 @@ fn tables_are_written_as_they_were() {
     }
 }
 
-/// It takes no further step, and its model says of the held-out clips what it said.
+/// What identifies a run is made of other bytes now: its state is refused, and nothing is
+/// touched. Its model and its log are read as ever.
 #[test]
-fn a_finished_run_is_taken_up() {
+fn the_state_of_a_run_is_refused() {
     let place = tempfile::tempdir().expect("a folder");
     let folder = copied("run", &place);
     let config = TrainConfig {
@@ -107,40 +111,29 @@ fn a_finished_run_is_taken_up() {
         config: &config,
         device: &Device::Cpu,
     };
-    let fitted = fit(&run, &mut no_step).expect("taken up");
-    for name in [STATE, LOG] {
-        assert!(
-            bytes(&folder, name) == bytes(&set().join("run"), name),
-            "{name}"
-        );
-    }
-    let (model, source) = (&fitted.started.model, &fitted.source);
-    let said = predict(
-        model,
-        source,
-        &data,
-        &split.test,
-        None,
-        &config,
-        &Device::Cpu,
-        &mut no_step,
+    let refused = fit(&run, &mut no_step).map(drop);
+    let said = refused.expect_err("another version").to_string();
+    assert!(
+        said.contains(STATE) && said.contains("of format mtcae-train/1, not mtcae-train/2"),
+        "{said}"
     );
-    let (said, _) = said.expect("predicted");
-    let (before, _) = read_table(&folder.join(PREDICTIONS)).expect("a table");
-    assert_eq!(said.len(), before.len());
-    for (said, before) in said.iter().zip(&before) {
-        assert_eq!((&said.file, said.class), (&before.file, before.class));
-        for (p, q) in said.probabilities.iter().zip(&before.probabilities) {
-            // The last bits of an `f32`, of sums in another order.
-            assert!((p - q).abs() <= 1e-5, "{}: {p} and {q}", said.file);
-        }
+    assert!(said.contains("take another folder") && said.lines().count() == 1);
+    for name in [STATE, LOG] {
+        let before = bytes(&set().join("run"), name);
+        assert!(bytes(&folder, name) == before, "{name}");
     }
+    assert!(
+        !mtcae_train::log::read(folder.join(LOG))
+            .expect("a log")
+            .is_empty()
+    );
+    Start::checkpoint(folder.join("model")).expect("its model");
 }
 
-/// No feature is computed again. Results of folds lacked what an answer by chance gives:
-/// they are refused, and nothing is touched.
+/// Features are computed anew beside those of before, which a line names. The folder of a
+/// cross-validation is refused, and nothing in it is touched.
 #[test]
-fn a_cross_validation_is_known_and_its_results_are_refused() {
+fn a_cross_validation_is_refused_and_a_cache_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let (folds, cache) = (copied("folds", &folder), copied("cache", &folder));
     let config = TrainConfig {
@@ -149,21 +142,26 @@ fn a_cross_validation_is_known_and_its_results_are_refused() {
     };
     let data = data(&config);
     let start = start(&data);
-    let mut lacked = usize::MAX;
-    let opened = FeatureCache::of(&start, &data, &config, &cache, &Device::Cpu, &mut |event| {
-        if let Event::Cache { missing, .. } = event {
-            lacked = *missing;
+    let old = std::fs::read_dir(&cache).expect("a folder").next();
+    let old = old.expect("a cache").expect("an entry").path();
+    let before = std::fs::read(&old).expect("read");
+    let (mut lacked, mut notices) = (0, Vec::new());
+    let opened = FeatureCache::open(&cache, &start, &data, &config, &Device::Cpu, &mut |event| {
+        match event {
+            Event::Cache { missing, .. } => lacked = *missing,
+            Event::Notice(notice) => notices.push((*notice).to_owned()),
+            _ => {}
         }
         ControlFlow::Continue(())
     });
     assert_eq!(opened.expect("a cache").tokens(), 8);
-    assert_eq!(lacked, 0, "the cache was not found");
+    assert_eq!(lacked, data.items.len());
+    let named = |notice: &String| {
+        notice.starts_with(&old.display().to_string()) && notice.contains("earlier version")
+    };
+    assert!(notices.iter().any(named), "{notices:?}");
+    assert!(std::fs::read(&old).expect("read") == before);
 
-    // The set lies elsewhere than where it was made.
-    let path = folds.join("run.json");
-    let run = std::fs::read_to_string(&path).expect("run.json");
-    let labels = data.labels.display().to_string();
-    std::fs::write(&path, run.replace("clips/labels.jsonl", &labels)).expect("written");
     let cv = CrossValidation {
         folder: &folds,
         start: &start,
@@ -173,11 +171,10 @@ fn a_cross_validation_is_known_and_its_results_are_refused() {
         config: &config,
         device: &Device::Cpu,
     };
-    let refusal = cross_validate(&cv, &mut no_step).expect_err("results of another version");
+    let refusal = cross_validate(&cv, &mut no_step).expect_err("another version");
     let said = refusal.to_string();
-    assert!(said.contains("fold-0/fold.json"), "{said}");
     assert!(
-        said.contains("delete it to train this fold again"),
+        said.contains("run.json") && said.contains("take another folder"),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");

@@ -284,6 +284,7 @@ impl Run<'_> {
                     everybody: args.people == People::All,
                     min_seen: args.min_seen.map_or(2, usize::from),
                     windowing,
+                    ..PeopleOptions::default()
                 };
                 let people = finder.predict_people(pipeline, path, &options, progress);
                 let people =
