@@ -421,7 +421,7 @@ fn init(args: &[&str], out: &Path) -> (mtcae_dfer::model::Config, String) {
     assert_eq!(code(&output), 0, "{err}");
     let config = mtcae_dfer::model::Checkpoint::open(out).expect("a config");
     let config = config.config();
-    (config, err)
+    (config.clone(), err)
 }
 
 #[test]

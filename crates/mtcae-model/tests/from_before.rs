@@ -3,7 +3,8 @@
 
 use candle_core::Device;
 use mtcae_model::decoder::Structure;
-use mtcae_model::{Precision, checkpoint};
+use mtcae_model::{Checkpoint, Precision};
+use mtcae_nn::Pass;
 use mtcae_testing::{Fixture, assert_close, fixtures};
 
 /// Of the largest output. Where the set was made, the model gives the same bits and the
@@ -26,11 +27,14 @@ fn checkpoints_of_all_structures_say_what_they_said() {
     let tubes = before.get("tubes");
     for structure in STRUCTURES {
         let folder = set.join("checkpoints").join(structure);
-        let model = checkpoint::load(&folder, &Device::Cpu).expect(structure);
+        let checkpoint = Checkpoint::open(&folder).expect(structure);
+        let model = checkpoint.model(&Device::Cpu).expect(structure);
         let found = model.config().decoder.structure;
         assert_eq!(found, structure.parse().expect("a structure"));
-        let plan = checkpoint::load_plan(&folder, Precision::F32).expect(structure);
-        for outputs in [model.forward_tubes(tubes), plan.forward_tubes(tubes)] {
+        let plan = checkpoint.engine(&Device::Cpu, Precision::F32);
+        let plan = plan.expect(structure);
+        let pass = || Pass::inference();
+        for outputs in [model.run(tubes, &mut pass()), plan.run(tubes, &mut pass())] {
             let outputs = outputs.expect(structure);
             let heads = [
                 ("face_box", outputs.boxes.as_ref()),

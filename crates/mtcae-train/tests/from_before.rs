@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use mtcae_train::{
     CrossValidation, Dataset, Event, FeatureCache, LOG, PREDICTIONS, Recipe, Run, STATE, Selection,
-    Start, TrainConfig, Tune, cross_validate, fit, predict, read_table, write_table,
+    Start, TrainConfig, Tune, cross_validate, fit, read_table, write_table,
 };
 
 fn set() -> PathBuf {
