@@ -4,18 +4,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::output::clean_up_when_stopped;
-use crate::{Download, Fault, note, say};
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{
-    Checkpoint, Config as EncoderConfig, Error as EncoderError, Overrides, Resize, Spelling,
-    open_named, open_with,
+    Config as EncoderConfig, Error as EncoderError, Overrides, open_named, open_with,
 };
-use mtcae_dfer::model::{Config, Mtcae, Preprocessing, TrainedSubjects, checkpoint as folder};
-use mtcae_dfer::{Device, Tensor};
-use mtcae_nn::{INIT_STD, ParamStore};
+use mtcae_dfer::model::init::{Draw, draw, suited_decoder, take_encoder};
+use mtcae_dfer::model::{Config, Preprocessing, checkpoint as folder};
+use mtcae_nn::ParamStore;
+
+use crate::output::clean_up_when_stopped;
+use crate::{Download, Fault, note, say};
 
 /// Makes a checkpoint folder to train from.
 ///
@@ -24,23 +24,23 @@ use mtcae_nn::{INIT_STD, ParamStore};
 #[derive(Parser)]
 #[command(name = "init", version)]
 struct Args {
-    /// The folder to make. One that holds a model is left as it is, unless --force
-    /// is given.
+    /// The folder to make. One that holds a model is left as it is unless --force is
+    /// given.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Write over a model in --out.
+    /// Overwrite a model in --out.
     #[arg(long)]
     force: bool,
 
     /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
-    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; of a
-    /// folder of this program's or of train's, all of the preprocessing is.
+    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; from
+    /// a folder that init or train wrote, all of the preprocessing.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
     encoder: Option<OsString>,
 
-    /// Sizes of a random model: a file as a checkpoint's config.json, from which
-    /// all but `trained_on` is taken.
+    /// Sizes of a random model: a file like a checkpoint's config.json, from which
+    /// everything but `trained_on` is taken.
     #[arg(long, value_name = "FILE.json",
           conflicts_with_all = ["encoder", "size", "structure", "classes", "decoder_width",
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
@@ -50,7 +50,8 @@ struct Args {
     #[arg(long, default_value = "large", conflicts_with = "encoder")]
     size: Size,
 
-    /// Heads of an --encoder that does not say: a bare file of no published width.
+    /// Heads of an --encoder that does not say how many it has: a bare file of a width that
+    /// is not published.
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
 
@@ -72,7 +73,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u16).range(1..=256))]
     decoder_heads: u16,
 
-    /// Channels of one of these heads [default: the width over the heads, rounded up to
+    /// Channels of each of these heads [default: the width over the heads, rounded up to
     /// a multiple of 8]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=4096))]
     decoder_head_dim: Option<u16>,
@@ -104,11 +105,11 @@ enum Size {
     Huge,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Weights {
-    /// With a deviation of 0.02, as VideoMAE is fine-tuned.
+    /// With a standard deviation of 0.02, as VideoMAE is fine-tuned.
     Normal,
-    /// With a deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
+    /// With a standard deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
     /// (Glorot and Bengio, 2010): right for small widths and long tubes.
     Xavier,
 }
@@ -129,19 +130,18 @@ fn run(args: &Args) -> Result<(), Fault> {
         && !args.force
     {
         return Err(format!(
-            "{}: is there; --force writes a new model over it, or take another folder",
+            "{}: exists already; --force overwrites the model, or give another folder",
             path.display()
         )
         .into());
     }
     if args.heads.is_some() && args.encoder.is_none() {
         return Err(
-            "--heads: is of an --encoder that does not say; a random encoder has its size's, \
-             and the decoder --decoder-heads"
+            "--heads: is for an --encoder that does not say how many it has; a random encoder has \
+             those of its size, and the decoder has --decoder-heads"
                 .into(),
         );
     }
-    let device = Device::Cpu;
     let store = ParamStore::new(args.seed);
     if let Some(path) = &args.config {
         let config = Config {
@@ -149,7 +149,7 @@ fn run(args: &Args) -> Result<(), Fault> {
             trained_subjects: None,
             ..folder::read_config(path)?
         };
-        return write(args, &config, &store, &device);
+        return write(args, &config, &store);
     }
     let mut preprocessing = Preprocessing::default();
     let mut trained_subjects = None;
@@ -171,25 +171,12 @@ fn run(args: &Args) -> Result<(), Fault> {
                 EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
                 error => error.into(),
             })?;
-            let name = name.to_string_lossy();
-            found.check()?;
-            for (tensor, _) in found.config.tensors() {
-                store.set(
-                    &format!("encoder.{tensor}"),
-                    &found.source().load(&tensor, &device)?,
-                )?;
+            let taken = take_encoder(&found, &name.to_string_lossy(), &store)?;
+            for text in &taken.notes {
+                note!("{text}");
             }
-            preprocessing = taken_over(&name, &found)?;
-            trained_subjects = subjects_of(&found)?;
-            if !found.ignored.is_empty() {
-                let names = &found.ignored;
-                let shown = names[..names.len().min(3)].join(", ");
-                let more = if names.len() > 3 { ", …" } else { "" };
-                note!(
-                    "left out, since no part of the encoder: {} tensors ({shown}{more})",
-                    names.len()
-                );
-            }
+            preprocessing = taken.preprocessing;
+            trained_subjects = taken.trained_subjects;
             found.config
         }
     };
@@ -199,106 +186,36 @@ fn run(args: &Args) -> Result<(), Fault> {
         ..Config::new(encoder, args.structure, args.classes.clone())
     };
     config.decoder = decoder(args, config.decoder);
-    write(args, &config, &store, &device)
+    write(args, &config, &store)
 }
 
-/// The paper's decoder, or one that is to a small encoder what that is to a large one;
-/// with the sizes that are asked for.
+/// The decoder that suits the encoder, with the sizes that are asked for.
 fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
-    let small = paper.features < EncoderConfig::small().width;
-    let width = match args.decoder_width {
-        Some(width) => width.into(),
-        None if small => (2 * paper.features / 3).next_multiple_of(16),
-        None => paper.width,
-    };
+    let suited = suited_decoder(paper);
+    let width = args.decoder_width.map_or(suited.width, usize::from);
     let heads = usize::from(args.decoder_heads);
     DecoderConfig {
         width,
-        depth: match args.decoder_depth {
-            Some(depth) => depth.into(),
-            None if small => 2,
-            None => paper.depth,
-        },
+        depth: args.decoder_depth.map_or(suited.depth, usize::from),
         heads,
         head_dim: match args.decoder_head_dim {
             Some(dim) => dim.into(),
             None => width.div_ceil(heads).next_multiple_of(8),
         },
-        ..paper
+        ..suited
     }
-}
-
-/// Whom an encoder of a model of ours was trained on: it does not forget them.
-fn subjects_of(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Fault> {
-    let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file) else {
-        return Ok(None);
-    };
-    let config = folder::read_config(path)?;
-    Ok(match (config.trained_subjects, config.trained_on) {
-        // It was trained, on whom it does not say.
-        (None, Some(_)) => Some(TrainedSubjects {
-            complete: false,
-            ..TrainedSubjects::new([0; 16])
-        }),
-        (subjects, _) => subjects,
-    })
-}
-
-/// The preprocessing that an encoder comes with; what of it is not taken is said.
-fn taken_over(name: &str, found: &Checkpoint) -> Result<Preprocessing, Fault> {
-    if let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file)
-        && let Some(own) = folder::read_preprocessing(path)?
-    {
-        return Ok(own);
-    }
-    let paper = Preprocessing::default();
-    let Some(given) = &found.preprocessing else {
-        note!("{name} does not say how it wants its pixels: ImageNet's mean and std are taken");
-        return Ok(paper);
-    };
-    let edge = match given.resize {
-        Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
-        Some(Resize::Exact(..)) | None => None,
-    };
-    let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
-    let left: Vec<String> = edge.into_iter().chain(crop).collect();
-    if !left.is_empty() {
-        note!(
-            "{name}: its {} is not taken: the whole frame is squashed, as in the paper \
-             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
-            left.join(" with ")
-        );
-    }
-    Ok(Preprocessing {
-        mean: given.mean,
-        std: given.std,
-        ..paper
-    })
 }
 
 /// Draws what the store does not hold yet and writes the folder.
-fn write(args: &Args, config: &Config, store: &ParamStore, device: &Device) -> Result<(), Fault> {
+fn write(args: &Args, config: &Config, store: &ParamStore) -> Result<(), Fault> {
     let out = args.out.as_path();
-    Mtcae::new(config, store.builder(device))?;
+    let how = match args.weights {
+        Weights::Normal => Draw::Normal,
+        Weights::Xavier => Draw::Xavier,
+    };
+    draw(config, store, how)?;
     let vars = store.vars();
-    if args.weights == Weights::Xavier {
-        for (name, var) in vars.iter().filter(|(_, var)| var.rank() > 1) {
-            if name != "encoder.pos_embed" {
-                let outputs = var.dim(0)?;
-                let inputs = var.elem_count() / outputs;
-                let wanted = match name.contains("patch_embed") {
-                    // A convolution, which VideoMAE leaves as PyTorch draws it.
-                    true => (1.0 / (3 * inputs) as f64).sqrt(),
-                    false => (2.0 / (inputs + outputs) as f64).sqrt(),
-                };
-                var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
-            }
-        }
-    }
-    let tensors: Vec<(&str, &Tensor)> = vars
-        .iter()
-        .map(|(name, var)| (name.as_str(), var.as_tensor()))
-        .collect();
+    let tensors = vars.iter().map(|(name, var)| (&name[..], var.as_tensor()));
     folder::save(out, config, tensors)?;
     let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
     let decoder = &config.decoder;

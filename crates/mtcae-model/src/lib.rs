@@ -9,6 +9,7 @@
 pub mod checkpoint;
 mod config;
 mod error;
+pub mod init;
 mod model;
 mod plan;
 mod subjects;

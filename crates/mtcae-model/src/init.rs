@@ -1,0 +1,176 @@
+//! New models to train: a pretrained encoder or a random one, and a random decoder.
+//!
+//! ```no_run
+//! use mtcae_model::candle_core::Device;
+//! use mtcae_model::decoder::Structure;
+//! use mtcae_model::encoder::{Overrides, open_with};
+//! use mtcae_model::{Config, checkpoint, init};
+//! use mtcae_nn::ParamStore;
+//!
+//! let store = ParamStore::new(42);
+//! let found = open_with("videomae-large", &Overrides::default())?;
+//! let taken = init::take_encoder(&found, "videomae-large", &store)?;
+//! let classes = vec!["happy".to_owned(), "sad".to_owned()];
+//! let config = Config {
+//!     preprocessing: taken.preprocessing,
+//!     trained_subjects: taken.trained_subjects,
+//!     ..Config::new(found.config, Structure::Cascade, classes)
+//! };
+//! init::draw(&config, &store, init::Draw::Normal)?;
+//! let vars = store.vars();
+//! let tensors = vars.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+//! checkpoint::save("my-model", &config, tensors)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::collections::BTreeSet;
+
+use candle_core::Device;
+use mtcae_decoder::Config as DecoderConfig;
+use mtcae_encoder::{Checkpoint, Config as EncoderConfig, Resize, Spelling};
+use mtcae_nn::{INIT_STD, ParamStore};
+
+use crate::{Config, Error, Mtcae, Preprocessing, TrainedSubjects, checkpoint};
+
+/// How random matrices are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Draw {
+    /// With a standard deviation of 0.02, as VideoMAE is fine-tuned.
+    #[default]
+    Normal,
+    /// With a standard deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
+    /// (Glorot and Bengio, 2010): right for small widths and long tubes.
+    Xavier,
+}
+
+/// What a pretrained encoder brings to a new model beside its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// How it wants its pixels.
+    pub preprocessing: Preprocessing,
+    /// Whom it was trained on, where it is of a model of ours: it does not forget them.
+    pub trained_subjects: Option<TrainedSubjects>,
+    /// What it does not say, and what of it is not used; a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Puts a pretrained encoder's tensors into a store, below `encoder.`; `name` is what
+/// notes call it.
+///
+/// # Errors
+/// Names the tensor or the file at fault.
+pub fn take_encoder(found: &Checkpoint, name: &str, store: &ParamStore) -> Result<Taken, Error> {
+    found.check()?;
+    for (tensor, _) in found.config.tensors() {
+        let value = found.source().load(&tensor, &Device::Cpu)?;
+        store.set(&format!("encoder.{tensor}"), &value)?;
+    }
+    let mut notes = Vec::new();
+    let preprocessing = preprocessing(name, found, &mut notes)?;
+    if !found.ignored.is_empty() {
+        let names = &found.ignored;
+        let shown = names[..names.len().min(3)].join(", ");
+        let more = if names.len() > 3 { ", …" } else { "" };
+        notes.push(format!(
+            "left out, as they are not part of the encoder: {} tensors ({shown}{more})",
+            names.len()
+        ));
+    }
+    Ok(Taken {
+        preprocessing,
+        trained_subjects: subjects(found)?,
+        notes,
+    })
+}
+
+/// Draws every parameter that the store does not hold yet, from the store's seed.
+///
+/// # Errors
+/// When the config cannot be used.
+pub fn draw(config: &Config, store: &ParamStore, draw: Draw) -> Result<(), Error> {
+    let held: BTreeSet<String> = store.vars().into_iter().map(|(name, _)| name).collect();
+    Mtcae::new(config, store.builder(&Device::Cpu))?;
+    if draw == Draw::Normal {
+        return Ok(());
+    }
+    for (name, var) in store.vars() {
+        if var.rank() > 1 && name != "encoder.pos_embed" && !held.contains(&name) {
+            let outputs = var.dim(0)?;
+            let inputs = var.elem_count() / outputs;
+            let wanted = match name.contains("patch_embed") {
+                // A convolution, which VideoMAE leaves as PyTorch draws it.
+                true => (1.0 / (3 * inputs) as f64).sqrt(),
+                false => (2.0 / (inputs + outputs) as f64).sqrt(),
+            };
+            var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The paper's decoder or, over an encoder narrower than ViT-S, one that is to it what the
+/// paper's is to a large one: two thirds of its channels, and two layers.
+pub fn suited_decoder(paper: DecoderConfig) -> DecoderConfig {
+    if paper.features >= EncoderConfig::small().width {
+        return paper;
+    }
+    DecoderConfig {
+        width: (2 * paper.features / 3).next_multiple_of(16),
+        depth: 2,
+        ..paper
+    }
+}
+
+/// Whom an encoder of a model of ours was trained on.
+fn subjects(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Error> {
+    let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file) else {
+        return Ok(None);
+    };
+    let config = checkpoint::read_config(path)?;
+    Ok(match (config.trained_subjects, config.trained_on) {
+        // It was trained, on whom it does not say.
+        (None, Some(_)) => Some(TrainedSubjects {
+            complete: false,
+            ..TrainedSubjects::new([0; 16])
+        }),
+        (subjects, _) => subjects,
+    })
+}
+
+/// The preprocessing that an encoder comes with.
+fn preprocessing(
+    name: &str,
+    found: &Checkpoint,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing, Error> {
+    if let (Spelling::Own, Some(path)) = (found.spelling, &found.config_file)
+        && let Some(own) = checkpoint::read_preprocessing(path)?
+    {
+        return Ok(own);
+    }
+    let paper = Preprocessing::default();
+    let Some(given) = &found.preprocessing else {
+        notes.push(format!(
+            "{name} does not say how pixels are normalised: ImageNet's mean and std are used"
+        ));
+        return Ok(paper);
+    };
+    let edge = match given.resize {
+        Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
+        Some(Resize::Exact(..)) | None => None,
+    };
+    let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
+    let left: Vec<String> = edge.into_iter().chain(crop).collect();
+    if !left.is_empty() {
+        notes.push(format!(
+            "{name}: its {} is not used: the whole frame is squashed, as in the paper \
+             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
+            left.join(" with ")
+        ));
+    }
+    Ok(Preprocessing {
+        mean: given.mean,
+        std: given.std,
+        ..paper
+    })
+}
