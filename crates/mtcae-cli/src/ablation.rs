@@ -28,7 +28,7 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// Checkpoint whose encoder and decoder sizes are taken; decoders are drawn.
+    /// Checkpoint whose encoder and decoder sizes are used; decoders are drawn anew.
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
 
@@ -40,12 +40,12 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = Structure::ALL)]
     structures: Vec<Structure>,
 
-    /// Seeds; each gives every structure one cross-validation.
+    /// Seeds; every structure is cross-validated once with each.
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     seeds: Vec<u64>,
 
-    /// Clips of these classes alone, in the order of the logits; by default all that
-    /// the labels have, by name.
+    /// Only clips of these classes, in the order of the logits; by default all classes of
+    /// the labels, sorted by name.
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Option<Vec<String>>,
 
@@ -54,7 +54,7 @@ struct Args {
     #[arg(long)]
     dataset: Option<String>,
 
-    /// Test on people that the checkpoint was trained on.
+    /// Test on people that the checkpoint was trained on, too.
     #[arg(long)]
     allow_seen: bool,
 
@@ -70,7 +70,7 @@ struct Args {
     #[arg(long)]
     threads: Option<usize>,
 
-    /// Neither bars nor notices.
+    /// No progress bars or notices.
     #[arg(long)]
     quiet: bool,
 }
@@ -91,7 +91,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         && mtcae_train::published::tables(name).is_none()
     {
         return Err(format!(
-            "--dataset: nothing is published of {name:?}; there are ravdess, crema-d and mead"
+            "--dataset: nothing is published for {name:?}; there are ravdess, crema-d and mead"
         )
         .into());
     }
@@ -102,7 +102,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     };
     let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     if !args.quiet {
-        announce(&data, &config);
+        announce(&data, &config)?;
     }
     let all: Vec<usize> = (0..data.items.len()).collect();
     let start = Start::checkpoint(&args.checkpoint)?;

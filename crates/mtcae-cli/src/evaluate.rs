@@ -22,8 +22,8 @@ use mtcae_train::{
 use mtcae_viz::{confusion_matrix, save_png};
 use serde::Serialize;
 
-/// Measures a model on labelled clips: UAR, WAR, recall and precision of each
-/// class, calibration, overlap of boxes, error of landmarks, by intensity.
+/// Measures a model on labelled clips: UAR, WAR, recall and precision of each class,
+/// calibration, overlap of boxes, error of landmarks, and all of it by intensity.
 ///
 /// With --predictions, the same from a table that an earlier evaluation or a
 /// cross-validation wrote; no model is run.
@@ -51,7 +51,7 @@ struct Args {
     #[arg(long)]
     fold: Option<u32>,
 
-    /// Measure people that the model was trained on as well; the report says so.
+    /// Also measure people that the model was trained on; the report says so.
     #[arg(long, conflicts_with = "predictions")]
     allow_seen: bool,
 
@@ -59,7 +59,7 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Write the report over one that is there.
+    /// Overwrite a report that exists already.
     #[arg(long, requires = "out")]
     force: bool,
 
@@ -182,7 +182,7 @@ fn may_be_written(out: &Path, table: Option<&Path>, force: bool) -> Result<(), F
     for name in [STATE, "run.json", "fold.json", "settings.toml"] {
         if out.join(name).exists() {
             return Err(format!(
-                "--out: {} is a run's, as its {name} says; take another folder",
+                "--out: {} belongs to a run, as its {name} shows; give another folder",
                 out.display()
             )
             .into());
@@ -191,7 +191,7 @@ fn may_be_written(out: &Path, table: Option<&Path>, force: bool) -> Result<(), F
     let target = out.join(PREDICTIONS);
     if table.is_some_and(|table| same_file(table, &target)) {
         return Err(format!(
-            "--out: {} is what is read; take another folder",
+            "--out: {} is the table that is read; give another folder",
             target.display()
         )
         .into());
@@ -200,7 +200,7 @@ fn may_be_written(out: &Path, table: Option<&Path>, force: bool) -> Result<(), F
         let target = out.join(name);
         if !force && target.symlink_metadata().is_ok() {
             return Err(format!(
-                "{}: is there; --force writes it anew, or take another folder",
+                "{}: exists already; --force overwrites it, or give another folder",
                 target.display()
             )
             .into());
@@ -217,7 +217,7 @@ fn run_table(args: &Args, table: &Path) -> Result<Measured, Fault> {
     }
     if results.is_empty() {
         let of = args.fold.map_or(String::new(), |f| format!(" of fold {f}"));
-        return Err(format!("{}: holds no clip{of}", table.display()).into());
+        return Err(format!("{}: contains no clip{of}", table.display()).into());
     }
     Ok(Measured {
         results,

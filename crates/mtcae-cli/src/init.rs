@@ -4,16 +4,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::output::clean_up_when_stopped;
-use crate::{Download, Fault, note, say};
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
-use mtcae_dfer::model::Config;
-use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS, read_config};
-use mtcae_dfer::model::decoder::Structure;
+use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
+use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{
     Error as EncoderError, Families, Overrides, VideoMaeConfig, open_named, open_with,
 };
-use mtcae_dfer::model::init::{DecoderSize, Draw, NewModel};
+use mtcae_dfer::model::init::{Draw, draw, suited_decoder, take_encoder};
+use mtcae_dfer::model::{Config, Preprocessing, checkpoint as folder};
+use mtcae_nn::ParamStore;
+
+use crate::output::clean_up_when_stopped;
+use crate::{Download, Fault, note, say};
 
 /// Makes a checkpoint folder to train from.
 ///
@@ -22,23 +24,23 @@ use mtcae_dfer::model::init::{DecoderSize, Draw, NewModel};
 #[derive(Parser)]
 #[command(name = "init", version)]
 struct Args {
-    /// The folder to make. One that holds a model is left as it is, unless --force
-    /// is given.
+    /// The folder to make. One that holds a model is left as it is unless --force is
+    /// given.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Write over a model in --out.
+    /// Overwrite a model in --out.
     #[arg(long)]
     force: bool,
 
     /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
-    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; of a
-    /// folder of this program's or of train's, all of the preprocessing is.
+    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; from
+    /// a folder that init or train wrote, all of the preprocessing.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
     encoder: Option<OsString>,
 
-    /// Sizes of a random model: a file as a checkpoint's config.json, from which
-    /// all but `trained_on` is taken.
+    /// Sizes of a random model: a file like a checkpoint's config.json, from which
+    /// everything but `trained_on` is taken.
     #[arg(long, value_name = "FILE.json",
           conflicts_with_all = ["encoder", "size", "structure", "classes", "decoder_width",
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
@@ -48,7 +50,8 @@ struct Args {
     #[arg(long, default_value = "large", conflicts_with = "encoder")]
     size: Size,
 
-    /// Heads of an --encoder that does not say: a bare file of no published width.
+    /// Heads of an --encoder that does not say how many it has: a bare file of a width that
+    /// is not published.
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
 
@@ -70,7 +73,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u16).range(1..=256))]
     decoder_heads: u16,
 
-    /// Channels of one of these heads [default: the width over the heads, rounded up to
+    /// Channels of each of these heads [default: the width over the heads, rounded up to
     /// a multiple of 8]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=4096))]
     decoder_head_dim: Option<u16>,
@@ -102,11 +105,11 @@ enum Size {
     Huge,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Weights {
-    /// With a deviation of 0.02, as VideoMAE is fine-tuned.
+    /// With a standard deviation of 0.02, as VideoMAE is fine-tuned.
     Normal,
-    /// With a deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
+    /// With a standard deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
     /// (Glorot and Bengio, 2010): right for small widths and long tubes.
     Xavier,
 }
@@ -127,80 +130,105 @@ fn run(args: &Args) -> Result<(), Fault> {
         && !args.force
     {
         return Err(format!(
-            "{}: is there; --force writes a new model over it, or take another folder",
+            "{}: exists already; --force overwrites the model, or give another folder",
             path.display()
         )
         .into());
     }
     if args.heads.is_some() && args.encoder.is_none() {
         return Err(
-            "--heads: is of an --encoder that does not say; a random encoder has its size's, \
-             and the decoder --decoder-heads"
+            "--heads: is for an --encoder that does not say how many it has; a random encoder has \
+             those of its size, and the decoder has --decoder-heads"
                 .into(),
         );
     }
-    let model = new_model(args)?;
-    for note in model.notes() {
-        note!("{note}");
+    let store = ParamStore::new(args.seed);
+    if let Some(path) = &args.config {
+        let config = Config {
+            trained_on: None,
+            trained_subjects: None,
+            ..folder::read_config(path, &Families::default())?
+        };
+        return write(args, &config, &store);
     }
-    model.save(&args.out)?;
-    let (count, tensors) = model.parameters();
-    let decoder = &model.config().decoder;
+    let mut preprocessing = Preprocessing::default();
+    let mut trained_subjects = None;
+    let encoder = match &args.encoder {
+        None => random_encoder(args.size).into(),
+        Some(name) => {
+            let overrides = Overrides {
+                heads: args.heads,
+                ..Overrides::default()
+            };
+            let mut download = Download::new(false);
+            let found = match name.to_str() {
+                Some(name) => open_named(name, &overrides, &mut |file, done, total| {
+                    download.step(file, done, total);
+                }),
+                None => open_with(name, &overrides),
+            };
+            let found = found.map_err(|error| match error {
+                EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
+                error => error.into(),
+            })?;
+            let taken = take_encoder(&found, &name.to_string_lossy(), &store)?;
+            for text in &taken.notes {
+                note!("{text}");
+            }
+            preprocessing = taken.preprocessing;
+            trained_subjects = taken.trained_subjects;
+            found.config
+        }
+    };
+    let mut config = Config {
+        preprocessing,
+        trained_subjects,
+        ..Config::new(encoder, args.structure, args.classes.clone())
+    };
+    config.decoder = decoder(args, config.decoder);
+    write(args, &config, &store)
+}
+
+/// The decoder that suits the encoder, with the sizes that are asked for.
+fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
+    let suited = suited_decoder(paper);
+    let width = args.decoder_width.map_or(suited.width, usize::from);
+    let heads = usize::from(args.decoder_heads);
+    DecoderConfig {
+        width,
+        depth: args.decoder_depth.map_or(suited.depth, usize::from),
+        heads,
+        head_dim: match args.decoder_head_dim {
+            Some(dim) => dim.into(),
+            None => width.div_ceil(heads).next_multiple_of(8),
+        },
+        ..suited
+    }
+}
+
+/// Draws what the store does not hold yet and writes the folder.
+fn write(args: &Args, config: &Config, store: &ParamStore) -> Result<(), Fault> {
+    let out = args.out.as_path();
+    let how = match args.weights {
+        Weights::Normal => Draw::Normal,
+        Weights::Xavier => Draw::Xavier,
+    };
+    draw(config, store, how)?;
+    let vars = store.vars();
+    let tensors = vars.iter().map(|(name, var)| (&name[..], var.as_tensor()));
+    folder::save(out, config, tensors)?;
+    let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
+    let decoder = &config.decoder;
     say!(
-        "{}: {count} parameters in {tensors} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
-        args.out.display(),
+        "{}: {count} parameters in {} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
+        out.display(),
+        vars.len(),
         decoder.width,
         decoder.depth,
         decoder.heads,
         decoder.head_dim
     );
     Ok(())
-}
-
-fn new_model(args: &Args) -> Result<NewModel, Fault> {
-    let draw = match args.weights {
-        Weights::Normal => Draw::Normal,
-        Weights::Xavier => Draw::Xavier,
-    };
-    if let Some(path) = &args.config {
-        let config = Config {
-            trained_subjects: None,
-            ..read_config(path, &Families::default())?
-        };
-        return Ok(NewModel::drawn(config, draw, args.seed)?);
-    }
-    let size = DecoderSize {
-        width: args.decoder_width.map(usize::from),
-        depth: args.decoder_depth.map(usize::from),
-        heads: Some(args.decoder_heads.into()),
-        head_dim: args.decoder_head_dim.map(usize::from),
-    };
-    let (structure, classes, seed) = (args.structure, args.classes.clone(), args.seed);
-    let Some(name) = &args.encoder else {
-        let encoder = random_encoder(args.size);
-        return Ok(NewModel::of_drawn_encoder(
-            encoder, structure, &size, classes, draw, seed,
-        )?);
-    };
-    let overrides = Overrides {
-        heads: args.heads,
-        ..Overrides::default()
-    };
-    let mut download = Download::new(false);
-    let found = match name.to_str() {
-        Some(name) => open_named(name, &overrides, &mut |file, done, total| {
-            download.step(file, done, total);
-        }),
-        None => open_with(name, &overrides),
-    };
-    let found = found.map_err(|error| match error {
-        EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
-        error => error.into(),
-    })?;
-    let name = name.to_string_lossy();
-    Ok(NewModel::of(
-        &name, &found, structure, &size, classes, seed,
-    )?)
 }
 
 fn random_encoder(size: Size) -> VideoMaeConfig {

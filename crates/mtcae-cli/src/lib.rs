@@ -135,7 +135,7 @@ fn demo(name: &str) -> Result<PathBuf, Fault> {
         return Ok(path);
     }
     Err(format!(
-        "{}: is not there: the demo is part of the source tree; give videos and --checkpoint DIR",
+        "{}: not found: the demo is part of the source tree; give videos and --checkpoint DIR",
         path.display()
     )
     .into())
@@ -312,7 +312,7 @@ mod tests {
         let error = demo("none.mp4").expect_err("there is none");
         let said = error.to_string();
         assert!(
-            said.contains("none.mp4: is not there") && said.contains("--checkpoint"),
+            said.contains("none.mp4: not found") && said.contains("--checkpoint"),
             "{said}"
         );
     }

@@ -79,7 +79,8 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
             Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
             _ => text.parse().ok().map(Value::Float),
         };
-        let value = value.ok_or_else(|| fault(&format!("{text:?} cannot be read")))?;
+        let value =
+            value.ok_or_else(|| fault(&format!("{text:?} is not a value of this setting")))?;
         table.insert(field.name.to_owned(), value);
         // One after the other, so that an error is this field's.
         config = table
@@ -95,8 +96,11 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
 }
 
 /// The settings as TOML.
-pub fn to_toml(config: &TrainConfig) -> String {
-    toml::to_string(config).unwrap_or_default()
+///
+/// # Errors
+/// When one of them has no place in TOML.
+pub fn to_toml(config: &TrainConfig) -> Result<String, Fault> {
+    Ok(toml::to_string(config)?)
 }
 
 fn defaults(recipe: Recipe) -> Table {
@@ -147,7 +151,7 @@ mod tests {
             "{error}"
         );
         for (flag, value, begin) in [
-            ("--lr", "fast", "--lr: \"fast\" cannot be read"),
+            ("--lr", "fast", "--lr: \"fast\" is not a value"),
             ("--smoothing", "2", "--smoothing: must be in [0, 1)"),
             (
                 "--schedule",

@@ -39,12 +39,12 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// Checkpoint to begin with, as `init` makes it. Its encoder is taken; a
-    /// decoder is drawn from the seed.
+    /// Checkpoint to start from, as `init` makes it. Its encoder is used; a decoder is
+    /// drawn from the seed.
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
 
-    /// Begin with the checkpoint's decoder as well; its classes must be those of
+    /// Start from the checkpoint's decoder as well; its classes must be those of
     /// the labels.
     #[arg(long, conflicts_with = "structure")]
     keep_decoder: bool,
@@ -53,7 +53,7 @@ struct Args {
     #[arg(long)]
     structure: Option<Structure>,
 
-    /// Train on clips of these classes alone; others are left out. A decoder that is
+    /// Train only on clips of these classes; others are left out. A decoder that is
     /// drawn has them in this order, and without --classes all that the labels have, by
     /// name; with --keep-decoder the checkpoint must have them.
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
@@ -92,7 +92,7 @@ struct Args {
     #[arg(long)]
     threads: Option<usize>,
 
-    /// Neither bars nor notices.
+    /// No progress bars or notices.
     #[arg(long)]
     quiet: bool,
 }
@@ -118,14 +118,14 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
     if begun && !args.resume {
         return Err(format!(
-            "{}: holds a run; --resume goes on with it, or take another folder",
+            "{}: contains a run; --resume goes on with it, or give another folder",
             args.out.display()
         )
         .into());
     }
     if !begun && (args.out.join("model").join(WEIGHTS)).exists() {
         return Err(format!(
-            "{}: holds a model and no run; take another folder",
+            "{}: contains a model and no run; give another folder",
             args.out.join("model").display()
         )
         .into());
@@ -145,7 +145,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         }
     };
     if !args.quiet {
-        announce(&data, &config);
+        announce(&data, &config)?;
     }
     let tested = |i: &usize| args.cross_validate || Some(data.items[*i].fold) == args.fold;
     let tested: Vec<usize> = (0..data.items.len()).filter(tested).collect();
@@ -156,7 +156,11 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     if let Some(fold) = args.fold
         && fold >= data.folds
     {
-        return Err(format!("--fold {fold}: there are {}", folds_in_words(&data)).into());
+        return Err(format!(
+            "--fold {fold}: there is no such fold, only {}",
+            folds_in_words(&data)
+        )
+        .into());
     }
     match args.cross_validate {
         true => drop(data.splits(&config)?),
@@ -258,11 +262,10 @@ fn one_run(
 
 fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
     let path = folder.join("settings.toml");
+    let toml = to_toml(config)?;
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
-        write_atomically(&path, |temporary| {
-            std::fs::write(temporary, to_toml(config))
-        })
+        write_atomically(&path, |temporary| std::fs::write(temporary, &toml))
     };
     write().map_err(|e| format!("{}: {e}", path.display()).into())
 }

@@ -143,7 +143,10 @@ impl Screen {
 
 /// Says what will be trained on, with which settings, and which of them no source
 /// publishes.
-pub fn announce(data: &Dataset, config: &TrainConfig) {
+///
+/// # Errors
+/// When the settings cannot be written as TOML.
+pub fn announce(data: &Dataset, config: &TrainConfig) -> Result<(), Fault> {
     for notice in &data.notices {
         note!("warning: {notice}");
     }
@@ -156,12 +159,13 @@ pub fn announce(data: &Dataset, config: &TrainConfig) {
     );
     note!(
         "{}",
-        to_toml(config).replace('\n', "; ").trim_end_matches("; ")
+        to_toml(config)?.replace('\n', "; ").trim_end_matches("; ")
     );
     note!(
         "not published with this recipe, chosen here: {}",
         config.unpublished().join(", ")
     );
+    Ok(())
 }
 
 /// `5 folds of the labels, from 0`.
@@ -190,7 +194,7 @@ pub fn acquaintance(
         return Ok(people);
     }
     let mut text = format!(
-        "{}: {}; measure others, or these all the same with --allow-seen",
+        "{}: {}; measure others, or give --allow-seen to measure these all the same",
         checkpoint.display(),
         people.in_words("the model")
     );

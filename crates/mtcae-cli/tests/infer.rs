@@ -452,7 +452,7 @@ fn init_takes_over_preprocessing_or_says_what_it_leaves() {
     let (config, said) = init(&["--encoder", &published], &folder.path().join("hf"));
     assert_eq!(config.preprocessing.resize, Resize::Squash);
     assert!(
-        said.contains("shortest edge of 32 with centre crop of 32x32 is not taken"),
+        said.contains("shortest edge of 32 with centre crop of 32x32 is not used"),
         "{said}"
     );
 }

@@ -71,7 +71,7 @@ fn a_folder_is_labelled_previewed_and_tabled_and_faults_are_listed() {
         "an existing file is not overwritten"
     );
     assert!(
-        text(&again.stderr).contains("l.jsonl: is there; --resume goes on with it"),
+        text(&again.stderr).contains("l.jsonl: exists already; --resume goes on with it"),
         "{}",
         text(&again.stderr)
     );
@@ -166,7 +166,7 @@ fn a_dataset_without_one_good_name_is_refused() {
             "{said}"
         );
         assert!(
-            said.starts_with(&format!("error: {clips}: no clip of {dataset} in it")),
+            said.starts_with(&format!("error: {clips}: contains no clip of {dataset}")),
             "{said}"
         );
         assert!(!Path::new(&out).exists(), "{dataset}");
@@ -233,9 +233,9 @@ fn a_table_of_labels_goes_over_nothing() {
     let before = std::fs::read(&video).expect("a video");
     std::fs::write(at("table.csv"), "mine").expect("written");
     for (csv, words) in [
-        (&video, "is read by this run"),
-        (&out, "is --out as well"),
-        (&at("table.csv"), "is there; take another name"),
+        (&video, "is an input of this run"),
+        (&out, "is also --out"),
+        (&at("table.csv"), "exists already; give another name"),
     ] {
         let output = run("label", &[&video, "--out", &out, "--csv", csv]);
         let said = text(&output.stderr);
@@ -361,10 +361,13 @@ fn no_flag_is_accepted_and_ignored() {
     let clips = folder.path().display().to_string();
     for (flags, words) in [
         (&["--folds", "5"][..], "--folds: needs a --dataset"),
-        (&["--classes", "x,y"], "--classes: is of --dataset manifest"),
+        (
+            &["--classes", "x,y"],
+            "--classes: applies to --dataset manifest",
+        ),
         (
             &["--dataset", "folder", "--classes", "x,y"],
-            "--classes: is of",
+            "--classes: applies to",
         ),
         (&["--dataset", "folder", "--seed", "3"], "--folds <K>"),
     ] {

@@ -90,7 +90,10 @@ fn labels_that_cannot_be_trained_on_are_named() {
         "{said}"
     );
     let said = train(&rare, &["--fold", "3"]);
-    assert!(said.contains("--fold 3: there are 3 folds"), "{said}");
+    assert!(
+        said.contains("--fold 3: there is no such fold, only 3 folds"),
+        "{said}"
+    );
 
     let said = train(&rare, &["--classes", "happy,angry"]);
     assert!(
@@ -435,7 +438,7 @@ fn the_labels_folds_are_kept_and_nothing_is_written_over() {
     std::fs::write(&table, &before).expect("written");
     let args = ["--predictions", &table, "--fold", "1", "--out", &copied];
     let said = refused("evaluate", &args);
-    assert!(said.contains("is what is read"), "{said}");
+    assert!(said.contains("is the table that is read"), "{said}");
     assert!(bytes(&copied, "predictions.csv") == before);
     // One flag that is missing, not three.
     let output = run("evaluate", &["--labels", labels]);
@@ -460,11 +463,14 @@ fn init_leaves_a_model_that_is_there_and_fits_the_decoder_to_the_encoder() {
     let before = files.map(|f| bytes(&out, f));
     let other = ["--size", "tiny", "--seed", "1", "--out", &out];
     let said = refused("init", &other);
-    assert!(said.contains("config.json: is there; --force"), "{said}");
+    assert!(
+        said.contains("config.json: exists already; --force"),
+        "{said}"
+    );
     assert!(files.map(|f| bytes(&out, f)) == before, "it is as it was");
     std::fs::remove_file(Path::new(&out).join("config.json")).expect("removed");
     let said = refused("init", &other);
-    assert!(said.contains("model.safetensors: is there"), "{said}");
+    assert!(said.contains("model.safetensors: exists already"), "{said}");
     done("init", &[&other[..], &["--force"]].concat());
     assert!(bytes(&out, files[1]) != before[1], "another seed");
 
@@ -497,7 +503,7 @@ fn init_leaves_a_model_that_is_there_and_fits_the_decoder_to_the_encoder() {
         &["--size", "tiny", "--heads", "5", "--force", "--out", &small],
     );
     assert!(
-        said.contains("--heads: is of an --encoder") && said.contains("--decoder-heads"),
+        said.contains("--heads: is for an --encoder") && said.contains("--decoder-heads"),
         "{said}"
     );
     let output = run("init", &["--decoder-width", "0", "--out", &small]);

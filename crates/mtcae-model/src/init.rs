@@ -1,232 +1,142 @@
-//! Models to be trained: an encoder that is there, or is drawn, and a decoder that is
-//! drawn.
+//! New models to train: a pretrained encoder or a random one, and a random decoder.
+//!
+//! ```no_run
+//! use mtcae_model::candle_core::Device;
+//! use mtcae_model::decoder::Structure;
+//! use mtcae_model::encoder::{Overrides, open_with};
+//! use mtcae_model::{Config, checkpoint, init};
+//! use mtcae_nn::ParamStore;
+//!
+//! let store = ParamStore::new(42);
+//! let found = open_with("videomae-large", &Overrides::default())?;
+//! let taken = init::take_encoder(&found, "videomae-large", &store)?;
+//! let classes = vec!["happy".to_owned(), "sad".to_owned()];
+//! let config = Config {
+//!     preprocessing: taken.preprocessing,
+//!     trained_subjects: taken.trained_subjects,
+//!     ..Config::new(found.config, Structure::Cascade, classes)
+//! };
+//! init::draw(&config, &store, init::Draw::Normal)?;
+//! let vars = store.vars();
+//! let tensors = vars.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+//! checkpoint::save("my-model", &config, tensors)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::BTreeSet;
 
-use candle_core::{Device, Tensor};
-use mtcae_decoder::{Config as DecoderConfig, Structure};
-use mtcae_encoder::{Checkpoint, EncoderConfig, Families, OWN, Resize, VideoMaeConfig};
+use candle_core::Device;
+use mtcae_decoder::Config as DecoderConfig;
+use mtcae_encoder::{Checkpoint, Families, OWN, Resize, VideoMaeConfig};
 use mtcae_nn::{INIT_STD, ParamStore};
 
 use crate::{Config, Error, Mtcae, Preprocessing, TrainedSubjects, checkpoint};
 
-/// A model about to be written.
-///
-/// ```no_run
-/// use mtcae_model::decoder::Structure;
-/// use mtcae_model::init::{DecoderSize, NewModel};
-/// use mtcae_model::encoder;
-///
-/// # fn main() -> Result<(), mtcae_model::Error> {
-/// let encoder = encoder::open("videomae-large")?;
-/// let classes = ["calm", "glad"].map(str::to_owned).to_vec();
-/// let size = DecoderSize::default();
-/// let model = NewModel::of("videomae-large", &encoder, Structure::Cascade, &size, classes, 0)?;
-/// model.save("checkpoint")?;
-/// # Ok(())
-/// # }
-/// ```
-pub struct NewModel {
-    config: Config,
-    store: ParamStore,
-    notes: Vec<String>,
-}
-
 /// How random matrices are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Draw {
-    /// With a deviation of 0.02, as VideoMAE is fine-tuned.
+    /// With a standard deviation of 0.02, as VideoMAE is fine-tuned.
     #[default]
     Normal,
-    /// With a deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
+    /// With a standard deviation of √(2/(inputs + outputs)), as VideoMAE is pre-trained
     /// (Glorot and Bengio, 2010): right for small widths and long tubes.
     Xavier,
 }
 
-/// Sizes of a decoder; those that are not given follow the paper's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DecoderSize {
-    /// Channels: 512; over an encoder of fewer than 384, two thirds of its channels.
-    pub width: Option<usize>,
-    /// Layers: 5; over such an encoder 2.
-    pub depth: Option<usize>,
-    /// Attention heads: 3.
-    pub heads: Option<usize>,
-    /// Channels of a head: the width over the heads, rounded up to a multiple of 8.
-    pub head_dim: Option<usize>,
+/// What a pretrained encoder brings to a new model beside its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// How it wants its pixels.
+    pub preprocessing: Preprocessing,
+    /// Whom it was trained on, where it is of a model of ours: it does not forget them.
+    pub trained_subjects: Option<TrainedSubjects>,
+    /// What it does not say, and what of it is not used; a sentence each.
+    pub notes: Vec<String>,
 }
 
-impl DecoderSize {
-    /// The paper's decoder, or one that is to a small encoder what that is to a large
-    /// one; with the sizes that were given.
-    fn of(&self, paper: DecoderConfig) -> DecoderConfig {
-        let small = paper.features < VideoMaeConfig::small().width;
-        let fitting = match small {
-            true => ((2 * paper.features / 3).next_multiple_of(16), 2),
-            false => (paper.width, paper.depth),
-        };
-        let width = self.width.unwrap_or(fitting.0);
-        let heads = self.heads.unwrap_or(paper.heads);
-        let head_dim = width.div_ceil(heads.max(1)).next_multiple_of(8);
-        DecoderConfig {
-            width,
-            depth: self.depth.unwrap_or(fitting.1),
-            heads,
-            head_dim: self.head_dim.unwrap_or(head_dim),
-            ..paper
-        }
+/// Puts a pretrained encoder's tensors into a store, below `encoder.`; `name` is what
+/// notes call it.
+///
+/// # Errors
+/// Names the tensor or the file at fault.
+pub fn take_encoder(found: &Checkpoint, name: &str, store: &ParamStore) -> Result<Taken, Error> {
+    found.check()?;
+    for (tensor, _) in found.config.tensors() {
+        let value = found.source().load(&tensor, &Device::Cpu)?;
+        store.set(&format!("encoder.{tensor}"), &value)?;
     }
+    let mut notes = Vec::new();
+    let preprocessing = preprocessing(name, found, &mut notes)?;
+    if !found.ignored.is_empty() {
+        let names = &found.ignored;
+        let shown = names[..names.len().min(3)].join(", ");
+        let more = if names.len() > 3 { ", …" } else { "" };
+        notes.push(format!(
+            "left out, as they are not part of the encoder: {} tensors ({shown}{more})",
+            names.len()
+        ));
+    }
+    Ok(Taken {
+        preprocessing,
+        trained_subjects: subjects(found)?,
+        notes,
+    })
 }
 
-impl NewModel {
-    /// A model of this config, all of it drawn from `seed`.
-    ///
-    /// # Errors
-    /// Names the field of the config at fault.
-    pub fn drawn(config: Config, draw: Draw, seed: u64) -> Result<Self, Error> {
-        let model = Self {
-            store: ParamStore::new(seed),
-            config: Config {
-                trained_on: None,
-                ..config
-            },
-            notes: Vec::new(),
-        };
-        model.draw(draw)?;
-        Ok(model)
+/// Draws every parameter that the store does not hold yet, from the store's seed.
+///
+/// # Errors
+/// When the config cannot be used.
+pub fn draw(config: &Config, store: &ParamStore, draw: Draw) -> Result<(), Error> {
+    let held: BTreeSet<String> = store.vars().into_iter().map(|(name, _)| name).collect();
+    Mtcae::new(config, store.builder(&Device::Cpu))?;
+    if draw == Draw::Normal {
+        return Ok(());
     }
-
-    /// An encoder that is drawn, and its decoder.
-    ///
-    /// # Errors
-    /// As [`Self::drawn`].
-    pub fn of_drawn_encoder(
-        encoder: impl EncoderConfig,
-        structure: Structure,
-        size: &DecoderSize,
-        classes: Vec<String>,
-        draw: Draw,
-        seed: u64,
-    ) -> Result<Self, Error> {
-        let mut config = Config::new(encoder, structure, classes);
-        config.decoder = size.of(config.decoder);
-        Self::drawn(config, draw, seed)
-    }
-
-    /// The encoder of a checkpoint, whatever its spelling, with its preprocessing and
-    /// whom it was trained on; a decoder drawn from `seed`. What is not taken over is in
-    /// [`Self::notes`], which call the encoder `name`.
-    ///
-    /// # Errors
-    /// Names the file, and the field or the tensors at fault.
-    pub fn of(
-        name: &str,
-        encoder: &Checkpoint,
-        structure: Structure,
-        size: &DecoderSize,
-        classes: Vec<String>,
-        seed: u64,
-    ) -> Result<Self, Error> {
-        encoder.check()?;
-        let mut config = Config::new(encoder.config.clone(), structure, classes);
-        config.decoder = size.of(config.decoder);
-        let mut notes = Vec::new();
-        config.preprocessing = preprocessing_of(name, encoder, &mut notes)?;
-        config.trained_subjects = subjects_of(encoder)?;
-        let ignored = &encoder.ignored;
-        if !ignored.is_empty() {
-            let shown = ignored[..ignored.len().min(3)].join(", ");
-            let more = if ignored.len() > 3 { ", …" } else { "" };
-            let count = ignored.len();
-            notes.push(format!(
-                "left out, since no part of the encoder: {count} tensors ({shown}{more})"
-            ));
+    // By the encoder's groups: positions are no matrix that anything is multiplied by, and
+    // what comes before the first block is a convolution.
+    let (mut left_alone, mut convolutions) = (held, BTreeSet::new());
+    for group in config.encoder.groups() {
+        for parameter in group.parameters {
+            let name = format!("encoder.{}", parameter.name);
+            match (parameter.decays, group.depth) {
+                (false, _) => left_alone.insert(name),
+                (true, 0) => convolutions.insert(name),
+                (true, _) => false,
+            };
         }
-        let store = ParamStore::new(seed);
-        for (tensor, _) in encoder.config.tensors() {
-            let values = encoder.source().load(&tensor, &Device::Cpu)?;
-            store.set(&format!("encoder.{tensor}"), &values)?;
-        }
-        let model = Self {
-            config,
-            store,
-            notes,
-        };
-        model.draw(Draw::Normal)?;
-        Ok(model)
     }
-
-    /// The model's config.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// What was not taken over of an encoder, in words.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// Numbers of all tensors together, and of tensors.
-    pub fn parameters(&self) -> (usize, usize) {
-        let vars = self.store.vars();
-        (vars.iter().map(|(_, v)| v.elem_count()).sum(), vars.len())
-    }
-
-    /// Writes the model as a checkpoint folder, which is created if need be.
-    ///
-    /// # Errors
-    /// Names the file that cannot be written.
-    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let vars = self.store.vars();
-        let tensors = vars
-            .iter()
-            .map(|(name, var)| (name.as_str(), var.as_tensor()));
-        checkpoint::save(folder, &self.config, tensors)
-    }
-
-    /// Draws what the store does not hold yet.
-    fn draw(&self, draw: Draw) -> Result<(), Error> {
-        Mtcae::new(&self.config, self.store.builder(&Device::Cpu))?;
-        if draw == Draw::Normal {
-            return Ok(());
-        }
-        let encoder: BTreeMap<String, (usize, bool)> = self
-            .config
-            .encoder
-            .groups()
-            .into_iter()
-            .flat_map(|group| {
-                let depth = group.depth;
-                group
-                    .parameters
-                    .into_iter()
-                    .map(move |p| (format!("encoder.{}", p.name), (depth, p.decays)))
-            })
-            .collect();
-        for (name, var) in self.store.vars() {
-            let (depth, decays) = encoder.get(&name).copied().unwrap_or((1, true));
-            // Positions are no matrix that anything is multiplied by.
-            if var.rank() < 2 || !decays {
-                continue;
-            }
+    for (name, var) in store.vars() {
+        if var.rank() > 1 && !left_alone.contains(&name) {
             let outputs = var.dim(0)?;
             let inputs = var.elem_count() / outputs;
-            let deviation = match depth {
-                // A convolution, which VideoMAE leaves as PyTorch draws it.
-                0 => (1.0 / (3 * inputs) as f64).sqrt(),
-                _ => (2.0 / (inputs + outputs) as f64).sqrt(),
+            let wanted = match convolutions.contains(&name) {
+                // VideoMAE leaves it as PyTorch draws it.
+                true => (1.0 / (3 * inputs) as f64).sqrt(),
+                false => (2.0 / (inputs + outputs) as f64).sqrt(),
             };
-            let drawn: Tensor = (var.as_tensor() * (deviation / INIT_STD))?;
-            var.set(&drawn)?;
+            var.set(&(var.as_tensor() * (wanted / INIT_STD))?)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// The paper's decoder or, over an encoder narrower than ViT-S, one that is to it what the
+/// paper's is to a large one: two thirds of its channels, and two layers.
+pub fn suited_decoder(paper: DecoderConfig) -> DecoderConfig {
+    if paper.features >= VideoMaeConfig::small().width {
+        return paper;
+    }
+    DecoderConfig {
+        width: (2 * paper.features / 3).next_multiple_of(16),
+        depth: 2,
+        ..paper
     }
 }
 
-/// Whom an encoder of a model of ours was trained on: it does not forget them.
-fn subjects_of(encoder: &Checkpoint) -> Result<Option<TrainedSubjects>, Error> {
-    let (OWN, Some(path)) = (encoder.spelling, &encoder.config_file) else {
+/// Whom an encoder of a model of ours was trained on.
+fn subjects(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Error> {
+    let (OWN, Some(path)) = (found.spelling, &found.config_file) else {
         return Ok(None);
     };
     let config = checkpoint::read_config(path, &Families::default())?;
@@ -240,21 +150,21 @@ fn subjects_of(encoder: &Checkpoint) -> Result<Option<TrainedSubjects>, Error> {
     })
 }
 
-/// The preprocessing that an encoder comes with; what of it is not taken is noted.
-fn preprocessing_of(
+/// The preprocessing that an encoder comes with.
+fn preprocessing(
     name: &str,
-    encoder: &Checkpoint,
+    found: &Checkpoint,
     notes: &mut Vec<String>,
 ) -> Result<Preprocessing, Error> {
-    if let (OWN, Some(path)) = (encoder.spelling, &encoder.config_file)
+    if let (OWN, Some(path)) = (found.spelling, &found.config_file)
         && let Some(own) = checkpoint::read_preprocessing(path)?
     {
         return Ok(own);
     }
     let paper = Preprocessing::default();
-    let Some(given) = &encoder.preprocessing else {
+    let Some(given) = &found.preprocessing else {
         notes.push(format!(
-            "{name} does not say how it wants its pixels: ImageNet's mean and std are taken"
+            "{name} does not say how pixels are normalised: ImageNet's mean and std are used"
         ));
         return Ok(paper);
     };
@@ -266,7 +176,7 @@ fn preprocessing_of(
     let left: Vec<String> = edge.into_iter().chain(crop).collect();
     if !left.is_empty() {
         notes.push(format!(
-            "{name}: its {} is not taken: the whole frame is squashed, as in the paper \
+            "{name}: its {} is not used: the whole frame is squashed, as in the paper \
              (preprocessing.resize in config.json; shortest-edge crops to the centre)",
             left.join(" with ")
         ));

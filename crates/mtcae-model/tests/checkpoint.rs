@@ -235,3 +235,28 @@ fn a_task_of_another_name_is_refused() {
     let error = config.validate().expect_err("unknown task").to_string();
     assert!(error.contains("gaze"), "{error}");
 }
+
+/// A model on another's encoder has its weights, its preprocessing and a decoder of its own.
+#[test]
+fn a_new_model_starts_from_an_encoder() {
+    use mtcae_model::encoder::{Overrides, open_with};
+    use mtcae_model::init::{Draw, draw, suited_decoder, take_encoder};
+
+    let (folder, old, _) = saved();
+    let found = open_with(folder.path(), &Overrides::default()).expect("opened");
+    let store = ParamStore::new(6);
+    let taken = take_encoder(&found, "old", &store).expect("taken");
+    assert_eq!(taken.preprocessing, config().preprocessing);
+    assert_eq!(taken.trained_subjects, None);
+    draw(&config(), &store, Draw::Xavier).expect("drawn");
+    let values = |store: &ParamStore, name: &str| -> Vec<f32> {
+        let vars = store.vars();
+        let var = vars.iter().find(|(n, _)| n == name).expect("there");
+        var.1.flatten_all().expect("flat").to_vec1().expect("read")
+    };
+    let same = |name| values(&store, name) == values(&old, name);
+    assert!(same("encoder.blocks.0.attn.qkv.weight"));
+    assert!(!same("decoder.stages.face_box.dense.weight"));
+    assert_eq!(suited_decoder(config().decoder).width, 16);
+    assert_eq!(store.vars().len(), old.vars().len());
+}

@@ -111,7 +111,7 @@ impl CrossAttention {
         let both = heads.checked_mul(head_dim).and_then(|n| n.checked_mul(2));
         let Some(both @ 1..) = both else {
             candle_core::bail!(
-                "cross attention: {heads} heads of {head_dim} channels: both must be at least 1"
+                "cross attention: {heads} heads of {head_dim} channels; both must be at least 1"
             );
         };
         let inner = both / 2;

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, requires = "out", conflicts_with_all = ["force", "trace"])]
     pub resume: bool,
 
-    /// Write results, or --trace, anew where they are. Inputs are never written over.
+    /// Overwrite results, or --trace, that exist already. Inputs are never overwritten.
     #[arg(long)]
     pub force: bool,
 
@@ -46,17 +46,17 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub window: Option<f64>,
 
-    /// From one window's start to the next one's [default: --window].
+    /// Seconds from one window's start to the next one's [default: --window].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stride: Option<f64>,
 
-    /// Who looks for faces beside the model, for the results, --crop and --people:
+    /// What looks for faces beside the model, for the results, --crop and --people:
     /// mtcnn or none [default: mtcnn; none with --trace].
     #[arg(long, value_name = "mtcnn|none")]
     pub faces: Option<Faces>,
 
-    /// Which picture MTCNN looks at: source, at its full size, or model, as small as the
-    /// model's own, which is the paper's way and misses small faces.
+    /// Which picture MTCNN looks at: source, at its full size, or model, as small as what
+    /// the model is given, which is the paper's way and misses small faces.
     #[arg(long, default_value = "source", value_name = "source|model")]
     pub detect_at: At,
 
@@ -70,8 +70,8 @@ pub struct Args {
     #[arg(long, value_name = "face", conflicts_with = "trace")]
     pub crop: Option<Crop>,
 
-    /// Whom to look at: the subject (the face seen longest), or all, each cropped
-    /// to and answered for on their own.
+    /// Whom to look at: the subject (the face seen longest), or all, each with a crop and
+    /// an answer of their own.
     #[arg(
         long,
         default_value = "subject",
@@ -80,8 +80,8 @@ pub struct Args {
     )]
     pub people: People,
 
-    /// With --crop and --people all: of a clip's frames, in how many a person must be seen
-    /// to be answered for [default: 2].
+    /// With --crop and --people all: in how many of a clip's frames a person must be seen
+    /// to get an answer [default: 2].
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
     pub min_seen: Option<u16>,
 
@@ -107,8 +107,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
-    /// Write the input clip and every named intermediate of one video there; of the
-    /// first view, where the checkpoint's sampling takes several.
+    /// Write the input clip and every named intermediate of one video into this file; those
+    /// of the first view where the checkpoint's sampling takes several.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]
     pub trace: Option<PathBuf>,
 
@@ -146,16 +146,16 @@ impl Args {
                 "--crop and --people all follow MTCNN's faces: --faces none cannot be used with them",
             ),
             Some(Faces::Mtcnn) if self.trace.is_some() => {
-                Err("with --trace no faces are looked for: --faces mtcnn cannot be used with it")
+                Err("no faces are looked for with --trace: --faces mtcnn cannot be used with it")
             }
             _ if looks && !self.finds_faces() => Err(
-                "--detect-at and --min-face say how MTCNN looks, and here it does not (--faces none, --trace)",
+                "--detect-at and --min-face have no effect where MTCNN does not look for faces (--faces none, --trace)",
             ),
             _ if self.min_seen.is_some() && !self.follows() => {
-                Err("--min-seen says whom to answer for, which needs --crop face or --people all")
+                Err("--min-seen has no effect without --crop face or --people all")
             }
             _ if self.force && self.out.is_none() && self.trace.is_none() => {
-                Err("--force says what may be written anew, which needs --out or --trace")
+                Err("--force has no effect without --out or --trace")
             }
             _ => Ok(()),
         }

@@ -198,13 +198,13 @@ impl Run<'_> {
         let shown = path.display();
         if FileId::of(path).is_some_and(|id| self.protected.contains(&id)) {
             return Err(format!(
-                "{shown} is an input, which its results would be written over; give another name"
+                "{shown} is an input, which the results would overwrite; give another name"
             )
             .into());
         }
         if path.symlink_metadata().is_ok() && !self.args.force {
             return Err(format!(
-                "{shown} is there already; --resume skips what is done, --force writes it anew"
+                "{shown} is there already; --resume skips what is done, --force overwrites it"
             )
             .into());
         }
@@ -234,7 +234,7 @@ impl Run<'_> {
                 .as_ref()
                 .is_some_and(|file| *file == input.to_string_lossy() || same_file(file, input));
             if !owned {
-                let about = about.map_or("no results of infer".to_owned(), |f| format!("of {f}"));
+                let about = about.map_or("not a result of infer".to_owned(), |f| format!("of {f}"));
                 return Err(format!(
                     "{} is {about}, not of {}; give another --out",
                     path.display(),
@@ -389,7 +389,7 @@ impl Warnings {
             match warning.is_note() {
                 false => note!("warning: {file}: {text}"),
                 true if self.notes.insert(text.clone()) => {
-                    note!("note: {file}: {text} (said once, whatever more files it is true of)");
+                    note!("note: {file}: {text} (said once, even if it is true of more files)");
                 }
                 true => {}
             }
@@ -397,12 +397,12 @@ impl Warnings {
         if windows && faceless > 0 {
             let all = predictions.len();
             note!(
-                "warning: {file}: no face is seen in {faceless} of {all} windows: what is said of these rests on nothing"
+                "warning: {file}: no face is seen in {faceless} of {all} windows: the answers for these rest on nothing"
             );
         }
         if left_out > 0 {
             note!(
-                "warning: {file}: {left_out} more were seen in too few frames to be answered for; --min-seen 1 takes all"
+                "warning: {file}: {left_out} more people were seen in too few frames to get an answer; --min-seen 1 takes all"
             );
         }
     }

@@ -146,10 +146,10 @@ pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool,
         let before = serde_json::from_str::<Settings>(&text)
             .ok()
             .filter(|before| before.program == now.program)
-            .ok_or_else(|| fault("is not what infer writes; give another --out".to_owned()))?;
+            .ok_or_else(|| fault("was not written by infer; give another --out".to_owned()))?;
         let other = different(&before, &now)?;
         if args.resume && before.mixed {
-            let reason = "results of several settings lie here, and --resume cannot tell them apart; give another --out";
+            let reason = "there are results of several settings here, which --resume cannot tell apart; give another --out";
             return Err(fault(reason.to_owned()));
         }
         if let Some((name, before, now)) = other.as_ref().filter(|_| args.resume) {

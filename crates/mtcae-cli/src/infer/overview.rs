@@ -187,7 +187,7 @@ impl Overview {
         let there = path.symlink_metadata().is_ok();
         if there && !is_ours {
             return Err(fault(
-                "is there, and not what infer wrote; give another --out".to_owned(),
+                "exists and was not written by infer; give another --out".to_owned(),
             ));
         }
         let before = match there {

@@ -18,8 +18,8 @@ pub struct Args {
     #[arg(long, default_value = "none")]
     pub dataset: Dataset,
 
-    /// The label file (JSON Lines). One that is there is never written over; --resume
-    /// goes on with it.
+    /// The label file (JSON Lines). An existing one is never overwritten; --resume goes on
+    /// with it.
     #[arg(long, value_name = "FILE.jsonl")]
     pub out: PathBuf,
 
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     pub resume: bool,
 
-    /// Clips worked on at once.
+    /// Clips to work on at once.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 
@@ -57,17 +57,17 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub preview: Option<PathBuf>,
 
-    /// The labels as a table as well: one row a frame and face, in source pixels. One
-    /// that is there is written over with --resume alone.
+    /// The labels as a table as well: one row for each frame and face, in source pixels.
+    /// An existing one is overwritten only with --resume.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
 
-    /// Side of the smallest face looked for, in pixels.
+    /// Side of the smallest face to look for, in pixels.
     #[arg(long, default_value_t = 20.0, value_name = "PIXELS")]
     pub min_face: f64,
 
-    /// Classes that a manifest may name, any other being an error; by default all
-    /// that it names.
+    /// Classes that a manifest may name; any other is an error. By default all that it
+    /// names.
     #[arg(long, value_delimiter = ',')]
     pub classes: Vec<String>,
 

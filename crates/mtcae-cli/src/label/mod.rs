@@ -41,7 +41,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     clean_up_when_stopped()?;
     if args.out.symlink_metadata().is_ok() && !args.resume {
         return Err(format!(
-            "{}: is there; --resume goes on with it, or take another name",
+            "{}: exists already; --resume goes on with it, or give another name",
             args.out.display()
         )
         .into());
@@ -111,10 +111,12 @@ fn run(args: &Args) -> Result<bool, Fault> {
 /// The clips to label, in the order in which the file will have them.
 fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
     if !args.classes.is_empty() && args.dataset != Dataset::Manifest {
-        return Err("--classes: is of --dataset manifest alone; others have their own".into());
+        return Err(
+            "--classes: applies to --dataset manifest only; other datasets have their own".into(),
+        );
     }
     if args.folds.is_some() && args.dataset == Dataset::None {
-        return Err("--folds: needs a --dataset; of loose files nobody knows the subjects".into());
+        return Err("--folds: needs a --dataset; the subjects of loose files are not known".into());
     }
     let mut complain = |message: &str| {
         note!("error: {message}");
@@ -153,7 +155,7 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
     } else if catalogue.samples.iter().any(|s| s.fold.is_some()) {
         // What training would refuse.
         let proved = folds::prove(&catalogue.samples);
-        proved.map_err(|e| format!("{}: {e}; --folds K deals them anew", root.display()))?;
+        proved.map_err(|e| format!("{}: {e}; --folds K assigns them anew", root.display()))?;
     }
     report(&catalogue, args.quiet);
     Ok(catalogue.samples)
@@ -162,7 +164,11 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
 /// Why a dataset has no clip, in one line: how many files there are of each fault, and the
 /// first of them.
 fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
-    let mut text = format!("{}: no clip of {} in it", root.display(), catalogue.dataset);
+    let mut text = format!(
+        "{}: contains no clip of {}",
+        root.display(),
+        catalogue.dataset
+    );
     let there = |p: &&Problem| match p {
         // Each actor's clips, which is all there are.
         Problem::Missing { .. } => catalogue.dataset == "manifest",
@@ -172,7 +178,7 @@ fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
     if let Some(first) = problems.first() {
         text += &match problems.len() {
             1 => format!("; {first}"),
-            n => format!("; {n} files are left out, such as {first}"),
+            n => format!("; {n} files are left out, the first being: {first}"),
         };
     }
     for (why, count) in &catalogue.left_out {
@@ -185,7 +191,7 @@ fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
 fn may_be_written(table: &Path, args: &Args, samples: &[Sample]) -> Result<(), Fault> {
     let name = table.display();
     if table == args.out {
-        return Err(format!("--csv: {name} is --out as well").into());
+        return Err(format!("--csv: {name} is also --out").into());
     }
     if table.symlink_metadata().is_err() {
         return Ok(());
@@ -194,10 +200,10 @@ fn may_be_written(table: &Path, args: &Args, samples: &[Sample]) -> Result<(), F
     let mut clips = samples.iter().map(|s| &*s.path);
     let is = |path: &Path| same_file(path, table);
     if is(&args.out) || read.any(is) || clips.any(is) {
-        return Err(format!("--csv: {name} is read by this run, or is its --out").into());
+        return Err(format!("--csv: {name} is an input of this run, or its --out").into());
     }
     if !args.resume {
-        return Err(format!("--csv: {name} is there; take another name").into());
+        return Err(format!("--csv: {name} exists already; give another name").into());
     }
     Ok(())
 }

@@ -47,8 +47,8 @@ pub struct Args {
     #[arg(long, default_value_t = 25, value_name = "N")]
     fps: u32,
 
-    /// How much size, place and pose of the head vary, in percent: 100 as of a
-    /// hand-held camera, less as in a studio.
+    /// How much size, place and pose of the head vary, in percent: 100 as with a hand-held
+    /// camera, less as in a studio.
     #[arg(long, default_value_t = 100, value_name = "PERCENT")]
     variation: u32,
 
@@ -71,15 +71,15 @@ pub struct Args {
     pub truth: bool,
 
     /// Look for the faces with MTCNN in this many frames of each written clip, and
-    /// compare with what is true of them; 0 for no check.
+    /// compare with where they were drawn; 0 for no check.
     #[arg(long, default_value_t = 0, value_name = "FRAMES", requires = "out")]
     pub check: usize,
 
-    /// Go on with a folder that was begun with the same settings.
+    /// Go on with a folder that was started with the same settings.
     #[arg(long, requires = "out")]
     pub resume: bool,
 
-    /// Clips worked on at once.
+    /// Clips to work on at once.
     #[arg(long, default_value_t = 2, value_name = "N", requires = "out", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
 

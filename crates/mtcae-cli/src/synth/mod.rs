@@ -79,7 +79,7 @@ fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
     }
     if !resume {
         return Err(format!(
-            "{}: is not empty; name another folder, or go on with --resume",
+            "{}: is not empty; give another folder, or go on with --resume",
             out.display()
         )
         .into());
@@ -89,7 +89,7 @@ fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
         serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", settings.display()))?;
     if before != *dataset {
         return Err(format!(
-            "{}: the folder was begun with other settings",
+            "{}: the folder was started with other settings",
             settings.display()
         )
         .into());

@@ -91,7 +91,7 @@ impl Labeller {
         if settings.pick == Pick::Every(0) {
             return Err(Error::Config {
                 field: "every",
-                reason: "must be at least 1: every so many-th frame is labelled".to_owned(),
+                reason: "must be at least 1: one frame in so many is labelled".to_owned(),
             });
         }
         Ok(Self {

@@ -1,0 +1,80 @@
+//! The encoder: the mean colour of each patch of each frame, and one layer.
+
+use std::sync::Arc;
+
+use mtcae_dfer::model::encoder::candle_core::{Module, Tensor};
+use mtcae_dfer::model::encoder::nn::{Linear, Pass, VarBuilder, linear};
+use mtcae_dfer::model::encoder::{Encoder, EncoderConfig, Error, Group, Input, Layout, Output};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchMeans {
+    pub frames: usize,
+    pub size: usize,
+    pub patch: usize,
+    pub width: usize,
+}
+
+#[derive(Debug)]
+struct PatchMeansEncoder {
+    config: PatchMeans,
+    layer: Linear,
+}
+
+impl EncoderConfig for PatchMeans {
+    fn family(&self) -> &'static str {
+        "patch-means"
+    }
+
+    fn fields(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::to_value(self)
+    }
+
+    fn input(&self) -> Input {
+        Input { frames: self.frames, size: self.size, channels: 3, layout: Layout::Frames }
+    }
+
+    fn output(&self) -> Output {
+        let (t, side) = (self.frames, self.size / self.patch);
+        Output { tokens: t * side * side, width: self.width, grid: Some([t, side, side]) }
+    }
+
+    fn depth(&self) -> usize {
+        1
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let d = self.width;
+        vec![Group::new("layer", 1, [("layer.weight", vec![d, 3]), ("layer.bias", vec![d])])]
+    }
+
+    fn flops(&self) -> f64 {
+        6.0 * self.output().numbers() as f64
+    }
+
+    fn activations(&self) -> usize {
+        2 * self.output().numbers()
+    }
+
+    fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
+        let layer = linear(3, self.width, vb.pp("layer"))?;
+        Ok(Arc::new(PatchMeansEncoder { config: self.clone(), layer }))
+    }
+}
+
+impl Encoder for PatchMeansEncoder {
+    fn config(&self) -> &dyn EncoderConfig {
+        &self.config
+    }
+
+    fn run(&self, frames: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
+        self.config.input().check(frames)?;
+        let means = frames.flatten(0, 1)?.avg_pool2d(self.config.patch)?;
+        let tokens = means.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let tokens = tokens.reshape((frames.dim(0)?, self.config.output().tokens, 3))?;
+        let f = self.layer.forward(&tokens)?.tanh()?;
+        pass.record(|| "F".to_owned(), &f);
+        Ok(f)
+    }
+}
