@@ -49,9 +49,12 @@ pub struct FaceFinder {
     device: Device,
     at: DetectAt,
     min_face: Option<f64>,
-    /// The last detector that was made, and the smallest face that it looks for.
-    made: Arc<Mutex<Option<(f64, Arc<Detector>)>>>,
+    /// The last detector that was made.
+    made: Arc<Mutex<Option<Made>>>,
 }
+
+/// A detector, and the smallest face that it looks for.
+type Made = (f64, Arc<Detector>);
 
 impl fmt::Debug for FaceFinder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -120,7 +120,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     bar.finish_and_clear();
     if inputs.len() > 1 || overview.unreadable > 0 {
         if let Some(out) = &args.out {
-            overview.write(&out.join(overview::FILE), may_resume)?;
+            overview.write(&out.join(output::OVERVIEW), may_resume)?;
         }
         if !args.quiet {
             note!("{}", overview.line());

@@ -19,7 +19,7 @@ use crate::inputs::Input;
 /// number where that is taken.
 pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
     // What is written about all of them.
-    let own = [super::overview::FILE, SETTINGS].map(|name| Path::new(name).with_extension(""));
+    let own = [OVERVIEW, SETTINGS].map(|name| Path::new(name).with_extension(""));
     let mut taken = BTreeSet::from(own);
     let mut names = Vec::with_capacity(inputs.len());
     for input in inputs {
@@ -92,6 +92,9 @@ fn json(
         serde_json::to_writer(out, value)
     }
 }
+
+/// The name of the table over all files, in the folder of results.
+pub const OVERVIEW: &str = "overview.csv";
 
 /// The name of what a run was asked for, in the folder of its results.
 const SETTINGS: &str = "infer-settings.json";

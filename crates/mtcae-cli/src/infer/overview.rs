@@ -11,9 +11,6 @@ use super::args::Format;
 use super::output::MOST;
 use crate::Fault;
 
-/// The table's name in the folder of results.
-pub const FILE: &str = "overview.csv";
-
 /// The table's columns.
 const COLUMNS: [&str; 10] = [
     "file",
