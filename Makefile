@@ -37,7 +37,7 @@ deny:           ## licences, sources and duplicates of all dependencies
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny check licenses bans sources
 
-downstream:     ## a crate outside the workspace that uses mtcae-decoder alone
+downstream:     ## the crates outside the workspace, as their users write them
 	scripts/downstream.sh
 
 package:        ## pack every publishable crate as it would be published, and build it

@@ -512,3 +512,31 @@ fn init_takes_over_a_pretrained_encoder() {
     let config = config.config();
     assert_eq!(config.encoder.output().width, 16);
 }
+
+#[test]
+fn a_family_that_the_program_does_not_know_is_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    init(&["--size", "tiny"], &model);
+    let path = model.join("config.json");
+    let config = std::fs::read_to_string(&path).expect("read");
+    std::fs::write(&path, config.replace("\"videomae\"", "\"vit\"")).expect("written");
+    let (model, out) = (model.display().to_string(), out.display().to_string());
+    let runs = [
+        infer(&[&portrait(), "--checkpoint", &model, "--out", &out]),
+        program("init")
+            .args(["--encoder", &model, "--out", &out])
+            .output()
+            .expect("started"),
+    ];
+    for output in runs {
+        let err = text(&output.stderr);
+        assert_eq!(code(&output), 1, "{err}");
+        assert!(
+            err.contains("config.json: encoder.family: \"vit\""),
+            "{err}"
+        );
+        assert_eq!(err.trim_end().lines().count(), 1, "{err}");
+        assert!(!Path::new(&out).exists());
+    }
+}

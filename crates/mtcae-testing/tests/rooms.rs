@@ -5,8 +5,13 @@ use std::path::Path;
 
 /// Names of our crates below a manifest's `[dependencies]`, without `mtcae-`.
 fn depends_on(manifest: &str) -> BTreeSet<String> {
-    let start = manifest.find("[dependencies]").map_or("", |i| &manifest[i..]);
-    let lines = start.lines().skip(1).take_while(|line| !line.starts_with('['));
+    let start = manifest
+        .find("[dependencies]")
+        .map_or("", |i| &manifest[i..]);
+    let lines = start
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('['));
     lines
         .filter_map(|line| line.strip_prefix("mtcae-"))
         .filter_map(|line| line.split(['.', ' ', '=']).next())
@@ -28,14 +33,23 @@ fn no_crate_imports_another_that_the_table_does_not_name() {
     for (name, uses) in rows {
         let found = depends_on(&read(&format!("crates/mtcae-{name}/Cargo.toml")));
         if uses == "all of the above" {
-            assert!(found.is_subset(&above), "{name} imports what stands below it");
+            assert!(
+                found.is_subset(&above),
+                "{name} imports what stands below it"
+            );
         } else {
             let mut named: BTreeSet<String> = uses.split(", ").map(str::to_owned).collect();
             named.remove("");
             let mut without = found.clone();
             without.remove("core");
-            assert_eq!(without, named, "mtcae-{name}: imported, and named in the table");
-            assert!(named.is_subset(&above), "{name} stands above what it imports");
+            assert_eq!(
+                without, named,
+                "mtcae-{name}: imported, and named in the table"
+            );
+            assert!(
+                named.is_subset(&above),
+                "{name} stands above what it imports"
+            );
         }
         above.insert(name.clone());
         seen.insert(name);

@@ -277,3 +277,22 @@ fn a_run_on_cached_views_resumes() {
     let said = said.expect_err("not frozen").to_string();
     assert!(said.starts_with("tune: all needs the videos"), "{said}");
 }
+
+/// A run on cached features neither reads the encoder nor holds it; its model is saved
+/// with the encoder all the same.
+#[test]
+fn a_run_on_cached_features_is_without_its_encoder() {
+    let place = Place::new();
+    let config = plain();
+    let start = Start::checkpoint(&place.checkpoint).expect("a start");
+    let started = start.build(&config, true, &Device::Cpu).expect("built");
+    assert!(started.encoder.is_none() && started.model.encoder().is_none());
+    let names: Vec<String> = started.store.vars().into_iter().map(|(n, _)| n).collect();
+    assert!(names.iter().all(|n| n.starts_with("decoder.")), "{names:?}");
+    let (data, folder) = (place.data(&config), place.path("model"));
+    let split = data.split(Some(0), &config).expect("a split");
+    started
+        .save(&folder, &data, &split, Some(0))
+        .expect("saved");
+    Start::checkpoint(&folder).expect("a whole model");
+}
