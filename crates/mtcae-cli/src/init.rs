@@ -142,12 +142,12 @@ fn run(args: &Args) -> Result<(), Fault> {
                 .into(),
         );
     }
-    let store = ParamStore::new(args.seed);
+    let (store, families) = (ParamStore::new(args.seed), Families::default());
     if let Some(path) = &args.config {
         let config = Config {
             trained_on: None,
             trained_subjects: None,
-            ..folder::read_config(path, &Families::default())?
+            ..folder::read_config(path, &families)?
         };
         return write(args, &config, &store);
     }
@@ -162,16 +162,16 @@ fn run(args: &Args) -> Result<(), Fault> {
             };
             let mut download = Download::new(false);
             let found = match name.to_str() {
-                Some(name) => open_named(name, &overrides, &mut |file, done, total| {
+                Some(name) => open_named(name, &overrides, &families, &mut |file, done, total| {
                     download.step(file, done, total);
                 }),
-                None => open_with(name, &overrides),
+                None => open_with(name, &overrides, &families),
             };
             let found = found.map_err(|error| match error {
                 EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
                 error => error.into(),
             })?;
-            let taken = take_encoder(&found, &name.to_string_lossy(), &store)?;
+            let taken = take_encoder(&found, &name.to_string_lossy(), &families, &store)?;
             for text in &taken.notes {
                 note!("{text}");
             }

@@ -129,6 +129,12 @@ impl FaceFinder {
         progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<People, Error> {
         let path = path.as_ref();
+        if options.min_seen == 0 {
+            return Err(Error::Option {
+                option: "min_seen",
+                reason: "must be at least 1".to_owned(),
+            });
+        }
         let request = Request {
             pipeline,
             finder: self,

@@ -11,31 +11,15 @@ use mtcae_nn::candle_core::Device;
 use mtcae_nn::weights::{self, Source, TensorFile, load_strict, shown};
 use serde_json::Value;
 
+use crate::error::Error;
+use crate::family::{self, Families};
 use crate::json::Fields;
 use crate::pickle::TorchFile;
-use crate::published::{Form, Part, Published, Spelling};
+use crate::preprocessing::Preprocessing;
+use crate::published::{Form, OWN, Overrides, Part, Published, Spelling};
 use crate::renamed::Renamed;
+use crate::seam::{Config, Encoder};
 use crate::source::Shards;
-use crate::{Config, Encoder, Error, Families, Preprocessing, family};
-
-/// The spelling of this project's own files.
-pub const OWN: &str = "own";
-
-/// What a checkpoint without a configuration cannot say. Values given here win
-/// over those of a `config.json` too.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides {
-    /// Attention heads. Known for the widths 384, 768, 1024 and 1280.
-    pub heads: Option<usize>,
-    /// Height and width of a frame in pixels; otherwise 224.
-    pub image_size: Option<usize>,
-    /// Frames of a clip; otherwise 16.
-    pub frames: Option<usize>,
-    /// ε of the LayerNorms; otherwise that of the checkpoint's family.
-    pub eps: Option<f64>,
-    /// Drop path rate in training; otherwise 0.
-    pub drop_path: Option<f64>,
-}
 
 /// An opened checkpoint: what it holds is known, its weights are not yet read.
 pub struct Checkpoint {
@@ -64,15 +48,20 @@ pub struct Checkpoint {
 /// wrongly shaped tensors are reported by [`Checkpoint::check`] and
 /// [`Checkpoint::load`].
 pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, Error> {
-    open_with(path, &Overrides::default())
+    open_with(path, &Overrides::default(), &Families::default())
 }
 
-/// [`open`] with values that the checkpoint does not hold.
+/// [`open`] with values that the checkpoint does not hold, and with the families that
+/// other crates handed over.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_with(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Checkpoint, Error> {
-    Files::find(path.as_ref())?.open(overrides)
+pub fn open_with(
+    path: impl AsRef<Path>,
+    overrides: &Overrides,
+    families: &Families,
+) -> Result<Checkpoint, Error> {
+    Files::find(path.as_ref())?.open(overrides, families)
 }
 
 /// The files of a checkpoint.
@@ -126,19 +115,30 @@ impl Files {
         })
     }
 
-    pub(crate) fn open(&self, overrides: &Overrides) -> Result<Checkpoint, Error> {
+    pub(crate) fn open(
+        &self,
+        overrides: &Overrides,
+        families: &Families,
+    ) -> Result<Checkpoint, Error> {
         let Opened { source, skipped } = open_weights(&self.weights)?;
         let names = source.names();
         let fields = self.config.as_deref().map(Fields::read).transpose()?;
-        let spelling: Box<dyn Spelling> = match &fields {
+        let (spelling, config): (Box<dyn Spelling>, Config) = match &fields {
             // Those of Hugging Face say their type.
-            Some(fields) if fields.get("model_type").is_none() => Box::new(Own::of(&names)),
-            _ => published(source.as_ref(), &names).map_err(|reason| Error::Checkpoint {
-                path: self.weights.clone(),
-                reason,
-            })?,
+            Some(fields) if fields.get("model_type").is_none() => {
+                let config = own_config(fields, overrides, families)?;
+                (Box::new(Own::of(&config, &names)), config)
+            }
+            fields => {
+                let spelling = published(source.as_ref(), &names);
+                let spelling = spelling.map_err(|reason| Error::Checkpoint {
+                    path: self.weights.clone(),
+                    reason,
+                })?;
+                let config = spelling.config(fields.as_ref(), source.as_ref(), overrides)?;
+                (spelling, config)
+            }
         };
-        let config = spelling.config(fields.as_ref(), source.as_ref(), overrides)?;
         let preprocessing = match &self.preprocessor {
             Some(path) => Some(Preprocessing::read_hugging_face(path)?),
             None => spelling.preprocessing(),
@@ -197,12 +197,36 @@ struct Own {
 }
 
 impl Own {
-    fn of(names: &[String]) -> Self {
-        let whole = names.iter().any(|name| name.starts_with("encoder."));
+    fn of(config: &Config, names: &[String]) -> Self {
+        let below = |prefix: &str| {
+            let tensors = config.tensors().into_iter();
+            tensors
+                .filter(|(name, _)| names.contains(&format!("{prefix}{name}")))
+                .count()
+        };
         Self {
-            prefix: if whole { "encoder." } else { "" },
+            prefix: if below("encoder.") > below("") {
+                "encoder."
+            } else {
+                ""
+            },
         }
     }
+}
+
+/// The config of an encoder of our own: the whole of a file, or its field `encoder`.
+fn own_config(
+    fields: &Fields,
+    overrides: &Overrides,
+    families: &Families,
+) -> Result<Config, Error> {
+    let mut encoder = match fields.get("encoder") {
+        None => fields.map().clone(),
+        Some(Value::Object(encoder)) => encoder.clone(),
+        Some(_) => return Err(fields.fault("encoder", "should be an object")),
+    };
+    encoder.extend(overrides.fields());
+    families.read(encoder, fields.origin())
 }
 
 impl Spelling for Own {
@@ -214,25 +238,18 @@ impl Spelling for Own {
         self.prefix
     }
 
+    /// It was read to know the spelling.
     fn config(
         &self,
-        fields: Option<&Fields>,
+        _: Option<&Fields>,
         source: &dyn Source,
         _: &Overrides,
     ) -> Result<Config, Error> {
-        let Some(fields) = fields else {
-            return Err(Error::Field {
-                origin: source.origin(),
-                field: "encoder".to_owned(),
-                reason: "there is no config.json".to_owned(),
-            });
-        };
-        let encoder = match fields.get("encoder") {
-            None => fields.map().clone(),
-            Some(Value::Object(encoder)) => encoder.clone(),
-            Some(_) => return Err(fields.fault("encoder", "should be an object")),
-        };
-        Families::default().read(encoder, fields.origin())
+        Err(Error::Field {
+            origin: source.origin(),
+            field: "encoder".to_owned(),
+            reason: "there is no config.json".to_owned(),
+        })
     }
 
     /// Its config.json says it, which is the reader of whole models' to read.
@@ -248,7 +265,7 @@ impl Spelling for Own {
     }
 
     fn is_neighbour(&self, name: &str) -> bool {
-        name.starts_with("decoder.")
+        self.prefix == "encoder." && name.starts_with("decoder.")
     }
 
     fn left_out(&self, _: &dyn Source, _: &Config) -> Result<Vec<String>, Error> {

@@ -1,17 +1,15 @@
-//! Which families there are, and the config of an encoder of any of them.
+//! Which families of encoders there are, and how their configs are read.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
-use std::sync::Arc;
 
 use mtcae_nn::weights::shown;
 use serde::de::DeserializeOwned;
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::error::Error;
 use crate::published::Published;
-use crate::videomae::VideoMaeConfig;
-use crate::{EncoderConfig, Error, videomae};
+use crate::seam::{Config, EncoderConfig};
+use crate::videomae::{self, VideoMaeConfig};
 
 /// The families of this crate, each with its config and the files of others that hold
 /// such encoders.
@@ -26,54 +24,6 @@ const FIRST: &str = videomae::FAMILY;
 
 /// Makes a config of the fields of a `config.json`, an object without `family`.
 pub type Factory = fn(Value) -> serde_json::Result<Config>;
-
-/// The config of an encoder of any family.
-#[derive(Clone, Debug)]
-pub struct Config(Arc<dyn EncoderConfig>);
-
-impl<C: EncoderConfig> From<C> for Config {
-    fn from(config: C) -> Self {
-        Self(Arc::new(config))
-    }
-}
-
-impl Deref for Config {
-    type Target = dyn EncoderConfig;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
-
-impl Config {
-    /// Names and shapes of all tensors below the encoder's prefix.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let groups = self.groups().into_iter();
-        groups
-            .flat_map(|group| group.parameters)
-            .map(|p| (p.name, p.shape))
-            .collect()
-    }
-}
-
-impl PartialEq for Config {
-    fn eq(&self, other: &Self) -> bool {
-        let fields = |config: &Self| config.fields().ok();
-        self.family() == other.family() && fields(self) == fields(other)
-    }
-}
-
-/// An object of `family` and the family's fields.
-impl Serialize for Config {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fields = self.fields().map_err(serde::ser::Error::custom)?;
-        let Value::Object(fields) = fields else {
-            return Err(serde::ser::Error::custom("the fields are no object"));
-        };
-        let family = ("family".to_owned(), self.family().into());
-        serializer.collect_map([family].into_iter().chain(fields))
-    }
-}
 
 /// The families that a program reads: those of this crate, and those whose factories
 /// other crates hand over.
@@ -119,15 +69,14 @@ impl Families {
         let Some(factory) = self.0.get(family.as_str()) else {
             let known: Vec<&str> = self.0.keys().copied().collect();
             let reason = format!(
-                "{family:?} is not a family that this program knows, which are {}; that of \
-                 another crate is read through the factory it hands over",
+                "unknown family {family:?}; this program knows: {}",
                 known.join(", ")
             );
             return Err(fault("encoder.family", reason));
         };
         let config = factory(Value::Object(fields));
         let config = config.map_err(|e| fault("encoder", e.to_string()))?;
-        match config.validate() {
+        match config.check() {
             // The file stands in front of the field.
             Err(Error::Field { field, reason, .. }) => Err(fault(&field, reason)),
             checked => checked.map(|()| config),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::Files;
-use crate::{Checkpoint, Error, HubFault, Overrides};
+use crate::{Checkpoint, Error, Families, HubFault, Overrides};
 
 /// Called while a file is downloaded: its name, the bytes that have arrived, and
 /// its length in bytes.
@@ -83,12 +83,13 @@ impl std::fmt::Display for HubName {
 pub fn open_named(
     name: &str,
     overrides: &Overrides,
+    families: &Families,
     progress: &mut Progress<'_>,
 ) -> Result<Checkpoint, Error> {
     if !HubName::is_meant(name) {
-        return crate::open_with(name, overrides);
+        return crate::open_with(name, overrides, families);
     }
-    fetch(&HubName::parse(name)?, progress)?.open(overrides)
+    fetch(&HubName::parse(name)?, progress)?.open(overrides, families)
 }
 
 /// The local folder of `hub:ORG/NAME[@REVISION]`, downloaded if need be: its
@@ -157,7 +158,12 @@ mod tests {
     #[cfg(not(feature = "hub"))]
     #[test]
     fn without_the_feature_an_error_says_so() {
-        let error = open_named("hub:a/b", &Overrides::default(), &mut |_, _, _| {});
+        let error = open_named(
+            "hub:a/b",
+            &Overrides::default(),
+            &Families::default(),
+            &mut |_, _, _| {},
+        );
         let error = error.expect_err("refused").to_string();
         assert!(
             error.starts_with("hub:a/b: ") && error.contains("feature `hub`"),

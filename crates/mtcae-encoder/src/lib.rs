@@ -37,16 +37,19 @@ use std::path::Path;
 
 use mtcae_core::files;
 
-pub use checkpoint::{Checkpoint, OWN, Overrides, open, open_with};
+pub use checkpoint::{Checkpoint, open, open_with};
 pub use error::{Error, HubFault};
-pub use family::{Config, Factory, Families};
+pub use family::{Factory, Families};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use hub::{HubName, Progress, fetch_folder, open_named};
 pub use mtcae_nn as nn;
 pub use mtcae_nn::candle_core;
 pub use preprocessing::{Preprocessing, Resize};
-pub use seam::{Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter};
+pub use published::{OWN, Overrides};
+pub use seam::{
+    Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter,
+};
 pub use source::Below;
 pub use videomae::{Position, VideoMae, VideoMaeConfig};
 

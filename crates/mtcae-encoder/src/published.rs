@@ -1,9 +1,47 @@
 //! How files that others published hold the encoders of a family.
 
 use mtcae_nn::weights::Source;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
+use crate::error::Error;
 use crate::json::Fields;
-use crate::{Config, Error, Overrides, Preprocessing};
+use crate::preprocessing::Preprocessing;
+use crate::seam::Config;
+
+/// The spelling of this project's own files.
+pub const OWN: &str = "own";
+
+/// What a checkpoint without a configuration cannot say. Values given here win
+/// over those of a `config.json` too.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Overrides {
+    /// Attention heads. Known for the widths 384, 768, 1024 and 1280.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
+    /// Height and width of a frame in pixels; otherwise 224.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Frames of a clip; otherwise 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<usize>,
+    /// ε of the LayerNorms; otherwise that of the checkpoint's family.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eps: Option<f64>,
+    /// Drop path rate in training; otherwise 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_path: Option<f64>,
+}
+
+impl Overrides {
+    /// Those that were given, as the fields of a config.
+    pub(crate) fn fields(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        }
+    }
+}
 
 /// A family's encoders in the files of others.
 pub(crate) trait Published: Sync {

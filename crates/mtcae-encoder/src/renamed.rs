@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use mtcae_nn::candle_core::{Device, Tensor};
 use mtcae_nn::weights::{self, Faults, Source};
 
-use crate::Config;
 use crate::published::{Form, Part, Spelling};
+use crate::seam::Config;
 
 /// The encoder's tensors below canonical names, made of the file's when they are
 /// asked for. Tensors that are not the encoder's keep their names.

@@ -6,14 +6,16 @@
 //! fields or its tensors.
 
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use mtcae_nn::candle_core::Tensor;
 use mtcae_nn::plan::{Arena, Format};
 use mtcae_nn::{Pass, VarBuilder};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Config, Error};
+use crate::error::Error;
 
 /// Sizes of an encoder of one family: all that must be known to rebuild it.
 pub trait EncoderConfig: Debug + Send + Sync + 'static {
@@ -43,15 +45,24 @@ pub trait EncoderConfig: Debug + Send + Sync + 'static {
     /// The number of blocks: depths of [`Group`]s are counted by it.
     fn depth(&self) -> usize;
 
-    /// All parameters, the outermost first.
+    /// All parameters, from input to output.
     fn groups(&self) -> Vec<Group>;
 
     /// Floating-point operations of one forward of one clip: two for each
-    /// multiplication of a matrix product; the rest is left out.
-    fn flops(&self) -> f64;
+    /// multiplication of a matrix product; the rest is left out. Unless a family says more
+    /// of it, each parameter meets each token once.
+    fn flops(&self) -> f64 {
+        let groups = self.groups();
+        let parameters = groups.iter().flat_map(|group| &group.parameters);
+        let numbers: usize = parameters.map(|p| p.shape.iter().product::<usize>()).sum();
+        2.0 * self.output().tokens as f64 * numbers as f64
+    }
 
-    /// Numbers that the activations of one clip take at their peak, in inference.
-    fn activations(&self) -> usize;
+    /// Numbers that the activations of one clip take at their peak, in inference. Unless a
+    /// family says more of it, those of the input and of ten times the features.
+    fn activations(&self) -> usize {
+        self.input().numbers() + 10 * self.output().numbers()
+    }
 
     /// The same encoder with a drop path rate of its last block in training; `None`
     /// where the family knows no drop path.
@@ -86,7 +97,8 @@ pub trait Encoder: Debug + Send + Sync {
     fn config(&self) -> &dyn EncoderConfig;
 
     /// Normalised input (B, …) as [`Input::shape`] says → F (B, N, D), in the mode of
-    /// `pass`, which records intermediates by name; the last is `F`.
+    /// `pass`, which records intermediates by name; the last is `F`. F has the type of the
+    /// input, which is bf16 where a GPU computes in it.
     ///
     /// # Errors
     /// [`Error::Input`] when the input has another shape.
@@ -119,6 +131,94 @@ pub trait EncoderPlan: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Input`] when there are more or fewer numbers.
     fn forward(&self, input: &[f32], arena: &mut Arena, features: &mut [f32]) -> Result<(), Error>;
+}
+
+/// The config of an encoder of any family.
+#[derive(Clone, Debug)]
+pub struct Config(Arc<dyn EncoderConfig>);
+
+impl<C: EncoderConfig> From<C> for Config {
+    fn from(config: C) -> Self {
+        Self(Arc::new(config))
+    }
+}
+
+impl Deref for Config {
+    type Target = dyn EncoderConfig;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl Config {
+    /// Checks that the values make an encoder and that what they say fits together.
+    ///
+    /// # Errors
+    /// [`Error::Field`] names the first field that does not fit.
+    pub fn check(&self) -> Result<(), Error> {
+        self.validate()?;
+        let fault = |field: &str, reason: String| Error::Field {
+            origin: "encoder config".to_owned(),
+            field: field.to_owned(),
+            reason,
+        };
+        let (input, output, depth) = (self.input(), self.output(), self.depth());
+        let (tubelet, patch) = input.tube();
+        let whole = |n: usize, by: usize| by > 0 && n > 0 && n.is_multiple_of(by);
+        if !whole(input.frames, tubelet) || !whole(input.size, patch) {
+            let reason = format!("{input:?} is not cut into whole tubes");
+            return Err(fault("input", reason));
+        }
+        if output.tokens == 0 || output.width == 0 {
+            return Err(fault("output", format!("{output:?} holds no features")));
+        }
+        if let Some([t, h, w]) = output.grid
+            && t.saturating_mul(h).saturating_mul(w) != output.tokens
+        {
+            return Err(fault(
+                "output",
+                format!("the grid of {output:?} is not its tokens"),
+            ));
+        }
+        match self.groups().iter().find(|group| group.depth > depth + 1) {
+            Some(Group {
+                name, depth: at, ..
+            }) => Err(fault(
+                "groups",
+                format!("{name} is at depth {at}, above {depth} blocks and what follows them"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Names and shapes of all tensors below the encoder's prefix.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let groups = self.groups().into_iter();
+        groups
+            .flat_map(|group| group.parameters)
+            .map(|p| (p.name, p.shape))
+            .collect()
+    }
+}
+
+impl PartialEq for Config {
+    fn eq(&self, other: &Self) -> bool {
+        let fields = |config: &Self| config.fields().ok();
+        self.family() == other.family() && fields(self) == fields(other)
+    }
+}
+
+/// An object of `family` and the family's fields.
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = self.fields().map_err(serde::ser::Error::custom)?;
+        let Value::Object(fields) = fields else {
+            return Err(serde::ser::Error::custom("the fields are no object"));
+        };
+        let family = ("family".to_owned(), self.family().into());
+        serializer.collect_map([family].into_iter().chain(fields))
+    }
 }
 
 /// What an encoder takes. Mean, deviation and sampling are the checkpoint's to say.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
-use mtcae_encoder::{Checkpoint, Error, OWN, Overrides, Preprocessing, open_with};
+use mtcae_encoder::{Checkpoint, Error, Families, OWN, Overrides, Preprocessing, open_with};
 use mtcae_nn::Pass;
 use mtcae_nn::weights::{self, Source, TensorFile, save};
 use mtcae_testing::{Fixture, assert_close, fixtures};
@@ -28,7 +28,7 @@ fn tiny() -> Overrides {
 }
 
 fn opened(path: &Path) -> Checkpoint {
-    open_with(path, &tiny()).unwrap_or_else(|e| panic!("{e}"))
+    open_with(path, &tiny(), &Families::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// A copy of the folder `hf-old` with its tensors changed.
@@ -130,7 +130,10 @@ fn biases_of_keys_are_taken_only_when_they_are_zero() {
     let folder = changed(|t| {
         t.insert(name.clone(), (zeros(&[16]) + 1e-3).unwrap());
     });
-    let error = open_with(folder.path(), &tiny()).err().unwrap().to_string();
+    let error = open_with(folder.path(), &tiny(), &Families::default())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(
         error.contains(&name) && error.contains("model.safetensors"),
         "{error}"
@@ -204,7 +207,10 @@ fn a_file_without_its_config_tells_the_rest_by_its_shapes() {
 fn files_that_are_no_checkpoints_get_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |path: &Path, wanted: &str| {
-        let error = open_with(path, &tiny()).err().unwrap().to_string();
+        let error = open_with(path, &tiny(), &Families::default())
+            .err()
+            .unwrap()
+            .to_string();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         assert!(error.contains(&name) && error.contains(wanted), "{error}");
         assert!(!error.contains('\n'), "{error}");
@@ -251,7 +257,7 @@ fn a_wrong_config_is_named_with_its_file_and_field() {
         ("{", "", "config.json"),
     ] {
         std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
-        let error = open_with(folder.path(), &Overrides::default())
+        let error = open_with(folder.path(), &Overrides::default(), &Families::default())
             .err()
             .unwrap()
             .to_string();
@@ -370,7 +376,8 @@ fn damaged_files_never_panic() {
                 bytes.truncate(rng.random_range(0..bytes.len()));
             }
             std::fs::write(&path, &bytes).unwrap();
-            let loaded = open_with(&path, &tiny()).and_then(|c| c.load(&Device::Cpu));
+            let loaded =
+                open_with(&path, &tiny(), &Families::default()).and_then(|c| c.load(&Device::Cpu));
             if let Err(error) = loaded {
                 assert!(!error.to_string().is_empty());
                 refused += 1;

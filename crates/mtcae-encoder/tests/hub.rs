@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use mtcae_encoder::candle_core::Device;
-use mtcae_encoder::{Checkpoint, Error, Hub, HubFault, HubName, Overrides};
+use mtcae_encoder::{Checkpoint, Error, Families, Hub, HubFault, HubName, Overrides};
 use mtcae_testing::fixtures;
 
 /// How the server treats requests for weights.
@@ -96,9 +96,14 @@ fn name() -> HubName {
 }
 
 fn fetch(hub: &Hub, seen: &mut Vec<(String, u64, u64)>) -> Result<Checkpoint, Error> {
-    hub.open(&name(), &Overrides::default(), &mut |file, bytes, total| {
-        seen.push((file.to_owned(), bytes, total));
-    })
+    hub.open(
+        &name(),
+        &Overrides::default(),
+        &Families::default(),
+        &mut |file, bytes, total| {
+            seen.push((file.to_owned(), bytes, total));
+        },
+    )
 }
 
 fn fault(result: Result<Checkpoint, Error>) -> HubFault {

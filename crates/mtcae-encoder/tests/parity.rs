@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use mtcae_encoder::candle_core::{Device, Tensor};
-use mtcae_encoder::{Checkpoint, Encoder, OWN, Overrides, open_with};
+use mtcae_encoder::{Checkpoint, Encoder, Families, OWN, Overrides, open_with};
 use mtcae_nn::Pass;
 use mtcae_testing::{Fixture, assert_close, deviation, fixtures};
 
@@ -49,7 +49,7 @@ fn tiny() -> Overrides {
 }
 
 fn checkpoint(name: &str) -> Checkpoint {
-    open_with(path(name), &tiny()).unwrap_or_else(|e| panic!("{e}"))
+    open_with(path(name), &tiny(), &Families::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn trace(encoder: &dyn Encoder, clips: &Tensor) -> Vec<(String, Tensor)> {
@@ -118,7 +118,8 @@ fn the_original_spelling_comes_in_safetensors_too() {
     let path = folder.path().join("finetuned.safetensors");
     let named = tensors.iter().map(|(n, t)| (n.as_str(), t));
     mtcae_nn::weights::save(&path, named, [].into()).expect("saved");
-    let checkpoint = open_with(&path, &tiny()).unwrap_or_else(|e| panic!("{e}"));
+    let checkpoint =
+        open_with(&path, &tiny(), &Families::default()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(checkpoint.spelling, "videomae");
     let encoder = checkpoint.load(&Device::Cpu).expect("loaded");
     let features = encoder.forward(expected.get("input.video")).expect("F");

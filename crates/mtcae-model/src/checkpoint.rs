@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files;
-use mtcae_encoder::Families;
+use mtcae_encoder::{Below, Families};
 use mtcae_nn::weights::{
     TensorFile, compare, load_strict, load_strict_as, save as save_tensors, shown,
 };
@@ -76,6 +76,22 @@ impl Checkpoint {
     pub fn model_as(&self, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
         load_strict_as(&self.weights, device, dtype, |vb| {
             Mtcae::new(&self.config, vb)
+        })
+    }
+
+    /// Loads the encoder alone, as [`Self::engine`] loads it.
+    ///
+    /// # Errors
+    /// As [`Self::engine`].
+    pub fn encoder(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
+        let encoder = Below::new(&self.weights, "encoder.");
+        // Packing rounds on the CPU, whose tensors are of f32.
+        let dtype = match device.is_cpu() {
+            true => DType::F32,
+            false => precision.dtype(),
+        };
+        load_strict_as(&encoder, device, dtype, |vb| {
+            Engine::of_encoder(&self.config, device, precision, vb)
         })
     }
 

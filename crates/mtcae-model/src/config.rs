@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use mtcae_core::{ParseError, Resize, Sampling};
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Config as EncoderConfig, Families};
-use mtcae_nn::weights::shown;
+use mtcae_nn::weights::{asked_for, shown};
 
 use crate::{Error, TrainedSubjects};
 
@@ -225,11 +225,23 @@ impl Config {
     /// # Errors
     /// Names the first field at fault.
     pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
-        self.encoder.validate()?;
+        self.encoder.check()?;
+        let asked = asked_for(|vb| self.encoder.build(vb))?;
+        let listed = self.encoder.tensors();
+        let known: BTreeSet<&(String, Vec<usize>)> = listed.iter().collect();
+        if let Some((name, _)) = asked.iter().find(|tensor| !known.contains(tensor)) {
+            return Err(Error::Config {
+                field: "encoder",
+                reason: format!(
+                    "the family {} builds of {name}, which its groups do not list",
+                    self.encoder.family()
+                ),
+            });
+        }
         let below = |part: &'static str| {
             move |(name, shape): (String, Vec<usize>)| (format!("{part}.{name}"), shape)
         };
-        let encoder = self.encoder.tensors().into_iter().map(below("encoder"));
+        let encoder = listed.into_iter().map(below("encoder"));
         let decoder = self.decoder.tensors()?.into_iter().map(below("decoder"));
         Ok(encoder.chain(decoder).collect())
     }
@@ -246,7 +258,18 @@ impl Config {
     /// Names the first field at fault.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = |field, reason| Err(Error::Config { field, reason });
-        self.encoder.validate()?;
+        if (self.format.as_str(), self.version) != (FORMAT, VERSION) {
+            let (format, version) = (&self.format, self.version);
+            return fault(
+                "format",
+                format!("is {format:?} {version}; what is written is {FORMAT:?} {VERSION}"),
+            );
+        }
+        self.encoder.check()?;
+        let channels = self.encoder.input().channels;
+        if channels != 3 {
+            return fault("encoder.channels", format!("is {channels}; videos have 3"));
+        }
         self.decoder.validate()?;
         let (features, width) = (self.decoder.features, self.encoder.output().width);
         if features != width {

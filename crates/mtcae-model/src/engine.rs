@@ -23,7 +23,8 @@ pub struct Engine {
     precision: Precision,
     /// None where features are decoded that were made before.
     encoder: Option<Encoding>,
-    decoder: Decoding,
+    /// None where features are all that is asked for.
+    decoder: Option<Decoding>,
     /// Memory of forwards that are done, for the next ones.
     free: Mutex<Vec<Memory>>,
 }
@@ -58,23 +59,31 @@ impl Engine {
     /// the precision.
     pub fn pack(config: &Config, precision: Precision, vb: VarBuilder<'_>) -> Result<Self, Error> {
         config.validate()?;
-        let format = format(precision)?;
-        let encoder = match config.encoder.plan(format, vb.pp("encoder"))? {
-            Some(plan) => Encoding::Plan(plan),
-            None => Encoding::Model(config.encoder.build(vb.pp("encoder"))?),
-        };
-        let decoder = InferencePlan::new(&config.decoder, format, vb.pp("decoder"))?;
-        Self::new(
-            config,
-            &Device::Cpu,
-            precision,
-            Some(encoder),
-            Decoding::Plan(decoder),
-        )
+        let cpu = &Device::Cpu;
+        let encoder = built(config, cpu, precision, vb.pp("encoder"))?;
+        let decoder = InferencePlan::new(&config.decoder, format(precision)?, vb.pp("decoder"))?;
+        let decoder = Some(Decoding::Plan(decoder));
+        Self::new(config, cpu, precision, Some(encoder), decoder)
     }
 
-    /// What is left of a model once it is trained: packed on the CPU, as it is elsewhere.
-    /// A model without its encoder gives an engine without one.
+    /// The encoder of a model alone, of the tensors below `vb`, which are those of the
+    /// encoder's config: packed on the CPU, as it is elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub fn of_encoder(
+        config: &Config,
+        device: &Device,
+        precision: Precision,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self, Error> {
+        let encoder = built(config, device, precision, vb)?;
+        Self::new(config, device, precision, Some(encoder), None)
+    }
+
+    /// A model as it is now: packed on the CPU, elsewhere with its parameters as they are,
+    /// whose products are of the precision. A model without its encoder gives an engine
+    /// without one.
     ///
     /// # Errors
     /// Names what the device lacks for the precision.
@@ -88,11 +97,11 @@ impl Engine {
             device,
             precision,
             encoder,
-            decoding(model, device, precision)?,
+            Some(decoding(model, device, precision)?),
         )
     }
 
-    /// The model on Candle as it is, on the CPU too: slower there, but its named
+    /// The model on Candle as it is, of `f32`, on the CPU too: slower there, but its named
     /// intermediates can be recorded.
     pub fn on_candle(model: &Mtcae, device: &Device) -> Self {
         Self {
@@ -100,32 +109,9 @@ impl Engine {
             device: device.clone(),
             precision: Precision::F32,
             encoder: model.encoder().cloned().map(Encoding::Model),
-            decoder: Decoding::Model(model.decoder().clone()),
+            decoder: Some(Decoding::Model(model.decoder().clone())),
             free: Mutex::default(),
         }
-    }
-
-    /// A model without its encoder, behind the encoder of the tensors below `vb`.
-    ///
-    /// # Errors
-    /// As [`Self::pack`].
-    pub fn behind(
-        model: &Mtcae,
-        device: &Device,
-        precision: Precision,
-        vb: VarBuilder<'_>,
-    ) -> Result<Self, Error> {
-        let config = model.config();
-        let plan = match device.is_cpu() {
-            true => config.encoder.plan(format(precision)?, vb.clone())?,
-            false => None,
-        };
-        let encoder = match plan {
-            Some(plan) => Encoding::Plan(plan),
-            None => Encoding::Model(config.encoder.build(vb)?),
-        };
-        let decoder = decoding(model, device, precision)?;
-        Self::new(config, device, precision, Some(encoder), decoder)
     }
 
     /// This engine's encoder before the decoder of another model.
@@ -138,7 +124,7 @@ impl Engine {
             &self.device,
             self.precision,
             self.encoder.clone(),
-            decoding(model, &self.device, self.precision)?,
+            Some(decoding(model, &self.device, self.precision)?),
         )
     }
 
@@ -147,17 +133,8 @@ impl Engine {
         device: &Device,
         precision: Precision,
         encoder: Option<Encoding>,
-        decoder: Decoding,
+        decoder: Option<Decoding>,
     ) -> Result<Self, Error> {
-        if let Some(Encoding::Model(_)) = encoder
-            && device.is_cpu()
-            && precision != Precision::F32
-        {
-            return Err(Error::NoPlan {
-                family: config.encoder.family(),
-                precision,
-            });
-        }
         if !device.is_cpu() {
             precision.prepare(device)?;
         }
@@ -189,7 +166,7 @@ impl Engine {
     /// Whether a [`Pass`] can record intermediates, which packed weights do not give.
     pub fn records(&self) -> bool {
         matches!(self.encoder, Some(Encoding::Model(_)))
-            && matches!(self.decoder, Decoding::Model(_))
+            && matches!(self.decoder, Some(Decoding::Model(_)))
     }
 
     /// Normalised input (B, …), as the encoder's [`Input`](mtcae_encoder::Input) says →
@@ -199,7 +176,7 @@ impl Engine {
     /// When the input has another shape or type than the model takes.
     pub fn run(&self, input: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
         match (&self.encoder, &self.decoder) {
-            (Some(Encoding::Plan(_)), Decoding::Plan(_)) => {
+            (Some(Encoding::Plan(_)), Some(Decoding::Plan(_))) => {
                 self.config.encoder.input().check(input)?;
                 on_slice(input, |clips| self.run_slice(clips))
             }
@@ -221,7 +198,7 @@ impl Engine {
             });
         }
         let batch = clips.len() / clip;
-        let (Some(Encoding::Plan(encoder)), Decoding::Plan(decoder)) =
+        let (Some(Encoding::Plan(encoder)), Some(Decoding::Plan(decoder))) =
             (&self.encoder, &self.decoder)
         else {
             let shape = [&[batch], &input.shape()[..]].concat();
@@ -276,19 +253,27 @@ impl Engine {
     /// # Errors
     /// When F has another shape or type than the decoder takes.
     pub fn decode(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
+        let width = self.config.decoder.features;
+        if !matches!(f.dims(), [b, n, d] if *b > 0 && *n > 0 && *d == width) {
+            return Err(Error::Input {
+                expected: format!("features (B, N, {width})"),
+                found: f.dims().to_vec(),
+            });
+        }
         let decoder = match &self.decoder {
-            Decoding::Model(decoder) => {
+            None => return Err(Error::NoDecoder),
+            Some(Decoding::Model(decoder)) => {
                 let f = f.to_dtype(self.precision.dtype())?;
                 let outputs = decoder.run(&f, pass)?;
                 return Outputs::new(&self.config, f.dim(0)?, |task| outputs.head(task));
             }
-            Decoding::Plan(plan) => plan,
+            Some(Decoding::Plan(plan)) => plan,
         };
-        let (batch, tokens, width) = f.dims3()?;
+        let (batch, tokens, _) = f.dims3()?;
         self.in_memory(|memory| {
             on_slice(f, |features| {
                 let mut heads = Heads::default();
-                for features in features.chunks((tokens * width).max(1)) {
+                for features in features.chunks(tokens * width) {
                     heads.add(decoder, features, &mut memory.arena)?;
                 }
                 heads.outputs(&self.config, batch)
@@ -307,16 +292,43 @@ impl Engine {
     }
 }
 
+/// The encoder of the tensors below `vb`.
+fn built(
+    config: &Config,
+    device: &Device,
+    precision: Precision,
+    vb: VarBuilder<'_>,
+) -> Result<Encoding, Error> {
+    let encoder = &config.encoder;
+    if device.is_cpu() {
+        if let Some(plan) = encoder.plan(format(precision)?, vb.clone())? {
+            return Ok(Encoding::Plan(plan));
+        }
+        unpacked(encoder.family(), precision)?;
+    }
+    Ok(Encoding::Model(encoder.build(vb)?))
+}
+
 fn encoding(
     encoder: &Arc<dyn Encoder>,
     device: &Device,
     precision: Precision,
 ) -> Result<Encoding, Error> {
-    let plan = match device.is_cpu() {
-        true => encoder.plan(format(precision)?)?,
-        false => None,
-    };
-    Ok(plan.map_or_else(|| Encoding::Model(encoder.clone()), Encoding::Plan))
+    if device.is_cpu() {
+        if let Some(plan) = encoder.plan(format(precision)?)? {
+            return Ok(Encoding::Plan(plan));
+        }
+        unpacked(encoder.config().family(), precision)?;
+    }
+    Ok(Encoding::Model(encoder.clone()))
+}
+
+/// Candle's operations on the CPU take `f32` alone.
+fn unpacked(family: &'static str, precision: Precision) -> Result<(), Error> {
+    match precision {
+        Precision::F32 => Ok(()),
+        precision => Err(Error::NoPlan { family, precision }),
+    }
 }
 
 fn decoding(model: &Mtcae, device: &Device, precision: Precision) -> Result<Decoding, Error> {

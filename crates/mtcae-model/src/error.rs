@@ -65,6 +65,9 @@ pub enum Error {
     /// Clips were given to a model that was built without its encoder.
     #[error("this model was built without its encoder, for features that were made before")]
     NoEncoder,
+    /// Answers were asked of an engine that has an encoder alone.
+    #[error("this engine was built without a decoder, for features alone")]
+    NoDecoder,
     /// The encoder is not packed, and so computes on the CPU in `f32` alone.
     #[error("encoders of the family {family} compute in f32 on the CPU, not in {precision}")]
     NoPlan {

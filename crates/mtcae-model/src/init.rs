@@ -3,13 +3,14 @@
 //! ```no_run
 //! use mtcae_model::candle_core::Device;
 //! use mtcae_model::decoder::Structure;
-//! use mtcae_model::encoder::{Overrides, open_with};
+//! use mtcae_model::encoder::{Families, Overrides, open_with};
 //! use mtcae_model::{Config, checkpoint, init};
 //! use mtcae_nn::ParamStore;
 //!
 //! let store = ParamStore::new(42);
-//! let found = open_with("videomae-large", &Overrides::default())?;
-//! let taken = init::take_encoder(&found, "videomae-large", &store)?;
+//! let families = Families::default();
+//! let found = open_with("videomae-large", &Overrides::default(), &families)?;
+//! let taken = init::take_encoder(&found, "videomae-large", &families, &store)?;
 //! let classes = vec!["happy".to_owned(), "sad".to_owned()];
 //! let config = Config {
 //!     preprocessing: taken.preprocessing,
@@ -27,10 +28,13 @@ use std::collections::BTreeSet;
 
 use candle_core::Device;
 use mtcae_decoder::Config as DecoderConfig;
-use mtcae_encoder::{Checkpoint, Families, OWN, Resize, VideoMaeConfig};
+use mtcae_encoder::{Checkpoint, Families, OWN, Resize};
 use mtcae_nn::{INIT_STD, ParamStore};
 
 use crate::{Config, Error, Mtcae, Preprocessing, TrainedSubjects, checkpoint};
+
+/// Channels of ViT-S, the narrowest encoder that the paper's decoder suits.
+const NARROW: usize = 384;
 
 /// How random matrices are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,12 @@ pub struct Taken {
 ///
 /// # Errors
 /// Names the tensor or the file at fault.
-pub fn take_encoder(found: &Checkpoint, name: &str, store: &ParamStore) -> Result<Taken, Error> {
+pub fn take_encoder(
+    found: &Checkpoint,
+    name: &str,
+    families: &Families,
+    store: &ParamStore,
+) -> Result<Taken, Error> {
     found.check()?;
     for (tensor, _) in found.config.tensors() {
         let value = found.source().load(&tensor, &Device::Cpu)?;
@@ -78,7 +87,7 @@ pub fn take_encoder(found: &Checkpoint, name: &str, store: &ParamStore) -> Resul
     }
     Ok(Taken {
         preprocessing,
-        trained_subjects: subjects(found)?,
+        trained_subjects: subjects(found, families)?,
         notes,
     })
 }
@@ -124,7 +133,7 @@ pub fn draw(config: &Config, store: &ParamStore, draw: Draw) -> Result<(), Error
 /// The paper's decoder or, over an encoder narrower than ViT-S, one that is to it what the
 /// paper's is to a large one: two thirds of its channels, and two layers.
 pub fn suited_decoder(paper: DecoderConfig) -> DecoderConfig {
-    if paper.features >= VideoMaeConfig::small().width {
+    if paper.features >= NARROW {
         return paper;
     }
     DecoderConfig {
@@ -135,11 +144,11 @@ pub fn suited_decoder(paper: DecoderConfig) -> DecoderConfig {
 }
 
 /// Whom an encoder of a model of ours was trained on.
-fn subjects(found: &Checkpoint) -> Result<Option<TrainedSubjects>, Error> {
+fn subjects(found: &Checkpoint, families: &Families) -> Result<Option<TrainedSubjects>, Error> {
     let (OWN, Some(path)) = (found.spelling, &found.config_file) else {
         return Ok(None);
     };
-    let config = checkpoint::read_config(path, &Families::default())?;
+    let config = checkpoint::read_config(path, families)?;
     Ok(match (config.trained_subjects, config.trained_on) {
         // It was trained, on whom it does not say.
         (None, Some(_)) => Some(TrainedSubjects {

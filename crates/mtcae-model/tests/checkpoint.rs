@@ -239,13 +239,14 @@ fn a_task_of_another_name_is_refused() {
 /// A model on another's encoder has its weights, its preprocessing and a decoder of its own.
 #[test]
 fn a_new_model_starts_from_an_encoder() {
-    use mtcae_model::encoder::{Overrides, open_with};
+    use mtcae_model::encoder::{Families, Overrides, open_with};
     use mtcae_model::init::{Draw, draw, suited_decoder, take_encoder};
 
     let (folder, old, _) = saved();
-    let found = open_with(folder.path(), &Overrides::default()).expect("opened");
+    let found =
+        open_with(folder.path(), &Overrides::default(), &Families::default()).expect("opened");
     let store = ParamStore::new(6);
-    let taken = take_encoder(&found, "old", &store).expect("taken");
+    let taken = take_encoder(&found, "old", &Families::default(), &store).expect("taken");
     assert_eq!(taken.preprocessing, config().preprocessing);
     assert_eq!(taken.trained_subjects, None);
     draw(&config(), &store, Draw::Xavier).expect("drawn");

@@ -56,7 +56,7 @@ pub struct Loaded {
 }
 
 enum Values {
-    Levels(Vec<Array4<u8>>),
+    Levels(Vec<u8>),
     Input(Input),
 }
 
@@ -276,9 +276,13 @@ impl Source {
             labels.mix(mix);
         }
         if !self.device.is_cpu() {
-            return labels.loaded(items, Values::Levels(levels), mix);
+            let mut bytes = Vec::with_capacity(levels.iter().map(Array4::len).sum());
+            for clip in &levels {
+                bytes.extend_from_slice(clip.as_standard_layout().as_slice().unwrap_or_default());
+            }
+            return labels.loaded(items, Values::Levels(bytes), mix);
         }
-        let mut input = viewer.input(&levels, self.dtype, &self.device)?;
+        let mut input = viewer.input(&levels)?;
         if let Some(mix) = &mix {
             input = mix.of(&input)?;
         }
@@ -313,11 +317,13 @@ impl Source {
         let device = &self.device;
         let input = match (loaded.values, &self.from) {
             (Values::Levels(levels), From::Videos { viewer, .. }) => {
-                let input = viewer.input(&levels, self.dtype, device)?;
-                match &loaded.mix {
-                    Some(mix) => Input::Clips(mix.of(&input)?),
-                    None => Input::Clips(input),
-                }
+                // Mixed in f32, as the labels are.
+                let input = viewer.upload(levels, device)?;
+                let input = match &loaded.mix {
+                    Some(mix) => mix.of(&input)?,
+                    None => input,
+                };
+                Input::Clips(input.to_dtype(self.dtype)?)
             }
             (Values::Input(Input::Clips(t)), _) => Input::Clips(t.to_device(device)?),
             (Values::Input(Input::Features(t)), _) => {

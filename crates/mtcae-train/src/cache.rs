@@ -83,16 +83,15 @@ fn key(
         field: "encoder",
         reason: e.to_string(),
     })?;
-    identity.text(encoder.family()).text(&fields.to_string());
+    identity.text(encoder.family()).json(&fields);
     let preprocessing = &model.preprocessing;
     identity.text(&preprocessing.sampling.to_string());
     identity.text(&preprocessing.resize.to_string());
     identity
         .reals(&preprocessing.mean)
         .reals(&preprocessing.std);
-    // On a GPU `f32` may be multiplied as TF32.
-    let precision = (!device.is_cpu()).then(|| config.precision.name());
-    identity.maybe(precision);
+    identity.text(if device.is_cpu() { "cpu" } else { "gpu" });
+    identity.text(config.precision.name());
     identity.number(config.views as u64);
     if config.views > 0 {
         identity.number(config.flip.into()).real(config.crop);
@@ -126,6 +125,8 @@ impl FeatureCache {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<Self, Error> {
+        // Before anything is written.
+        config.prepare(device)?;
         let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
         let idle = config.idle_on_features();
         if !idle.is_empty() {
@@ -297,7 +298,7 @@ impl FeatureCache {
     ) -> Result<(), Error> {
         let engine = start.engine(config, device)?;
         let viewer = Viewer::new(start.config(), Augment::of(config));
-        let (dtype, decoder) = (config.precision.dtype(), viewer.clone());
+        let decoder = viewer.clone();
         let each = self.header.views + 1;
         let total = missing.len();
         let (items, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
@@ -317,7 +318,7 @@ impl FeatureCache {
         });
         for (done, view) in views.enumerate() {
             let Frames { pixels, faces } = view?;
-            let input = viewer.input(&[pixels], dtype, device)?;
+            let input = viewer.input(&[pixels])?.to_device(device)?;
             let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
             let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();

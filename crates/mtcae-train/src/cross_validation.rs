@@ -70,6 +70,7 @@ const LARGEST: u64 = 64 << 20;
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
     cv.config.validate()?;
+    cv.config.prepare(cv.device)?;
     // Before the first hour is spent, and before the folder becomes one of a run that
     // cannot be.
     cv.data.splits(cv.config)?;

@@ -1,6 +1,9 @@
 //! Digests by which files, weights and settings are known again.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Bytes as hexadecimal digits.
@@ -61,6 +64,21 @@ impl Identity {
             self.number(*value as u64);
         }
         self
+    }
+
+    /// A value of JSON, the fields of an object by name.
+    pub fn json(&mut self, value: &Value) -> &mut Self {
+        match value {
+            Value::Object(fields) => {
+                let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+                self.text("{}").number(sorted.len() as u64);
+                for (name, value) in sorted {
+                    self.text(name).json(value);
+                }
+                self
+            }
+            other => self.text(&other.to_string()),
+        }
     }
 
     /// Name, shape and values.

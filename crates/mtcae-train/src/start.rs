@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::decoder::{Kind, KvOrder, Structure};
-use mtcae_model::encoder::{Below, EncoderConfig, Parameter};
+use mtcae_model::encoder::{EncoderConfig, Parameter};
 use mtcae_model::{Checkpoint, Config as ModelConfig, Engine, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
-use mtcae_nn::weights::{Source as _, load_strict_as};
+use mtcae_nn::weights::Source as _;
 
 use crate::digest::{self, Identity};
 use crate::people::trained_subjects;
@@ -122,7 +122,7 @@ impl Start {
 
     /// The encoder as it is, on a device.
     pub(crate) fn engine(&self, config: &TrainConfig, device: &Device) -> Result<Engine, Error> {
-        Ok(self.weights.checkpoint.engine(device, config.precision)?)
+        Ok(self.weights.checkpoint.encoder(device, config.precision)?)
     }
 
     /// A digest of the encoder's weights; it is taken once.
@@ -162,16 +162,10 @@ impl Start {
         let mut model = self.config.clone();
         model.decoder.drop_path = config.drop_path;
         let frozen = config.tune == Tune::Decoder;
-        // An encoder that is frozen as a whole is not disturbed either.
+        // An encoder that is frozen as a whole is not disturbed, nor one that knows none.
         let rate = if frozen { 0.0 } else { config.drop_path };
-        match model.encoder.with_drop_path(rate) {
-            Some(encoder) => model.encoder = encoder,
-            None if rate > 0.0 => {
-                let family = model.encoder.family();
-                let reason = format!("encoders of the family {family} know none; set it to 0");
-                return Err(fault("drop_path", reason));
-            }
-            None => {}
+        if let Some(encoder) = model.encoder.with_drop_path(rate) {
+            model.encoder = encoder;
         }
         let store = ParamStore::new(config.seed);
         let weights = self.weights.checkpoint.weights();
@@ -199,13 +193,7 @@ impl Start {
                 let model = Mtcae::without_encoder(&model, vb)?;
                 let encoder = match cached {
                     true => None,
-                    false => {
-                        let below = Below::new(weights, ENCODER);
-                        let dtype = config.precision.dtype();
-                        Some(load_strict_as(&below, device, dtype, |vb| {
-                            Engine::behind(&model, device, config.precision, vb)
-                        })?)
-                    }
+                    false => Some(self.engine(config, device)?),
                 };
                 (model, encoder)
             }
@@ -313,7 +301,7 @@ pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str,
             None => (top, var.rank() > 1),
         };
         Group {
-            lr_scale: layer_decay.powi((top - depth) as i32),
+            lr_scale: layer_decay.powi(top.saturating_sub(depth) as i32),
             weight_decay: match decays || all_decay {
                 true => weight_decay,
                 false => 0.0,

@@ -96,46 +96,42 @@ impl Viewer {
         self.input.frames
     }
 
-    /// Normalised input (B, …) of views, as the encoder takes it, on a device. To a GPU
-    /// clips go in 8 bits and become tubes there.
+    /// Normalised input (B, …) of views, as the encoder takes it, on the CPU.
     ///
     /// # Errors
-    /// When the device has no room.
-    pub fn input(
-        &self,
-        clips: &[Array4<u8>],
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor, Error> {
-        let Input {
-            frames,
-            size,
-            channels,
-            ..
-        } = self.input;
+    /// When a view has another size than the encoder takes.
+    pub fn input(&self, clips: &[Array4<u8>]) -> Result<Tensor, Error> {
         let (tubelet, patch) = self.input.tube();
-        let shape = [&[clips.len()], &self.input.shape()[..]].concat();
-        if !device.is_cpu() {
-            let levels = clips.iter().flatten().copied().collect();
-            let (size, table) = ([frames, size, size, channels], self.normalization.table());
-            let tubes = tubes_of_levels(levels, size, &table, (tubelet, patch), dtype, device)?;
-            return Ok(tubes.reshape(shape)?);
-        }
+        let shape = TubeShape { tubelet, patch };
         let mut values = vec![0.0; clips.len() * self.input.numbers()];
         let each = values.chunks_exact_mut(self.input.numbers());
         for (clip, out) in clips.iter().zip(each) {
-            tubes_into(
-                clip.view(),
-                &self.normalization,
-                TubeShape { tubelet, patch },
-                out,
-            )
-            .map_err(|e| Error::Config {
-                field: "encoder",
-                reason: e.to_string(),
+            tubes_into(clip.view(), &self.normalization, shape, out).map_err(|e| {
+                Error::Config {
+                    field: "encoder",
+                    reason: e.to_string(),
+                }
             })?;
         }
-        Ok(Tensor::from_vec(values, shape, device)?)
+        let shape = [&[clips.len()], &self.input.shape()[..]].concat();
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    /// As [`Self::input`], of the levels of whole views, which go to a GPU in 8 bits and
+    /// become tubes of `f32` there.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn upload(&self, levels: Vec<u8>, device: &Device) -> Result<Tensor, Error> {
+        let size = [self.input.frames, self.input.size, self.input.size, 3];
+        let shape = [
+            &[levels.len() / self.input.numbers()],
+            &self.input.shape()[..],
+        ]
+        .concat();
+        let (table, tube) = (self.normalization.table(), self.input.tube());
+        let tubes = tubes_of_levels(levels, size, &table, tube, DType::F32, device)?;
+        Ok(tubes.reshape(shape)?)
     }
 
     /// For cutmix: which patches of a frame, row by row, belong to the other clip

@@ -32,12 +32,21 @@ impl EncoderConfig for PatchMeans {
     }
 
     fn input(&self) -> Input {
-        Input { frames: self.frames, size: self.size, channels: 3, layout: Layout::Frames }
+        Input {
+            frames: self.frames,
+            size: self.size,
+            channels: 3,
+            layout: Layout::Frames,
+        }
     }
 
     fn output(&self) -> Output {
         let (t, side) = (self.frames, self.size / self.patch);
-        Output { tokens: t * side * side, width: self.width, grid: Some([t, side, side]) }
+        Output {
+            tokens: t * side * side,
+            width: self.width,
+            grid: Some([t, side, side]),
+        }
     }
 
     fn depth(&self) -> usize {
@@ -46,20 +55,19 @@ impl EncoderConfig for PatchMeans {
 
     fn groups(&self) -> Vec<Group> {
         let d = self.width;
-        vec![Group::new("layer", 1, [("layer.weight", vec![d, 3]), ("layer.bias", vec![d])])]
-    }
-
-    fn flops(&self) -> f64 {
-        6.0 * self.output().numbers() as f64
-    }
-
-    fn activations(&self) -> usize {
-        2 * self.output().numbers()
+        vec![Group::new(
+            "layer",
+            1,
+            [("layer.weight", vec![d, 3]), ("layer.bias", vec![d])],
+        )]
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
         let layer = linear(3, self.width, vb.pp("layer"))?;
-        Ok(Arc::new(PatchMeansEncoder { config: self.clone(), layer }))
+        Ok(Arc::new(PatchMeansEncoder {
+            config: self.clone(),
+            layer,
+        }))
     }
 }
 

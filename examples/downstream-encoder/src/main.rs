@@ -15,16 +15,29 @@ type Fault = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Fault> {
     let device = Device::Cpu;
-    let encoder = PatchMeans { frames: 16, size: 64, patch: 8, width: 48 };
+    let encoder = PatchMeans {
+        frames: 16,
+        size: 64,
+        patch: 8,
+        width: 48,
+    };
     let (input, classes) = (encoder.input(), ["calm", "happy", "sad"].map(str::to_owned));
     let mut config = Config::new(encoder, Structure::Cascade, classes.to_vec());
-    config.decoder = Decoder { width: 32, depth: 2, head_dim: 16, ..config.decoder };
+    config.decoder = Decoder {
+        width: 32,
+        depth: 2,
+        head_dim: 16,
+        ..config.decoder
+    };
     config.trained_on = Some("two steps on noise".to_owned());
 
     let store = ParamStore::new(7);
     let model = Mtcae::new(&config, store.builder(&device))?;
     let parameters = store.vars();
-    let group = Group { lr_scale: 1.0, weight_decay: 1e-3 };
+    let group = Group {
+        lr_scale: 1.0,
+        weight_decay: 1e-3,
+    };
     let mut optimiser = AdamW::new(&parameters, AdamWConfig::default(), |_, _| group)?;
     let clips = Tensor::randn(0f32, 1.0, [&[2], &input.shape()[..]].concat(), &device)?;
     for step in 0..2 {
@@ -40,7 +53,9 @@ fn main() -> Result<(), Fault> {
     }
 
     let folder = std::env::temp_dir().join(format!("downstream-encoder-{}", std::process::id()));
-    let tensors = parameters.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
+    let tensors = parameters
+        .iter()
+        .map(|(name, var)| (name.as_str(), var.as_tensor()));
     checkpoint::save(&folder, &config, tensors)?;
     match Checkpoint::open(&folder) {
         Ok(_) => return Err("a family without a factory was read".into()),
@@ -51,7 +66,11 @@ fn main() -> Result<(), Fault> {
     let pipeline = Pipeline::new(checkpoint.engine(&device, Precision::F32)?);
     let video = std::env::args().nth(1).ok_or("give a video")?;
     let prediction = pipeline.predict(&video)?;
-    println!("{video}: {} ({:.0} %)", prediction.expression, 100.0 * prediction.confidence);
+    println!(
+        "{video}: {} ({:.0} %)",
+        prediction.expression,
+        100.0 * prediction.confidence
+    );
     std::fs::remove_dir_all(folder)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::{HubName, Progress};
 use crate::checkpoint::Files;
-use crate::{Checkpoint, Error, HubFault, Overrides};
+use crate::{Checkpoint, Error, Families, HubFault, Overrides};
 
 /// A hub and the cache of what was downloaded from it.
 ///
@@ -54,9 +54,10 @@ impl Hub {
         &self,
         name: &HubName,
         overrides: &Overrides,
+        families: &Families,
         progress: &mut Progress<'_>,
     ) -> Result<Checkpoint, Error> {
-        self.fetch(name, progress)?.open(overrides)
+        self.fetch(name, progress)?.open(overrides, families)
     }
 
     pub(super) fn fetch(

@@ -1,16 +1,8 @@
 //! Sizes of the encoder, and what follows from them.
 
-use std::sync::Arc;
-
-use mtcae_nn::VarBuilder;
-use mtcae_nn::plan::Format;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{FAMILY, Plan, VideoMae};
-use crate::{
-    Config, Encoder, EncoderConfig, EncoderPlan, Error, Group, Input, Layout, Output, Parameter,
-};
+use crate::error::Error;
 
 /// Everything needed to rebuild a VideoMAE encoder.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -222,123 +214,10 @@ impl VideoMaeConfig {
     }
 }
 
-impl EncoderConfig for VideoMaeConfig {
-    fn family(&self) -> &'static str {
-        FAMILY
-    }
-
-    fn fields(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(self)
-    }
-
-    fn validate(&self) -> Result<(), Error> {
-        self.validate_from("encoder config")
-    }
-
-    fn input(&self) -> Input {
-        Input {
-            frames: self.frames,
-            size: self.image_size,
-            channels: self.channels,
-            layout: Layout::Tubes {
-                tubelet: self.tubelet,
-                patch: self.patch,
-            },
-        }
-    }
-
-    fn output(&self) -> Output {
-        let side = self.image_size / self.patch;
-        Output {
-            tokens: self.tokens(),
-            width: self.width,
-            grid: Some([self.frames / self.tubelet, side, side]),
-        }
-    }
-
-    fn depth(&self) -> usize {
-        self.depth
-    }
-
-    fn groups(&self) -> Vec<Group> {
-        let (d, hidden) = (self.width, self.hidden);
-        let embedding = [
-            ("patch_embed.proj.weight", vec![d, self.tube_len()]),
-            ("patch_embed.proj.bias", vec![d]),
-        ];
-        let mut embedding = Group::new("embedding", 0, embedding);
-        if self.position == Position::Stored {
-            embedding.parameters.push(Parameter {
-                name: "pos_embed".to_owned(),
-                shape: vec![self.tokens(), d],
-                decays: false,
-            });
-        }
-        let block = |i: usize| {
-            let tensors = [
-                ("norm1.weight", vec![d]),
-                ("norm1.bias", vec![d]),
-                ("attn.qkv.weight", vec![3 * d, d]),
-                ("attn.q_bias", vec![d]),
-                ("attn.v_bias", vec![d]),
-                ("attn.proj.weight", vec![d, d]),
-                ("attn.proj.bias", vec![d]),
-                ("norm2.weight", vec![d]),
-                ("norm2.bias", vec![d]),
-                ("mlp.fc1.weight", vec![hidden, d]),
-                ("mlp.fc1.bias", vec![hidden]),
-                ("mlp.fc2.weight", vec![d, hidden]),
-                ("mlp.fc2.bias", vec![d]),
-            ];
-            let name = format!("blocks.{i}");
-            let tensors = tensors.map(|(tensor, shape)| (format!("{name}.{tensor}"), shape));
-            Group::new(name, i + 1, tensors)
-        };
-        let norm = [("norm.weight", vec![d]), ("norm.bias", vec![d])];
-        let norm = self
-            .final_norm
-            .then(|| Group::new("norm", self.depth + 1, norm));
-        let blocks = (0..self.depth).map(block);
-        [embedding].into_iter().chain(blocks).chain(norm).collect()
-    }
-
-    fn flops(&self) -> f64 {
-        let (n, d) = (self.tokens() as f64, self.width as f64);
-        let block = 8.0 * n * d * d + 4.0 * n * n * d + 4.0 * n * d * self.hidden as f64;
-        2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
-    }
-
-    /// In the MLP: x, its norm, the hidden layer before and after GELU, the result; or in
-    /// attention: x, its norm, q, k and v, what attention gives, its projection.
-    fn activations(&self) -> usize {
-        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
-        self.tokens() * widest.max(self.tube_len())
-    }
-
-    fn with_drop_path(&self, rate: f64) -> Option<Config> {
-        let config = Self {
-            drop_path: rate,
-            ..self.clone()
-        };
-        Some(config.into())
-    }
-
-    fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
-        Ok(Arc::new(VideoMae::new(self, vb)?))
-    }
-
-    fn plan(
-        &self,
-        format: Format,
-        vb: VarBuilder<'_>,
-    ) -> Result<Option<Arc<dyn EncoderPlan>>, Error> {
-        Ok(Some(Arc::new(Plan::new(self, format, vb)?)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seam::{Config, EncoderConfig};
 
     #[test]
     fn presets_are_valid_and_have_the_papers_tokens() {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::{Position, VideoMaeConfig};
-use crate::Error;
+use super::config::{Position, VideoMaeConfig};
+use crate::error::Error;
 use crate::json::Fields;
 
 impl VideoMaeConfig {

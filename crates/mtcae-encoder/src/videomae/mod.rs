@@ -1,163 +1,142 @@
-//! The VideoMAE encoder (Tong et al., 2022, arXiv 2203.12602;
-//! MCG-NJU/VideoMAE, `modeling_finetune.py`): a plain ViT over tubes.
-//!
-//! Tensor names below the encoder's prefix mirror the original checkpoints; they
-//! and their shapes are those of [`VideoMaeConfig`]'s groups.
+//! The family of VideoMAE: ViT-S, B, L and H over tubes, and MARLIN, which is one too.
 
 mod config;
 mod hugging_face;
+mod model;
 mod names;
 mod plan;
 
 use std::sync::Arc;
 
-use candle_nn::Init;
-use mtcae_nn::candle_core::{self, Module, Tensor};
+use mtcae_nn::candle_core::Tensor;
 use mtcae_nn::plan::Format;
-use mtcae_nn::{
-    DropPath, LayerNorm, Mlp, Pass, SelfAttention, TubeEmbedding, VarBuilder, sin_cos_table,
-};
-
-use crate::{Encoder, EncoderConfig, EncoderPlan, Error};
+use mtcae_nn::{Pass, VarBuilder};
+use serde_json::Value;
 
 pub use config::{Position, VideoMaeConfig};
+pub use model::VideoMae;
 pub(crate) use names::Spellings;
-pub use plan::Plan;
+use plan::Plan;
+
+use crate::error::Error;
+use crate::seam::{
+    Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter,
+};
 
 /// The family's name in a `config.json`.
 pub const FAMILY: &str = "videomae";
 
-/// x + attn(norm1(x)), then x + mlp(norm2(x)).
-#[derive(Clone, Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attn: SelfAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    drop_path: DropPath,
-}
+impl EncoderConfig for VideoMaeConfig {
+    fn family(&self) -> &'static str {
+        FAMILY
+    }
 
-impl Block {
-    fn new(
-        config: &VideoMaeConfig,
-        drop_path: f64,
+    fn fields(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        self.validate_from("encoder config")
+    }
+
+    fn input(&self) -> Input {
+        Input {
+            frames: self.frames,
+            size: self.image_size,
+            channels: self.channels,
+            layout: Layout::Tubes {
+                tubelet: self.tubelet,
+                patch: self.patch,
+            },
+        }
+    }
+
+    fn output(&self) -> Output {
+        let side = self.image_size / self.patch;
+        Output {
+            tokens: self.tokens(),
+            width: self.width,
+            grid: Some([self.frames / self.tubelet, side, side]),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let (d, hidden) = (self.width, self.hidden);
+        let embedding = [
+            ("patch_embed.proj.weight", vec![d, self.tube_len()]),
+            ("patch_embed.proj.bias", vec![d]),
+        ];
+        let mut embedding = Group::new("embedding", 0, embedding);
+        if self.position == Position::Stored {
+            embedding.parameters.push(Parameter {
+                name: "pos_embed".to_owned(),
+                shape: vec![self.tokens(), d],
+                decays: false,
+            });
+        }
+        let block = |i: usize| {
+            let tensors = [
+                ("norm1.weight", vec![d]),
+                ("norm1.bias", vec![d]),
+                ("attn.qkv.weight", vec![3 * d, d]),
+                ("attn.q_bias", vec![d]),
+                ("attn.v_bias", vec![d]),
+                ("attn.proj.weight", vec![d, d]),
+                ("attn.proj.bias", vec![d]),
+                ("norm2.weight", vec![d]),
+                ("norm2.bias", vec![d]),
+                ("mlp.fc1.weight", vec![hidden, d]),
+                ("mlp.fc1.bias", vec![hidden]),
+                ("mlp.fc2.weight", vec![d, hidden]),
+                ("mlp.fc2.bias", vec![d]),
+            ];
+            let name = format!("blocks.{i}");
+            let tensors = tensors.map(|(tensor, shape)| (format!("{name}.{tensor}"), shape));
+            Group::new(name, i + 1, tensors)
+        };
+        let norm = [("norm.weight", vec![d]), ("norm.bias", vec![d])];
+        let norm = self
+            .final_norm
+            .then(|| Group::new("norm", self.depth + 1, norm));
+        let blocks = (0..self.depth).map(block);
+        [embedding].into_iter().chain(blocks).chain(norm).collect()
+    }
+
+    fn flops(&self) -> f64 {
+        let (n, d) = (self.tokens() as f64, self.width as f64);
+        let block = 8.0 * n * d * d + 4.0 * n * n * d + 4.0 * n * d * self.hidden as f64;
+        2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
+    }
+
+    /// In the MLP: x, its norm, the hidden layer before and after GELU, the result; or in
+    /// attention: x, its norm, q, k and v, what attention gives, its projection.
+    fn activations(&self) -> usize {
+        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
+        self.tokens() * widest.max(self.tube_len())
+    }
+
+    fn with_drop_path(&self, rate: f64) -> Option<Config> {
+        let config = Self {
+            drop_path: rate,
+            ..self.clone()
+        };
+        Some(config.into())
+    }
+
+    fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
+        Ok(Arc::new(VideoMae::new(self, vb)?))
+    }
+
+    fn plan(
+        &self,
+        format: Format,
         vb: VarBuilder<'_>,
-    ) -> candle_core::Result<Self> {
-        let (width, eps) = (config.width, config.eps);
-        Ok(Self {
-            norm1: LayerNorm::new(width, eps, vb.pp("norm1"))?,
-            attn: SelfAttention::new(width, config.heads, vb.pp("attn"))?,
-            norm2: LayerNorm::new(width, eps, vb.pp("norm2"))?,
-            mlp: Mlp::new(width, config.hidden, vb.pp("mlp"))?,
-            drop_path: DropPath::new(drop_path)?,
-        })
-    }
-
-    /// (B, N, D) → (B, N, D).
-    fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
-        let norms = [&self.norm1, &self.norm2];
-        self.attn.block(x, norms, &self.mlp, &self.drop_path, pass)
-    }
-}
-
-/// The encoder: tubes in, features F (B, N, D) out.
-#[derive(Clone, Debug)]
-pub struct VideoMae {
-    config: VideoMaeConfig,
-    parts: Parts,
-    blocks: Vec<Block>,
-}
-
-/// What stands before and after the blocks.
-#[derive(Clone, Debug)]
-struct Parts {
-    patch_embed: TubeEmbedding,
-    /// (N, D)
-    positions: Tensor,
-    norm: Option<LayerNorm>,
-}
-
-impl Parts {
-    fn new(config: &VideoMaeConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
-        let (tokens, width) = (config.tokens(), config.width);
-        let patch_embed = TubeEmbedding::new(
-            config.channels,
-            config.tubelet,
-            config.patch,
-            width,
-            vb.pp("patch_embed"),
-        )?;
-        let positions = match config.position {
-            Position::SinCos => sin_cos_table(tokens, width, vb.device())?.to_dtype(vb.dtype())?,
-            Position::Stored => {
-                let init = Init::Randn {
-                    mean: 0.0,
-                    stdev: mtcae_nn::INIT_STD,
-                };
-                vb.get_with_hints((tokens, width), "pos_embed", init)?
-            }
-        };
-        let norm = match config.final_norm {
-            true => Some(LayerNorm::new(width, config.eps, vb.pp("norm"))?),
-            false => None,
-        };
-        Ok(Self {
-            patch_embed,
-            positions,
-            norm,
-        })
-    }
-}
-
-impl VideoMae {
-    /// Asks `vb` for the tensors of the config's groups.
-    ///
-    /// # Errors
-    /// When the configuration is not valid or `vb` refuses a tensor.
-    pub fn new(config: &VideoMaeConfig, vb: VarBuilder<'_>) -> Result<Self, Error> {
-        config.validate()?;
-        // torch.linspace(0, drop_path, depth) of the original.
-        let step = config.drop_path / (config.depth - 1).max(1) as f64;
-        let blocks = (0..config.depth)
-            .map(|i| Block::new(config, step * i as f64, vb.pp("blocks").pp(i)))
-            .collect::<candle_core::Result<_>>()?;
-        Ok(Self {
-            config: config.clone(),
-            parts: Parts::new(config, &vb)?,
-            blocks,
-        })
-    }
-
-    /// The first half of [`Encoder::run`]: tubes (B, N, C·t·p·p) → tokens with
-    /// their positions (B, N, D). Masked pre-training drops tokens after it.
-    ///
-    /// # Errors
-    /// [`Error::Input`] when there are more or fewer tubes, or of another size.
-    pub fn embed(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
-        self.config.input().check(tubes)?;
-        let x = self.parts.patch_embed.forward(tubes)?;
-        pass.record(|| "patch_embed".to_owned(), &x);
-        let x = x.broadcast_add(&self.parts.positions.to_dtype(x.dtype())?)?;
-        pass.record(|| "embeddings".to_owned(), &x);
-        Ok(x)
-    }
-
-    /// The second half of [`Encoder::run`]: any number M of embedded tokens
-    /// (B, M, D) → (B, M, D).
-    ///
-    /// # Errors
-    /// [`Error::Candle`] when the tokens are of another width.
-    pub fn encode(&self, tokens: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
-        let mut x = tokens.clone();
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, pass)?;
-            pass.record(|| format!("encoder.blocks.{i}"), &x);
-        }
-        if let Some(norm) = &self.parts.norm {
-            x = norm.forward(&x)?;
-        }
-        pass.record(|| "F".to_owned(), &x);
-        Ok(x)
+    ) -> Result<Option<Arc<dyn EncoderPlan>>, Error> {
+        Ok(Some(Arc::new(Plan::new(self, format, vb)?)))
     }
 }
 

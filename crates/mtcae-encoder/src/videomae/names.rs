@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use mtcae_nn::candle_core::Device;
 use mtcae_nn::weights::{self, Source};
 
+use super::config::{Position, VideoMaeConfig};
 use super::hugging_face::MARLIN_EPS;
-use super::{Position, VideoMaeConfig};
-use crate::checkpoint::OWN;
+use crate::error::Error;
 use crate::json::Fields;
-use crate::published::{Form, Part, Published, Spelling};
-use crate::{Config, Error, Overrides, Preprocessing};
+use crate::preprocessing::Preprocessing;
+use crate::published::{Form, OWN, Overrides, Part, Published, Spelling};
+use crate::seam::Config;
 
 /// How a checkpoint spells the names of its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,10 @@ use mtcae_nn::candle_core::Result;
 use mtcae_nn::plan::{Arena, Format, Mlp, Norm, Packed, SelfAttention, Workspace, pack, project};
 use mtcae_nn::{VarBuilder, on_pool};
 
-use super::{Block, Parts, VideoMae, VideoMaeConfig};
-use crate::{EncoderConfig, EncoderPlan, Error};
+use super::config::VideoMaeConfig;
+use super::model::{Block, Parts, VideoMae};
+use crate::error::Error;
+use crate::seam::{EncoderConfig, EncoderPlan};
 
 /// The encoder's blocks, packed for one [`Format`]: what [`VideoMae`] computes for
 /// one clip after the other, without a tensor in between.
