@@ -533,7 +533,7 @@ fn a_family_that_the_program_does_not_know_is_one_line() {
         let err = text(&output.stderr);
         assert_eq!(code(&output), 1, "{err}");
         assert!(
-            err.contains("config.json: encoder.family: \"vit\""),
+            err.contains("config.json: encoder.family: unknown family \"vit\""),
             "{err}"
         );
         assert_eq!(err.trim_end().lines().count(), 1, "{err}");

@@ -42,8 +42,15 @@ pub trait EncoderConfig: Debug + Send + Sync + 'static {
     /// What it gives.
     fn output(&self) -> Output;
 
-    /// The number of blocks: depths of [`Group`]s are counted by it.
-    fn depth(&self) -> usize;
+    /// The number of blocks: depths of [`Group`]s are counted by it. Unless a family says
+    /// otherwise, the deepest group is the last block.
+    fn depth(&self) -> usize {
+        self.groups()
+            .iter()
+            .map(|group| group.depth)
+            .max()
+            .unwrap_or(0)
+    }
 
     /// All parameters, from input to output.
     fn groups(&self) -> Vec<Group>;

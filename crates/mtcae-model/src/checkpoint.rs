@@ -7,10 +7,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files;
-use mtcae_encoder::{Below, Families};
-use mtcae_nn::weights::{
-    TensorFile, compare, load_strict, load_strict_as, save as save_tensors, shown,
-};
+use mtcae_encoder::Families;
+use mtcae_nn::weights::{TensorFile, compare, load_strict_as, save as save_tensors, shown};
 use serde::Deserialize;
 
 use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
@@ -84,15 +82,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::engine`].
     pub fn encoder(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
-        let encoder = Below::new(&self.weights, "encoder.");
-        // Packing rounds on the CPU, whose tensors are of f32.
-        let dtype = match device.is_cpu() {
-            true => DType::F32,
-            false => precision.dtype(),
-        };
-        load_strict_as(&encoder, device, dtype, |vb| {
-            Engine::of_encoder(&self.config, device, precision, vb)
-        })
+        Engine::load_encoder(&self.config, &self.weights, device, precision)
     }
 
     /// Loads the model for inference on a device: on the CPU packed as it is read, so
@@ -102,16 +92,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::model`], or names what the device lacks for the precision.
     pub fn engine(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
-        if device.is_cpu() {
-            // Before minutes of reading.
-            mtcae_nn::plan::format(precision)?;
-            return load_strict(&self.weights, device, |vb| {
-                Engine::pack(&self.config, precision, vb)
-            });
-        }
-        precision.prepare(device)?;
-        let model = self.model_as(device, precision.dtype())?;
-        Engine::of(&model, device, precision)
+        Engine::load(&self.config, &self.weights, device, precision)
     }
 }
 

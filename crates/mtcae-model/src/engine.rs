@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Device, Storage, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 use mtcae_decoder::{InferencePlan, MultiTaskDecoder};
-use mtcae_encoder::{Encoder, EncoderPlan};
+use mtcae_encoder::{Below, Encoder, EncoderPlan};
 use mtcae_nn::plan::{Arena, Precision, format};
+use mtcae_nn::weights::{Source, load_strict, load_strict_as};
 use mtcae_nn::{Pass, VarBuilder};
 
 use crate::{Config, Error, Mtcae, Outputs};
@@ -66,19 +67,42 @@ impl Engine {
         Self::new(config, cpu, precision, Some(encoder), decoder)
     }
 
-    /// The encoder of a model alone, of the tensors below `vb`, which are those of the
-    /// encoder's config: packed on the CPU, as it is elsewhere.
-    ///
-    /// # Errors
-    /// As [`Self::pack`].
-    pub fn of_encoder(
+    /// Loads a model: on the CPU packed as it is read, so that the weights are held once;
+    /// elsewhere rounded to the precision, but for those of norms.
+    pub(crate) fn load(
         config: &Config,
+        weights: &dyn Source,
         device: &Device,
         precision: Precision,
-        vb: VarBuilder<'_>,
     ) -> Result<Self, Error> {
-        let encoder = built(config, device, precision, vb)?;
-        Self::new(config, device, precision, Some(encoder), None)
+        if device.is_cpu() {
+            // Before minutes of reading.
+            format(precision)?;
+            return load_strict(weights, device, |vb| Self::pack(config, precision, vb));
+        }
+        precision.prepare(device)?;
+        let build = |vb: VarBuilder<'_>| Mtcae::new(config, vb);
+        let model = load_strict_as(weights, device, precision.dtype(), build)?;
+        Self::of(&model, device, precision)
+    }
+
+    /// Loads the encoder of a model alone, as [`Self::load`] does.
+    pub(crate) fn load_encoder(
+        config: &Config,
+        weights: &dyn Source,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        let weights = Below::new(weights, "encoder.");
+        // Packing rounds on the CPU, whose tensors are of f32.
+        let dtype = match device.is_cpu() {
+            true => DType::F32,
+            false => precision.dtype(),
+        };
+        load_strict_as(&weights, device, dtype, |vb| {
+            let encoder = built(config, device, precision, vb)?;
+            Self::new(config, device, precision, Some(encoder), None)
+        })
     }
 
     /// A model as it is now: packed on the CPU, elsewhere with its parameters as they are,

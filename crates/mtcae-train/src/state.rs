@@ -11,6 +11,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use mtcae_nn::weights::{Source as _, TensorFile, save};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::sums::Sums;
 use crate::{Error, digest};
@@ -98,13 +99,13 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
     }
     let differing: Vec<String> = run
         .iter()
-        .filter(|(key, value)| about.run.get(*key) != Some(value))
-        .map(|(key, value)| {
+        .filter_map(|(key, value)| {
             // Configs are kept as JSON; all else is a digest, which says nothing.
-            let parse = |text: &String| serde_json::from_str(text).ok();
-            match (about.run.get(key).and_then(parse), parse(value)) {
-                (Some(old), Some(new)) => differences(key, Some(&old), &new),
-                _ => format!("other {key}"),
+            let parse = |text: &String| serde_json::from_str::<Value>(text).ok();
+            let found = about.run.get(key);
+            match (found.and_then(parse), parse(value)) {
+                (Some(old), Some(new)) => (old != new).then(|| differences(key, Some(&old), &new)),
+                _ => (found != Some(value)).then(|| format!("other {key}")),
             }
         })
         .collect();
@@ -136,8 +137,8 @@ impl State {
 }
 
 /// Where two values differ, by the names of the fields.
-pub fn differences(key: &str, old: Option<&serde_json::Value>, new: &serde_json::Value) -> String {
-    if let (Some(serde_json::Value::Object(old)), serde_json::Value::Object(new)) = (old, new) {
+pub fn differences(key: &str, old: Option<&Value>, new: &Value) -> String {
+    if let (Some(Value::Object(old)), Value::Object(new)) = (old, new) {
         let fields = new
             .iter()
             .filter(|(name, value)| old.get(*name) != Some(value));
@@ -147,6 +148,6 @@ pub fn differences(key: &str, old: Option<&serde_json::Value>, new: &serde_json:
         });
         return fields.collect::<Vec<_>>().join(", ");
     }
-    let was = old.map_or("nothing".to_owned(), serde_json::Value::to_string);
+    let was = old.map_or("nothing".to_owned(), Value::to_string);
     format!("{key} was {was}, is {new}")
 }

@@ -17,10 +17,7 @@ pub struct PatchMeans {
 }
 
 #[derive(Debug)]
-struct PatchMeansEncoder {
-    config: PatchMeans,
-    layer: Linear,
-}
+struct Built(PatchMeans, Linear);
 
 impl EncoderConfig for PatchMeans {
     fn family(&self) -> &'static str {
@@ -49,10 +46,6 @@ impl EncoderConfig for PatchMeans {
         }
     }
 
-    fn depth(&self) -> usize {
-        1
-    }
-
     fn groups(&self) -> Vec<Group> {
         let d = self.width;
         vec![Group::new(
@@ -64,24 +57,21 @@ impl EncoderConfig for PatchMeans {
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {
         let layer = linear(3, self.width, vb.pp("layer"))?;
-        Ok(Arc::new(PatchMeansEncoder {
-            config: self.clone(),
-            layer,
-        }))
+        Ok(Arc::new(Built(self.clone(), layer)))
     }
 }
 
-impl Encoder for PatchMeansEncoder {
+impl Encoder for Built {
     fn config(&self) -> &dyn EncoderConfig {
-        &self.config
+        &self.0
     }
 
     fn run(&self, frames: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
-        self.config.input().check(frames)?;
-        let means = frames.flatten(0, 1)?.avg_pool2d(self.config.patch)?;
+        self.0.input().check(frames)?;
+        let means = frames.flatten(0, 1)?.avg_pool2d(self.0.patch)?;
         let tokens = means.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
-        let tokens = tokens.reshape((frames.dim(0)?, self.config.output().tokens, 3))?;
-        let f = self.layer.forward(&tokens)?.tanh()?;
+        let tokens = tokens.reshape((frames.dim(0)?, self.0.output().tokens, 3))?;
+        let f = self.1.forward(&tokens)?.tanh()?;
         pass.record(|| "F".to_owned(), &f);
         Ok(f)
     }
