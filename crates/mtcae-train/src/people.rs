@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use mtcae_model::{Config, TrainedSubjects};
 use serde::Serialize;
 
-use crate::data::{Dataset, list};
+use crate::data::Dataset;
+use crate::error::list;
 
 /// Whom of the people that a model is measured on it was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
