@@ -40,7 +40,7 @@ impl Acquaintance {
         };
         if self.nameless_clips > 0 {
             text += &format!(
-                "; {} clips name nobody, and are known again by their file names alone",
+                "; {} clips name nobody, and are recognised by their file names only",
                 self.nameless_clips
             );
         }
