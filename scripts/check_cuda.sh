@@ -132,7 +132,7 @@ for step in "${steps[@]}"; do
             scripts/gpu_rehearsal.sh "$pretend" "$target/cuda-check/release"
             ;;
         *)
-            echo "check_cuda: $step is none of ptx, lint, pretend" >&2
+            echo "check_cuda: $step is not one of ptx, lint, pretend" >&2
             exit 2
             ;;
     esac

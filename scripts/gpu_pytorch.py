@@ -205,7 +205,7 @@ def judge(what: str, got: dict[str, Tensor], want: dict[str, Tensor]) -> bool:
     """Whether each of `want` is in `got` to TOLERANCE; says what is not, in the order of the computation."""
     good = True
     for name in sorted(got.keys() - want.keys()):
-        say(f"FAILED {what}: {name} is none of the model's")
+        say(f"FAILED {what}: {name} is not one of the model's")
         good = False
     differences = []
     for name, reference in want.items():
@@ -582,9 +582,9 @@ def list_of(kind: Callable[[str], object], allowed: list | None = None) -> Calla
         values = [kind(word) for word in text.split(",")]
         for value in values:
             if allowed and value not in allowed:
-                raise argparse.ArgumentTypeError(f"{value} is none of {', '.join(map(str, allowed))}")
+                raise argparse.ArgumentTypeError(f"{value} is not one of {', '.join(map(str, allowed))}")
             if isinstance(value, int) and value < 1:
-                raise argparse.ArgumentTypeError(f"{value} is no number of clips")
+                raise argparse.ArgumentTypeError(f"{value} is not a number of clips")
         return values
 
     read.__name__ = "list"

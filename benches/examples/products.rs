@@ -7,7 +7,7 @@
 use mtcae_benches::processor_time;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::matrix::{MatMut, MatRef};
-use mtcae_kernels::product::{Start, product_with};
+use mtcae_kernels::product::{Initial, product_with};
 
 #[expect(clippy::print_stdout, reason = "a program whose output is figures")]
 fn main() {
@@ -50,7 +50,7 @@ fn main() {
                     lhs,
                     rhs,
                     1.0,
-                    Start::Zero,
+                    Initial::Zero,
                     MatMut::new(&mut out, m, n, n),
                 );
                 *best = best.min(processor_time() - start);

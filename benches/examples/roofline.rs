@@ -168,7 +168,7 @@ fn main() -> Result<(), Fault> {
         "small" => VideoMaeConfig::small(),
         "base" => VideoMaeConfig::base(),
         "large" => VideoMaeConfig::large(),
-        other => return Err(format!("{other} is none of small, base and large").into()),
+        other => return Err(format!("{other} is not one of small, base and large").into()),
     };
     let rounds: usize = args.get(1).map_or(Ok(9), |n| n.parse())?;
     if rounds == 0 {

@@ -37,7 +37,7 @@ fn main() -> Result<(), Fault> {
     };
     let (batch, at_once): (usize, usize) = (batch.parse()?, at_once.parse()?);
     if at_once == 0 || batch % at_once != 0 {
-        return Err(format!("a batch of {batch} is no multiple of {at_once}").into());
+        return Err(format!("a batch of {batch} is not a multiple of {at_once}").into());
     }
     let parts = batch / at_once;
     let params = ParamStore::new(0);
@@ -107,7 +107,7 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
         "small" => VideoMaeConfig::small(),
         "base" => VideoMaeConfig::base(),
         "large" => VideoMaeConfig::large(),
-        other => return Err(format!("{other} is none of features, small, base, large").into()),
+        other => return Err(format!("{other} is not one of features, small, base, large").into()),
     };
     let classes = (0..CLASSES).map(|i| format!("class {i}")).collect();
     let config = mtcae_model::Config::new(encoder, Structure::Cascade, classes);

@@ -81,7 +81,7 @@ fn findings<M: Machine>(machine: &M, which: &Which<'_>) -> Result<bool, Fault> {
         let named = |family: &str| which.families.iter().any(|f| f == family);
         if let Some(unknown) = which.families.iter().find(|f| !known.contains(&f.as_str())) {
             let (of, known) = (element.suffix(), known.join(", "));
-            return Err(format!("{unknown} is none of the families of {of}: {known}").into());
+            return Err(format!("{unknown} is not one of the families of {of}: {known}").into());
         }
         for family in known.iter().filter(|family| all || named(family)) {
             let (heads, scale) = (which.heads, which.scale);

@@ -159,7 +159,7 @@ enum Command {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds >= 0.0 => Ok(seconds.min(86_400.0)),
-        _ => Err(format!("{text:?} is no number of seconds")),
+        _ => Err(format!("{text:?} is not a number of seconds")),
     }
 }
 

@@ -75,7 +75,7 @@ struct Args {
     quiet: bool,
 }
 
-pub fn command() -> Command {
+pub fn command() -> Result<Command, Fault> {
     settings::command::<Args>("ablation")
 }
 

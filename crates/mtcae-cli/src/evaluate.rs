@@ -291,7 +291,7 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, 
         && (places.is_empty() || fold >= data.folds)
     {
         return Err(format!(
-            "--fold {fold}: none of its clips can be measured; {} has {}",
+            "--fold {fold} has no clips that can be measured; {} has {}",
             labels.display(),
             folds_in_words(&data)
         )

@@ -67,20 +67,21 @@ impl Program {
 
     /// Runs it by itself, on the command line of this process.
     pub fn main(self) -> ExitCode {
-        finish(self.run(self.command(), std::env::args_os().collect()))
+        let command = self.command();
+        finish(command.and_then(|c| self.run(c, std::env::args_os().collect())))
     }
 
-    fn command(self) -> Command {
+    fn command(self) -> Result<Command, Fault> {
         let command = match self {
             Self::Infer => infer::command(),
             Self::Init => init::command(),
             Self::Label => label::command(),
             Self::Synth => synth::command(),
-            Self::Train => train::command(),
+            Self::Train => train::command()?,
             Self::Evaluate => evaluate::command(),
-            Self::Ablation => ablation::command(),
+            Self::Ablation => ablation::command()?,
         };
-        command.version(env!("CARGO_PKG_VERSION"))
+        Ok(command.version(env!("CARGO_PKG_VERSION")))
     }
 
     /// Runs it on a command line that begins with its name; whether all went well.
@@ -99,8 +100,13 @@ impl Program {
 
 /// Runs `mtcae` on the command line of this process.
 pub fn main() -> ExitCode {
-    let mut line: Vec<OsString> = std::env::args_os().collect();
-    let commands = Program::ALL.map(Program::command);
+    finish(dispatch(std::env::args_os().collect()))
+}
+
+/// Runs the program that a command line of `mtcae` names; whether all went well.
+fn dispatch(mut line: Vec<OsString>) -> Result<bool, Fault> {
+    let commands = Program::ALL.into_iter().map(Program::command);
+    let commands = commands.collect::<Result<Vec<_>, _>>()?;
     let named = |command: &Command| line.get(1).is_some_and(|word| word == command.get_name());
     let Some(at) = commands.iter().position(named) else {
         let whole = Command::new("mtcae")
@@ -110,13 +116,13 @@ pub fn main() -> ExitCode {
             .arg_required_else_help(true)
             .subcommands(commands);
         // Help, the version, or what is wrong: all of which clap calls an error.
-        let said = whole.try_get_matches_from(line);
-        return finish(said.map(|_| true).map_err(Fault::from));
+        whole.try_get_matches_from(line)?;
+        return Ok(true);
     };
     line.remove(0);
     let name = format!("mtcae {}", commands[at].get_name());
     let command = commands[at].clone().bin_name(&name).display_name(name);
-    finish(Program::ALL[at].run(command, line))
+    Program::ALL[at].run(command, line)
 }
 
 /// A file of the demo, whose clip and checkpoint lie in the source tree; relative to the

@@ -13,9 +13,12 @@ use crate::config::{self, Given};
 
 /// The command line of a program: these arguments, `--config` and a flag for each
 /// setting.
-pub fn command<A: Args>(name: &'static str) -> Command {
-    let (paper, videomae) = (defaults(Recipe::Paper), defaults(Recipe::Videomae));
-    config::command::<A>(name).args(FIELDS.iter().map(|field| {
+///
+/// # Errors
+/// As [`defaults`].
+pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
+    let (paper, videomae) = (defaults(Recipe::Paper)?, defaults(Recipe::Videomae)?);
+    let flags = FIELDS.iter().map(|field| {
         let shown = match (paper.get(field.name), videomae.get(field.name)) {
             (Some(a), Some(b)) if a != b => format!("[paper: {}, videomae: {}]", bare(a), bare(b)),
             (Some(a), _) => format!("[default: {}]", bare(a)),
@@ -35,7 +38,8 @@ pub fn command<A: Args>(name: &'static str) -> Command {
             Some(Value::Boolean(_)) => arg.num_args(0..=1).default_missing_value("true"),
             _ => arg,
         }
-    }))
+    });
+    Ok(config::command::<A>(name).args(flags))
 }
 
 /// Runs a program on its arguments and the settings, from flags and a file.
@@ -67,7 +71,7 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
         }
     };
     let mut config = TrainConfig::recipe(recipe);
-    let mut table = defaults(recipe);
+    let mut table = defaults(recipe).map_err(|e| e.to_string())?;
     for field in FIELDS {
         let Some(text) = text(field.name) else {
             continue;
@@ -103,9 +107,12 @@ pub fn to_toml(config: &TrainConfig) -> Result<String, Fault> {
     Ok(toml::to_string(config)?)
 }
 
-fn defaults(recipe: Recipe) -> Table {
-    // Every setting is a number, a name or a yes or no, which TOML can write.
-    Table::try_from(TrainConfig::recipe(recipe)).unwrap_or_default()
+/// The settings of a recipe, as a table.
+///
+/// # Errors
+/// As [`to_toml`].
+fn defaults(recipe: Recipe) -> Result<Table, toml::ser::Error> {
+    Table::try_from(TrainConfig::recipe(recipe))
 }
 
 fn bare(value: &Value) -> String {
@@ -123,7 +130,8 @@ mod tests {
         #[derive(clap::Args)]
         struct Nothing {}
         let line = line.iter().map(Into::into).collect();
-        let given = Given::read(command::<Nothing>("test"), line);
+        let command = command::<Nothing>("test").map_err(|e| e.to_string())?;
+        let given = Given::read(command, line);
         settings(&given.map_err(|e| e.to_string())?)
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mtcae_nn::weights::{asked_for, shown};
+use mtcae_nn::weights::shown;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, MultiTaskDecoder, Stage, Structure};
+use crate::{Error, Kind, Stage, Structure, Task};
 
 /// How K and V come from F.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,26 +22,6 @@ pub enum KvOrder {
 const MOST_NUMBERS: u64 = 1 << 28;
 /// Most numbers in all layers together: several times those of the largest encoder.
 const MOST_TOGETHER: u64 = 1 << 32;
-
-/// One task: its name and how many numbers its head gives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Task {
-    /// Unique; at most 64 letters, digits, `_` and `-`. It names the task's tensors.
-    pub name: String,
-    /// Outputs of the head.
-    pub outputs: usize,
-}
-
-impl Task {
-    /// A task with `outputs` numbers.
-    pub fn new(name: impl Into<String>, outputs: usize) -> Self {
-        Self {
-            name: name.into(),
-            outputs,
-        }
-    }
-}
 
 /// A decoder for features of any encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,7 +202,7 @@ impl Config {
                 return fault(
                     "tasks",
                     format!(
-                        "{:?} is no name of at most 64 letters, digits, '_' and '-'",
+                        "{:?} is not a name of at most 64 letters, digits, '_' and '-'",
                         shown(&task.name)
                     ),
                 );
@@ -250,14 +230,6 @@ impl Config {
             );
         }
         Ok(())
-    }
-
-    /// Names and shapes of all tensors, as [`MultiTaskDecoder::new`] asks for them.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names the first field at fault.
-    pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
-        asked_for(|vb| MultiTaskDecoder::new(self, vb))
     }
 }
 

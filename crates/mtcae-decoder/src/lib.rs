@@ -17,9 +17,9 @@ mod stage;
 mod structure;
 
 pub use candle_core;
-pub use config::{Config, KvOrder, Task};
+pub use config::{Config, KvOrder};
 pub use error::Error;
 pub use mtcae_nn as nn;
 pub use multi_task::{MultiTaskDecoder, Outputs};
 pub use plan::InferencePlan;
-pub use structure::{Input, Kind, Stage, Structure};
+pub use structure::{Input, Kind, Stage, Structure, Task};

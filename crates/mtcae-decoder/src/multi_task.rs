@@ -1,7 +1,7 @@
 //! The stages of a structure, built and computed one after the other.
 
 use candle_core::{Module, Result as CandleResult, Tensor};
-use mtcae_nn::weights::recorded;
+use mtcae_nn::weights::{asked_for, recorded};
 use mtcae_nn::{LayerNorm, Pass, VarBuilder};
 
 use crate::head::Head;
@@ -46,6 +46,16 @@ impl Outputs {
     pub fn head(&self, task: &str) -> Option<&Tensor> {
         let place = self.tasks.iter().position(|name| name == task)?;
         self.heads.get(place)
+    }
+}
+
+impl Config {
+    /// Names and shapes of all tensors, as [`MultiTaskDecoder::new`] asks for them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first field at fault.
+    pub fn tensors(&self) -> Result<Vec<(String, Vec<usize>)>, Error> {
+        asked_for(|vb| MultiTaskDecoder::new(self, vb))
     }
 }
 

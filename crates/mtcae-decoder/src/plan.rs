@@ -53,7 +53,7 @@ pub struct InferencePlan {
 /// One decoder and its head.
 #[derive(Debug)]
 struct PackedStage {
-    start: Start,
+    begin: Begin,
     /// Where its Y is kept, for other stages than the next.
     keep: Option<usize>,
     /// What its layers attend to; none in MLP decoders.
@@ -65,7 +65,7 @@ struct PackedStage {
 
 /// What Y is before the first layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+enum Begin {
     /// There is none: the head reads F.
     Nothing,
     /// Columns of Dense(F): the place among the Dense layers.
@@ -210,21 +210,21 @@ impl InferencePlan {
         let columns = |i: usize| &dense[i * w..];
         let mut room = Workspace { operand, wide };
         for stage in &self.stages {
-            match stage.start {
-                Start::Nothing => {
+            match stage.begin {
+                Begin::Nothing => {
                     if let Some(head) = &stage.head {
                         each(f, head.forward(f, d));
                     }
                     continue;
                 }
-                Start::Dense(place) => {
+                Begin::Dense(place) => {
                     let rows = columns(place).chunks(dense_width);
                     for (y, row) in y.chunks_exact_mut(w).zip(rows) {
                         y.copy_from_slice(&row[..w]);
                     }
                 }
-                Start::Kept(place) => y.copy_from_slice(&kept[place * tokens * w..][..tokens * w]),
-                Start::Previous => {}
+                Begin::Kept(place) => y.copy_from_slice(&kept[place * tokens * w..][..tokens * w]),
+                Begin::Previous => {}
             }
             if let Some(context) = &stage.context {
                 let x = columns(context.dense);
@@ -302,12 +302,12 @@ impl<'a> Builder<'a> {
     ) -> CandleResult<()> {
         let number = self.stages.len();
         let kept = |place: usize| self.kept.iter().position(|k| *k == place);
-        let start = match (decoder, stage.input) {
-            (None, _) => Start::Nothing,
-            (_, Input::Features) => Start::Dense(self.dense.len()),
+        let begin = match (decoder, stage.input) {
+            (None, _) => Begin::Nothing,
+            (_, Input::Features) => Begin::Dense(self.dense.len()),
             (_, Input::Stage(place)) => match kept(place) {
-                Some(kept) if place + 1 < number => Start::Kept(kept),
-                _ => Start::Previous,
+                Some(kept) if place + 1 < number => Begin::Kept(kept),
+                _ => Begin::Previous,
             },
         };
         let keep = kept(number);
@@ -336,7 +336,7 @@ impl<'a> Builder<'a> {
             }
         }
         self.stages.push(PackedStage {
-            start,
+            begin,
             keep,
             context,
             layers,

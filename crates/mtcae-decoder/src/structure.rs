@@ -3,7 +3,27 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Task};
+use crate::Error;
+
+/// One task: its name and how many numbers its head gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Unique; at most 64 letters, digits, `_` and `-`. It names the task's tensors.
+    pub name: String,
+    /// Outputs of the head.
+    pub outputs: usize,
+}
+
+impl Task {
+    /// A task with `outputs` numbers.
+    pub fn new(name: impl Into<String>, outputs: usize) -> Self {
+        Self {
+            name: name.into(),
+            outputs,
+        }
+    }
+}
 
 /// One of the six structures of the paper's ablation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -159,7 +179,7 @@ impl std::str::FromStr for Structure {
             .ok_or_else(|| Error::Config {
                 field: "structure",
                 reason: format!(
-                    "{name:?} is none of {}",
+                    "{name:?} is not one of {}",
                     Self::ALL.map(Self::name).join(", ")
                 ),
             })

@@ -15,7 +15,7 @@ use mtcae_decoder::{Config, InferencePlan, MultiTaskDecoder, Structure, Task};
 use mtcae_testing::{Fixture, deviation};
 
 fn tolerance(format: Format) -> f64 {
-    match format.precision() {
+    match format.factors() {
         Factors::F32 => 1e-5,
         Factors::Bf16 => 0.15,
     }

@@ -59,7 +59,7 @@ impl Timeline {
             if !(seconds.is_finite() && seconds > 0.0) {
                 return Err(Error::Option {
                     option,
-                    reason: format!("{seconds} is no finite number of seconds above 0"),
+                    reason: format!("{seconds} is not a finite number of seconds above 0"),
                 });
             }
         }

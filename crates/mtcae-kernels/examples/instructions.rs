@@ -13,7 +13,7 @@ use mtcae_kernels::format::{Format, OperandMut};
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::linear::{Packed, Part, Target, linear};
 use mtcae_kernels::matrix::{MatMut, MatRef};
-use mtcae_kernels::product::{Start, product_with};
+use mtcae_kernels::product::{Initial, product_with};
 use mtcae_kernels::{gelu, layer_norm};
 
 /// What counting programs can execute: they know no AVX-512.
@@ -128,7 +128,7 @@ fn run(kernel: &str, format: Format, isa: Isa, times: usize) -> bool {
             for _ in 0..times {
                 let (a, b) = (MatRef::new(&a, m, k, k), MatRef::new(&b, k, n, n));
                 let out = MatMut::new(&mut out, m, n, n);
-                product_with(isa, a, b, 0.5, Start::Zero, out);
+                product_with(isa, a, b, 0.5, Initial::Zero, out);
             }
         }
         _ => return false,

@@ -18,7 +18,7 @@ use crate::format::{Format, Kind};
 use crate::isa::{Isa, dispatch};
 use crate::math::{exp, max, sum};
 use crate::matrix::{MatMut, MatRef, extent, size};
-use crate::product::{Finish, Start, pack, packed_len, product_packed, product_with};
+use crate::product::{Finish, Initial, pack, packed_len, product_packed, product_with};
 use crate::scratch;
 
 /// Query rows in a block.
@@ -192,14 +192,23 @@ fn forward_block(
     let (rows, head_dim) = (q.rows, q.cols);
     scratch::with(rows * keys, |logits| {
         let into = MatMut::new(logits, rows, keys, keys);
-        product_packed(isa, q, k, scale, Start::Zero, Finish::None, into, false);
+        product_packed(isa, q, k, scale, Initial::Zero, Finish::None, into, false);
         let mut norms = [0.0; BLOCK];
         let totals = &mut norms[..rows];
         let cells = &mut *logits;
         dispatch!(isa, exponentiate(cells: &mut [f32], keys: usize, totals: &mut [f32]));
         let weights = MatRef::new(logits, rows, keys, keys);
         let into = MatMut::new(out, rows, head_dim, width);
-        product_packed(isa, weights, v, 1.0, Start::Zero, Finish::None, into, false);
+        product_packed(
+            isa,
+            weights,
+            v,
+            1.0,
+            Initial::Zero,
+            Finish::None,
+            into,
+            false,
+        );
         for (row, total) in out.chunks_mut(width).zip(totals) {
             row[..head_dim].iter_mut().for_each(|o| *o /= *total);
         }
@@ -345,14 +354,14 @@ fn backward_head(
                     let q = q.part(i * BLOCK, rows, 0, head_dim);
                     let grad = grad.part(i * BLOCK, rows, 0, head_dim);
                     let into = MatMut::new(p, rows, keys, keys);
-                    product_packed(isa, q, k_t, scale, Start::Zero, Finish::None, into, false);
+                    product_packed(isa, q, k_t, scale, Initial::Zero, Finish::None, into, false);
                     let into = MatMut::new(ds, rows, keys, keys);
-                    product_packed(isa, grad, v_t, 1.0, Start::Zero, Finish::None, into, false);
+                    product_packed(isa, grad, v_t, 1.0, Initial::Zero, Finish::None, into, false);
                     let dp = &mut *ds;
                     dispatch!(isa, softmax_backward(p: &mut [f32], dp: &mut [f32], keys: usize, scale: f32));
                     let ds = MatRef::new(ds, rows, keys, keys);
                     let into = MatMut::new(dq, rows, head_dim, width);
-                    product_packed(isa, ds, k, 1.0, Start::Zero, Finish::None, into, false);
+                    product_packed(isa, ds, k, 1.0, Initial::Zero, Finish::None, into, false);
                 });
         });
         let (p, ds) = (
@@ -360,9 +369,9 @@ fn backward_head(
             MatRef::new(ds, queries, keys, keys),
         );
         let into = MatMut::new(dkv, keys, head_dim, 2 * width);
-        product_with(isa, ds.t(), q, 1.0, Start::Zero, into);
+        product_with(isa, ds.t(), q, 1.0, Initial::Zero, into);
         let into = MatMut::new(&mut dkv[width..], keys, head_dim, 2 * width);
-        product_with(isa, p.t(), grad, 1.0, Start::Zero, into);
+        product_with(isa, p.t(), grad, 1.0, Initial::Zero, into);
     });
 }
 

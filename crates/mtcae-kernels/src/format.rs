@@ -11,7 +11,7 @@ use crate::tiles;
 
 /// What numbers a product multiplies. Sums are `f32` either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
+pub enum Factors {
     /// `f32`.
     #[default]
     F32,
@@ -84,12 +84,12 @@ macro_rules! with_engine {
 pub(crate) use with_engine;
 
 impl Format {
-    /// The fastest format of a precision, or nothing where the CPU has none:
+    /// The fastest format of these factors, or nothing where the CPU has none:
     /// bf16 takes AMX or AVX512-BF16.
-    pub fn new(precision: Precision) -> Option<Self> {
+    pub fn new(factors: Factors) -> Option<Self> {
         Self::available()
             .into_iter()
-            .find(|format| format.precision() == precision)
+            .find(|format| format.factors() == factors)
     }
 
     /// All formats that this CPU has a code path for, best first.
@@ -117,14 +117,14 @@ impl Format {
         found
     }
 
-    /// The precision of its products.
-    pub fn precision(self) -> Precision {
+    /// What its products multiply.
+    pub fn factors(self) -> Factors {
         match self.0 {
-            Kind::Plain(_) => Precision::F32,
+            Kind::Plain(_) => Factors::F32,
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Digits => Precision::F32,
+            Kind::Digits => Factors::F32,
             #[cfg(target_arch = "x86_64")]
-            _ => Precision::Bf16,
+            _ => Factors::Bf16,
         }
     }
 
@@ -311,11 +311,11 @@ mod tests {
 
     #[test]
     fn there_is_always_a_format_for_f32() {
-        let format = Format::new(Precision::F32).expect("f32");
-        assert_eq!(format.precision(), Precision::F32);
+        let format = Format::new(Factors::F32).expect("f32");
+        assert_eq!(format.factors(), Factors::F32);
         assert_eq!(format, Format::available()[0]);
-        if let Some(format) = Format::new(Precision::Bf16) {
-            assert_eq!(format.precision(), Precision::Bf16);
+        if let Some(format) = Format::new(Factors::Bf16) {
+            assert_eq!(format.factors(), Factors::Bf16);
         }
     }
 }

@@ -148,7 +148,7 @@ fn check(x: &[f32], d: usize) {
     assert_eq!(
         x.len() % d,
         0,
-        "layer_norm: {} elements are no whole rows of {d}",
+        "layer_norm: {} elements are not whole rows of {d}",
         x.len()
     );
 }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
-use mtcae_kernels::format::{Format, OperandMut, Precision};
+use mtcae_kernels::format::{Factors, Format, OperandMut};
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::linear::{Packed, Part, Target, linear};
 use mtcae_kernels::matrix::{MatMut, MatRef};
-use mtcae_kernels::product::{Start, product_with};
+use mtcae_kernels::product::{Initial, product_with};
 use mtcae_kernels::{gelu, layer_norm};
 
 const ROWS: usize = 128;
@@ -66,7 +66,7 @@ fn judge(kernel: &str, least: [f64; 3], names: &[&str], ratios: &[f64]) -> Vec<S
 fn all() -> Vec<String> {
     let isas = Isa::available();
     let mut formats = Format::available();
-    formats.retain(|f| f.precision() == Precision::F32);
+    formats.retain(|f| f.factors() == Factors::F32);
     let isa_names: Vec<&str> = isas.iter().map(|i| i.name()).collect();
     let format_names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
     let (a, b) = (numbers(ROWS * WIDTH), numbers(WIDTH * WIDTH));
@@ -84,7 +84,7 @@ fn all() -> Vec<String> {
             let out = MatMut::new(&mut out, ROWS, WIDTH, WIDTH);
             let b = MatRef::new(b, WIDTH, WIDTH, WIDTH);
             let a = MatRef::new(a, ROWS, WIDTH, WIDTH);
-            product_with(isa, a, b, 1.0, Start::Zero, out);
+            product_with(isa, a, b, 1.0, Initial::Zero, out);
         })
     });
     check("product", [1.5, 3.0, 2.0], &isa_names, runs.collect());

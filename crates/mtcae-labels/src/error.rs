@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+/// What is wrong with a name that a label file cannot say.
+pub(crate) const NOT_UTF8: &str =
+    "its name is not UTF-8, as a label file is, which could not say which file it means; rename it";
+
 /// What can go wrong with labels.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,7 +30,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file has a name that a label file cannot say.
-    #[error("{}: {}", path.display(), crate::dataset::NOT_UTF8)]
+    #[error("{}: {}", path.display(), NOT_UTF8)]
     Name {
         /// The file.
         path: PathBuf,
@@ -48,7 +52,7 @@ pub enum Error {
         without: usize,
     },
     /// A label file is of another version of the format.
-    #[error("{}, line {line}: schema {found}; this version reads {} only", path.display(), crate::labels::SCHEMA)]
+    #[error("{}, line {line}: schema {found}; this version reads {read} only", path.display())]
     Schema {
         /// The label file.
         path: PathBuf,
@@ -56,6 +60,8 @@ pub enum Error {
         line: usize,
         /// The schema found.
         found: String,
+        /// The schema that this version reads.
+        read: &'static str,
     },
     /// A line of a label file is broken.
     #[error("{}, line {line}: {reason}", path.display())]

@@ -156,7 +156,7 @@ fn other_shapes_are_refused() {
     let tf32 = Mtcae::new(&config, ParamStore::new(1).builder(&Device::Cpu))
         .and_then(|model| Engine::of(&model, &Device::Cpu, Precision::Tf32));
     let error = tf32.expect_err("refused").to_string();
-    assert!(error.contains("tf32 needs a GPU"), "{error}");
+    assert!(error.contains("TF32 exists on GPUs only"), "{error}");
     for count in [0, 128 * 1536 + 1] {
         let error = plan.run_slice(&vec![0.0; count]).expect_err("refused");
         let error = error.to_string();

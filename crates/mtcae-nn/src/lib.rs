@@ -40,7 +40,7 @@ pub use candle_core;
 pub use candle_nn::VarBuilder;
 pub use drop_path::DropPath;
 pub use layer_norm::LayerNorm;
-pub use linear::{Linear, linear, linear_no_bias};
+pub use linear::{INIT_STD, Linear, linear, linear_no_bias};
 pub use mlp::Mlp;
 pub use mtcae_kernels::threads::on_pool;
 pub use params::ParamStore;
@@ -48,7 +48,3 @@ pub use pass::Pass;
 pub use position::sin_cos_table;
 pub use precision::{Precision, UnknownPrecision, Unsupported};
 pub use tube::{TubeEmbedding, tubes};
-
-/// Weights are drawn from a normal distribution of this standard deviation,
-/// truncated at two of them; biases start at 0 (VideoMAE's initialisation).
-pub const INIT_STD: f64 = 0.02;

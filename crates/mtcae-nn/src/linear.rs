@@ -3,7 +3,11 @@
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::{INIT_STD, ops};
+use crate::ops;
+
+/// Weights are drawn from a normal distribution of this standard deviation,
+/// truncated at two of them; biases start at 0 (VideoMAE's initialisation).
+pub const INIT_STD: f64 = 0.02;
 
 pub(crate) const WEIGHT_INIT: Init = Init::Randn {
     mean: 0.0,

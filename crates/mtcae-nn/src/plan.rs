@@ -8,10 +8,8 @@
 use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
-pub use mtcae_kernels::format::Format;
 use mtcae_kernels::format::OperandMut;
-/// What a [`Format`]'s products multiply.
-pub use mtcae_kernels::format::Precision as Factors;
+pub use mtcae_kernels::format::{Factors, Format};
 use mtcae_kernels::layer_norm;
 pub use mtcae_kernels::linear::Packed;
 use mtcae_kernels::linear::{Part, Target, linear};

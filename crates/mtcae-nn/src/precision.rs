@@ -24,24 +24,14 @@ pub enum Precision {
 #[non_exhaustive]
 pub enum Unsupported {
     /// Only GPUs compute in TF32.
-    #[error("tf32 needs a GPU; the CPU computes in f32 or bf16")]
+    #[error("TF32 exists on GPUs only; the CPU computes in f32 or bf16")]
     Tf32,
     /// Packed weights in bf16 need instructions that this CPU lacks.
     #[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
     Bf16,
-    /// Candle's operations on the CPU take `f32` alone.
-    #[error(
-        "{0} needs a GPU here; without packed weights (an inference plan's) the CPU computes \
-         in f32"
-    )]
-    Unpacked(Precision),
-    /// As [`Self::Unpacked`], by the type of the tensors.
-    #[error(
-        "{}: on the CPU tensors are f32 alone; what computes in bf16 there is an inference \
-         plan, which packs its weights (`Engine` of mtcae-model)",
-        .0.as_str()
-    )]
-    OnCpu(DType),
+    /// Tensors on the CPU are `f32` only; the type or precision asked for.
+    #[error("{0}: on the CPU tensors are f32 only; packed weights compute in bf16 there")]
+    OnCpu(&'static str),
     /// The process has a model of the other setting.
     #[error(
         "{}: TF32 is a setting of the whole process, which has prepared a model {}; use \
@@ -86,7 +76,7 @@ impl Precision {
     /// GPUs compute in `tf32`, or none does.
     ///
     /// # Errors
-    /// [`Unsupported::Unpacked`] on the CPU for another than `f32`;
+    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`;
     /// [`Unsupported::Otherwise`] when a model was prepared otherwise before.
     pub fn prepare(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, agree)
@@ -96,7 +86,7 @@ impl Precision {
     /// with the models of the other setting, whose results would change.
     ///
     /// # Errors
-    /// [`Unsupported::Unpacked`] on the CPU for another than `f32`.
+    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`.
     pub fn switch(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, |_, _| Ok(()))
     }
@@ -109,7 +99,7 @@ impl Precision {
         if device.is_cpu() {
             return match self {
                 Self::F32 => Ok(()),
-                _ => Err(Unsupported::Unpacked(self)),
+                _ => Err(Unsupported::OnCpu(self.name())),
             };
         }
         let tf32 = self == Self::Tf32;

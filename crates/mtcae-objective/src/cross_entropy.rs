@@ -3,8 +3,17 @@
 use mtcae_nn::candle_core::{DType, Tensor};
 use mtcae_nn::ops;
 
+use crate::Error;
 use crate::masked_mse::widened;
-use crate::{Class, Error};
+
+/// The expression of each clip.
+#[derive(Clone, Debug)]
+pub enum Class {
+    /// One class a clip: (B) of `u32`, counted from 0.
+    Index(Tensor),
+    /// One distribution a clip: (B, C), each row summing to 1. For mixup.
+    Soft(Tensor),
+}
 
 /// Mean cross-entropy of logits (B, C) with one class or one distribution a
 /// clip, as a scalar; PyTorch's `cross_entropy` with `weight` and

@@ -2,7 +2,7 @@
 
 use mtcae_nn::candle_core::Tensor;
 
-use crate::{Config, Error, cross_entropy, masked_mse};
+use crate::{Class, Config, Error, cross_entropy, masked_mse};
 
 /// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_E · CE(expression).
 #[derive(Clone, Debug)]
@@ -22,15 +22,6 @@ pub struct Targets {
     pub valid: Tensor,
     /// The expression of each clip.
     pub class: Class,
-}
-
-/// The expression of each clip.
-#[derive(Clone, Debug)]
-pub enum Class {
-    /// One class a clip: (B) of `u32`, counted from 0.
-    Index(Tensor),
-    /// One distribution a clip: (B, C), each row summing to 1. For mixup.
-    Soft(Tensor),
 }
 
 /// The parts of the loss, each a scalar that carries gradients.

@@ -91,7 +91,7 @@ pub fn devices() -> Vec<Device> {
         let ordinal = name
             .strip_prefix("cuda:")
             .and_then(|n| n.parse().ok())
-            .unwrap_or_else(|| panic!("MTCAE_TEST_DEVICE={name:?} is no cuda:N"));
+            .unwrap_or_else(|| panic!("MTCAE_TEST_DEVICE={name:?} is not a cuda:N"));
         // One stream, whichever thread a test computes on; `mtcae_nn::device::open` says why.
         devices
             .push(Device::new_cuda_with_stream(ordinal).unwrap_or_else(|e| panic!("{name}: {e}")));

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use candle_core::Device;
 use mtcae_model::decoder::Structure;
 
-use crate::cross_validation::{CrossValidation, cross_validate, write_text};
+use crate::cross_validation::cross_validate;
 use crate::data::Dataset;
 use crate::event::Watch;
+use crate::folder::write_text;
+use crate::folds::CrossValidation;
 use crate::log::{EpochLine, Line};
 use crate::report::{About, Spread, chance, published_table};
 use crate::start::Start;

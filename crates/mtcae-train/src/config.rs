@@ -200,7 +200,7 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "checkpointing",
-        "Keep each block's input alone and compute the rest again on the way back",
+        "Keep only each block's input and compute the rest again in the backward pass",
     ),
     field("lr", "Peak learning rate of AdamW"),
     field("scale_lr", "Multiply `lr` by batch × accumulate / 256"),

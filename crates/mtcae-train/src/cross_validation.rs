@@ -4,58 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
-use mtcae_core::files::{self, write_atomically};
-use mtcae_objective::{Bootstrap, Summary};
-use serde::{Deserialize, Serialize};
+use mtcae_core::files;
+use mtcae_objective::Bootstrap;
 
 use crate::cache::FeatureCache;
-use crate::data::Dataset;
 use crate::disk::Claim;
 use crate::event::Watch;
 use crate::fit::{Run, fit};
-use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE};
-use crate::start::Start;
+use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, unwritable, write_json};
+use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
-use crate::{Error, Report, TrainConfig, predict, read_table, summarise, write_table};
-
-/// A cross-validation and where its files go.
-pub struct CrossValidation<'a> {
-    /// Its folder: `fold-0` and so on below it, the report in it.
-    pub folder: &'a Path,
-    /// Where each fold's weights begin.
-    pub start: &'a Start,
-    /// The labelled clips.
-    pub data: &'a Arc<Dataset>,
-    /// Where features are kept, for a frozen encoder; `None` for none.
-    pub cache: Option<&'a Path>,
-    /// Whether each fold's model is written as a checkpoint.
-    pub save_models: bool,
-    /// How.
-    pub config: &'a TrainConfig,
-    /// Where.
-    pub device: &'a Device,
-}
-
-/// The outcome of one fold; `fold.json` in its folder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FoldResult {
-    /// The fold that was held out, from 0.
-    pub fold: u32,
-    /// Clips trained on.
-    pub train: usize,
-    /// Clips of the validation subjects.
-    pub validation: usize,
-    /// Clips tested on.
-    pub test: usize,
-    /// The epoch whose weights were tested, from 0.
-    pub epoch: usize,
-    /// Trained parameters.
-    pub parameters: usize,
-    /// The measures of the held-out fold.
-    pub summary: Summary,
-}
+use crate::{Error, Report, predict, read_table, summarise, write_table};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-cross-validation/2";
@@ -264,27 +223,4 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_json(&path, &about),
         Err(source) => Err(Error::Io { path, source }),
     }
-}
-
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e))?;
-    write_text(path, &text)
-}
-
-/// A value that JSON has no words for.
-pub(crate) fn unwritable(path: &Path, e: serde_json::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        source: e.into(),
-    }
-}
-
-pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    write_atomically(path, |temporary| {
-        std::fs::write(temporary, format!("{}\n", text.trim_end()))
-    })
-    .map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
 }

@@ -10,6 +10,7 @@ use mtcae_labels::labels::{LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
 
 use crate::digest::Identity;
+use crate::error::list;
 use crate::{Error, TrainConfig, random};
 
 /// Folds where neither the label file nor the config says how many.
@@ -404,13 +405,6 @@ impl Dataset {
         }
         Ok(())
     }
-}
-
-/// `3 WHAT (a, b, c)`, at most five of them by name.
-pub(crate) fn list(what: &str, files: &[String]) -> String {
-    let shown = files.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let more = if files.len() > 5 { ", …" } else { "" };
-    format!("{} {what} ({shown}{more})", files.len())
 }
 
 /// Keeps the clips of some classes; what was left out, in words.

@@ -26,7 +26,7 @@ pub enum Error {
     #[error(
         "{}: {} below {}; `root` says in which folder they lie, and `allow_missing` leaves them out",
         labels.display(),
-        crate::data::list("labelled videos are missing", files),
+        list("labelled videos are missing", files),
         match root.as_os_str().is_empty() {
             true => "the current folder".into(),
             false => root.display().to_string(),
@@ -141,4 +141,11 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// `3 WHAT (a, b, c)`, at most five of them by name.
+pub(crate) fn list(what: &str, files: &[String]) -> String {
+    let shown = files.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if files.len() > 5 { ", …" } else { "" };
+    format!("{} {what} ({shown}{more})", files.len())
 }

@@ -1,4 +1,11 @@
-//! Names of the files in the folders that runs write.
+//! The files in the folders that runs write: their names, and how text comes into them.
+
+use std::path::Path;
+
+use mtcae_core::files::write_atomically;
+use serde::Serialize;
+
+use crate::Error;
 
 /// The state of a run: all that is needed to go on.
 pub const STATE: &str = "state.safetensors";
@@ -12,3 +19,26 @@ pub(crate) const IDENTITY: &str = "run.json";
 pub(crate) const RESULT: &str = "fold.json";
 /// The table of predictions, of a fold and of the whole.
 pub const PREDICTIONS: &str = "predictions.csv";
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e))?;
+    write_text(path, &text)
+}
+
+/// A value that JSON has no words for.
+pub(crate) fn unwritable(path: &Path, e: serde_json::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        source: e.into(),
+    }
+}
+
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    write_atomically(path, |temporary| {
+        std::fs::write(temporary, format!("{}\n", text.trim_end()))
+    })
+    .map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}

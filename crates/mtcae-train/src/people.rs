@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use mtcae_model::{Config, TrainedSubjects};
 use serde::Serialize;
 
-use crate::data::{Dataset, list};
+use crate::data::Dataset;
+use crate::error::list;
 
 /// Whom of the people that a model is measured on it was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,7 +40,7 @@ impl Acquaintance {
         };
         if self.nameless_clips > 0 {
             text += &format!(
-                "; {} clips name nobody, and are known again by their file names alone",
+                "; {} clips name nobody, and are recognised by their file names only",
                 self.nameless_clips
             );
         }

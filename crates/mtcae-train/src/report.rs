@@ -7,9 +7,10 @@ use mtcae_objective::{Bootstrap, Interval, Summary};
 use mtcae_viz::{Curve, Panel, save_png};
 use serde::Serialize;
 
-use crate::cross_validation::{CrossValidation, unwritable, write_text};
+use crate::folder::{LOG, unwritable, write_text};
+use crate::folds::{CrossValidation, FoldResult};
 use crate::log::{self, EpochLine, Line};
-use crate::{Acquaintance, ClipResult, Error, FoldResult, LOG, published, summarise};
+use crate::{Acquaintance, ClipResult, Error, published, summarise};
 
 /// The measures of all folds, one by one and together.
 #[derive(Clone, Debug, PartialEq)]

@@ -87,7 +87,7 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
     let metadata = tensors.metadata();
     let json = metadata
         .get(KEY)
-        .ok_or_else(|| fault("is no saved state of a training run".to_owned()))?;
+        .ok_or_else(|| fault("is not a saved state of a training run".to_owned()))?;
     let about: About =
         serde_json::from_str(json).map_err(|e| fault(format!("its description is broken: {e}")))?;
     if about.format != FORMAT {

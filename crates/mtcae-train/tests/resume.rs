@@ -196,7 +196,7 @@ fn torn_damaged_and_foreign_states_are_refused_by_name() {
         (
             "weights of a model",
             foreign,
-            "is no saved state of a training run",
+            "is not a saved state of a training run",
         ),
     ];
     for (what, bytes, words) in cases {

@@ -120,9 +120,7 @@ pub use mask::TokenMask;
 pub use normalize::Normalization;
 pub use options::{ClipOptions, OpenOptions, WindowOptions};
 pub use resize::FrameResizer;
-pub use tubes::{
-    TubeError, TubeShape, pixels, pixels_into, tubes, tubes_into, tubes_reference, untube,
-};
+pub use tubes::{TubeError, TubeShape, tubes, tubes_into, tubes_reference, untube};
 #[cfg(feature = "ffmpeg")]
 pub use {
     demuxer::VideoInfo,

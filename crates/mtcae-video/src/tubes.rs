@@ -215,38 +215,6 @@ pub fn untube(
     ))
 }
 
-/// Frames (T, H, W, 3) to normalised (T, 3, H, W) floats, for models that
-/// take images; threaded over frames.
-pub fn pixels(frames: ArrayView4<'_, u8>, normalization: &Normalization) -> Array4<f32> {
-    let (t, h, w, c) = frames.dim();
-    let mut out = Array4::zeros((t, c.min(3), h, w));
-    if let Some(slice) = out.as_slice_mut() {
-        pixels_into(frames, normalization, slice);
-    }
-    out
-}
-
-/// As [`pixels`], into a slice of `T·3·H·W` numbers (what does not fit is not
-/// written).
-pub fn pixels_into(frames: ArrayView4<'_, u8>, normalization: &Normalization, out: &mut [f32]) {
-    let (_, h, w, c) = frames.dim();
-    if h * w * c == 0 {
-        return;
-    }
-    let table = normalization.table();
-    let c = c.min(3);
-    out.par_chunks_mut(c * h * w)
-        .zip(frames.axis_iter(ndarray::Axis(0)).into_par_iter())
-        .for_each(|(planes, frame)| {
-            for (ci, plane) in planes.chunks_exact_mut(h * w).enumerate() {
-                let levels = frame.index_axis(ndarray::Axis(2), ci);
-                for (o, &v) in plane.iter_mut().zip(levels.iter()) {
-                    *o = table[ci][v as usize];
-                }
-            }
-        });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,7 +268,6 @@ mod tests {
         };
         let frames = noise(4, 8, 12);
         let norm = Normalization::HALF;
-        let chw = pixels(frames.view(), &norm); // (T, C, H, W)
         let weight = |c: usize, t: usize, y: usize, x: usize| {
             ((c * 31 + t * 17 + y * 5 + x) % 13) as f32 / 7.0 - 0.8
         };
@@ -314,7 +281,8 @@ mod tests {
                         for dt in 0..2 {
                             for dy in 0..4 {
                                 for dx in 0..4 {
-                                    let v = chw[[t * 2 + dt, c, y * 4 + dy, x * 4 + dx]];
+                                    let level = frames[[t * 2 + dt, y * 4 + dy, x * 4 + dx, c]];
+                                    let v = norm.apply(level, c);
                                     conv += v * weight(c, dt, dy, dx);
                                     flat.push(weight(c, dt, dy, dx));
                                 }

@@ -8,6 +8,7 @@ mod axis;
 mod canvas;
 mod confusion;
 mod curves;
+mod error;
 mod overlay;
 mod sheet;
 mod timeline;
@@ -18,53 +19,16 @@ pub use ndarray;
 pub use canvas::{Canvas, Colour, TextSize};
 pub use confusion::confusion_matrix;
 pub use curves::{Curve, Panel, curves};
+pub use error::Error;
 pub use overlay::{draw_face, draw_legend, draw_part, draw_tag};
 pub use sheet::{contact_sheet, probability_panel};
 pub use timeline::{Series, timeline};
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mtcae_core::drawn::SOFTWARE;
-
-/// What can go wrong with a picture.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A picture of no pixels, or too large a one.
-    #[error("a picture of {width}×{height} pixels cannot be drawn")]
-    Size {
-        /// Pixels across.
-        width: usize,
-        /// Pixels down.
-        height: usize,
-    },
-    /// There is nothing to draw.
-    #[error("{what}: there is none to draw")]
-    Empty {
-        /// What there is none of.
-        what: &'static str,
-    },
-    /// Two lists that belong together differ in length.
-    #[error("{what}: {found} given, {expected} expected")]
-    Length {
-        /// The list at fault.
-        what: String,
-        /// How many there should be.
-        expected: usize,
-        /// How many there are.
-        found: usize,
-    },
-    /// The file cannot be written.
-    #[error("{}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-}
 
 /// Writes a picture as PNG, atomically.
 ///

@@ -121,11 +121,11 @@ fn lists_that_do_not_fit_are_named() {
     );
     assert_eq!(
         said(confusion_matrix::<&str, Vec<u64>>(&[], &[])),
-        "classes: there is none to draw"
+        "classes: nothing to draw"
     );
     assert_eq!(
         said(curves(&[], "epoch", 800, 600)),
-        "panels: there is none to draw"
+        "panels: nothing to draw"
     );
     let panel = [Panel {
         title: "loss".to_owned(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::Precision;
+use crate::format::Factors;
 use crate::testing::{compare, numeric_gradient, randn, widen};
 
 fn dims(batch: usize, heads: usize, queries: usize, keys: usize, head_dim: usize) -> Dims {
@@ -65,9 +65,9 @@ fn forward_equals_the_reference() {
                 &mut out,
             );
             // bf16 rounds logits of up to ten at 2⁻⁹ of their terms.
-            let tolerance = match format.precision() {
-                Precision::F32 => 3e-6,
-                Precision::Bf16 => 3e-2,
+            let tolerance = match format.factors() {
+                Factors::F32 => 3e-6,
+                Factors::Bf16 => 3e-2,
             };
             let what = format!("{} {d:?}", format.name());
             compare(&out, &want, tolerance, &what);

@@ -16,7 +16,7 @@ mod tiles;
 use crate::buffer::Buffer;
 use crate::format::{Format, Kind, Operand, OperandMut};
 use crate::matrix::{MatMut, MatRef};
-use crate::product::{self, Finish, Start};
+use crate::product::{self, Finish, Initial};
 
 /// Columns of a panel of packed weights in the formats of tiles.
 const COLS: usize = 32;
@@ -145,11 +145,11 @@ pub fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
     };
     let bias = &w.bias[..w.outputs];
     let (start, finish, out) = match target {
-        Target::Store(out) => (Start::Bias(bias), Finish::None, out),
-        Target::Add(out) => (Start::Residual(bias), Finish::None, out),
+        Target::Store(out) => (Initial::Bias(bias), Finish::None, out),
+        Target::Add(out) => (Initial::Residual(bias), Finish::None, out),
         Target::Gelu(out) => {
             let out = MatMut::new(out.data, rows, cols, cols);
-            (Start::Bias(bias), Finish::Gelu, out)
+            (Initial::Bias(bias), Finish::Gelu, out)
         }
     };
     let lhs = MatRef::new(x.data, x.rows, x.cols, x.cols);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::Precision;
+use crate::format::Factors;
 use crate::testing::{compare, randn, widen};
 
 /// x·Wᵀ + b in f64.
@@ -31,9 +31,9 @@ fn gelu(x: f64) -> f64 {
 /// The bound on max|Δ|/max|ref|. bf16 rounds both factors at 2⁻⁹ of them, and a
 /// sum of random signs keeps that in relation to its own size.
 fn tolerance(format: Format) -> f64 {
-    match format.precision() {
-        Precision::F32 => 2e-6,
-        Precision::Bf16 => 6e-3,
+    match format.factors() {
+        Factors::F32 => 2e-6,
+        Factors::Bf16 => 6e-3,
     }
 }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{COLS, Packed, Target};
 use crate::buffer::Buffer;
-use crate::format::{Format, Operand, Precision, with_engine};
+use crate::format::{Factors, Format, Operand, with_engine};
 #[cfg(target_os = "linux")]
 use crate::format::{Kind, OperandMut};
 use crate::gelu;
@@ -75,9 +75,9 @@ pub(super) fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         rows: x.rows,
         cols: w.outputs,
         terms: w.inputs,
-        runs: w.inputs.div_ceil(match w.format.precision() {
-            Precision::F32 => DIGITS_RUN,
-            Precision::Bf16 => RUN,
+        runs: w.inputs.div_ceil(match w.format.factors() {
+            Factors::F32 => DIGITS_RUN,
+            Factors::Bf16 => RUN,
         }),
         sink: &sink,
     };

@@ -75,7 +75,7 @@ pub(crate) struct Tile([f32; 1024]);
 
 /// What a product starts from.
 #[derive(Clone, Copy)]
-pub enum Start<'a> {
+pub enum Initial<'a> {
     /// Nothing: the result is overwritten.
     Zero,
     /// What the result holds: the product is added to it.
@@ -95,13 +95,13 @@ pub(crate) enum Finish {
     Gelu,
 }
 
-impl Start<'_> {
+impl Initial<'_> {
     /// For `cols` columns from `col` on.
     #[inline(always)]
     fn from(self, col: usize, cols: usize) -> Self {
         match self {
-            Start::Bias(bias) => Start::Bias(&bias[col..col + cols]),
-            Start::Residual(bias) => Start::Residual(&bias[col..col + cols]),
+            Initial::Bias(bias) => Initial::Bias(&bias[col..col + cols]),
+            Initial::Residual(bias) => Initial::Residual(&bias[col..col + cols]),
             other => other,
         }
     }
@@ -111,7 +111,7 @@ impl Start<'_> {
 ///
 /// # Panics
 /// When the shapes do not chain.
-pub fn product(lhs: MatRef<'_>, rhs: MatRef<'_>, alpha: f32, start: Start<'_>, out: MatMut<'_>) {
+pub fn product(lhs: MatRef<'_>, rhs: MatRef<'_>, alpha: f32, start: Initial<'_>, out: MatMut<'_>) {
     product_with(Isa::best(), lhs, rhs, alpha, start, out);
 }
 
@@ -121,7 +121,7 @@ pub fn product_with(
     lhs: MatRef<'_>,
     rhs: MatRef<'_>,
     alpha: f32,
-    start: Start<'_>,
+    start: Initial<'_>,
     out: MatMut<'_>,
 ) {
     let (m, k, n) = (lhs.rows, lhs.cols, rhs.cols);
@@ -130,7 +130,7 @@ pub fn product_with(
         out.rows == m && out.cols == n,
         "product: the result is {m}×{n}"
     );
-    if let Start::Bias(bias) | Start::Residual(bias) = start {
+    if let Initial::Bias(bias) | Initial::Residual(bias) = start {
         assert_eq!(bias.len(), n, "product: the bias has {n} elements");
     }
     if m == 0 || n == 0 {
@@ -151,7 +151,7 @@ pub fn product_with(
                 lhs.part(0, m, first, depth),
                 packed,
                 alpha,
-                if i == 0 { start } else { Start::Result },
+                if i == 0 { start } else { Initial::Result },
                 Finish::None,
                 MatMut::new(data, m, n, row_stride),
                 true,
@@ -194,7 +194,7 @@ pub(crate) fn product_slices(
     isa: Isa,
     lhs: MatRef<'_>,
     packed: &[f32],
-    start: Start<'_>,
+    start: Initial<'_>,
     finish: Finish,
     out: MatMut<'_>,
 ) {
@@ -211,7 +211,7 @@ pub(crate) fn product_slices(
             lhs.part(0, m, first, depth),
             now,
             1.0,
-            if i == 0 { start } else { Start::Result },
+            if i == 0 { start } else { Initial::Result },
             if i + 1 == count { finish } else { Finish::None },
             MatMut::new(out.data, m, n, out.row_stride),
             true,
@@ -251,7 +251,7 @@ pub(crate) fn product_packed(
     lhs: MatRef<'_>,
     packed: &[f32],
     alpha: f32,
-    start: Start<'_>,
+    start: Initial<'_>,
     finish: Finish,
     out: MatMut<'_>,
     threads: bool,
@@ -444,7 +444,7 @@ struct Job<'a> {
     right: &'a [f32],
     steps: usize,
     alpha: f32,
-    start: Start<'a>,
+    start: Initial<'a>,
     finish: Finish,
 }
 
@@ -500,7 +500,7 @@ fn block_on<K: Kernel>(kernel: K, job: Job<'_>, mut out: Rectangle<'_>) {
     let mut done = 0;
     for run in 0..runs {
         let end = job.steps * (run + 1) / runs;
-        let start = if run == 0 { job.start } else { Start::Result };
+        let start = if run == 0 { job.start } else { Initial::Result };
         for (j, column) in (0..out.cols).step_by(K::COLS).enumerate() {
             let b =
                 &job.right[j * right..(j + 1) * right][done * K::RIGHT..end * K::RIGHT + K::TAIL];
@@ -536,24 +536,24 @@ fn block_on<K: Kernel>(kernel: K, job: Job<'_>, mut out: Rectangle<'_>) {
 
 /// Adds a row of a tile's sums to what the result starts from.
 #[inline(always)]
-fn write(sums: &[f32], alpha: f32, start: Start<'_>, out: &mut [f32]) {
+fn write(sums: &[f32], alpha: f32, start: Initial<'_>, out: &mut [f32]) {
     match start {
-        Start::Zero => {
+        Initial::Zero => {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = alpha * sum;
             }
         }
-        Start::Result => {
+        Initial::Result => {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out += alpha * sum;
             }
         }
-        Start::Bias(bias) => {
+        Initial::Bias(bias) => {
             for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
                 *out = bias + alpha * sum;
             }
         }
-        Start::Residual(bias) => {
+        Initial::Residual(bias) => {
             for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
                 *out += bias + alpha * sum;
             }

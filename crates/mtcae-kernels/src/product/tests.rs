@@ -64,7 +64,7 @@ fn products_equal_the_reference() {
                     lhs,
                     rhs,
                     0.5,
-                    Start::Bias(&bias),
+                    Initial::Bias(&bias),
                     MatMut::new(&mut out, m, n, ldc),
                 );
                 let want: Vec<f64> = exact
@@ -91,7 +91,7 @@ fn products_equal_the_reference() {
                     lhs,
                     rhs,
                     -1.0,
-                    Start::Result,
+                    Initial::Result,
                     MatMut::new(&mut out, m, n, ldc),
                 );
                 let want: Vec<f64> = want.iter().zip(&exact).map(|(w, x)| w - x).collect();
@@ -101,7 +101,7 @@ fn products_equal_the_reference() {
                     lhs,
                     rhs,
                     1.0,
-                    Start::Zero,
+                    Initial::Zero,
                     MatMut::new(&mut out, m, n, ldc),
                 );
                 compare(&gather(&out), &exact, 2e-6, &what);
@@ -134,7 +134,7 @@ fn every_instruction_set_is_as_exact_as_promised() {
             MatRef::new(&a, m, k, k),
             MatRef::new(&b, k, n, n),
             1.0,
-            Start::Zero,
+            Initial::Zero,
             MatMut::new(&mut out, m, n, n),
         );
         let mut worst = 0.0f64;
@@ -173,7 +173,7 @@ fn a_result_that_fits_does_not_overflow_on_the_way() {
                 MatRef::new(&vec![a; k], 1, k, k),
                 MatRef::new(&vec![b; k], k, 1, 1),
                 1.0,
-                Start::Zero,
+                Initial::Zero,
                 MatMut::new(&mut out, 1, 1, 1),
             );
             let want = k as f64 * f64::from(a) * f64::from(b);
@@ -197,7 +197,7 @@ fn the_number_of_threads_changes_no_bit() {
                 MatRef::new(&a, m, k, k),
                 MatRef::new(&b, k, n, n),
                 1.0,
-                Start::Zero,
+                Initial::Zero,
                 MatMut::new(&mut out, m, n, n),
             );
         });
@@ -216,7 +216,7 @@ fn nothing_to_add_gives_what_it_starts_from() {
             a,
             b,
             1.0,
-            Start::Result,
+            Initial::Result,
             MatMut::new(&mut out, 2, 2, 2),
         );
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
@@ -225,7 +225,7 @@ fn nothing_to_add_gives_what_it_starts_from() {
             a,
             b,
             1.0,
-            Start::Bias(&[5.0, 6.0]),
+            Initial::Bias(&[5.0, 6.0]),
             MatMut::new(&mut out, 2, 2, 2),
         );
         assert_eq!(out, [5.0, 6.0, 5.0, 6.0]);
@@ -244,7 +244,7 @@ fn special_values() {
             MatRef::new(&a, 2, 2, 2),
             MatRef::new(&b, 2, 2, 2),
             1.0,
-            Start::Zero,
+            Initial::Zero,
             MatMut::new(&mut out, 2, 2, 2),
         );
         assert!(out[0].is_nan() && out[1].is_nan(), "{}", isa.name());
@@ -284,7 +284,7 @@ fn tiny_numbers_leave_the_others_alone() {
                 lhs,
                 rhs,
                 1.0,
-                Start::Zero,
+                Initial::Zero,
                 MatMut::new(&mut out, m, n, n),
             );
             compare(&out, &exact, 6e-7, isa.name());

@@ -54,10 +54,6 @@ pub struct Sample {
     pub fold: Option<u32>,
 }
 
-/// What is wrong with a name that a label file cannot say.
-pub(crate) const NOT_UTF8: &str =
-    "its name is not UTF-8, as a label file is, which could not say which file it means; rename it";
-
 impl Sample {
     /// A file that belongs to no dataset.
     ///

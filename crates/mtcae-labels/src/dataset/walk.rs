@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mtcae_core::drawn::is_drawn;
 
-use super::{NOT_UTF8, Problem};
-use crate::Error;
+use super::Problem;
+use crate::error::{Error, NOT_UTF8};
 
 /// A file below a root.
 pub struct Found {

@@ -81,6 +81,7 @@ pub(super) fn parse(path: &Path, line: usize, text: &[u8]) -> Result<LabelledCli
             path: path.to_owned(),
             line,
             found: found.unwrap_or("none").to_owned(),
+            read: SCHEMA,
         }),
     }
 }

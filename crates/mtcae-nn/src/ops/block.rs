@@ -109,7 +109,7 @@ fn attention_half(y: &Tensor, a: Attention<'_>, operands: &mut Operands) -> Resu
             fits(v_bias, &[inner])?;
             let q = LayerSlots::list(operands, weight, q_bias)?;
             let v_bias = operands.parameter(v_bias)?;
-            (q, Source::Own { v_bias }, tokens)
+            (q, KeysAndValues::Own { v_bias }, tokens)
         }
         Projection::Of {
             x,
@@ -127,7 +127,7 @@ fn attention_half(y: &Tensor, a: Attention<'_>, operands: &mut Operands) -> Resu
             let q = LayerSlots::list(operands, q, q_bias)?;
             let kv = LayerSlots::list(operands, kv, v_bias)?;
             let x = operands.activation(x.contiguous()?);
-            (q, Source::Of { x, kv }, keys)
+            (q, KeysAndValues::Of { x, kv }, keys)
         }
         Projection::Over { kv, q, q_bias } => {
             fits(q, &[inner, width])?;
@@ -136,7 +136,7 @@ fn attention_half(y: &Tensor, a: Attention<'_>, operands: &mut Operands) -> Resu
             fits(kv, &[batch, keys, 2 * inner])?;
             let q = LayerSlots::list(operands, q, q_bias)?;
             let kv = operands.activation(in_rows(kv)?);
-            (q, Source::Over { kv }, keys)
+            (q, KeysAndValues::Over { kv }, keys)
         }
     };
     Ok(AttentionHalf {
@@ -214,7 +214,7 @@ impl LayerSlots {
 
 /// Where keys and values come from.
 #[derive(Clone, Copy)]
-enum Source {
+enum KeysAndValues {
     /// The product that gives the queries, with the values' bias.
     Own { v_bias: Slot },
     /// Features, by a product with the values' bias.
@@ -228,7 +228,7 @@ struct AttentionHalf {
     norm: NormSlots,
     /// Wqkv or Wq, and the queries' bias.
     q: LayerSlots,
-    source: Source,
+    source: KeysAndValues,
     proj: LayerSlots,
     scales: Option<Vec<f32>>,
 }
@@ -286,14 +286,14 @@ impl AttentionHalf {
     ) -> Result<Projections> {
         let q_bias = &inputs[self.q.bias];
         let (q_bias, kv) = match self.source {
-            Source::Own { v_bias } => {
+            KeysAndValues::Own { v_bias } => {
                 let both = Bias {
                     first: Some(q_bias.clone()),
                     last: Some(inputs[v_bias].clone()),
                 };
                 (both, None)
             }
-            Source::Of { x, kv } => {
+            KeysAndValues::Of { x, kv } => {
                 let v_bias = Bias {
                     first: None,
                     last: Some(inputs[kv.bias].clone()),
@@ -301,7 +301,7 @@ impl AttentionHalf {
                 let kv = k.linear(&inputs[x], &inputs[kv.weight], Some(v_bias))?;
                 (Bias::whole(q_bias), Some(kv.settle(k)?.into_tensor()))
             }
-            Source::Over { kv } => (Bias::whole(q_bias), Some(inputs[kv].clone())),
+            KeysAndValues::Over { kv } => (Bias::whole(q_bias), Some(inputs[kv].clone())),
         };
         let q = k.linear(normed, &inputs[self.q.weight], Some(q_bias))?;
         let q = q.settle(k)?.into_tensor();
@@ -349,8 +349,8 @@ impl AttentionHalf {
         drop((d_attended, computed));
         let inner = self.dims.width();
         match (self.source, dkv) {
-            (Source::Over { kv }, Some(dkv)) => grads.set(kv, dkv),
-            (Source::Of { x, kv }, Some(dkv)) => {
+            (KeysAndValues::Over { kv }, Some(dkv)) => grads.set(kv, dkv),
+            (KeysAndValues::Of { x, kv }, Some(dkv)) => {
                 let biases = [(kv.bias, inner)];
                 layer_gradients(k, grads, kv.weight, &biases, inner, &dkv, &inputs[x])?;
                 if grads.wants(x) {
@@ -362,7 +362,7 @@ impl AttentionHalf {
         }
         let normed = k.norm(y, self.norm.of(inputs))?.into_tensor();
         match self.source {
-            Source::Own { v_bias } => {
+            KeysAndValues::Own { v_bias } => {
                 let biases = [(self.q.bias, 0), (v_bias, 2 * inner)];
                 layer_gradients(k, grads, self.q.weight, &biases, inner, &dq, &normed)?;
             }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor};
 use mtcae_kernels::attention::{self, Dims, Rows};
 use mtcae_kernels::matrix::{MatMut, MatRef};
-use mtcae_kernels::product::{Start, product};
+use mtcae_kernels::product::{Initial, product};
 use mtcae_kernels::{gelu, layer_norm, rows};
 
 use super::backend::{Attended, Backend, Bias, Biased, Fresh, Heads, Norm, Product};
@@ -98,7 +98,7 @@ impl Backend for Cpu {
                 MatRef::new(v[0], count, inputs, inputs),
                 MatRef::new(v[1], outputs, inputs, inputs).t(),
                 1.0,
-                bias.as_deref().map_or(Start::Zero, Start::Bias),
+                bias.as_deref().map_or(Initial::Zero, Initial::Bias),
                 MatMut::new(&mut out, count, outputs, outputs),
             );
         })?;
@@ -117,7 +117,7 @@ impl Backend for Cpu {
                 MatRef::new(v[0], count, outputs, outputs),
                 MatRef::new(v[1], outputs, inputs, inputs),
                 1.0,
-                Start::Zero,
+                Initial::Zero,
                 MatMut::new(&mut out, count, inputs, inputs),
             );
         })?;
@@ -134,7 +134,7 @@ impl Backend for Cpu {
                 MatRef::new(v[0], count, outputs, outputs).t(),
                 MatRef::new(v[1], count, inputs, inputs),
                 1.0,
-                Start::Zero,
+                Initial::Zero,
                 MatMut::new(&mut out, outputs, inputs, inputs),
             );
         })?;

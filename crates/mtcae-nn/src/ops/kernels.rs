@@ -10,7 +10,7 @@ pub(super) fn of(op: &str, tensor: &Tensor) -> Result<&'static dyn Backend> {
     match (tensor.device(), tensor.dtype()) {
         (Device::Cpu, DType::F32) => Ok(&Cpu),
         (Device::Cpu, dtype) => {
-            let error = crate::Unsupported::OnCpu(dtype);
+            let error = crate::Unsupported::OnCpu(dtype.as_str());
             candle_core::bail!("{op}: {error}")
         }
         #[cfg(feature = "cuda")]

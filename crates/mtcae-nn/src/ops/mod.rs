@@ -70,7 +70,7 @@ pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> R
     };
     let CpuStorage::F32(data) = storage else {
         use candle_core::backend::BackendStorage;
-        let error = Unsupported::OnCpu(storage.dtype());
+        let error = Unsupported::OnCpu(storage.dtype().as_str());
         candle_core::bail!("{op}: {error}");
     };
     Ok(&data[start..end])

@@ -30,7 +30,7 @@ const RANGE_FULL: i32 = 2;
 const SMALLEST_PLANAR: c_int = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Source {
+struct FrameFormat {
     width: c_int,
     height: c_int,
     format: c_int,
@@ -79,7 +79,7 @@ impl Picture<'_> {
 /// pixels. One per thread.
 pub struct Converter {
     context: *mut ffi::SwsContext,
-    source: Option<Source>,
+    source: Option<FrameFormat>,
     planar: bool,
     pixels: Vec<u8>,
 }
@@ -87,9 +87,9 @@ pub struct Converter {
 // SAFETY: the context is owned by this object alone.
 unsafe impl Send for Converter {}
 
-fn source_of(frame: &Frame) -> Source {
+fn source_of(frame: &Frame) -> FrameFormat {
     let f = frame.get();
-    Source {
+    FrameFormat {
         width: f.width,
         height: f.height,
         format: f.format,
@@ -217,7 +217,7 @@ impl Converter {
     }
 
     /// Runs swscale as [`Converter::prepare`] set it up.
-    fn scale(&mut self, frame: &Frame, source: Source) -> Result<Picture<'_>, String> {
+    fn scale(&mut self, frame: &Frame, source: FrameFormat) -> Result<Picture<'_>, String> {
         let (width, height) = (source.width as usize, source.height as usize);
         let row = if self.planar { width } else { width * 3 };
         // SIMD paths write whole vectors: rows are padded, and so is the end.
@@ -270,7 +270,7 @@ impl Converter {
 
     /// Sets swscale up for `source`; with `planes`, for planes apart where that
     /// is sooner and the same.
-    fn prepare(&mut self, source: Source, planes: bool) -> Result<(), String> {
+    fn prepare(&mut self, source: FrameFormat, planes: bool) -> Result<(), String> {
         if self.source == Some(source) && !self.context.is_null() {
             return Ok(());
         }

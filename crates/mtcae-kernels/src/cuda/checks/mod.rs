@@ -198,7 +198,7 @@ pub fn run_family<M: Machine>(
         .filter(|_| known.contains(&family))
         .ok_or_else(|| {
             format!(
-                "{family} is none of the families of {}: {}",
+                "{family} is not one of the families of {}: {}",
                 element.suffix(),
                 known.join(", ")
             )
