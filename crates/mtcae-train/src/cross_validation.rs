@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
-use mtcae_core::files::{self, write_atomically};
+use mtcae_core::files::{self, At, FileError, write_text_atomically};
 use mtcae_objective::{Bootstrap, Summary};
 use serde::{Deserialize, Serialize};
 
@@ -167,10 +167,7 @@ fn one_fold(
 
 fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Ok(Err(e).at(path)?),
         _ => Ok(()),
     }
 }
@@ -178,17 +175,15 @@ fn remove(path: &Path) -> Result<(), Error> {
 fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
     let path = folder.join(RESULT);
     match files::read_to_string(&path, LARGEST) {
-        Ok(text) => serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|e| Error::File {
-                path,
-                reason: format!(
-                    "{e}: it is damaged or from another version; delete it to train this fold \
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| {
+            let reason = format!(
+                "{e}: it is damaged or from another version; delete it to train this fold \
                      again, or take another folder"
-                ),
-            }),
+            );
+            FileError::new(path, reason).into()
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path, source }),
+        Err(e) => Ok(Err(e).at(path)?),
     }
 }
 
@@ -197,12 +192,10 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     let path: PathBuf = cv.folder.join(IDENTITY);
     let other = cv.folder.join(STATE);
     if other.exists() {
-        return Err(Error::File {
-            path: other,
-            reason: "the folder holds a single run, not a cross-validation".to_owned(),
-        });
+        let reason = "the folder holds a single run, not a cross-validation";
+        return Err(FileError::new(other, reason).into());
     }
-    let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
+    let value = |v: serde_json::Result<serde_json::Value>| v.at(&path);
     let about = BTreeMap::from([
         ("format".to_owned(), FORMAT.into()),
         (
@@ -235,10 +228,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     ]);
     match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
-            let fault = |reason: String| Error::File {
-                path: path.clone(),
-                reason,
-            };
+            let fault = |reason: String| Error::File(FileError::new(&path, reason));
             let found: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
             if found.get("format") != about.get("format") {
@@ -261,29 +251,15 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_json(&path, &about),
-        Err(source) => Err(Error::Io { path, source }),
+        Err(e) => Ok(Err(e).at(path)?),
     }
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e))?;
+    let text = serde_json::to_string_pretty(value).at(path)?;
     write_text(path, &text)
 }
 
-/// A value that JSON has no words for.
-pub(crate) fn unwritable(path: &Path, e: serde_json::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        source: e.into(),
-    }
-}
-
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    write_atomically(path, |temporary| {
-        std::fs::write(temporary, format!("{}\n", text.trim_end()))
-    })
-    .map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(write_text_atomically(path, text).at(path)?)
 }

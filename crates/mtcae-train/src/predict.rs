@@ -1,5 +1,6 @@
 //! What a model says of labelled clips, measured.
 
+use mtcae_core::files::{At, FileError, write_atomically};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -278,13 +279,7 @@ pub fn write_table(path: &Path, results: &[ClipResult], classes: &[String]) -> R
         table.flush()?;
         Ok(())
     };
-    mtcae_core::files::write_atomically(path, |temporary| {
-        write(temporary).map_err(std::io::Error::other)
-    })
-    .map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(write_atomically(path, |temporary| Ok(write(temporary)?)).at(path)?)
 }
 
 const COLUMNS: [&str; 9] = [
@@ -304,14 +299,8 @@ const COLUMNS: [&str; 9] = [
 /// # Errors
 /// Names the file, the line and the column at fault.
 pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> {
-    let fault = |reason: String| Error::File {
-        path: path.to_owned(),
-        reason,
-    };
-    let file = mtcae_core::files::open(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let fault = |reason: String| Error::File(FileError::new(path, reason));
+    let file = mtcae_core::files::open(path).at(path)?;
     let mut table = csv::Reader::from_reader(file);
     let head = table.headers().map_err(|e| fault(e.to_string()))?.clone();
     if !head.iter().take(COLUMNS.len()).eq(COLUMNS) {

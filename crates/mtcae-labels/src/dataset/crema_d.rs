@@ -37,7 +37,7 @@ const DEMOGRAPHICS: &str = "VideoDemographics.csv";
 /// The actors' sex is known when `VideoDemographics.csv` lies there too.
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read.
+/// [`Error::File`] when `root` cannot be read.
 pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     let names: Vec<&str> = CLASSES.iter().map(|c| c.1).collect();
     let mut c = Catalogue::new("crema-d", &names);

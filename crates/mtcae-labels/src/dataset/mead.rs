@@ -49,7 +49,7 @@ impl Default for Options {
 /// ([`folds::mead`](super::folds::mead)): none are in print.
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read, [`Error::Config`] for an unknown
+/// [`Error::File`] when `root` cannot be read, [`Error::Config`] for an unknown
 /// view or level.
 pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Error> {
     if let Some(view) = options.views.iter().find(|v| !VIEWS.contains(&&v[..])) {

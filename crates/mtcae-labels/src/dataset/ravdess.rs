@@ -93,7 +93,7 @@ fn parse(stem: &str) -> Result<[u32; 7], String> {
 /// actors ([`folds::RAVDESS`](super::folds::RAVDESS)).
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read.
+/// [`Error::File`] when `root` cannot be read.
 pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Error> {
     let classes: &[&str] = match options.classes {
         Classes::Seven => &SEVEN,
