@@ -14,6 +14,7 @@ use safetensors::tensor::{Metadata, TensorInfo, View};
 use serde::Serialize;
 
 pub use file::{Float, SteadyFile, TensorFile};
+pub(crate) use strict::through;
 pub use strict::{Record, asked_for, compare, load_strict, load_strict_as, recorded};
 
 /// What can go wrong with weights.

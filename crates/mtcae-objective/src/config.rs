@@ -120,20 +120,4 @@ impl Config {
         }
         Ok(())
     }
-
-    /// Checks every field, and that the class weights are those of a model of
-    /// `classes` classes.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names the first field at fault.
-    pub fn validate_for(&self, classes: usize) -> Result<(), Error> {
-        self.validate()?;
-        match &self.class_weights {
-            Some(weights) if weights.len() != classes => Err(Error::Config {
-                field: "class_weights",
-                reason: format!("{} given for {classes} classes", weights.len()),
-            }),
-            _ => Ok(()),
-        }
-    }
 }

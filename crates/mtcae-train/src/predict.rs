@@ -1,5 +1,6 @@
 //! What a model says of labelled clips, measured.
 
+use mtcae_core::argmax;
 use mtcae_core::files::{At, FileError, write_atomically};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -45,13 +46,7 @@ pub struct ClipResult {
 impl ClipResult {
     /// The most probable class; of equals the first.
     pub fn predicted(&self) -> usize {
-        let mut best = 0;
-        for (class, p) in self.probabilities.iter().enumerate() {
-            if *p > self.probabilities[best] {
-                best = class;
-            }
-        }
-        best
+        argmax(&self.probabilities).unwrap_or(0)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::geometry::Geometry;
 use crate::normalize::Normalization;
-use crate::tubes::{TubeError, TubeShape, pixels, tubes};
+use crate::tubes::{TubeError, TubeShape, tubes};
 
 /// Sampled, resized frames of a video.
 #[derive(Clone, Debug)]
@@ -48,11 +48,6 @@ impl Clip {
     /// [`TubeError::Shape`] when T is odd or the size no multiple of 16.
     pub fn tubes(&self, normalization: &Normalization) -> Result<Array2<f32>, TubeError> {
         tubes(self.frames.view(), normalization, TubeShape::default())
-    }
-
-    /// Normalised pixels (T, 3, H, W).
-    pub fn pixels(&self, normalization: &Normalization) -> Array4<f32> {
-        pixels(self.frames.view(), normalization)
     }
 
     /// Splits into clips of `count` frames (for multi-clip sampling); a

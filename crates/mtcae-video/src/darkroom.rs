@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::clip::{Clip, Warning};
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::ffi::convert::{LARGE, assumptions};
 use crate::ffi::decoder::Frame;
 use crate::frames::FullFrame;
@@ -96,15 +96,8 @@ impl Darkroom {
         for ((index, time), result) in stamps.into_iter().zip(done) {
             let path = || demuxer.path.clone();
             let (pixels, source) = result.map_err(|fault| match fault {
-                ShrinkFault::Convert(reason) => Error::Convert {
-                    path: path(),
-                    index,
-                    reason,
-                },
-                ShrinkFault::Resize(reason) => Error::Resize {
-                    path: path(),
-                    reason,
-                },
+                ShrinkFault::Convert(reason) => Fault::Convert { index, reason }.of(&path()),
+                ShrinkFault::Resize(reason) => Fault::Resize { reason }.of(&path()),
             })?;
             self.shots.insert(
                 index,

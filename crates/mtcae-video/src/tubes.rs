@@ -166,28 +166,6 @@ pub fn tubes_into(
     Ok(())
 }
 
-/// The readable twin of [`tubes`]: one index formula, one number at a time.
-///
-/// # Errors
-/// As [`tubes`].
-pub fn tubes_reference(
-    frames: ArrayView4<'_, u8>,
-    normalization: &Normalization,
-    shape: TubeShape,
-) -> Result<Array2<f32>, TubeError> {
-    let [t, h, w] = shape.grid(shape_of(&frames))?;
-    let (tt, p) = (shape.tubelet, shape.patch);
-    Ok(Array2::from_shape_fn(
-        (t * h * w, shape.width()),
-        |(token, k)| {
-            let (ti, hi, wi) = (token / (h * w), token / w % h, token % w);
-            let (c, dt, dy, dx) = (k / (tt * p * p), k / (p * p) % tt, k / p % p, k % p);
-            let level = frames[[ti * tt + dt, hi * p + dy, wi * p + dx, c]];
-            normalization.apply(level, c)
-        },
-    ))
-}
-
 /// Undoes [`tubes`] on tubes (N, 3·t·p²) of a `grid` (t′, h′, w′): frames
 /// (T, H, W, 3) of floats, still normalised. For showing reconstructions.
 ///
@@ -215,38 +193,6 @@ pub fn untube(
     ))
 }
 
-/// Frames (T, H, W, 3) to normalised (T, 3, H, W) floats, for models that
-/// take images; threaded over frames.
-pub fn pixels(frames: ArrayView4<'_, u8>, normalization: &Normalization) -> Array4<f32> {
-    let (t, h, w, c) = frames.dim();
-    let mut out = Array4::zeros((t, c.min(3), h, w));
-    if let Some(slice) = out.as_slice_mut() {
-        pixels_into(frames, normalization, slice);
-    }
-    out
-}
-
-/// As [`pixels`], into a slice of `T·3·H·W` numbers (what does not fit is not
-/// written).
-pub fn pixels_into(frames: ArrayView4<'_, u8>, normalization: &Normalization, out: &mut [f32]) {
-    let (_, h, w, c) = frames.dim();
-    if h * w * c == 0 {
-        return;
-    }
-    let table = normalization.table();
-    let c = c.min(3);
-    out.par_chunks_mut(c * h * w)
-        .zip(frames.axis_iter(ndarray::Axis(0)).into_par_iter())
-        .for_each(|(planes, frame)| {
-            for (ci, plane) in planes.chunks_exact_mut(h * w).enumerate() {
-                let levels = frame.index_axis(ndarray::Axis(2), ci);
-                for (o, &v) in plane.iter_mut().zip(levels.iter()) {
-                    *o = table[ci][v as usize];
-                }
-            }
-        });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +203,25 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         })
+    }
+
+    /// The readable twin of [`tubes`]: one index formula, one number at a time.
+    fn tubes_reference(
+        frames: ArrayView4<'_, u8>,
+        normalization: &Normalization,
+        shape: TubeShape,
+    ) -> Result<Array2<f32>, TubeError> {
+        let [t, h, w] = shape.grid(shape_of(&frames))?;
+        let (tt, p) = (shape.tubelet, shape.patch);
+        Ok(Array2::from_shape_fn(
+            (t * h * w, shape.width()),
+            |(token, k)| {
+                let (ti, hi, wi) = (token / (h * w), token / w % h, token % w);
+                let (c, dt, dy, dx) = (k / (tt * p * p), k / (p * p) % tt, k / p % p, k % p);
+                let level = frames[[ti * tt + dt, hi * p + dy, wi * p + dx, c]];
+                normalization.apply(level, c)
+            },
+        ))
     }
 
     #[test]
@@ -300,7 +265,7 @@ mod tests {
         };
         let frames = noise(4, 8, 12);
         let norm = Normalization::HALF;
-        let chw = pixels(frames.view(), &norm); // (T, C, H, W)
+        let value = |[t, c, y, x]: [usize; 4]| norm.apply(frames[[t, y, x, c]], c);
         let weight = |c: usize, t: usize, y: usize, x: usize| {
             ((c * 31 + t * 17 + y * 5 + x) % 13) as f32 / 7.0 - 0.8
         };
@@ -314,7 +279,7 @@ mod tests {
                         for dt in 0..2 {
                             for dy in 0..4 {
                                 for dx in 0..4 {
-                                    let v = chw[[t * 2 + dt, c, y * 4 + dy, x * 4 + dx]];
+                                    let v = value([t * 2 + dt, c, y * 4 + dy, x * 4 + dx]);
                                     conv += v * weight(c, dt, dy, dx);
                                     flat.push(weight(c, dt, dy, dx));
                                 }

@@ -24,9 +24,10 @@ pub use timeline::{Series, timeline};
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mtcae_core::drawn::SOFTWARE;
+use mtcae_core::files::{At, FileError, write_atomically};
 
 /// What can go wrong with a picture.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +58,8 @@ pub enum Error {
         found: usize,
     },
     /// The file cannot be written.
-    #[error("{}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FileError),
 }
 
 /// Writes a picture as PNG, atomically.
@@ -72,7 +68,7 @@ pub enum Error {
 /// [`Error::Write`] names the file; nothing is left behind then.
 pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
     let path = path.as_ref();
-    mtcae_core::files::write_atomically(path, |temporary| {
+    let written = write_atomically(path, |temporary| {
         let mut file = BufWriter::new(File::create(temporary)?);
         let (width, height) = (canvas.width() as u32, canvas.height() as u32);
         let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -81,9 +77,6 @@ pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
         encoder.add_text_chunk(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned())?;
         encoder.write_header()?.write_image_data(&canvas.rgb())?;
         file.flush()
-    })
-    .map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    });
+    Ok(written.at(path)?)
 }
