@@ -94,10 +94,9 @@ impl Darkroom {
         };
         let done: Vec<Result<_, ShrinkFault>> = stamps.par_iter().zip(&frames).map(work).collect();
         for ((index, time), result) in stamps.into_iter().zip(done) {
-            let path = || demuxer.path.clone();
             let (pixels, source) = result.map_err(|fault| match fault {
-                ShrinkFault::Convert(reason) => Fault::Convert { index, reason }.of(&path()),
-                ShrinkFault::Resize(reason) => Fault::Resize { reason }.of(&path()),
+                ShrinkFault::Convert(reason) => Fault::Convert { index, reason }.of(&demuxer.path),
+                ShrinkFault::Resize(reason) => Fault::Resize { reason }.of(&demuxer.path),
             })?;
             self.shots.insert(
                 index,
