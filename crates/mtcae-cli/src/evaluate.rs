@@ -11,7 +11,7 @@ use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
-use mtcae_core::files::{same_file, write_atomically};
+use mtcae_core::files::{At, same_file, write_atomically};
 use mtcae_dfer::Precision;
 use mtcae_dfer::model::Checkpoint;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
@@ -84,8 +84,8 @@ struct Args {
     quiet: bool,
 }
 
-pub fn command() -> Command {
-    config::command::<Args>("evaluate")
+pub fn command() -> Result<Command, Fault> {
+    Ok(config::command::<Args>("evaluate"))
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
@@ -160,7 +160,7 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     text += &format!("\n{}", about.in_words());
     if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+        std::fs::create_dir_all(out).at(out)?;
         write_table(&out.join(PREDICTIONS), results, classes)?;
         let picture = confusion_matrix(classes, &summary.confusion)?;
         let report = Report {
@@ -169,8 +169,7 @@ fn run(args: &Args) -> Result<(), Fault> {
         };
         let json = serde_json::to_string_pretty(&report)?;
         let path = out.join(SUMMARY);
-        write_atomically(&path, |temporary| std::fs::write(temporary, json))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
+        write_atomically(&path, |temporary| std::fs::write(temporary, json)).at(&path)?;
         save_png(out.join(CONFUSION), &picture)?;
     }
     say!("{text}");

@@ -114,8 +114,8 @@ enum Weights {
     Xavier,
 }
 
-pub fn command() -> Command {
-    Args::command()
+pub fn command() -> Result<Command, Fault> {
+    Ok(Args::command())
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {

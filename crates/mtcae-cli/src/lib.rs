@@ -71,32 +71,31 @@ impl Program {
         finish(command.and_then(|c| self.run(c, std::env::args_os().collect())))
     }
 
-    fn command(self) -> Result<Command, Fault> {
-        let command = match self {
-            Self::Infer => infer::command(),
-            Self::Init => init::command(),
-            Self::Label => label::command(),
-            Self::Synth => synth::command(),
-            Self::Train => train::command()?,
-            Self::Evaluate => evaluate::command(),
-            Self::Ablation => ablation::command()?,
-        };
-        Ok(command.version(env!("CARGO_PKG_VERSION")))
-    }
-
-    /// Runs it on a command line that begins with its name; whether all went well.
-    fn run(self, command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
+    /// Its arguments, and what runs it on a command line that begins with its name; that
+    /// says whether all went well.
+    fn parts(self) -> (Arguments, Main) {
         match self {
-            Self::Infer => infer::main(command, line),
-            Self::Init => init::main(command, line),
-            Self::Label => label::main(command, line),
-            Self::Synth => synth::main(command, line),
-            Self::Train => train::main(command, line),
-            Self::Evaluate => evaluate::main(command, line),
-            Self::Ablation => ablation::main(command, line),
+            Self::Infer => (infer::command, infer::main),
+            Self::Init => (init::command, init::main),
+            Self::Label => (label::command, label::main),
+            Self::Synth => (synth::command, synth::main),
+            Self::Train => (train::command, train::main),
+            Self::Evaluate => (evaluate::command, evaluate::main),
+            Self::Ablation => (ablation::command, ablation::main),
         }
     }
+
+    fn command(self) -> Result<Command, Fault> {
+        Ok(self.parts().0()?.version(env!("CARGO_PKG_VERSION")))
+    }
+
+    fn run(self, command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
+        self.parts().1(command, line)
+    }
 }
+
+type Arguments = fn() -> Result<Command, Fault>;
+type Main = fn(Command, Vec<OsString>) -> Result<bool, Fault>;
 
 /// Runs `mtcae` on the command line of this process.
 pub fn main() -> ExitCode {

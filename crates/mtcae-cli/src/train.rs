@@ -11,7 +11,7 @@ use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
 use crate::{Fault, device, say};
 use clap::{Command, Parser};
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{At, write_atomically};
 use mtcae_dfer::Device;
 use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
@@ -263,9 +263,6 @@ fn one_run(
 fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
     let path = folder.join("settings.toml");
     let toml = to_toml(config)?;
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        write_atomically(&path, |temporary| std::fs::write(temporary, &toml))
-    };
-    write().map_err(|e| format!("{}: {e}", path.display()).into())
+    std::fs::create_dir_all(folder).at(folder)?;
+    Ok(write_atomically(&path, |temporary| std::fs::write(temporary, &toml)).at(&path)?)
 }

@@ -257,7 +257,7 @@ fn stopped_it_leaves_nothing_behind() {
     };
     for (signal, number) in [("TERM", 15), ("INT", 2), ("KILL", 9)] {
         let mut command = program("infer");
-        command.args(vec![portrait(); 8]);
+        command.args(vec![portrait(); 32]);
         command
             .args(["--annotate", "mp4", "--quiet", "--force", "--out"])
             .arg(&out);

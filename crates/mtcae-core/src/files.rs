@@ -6,12 +6,60 @@
 //! leaves what was there before.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempPath;
+
+/// What is wrong with a file or folder, with its path in front.
+#[derive(Debug)]
+pub struct FileError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: Error,
+}
+
+impl FileError {
+    /// A fault in words.
+    pub fn new(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        let (path, reason) = (path.as_ref().to_owned(), Error::other(reason.into()));
+        Self { path, reason }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.reason)
+    }
+}
+
+/// Says of a fault which file it is of.
+pub trait At<T> {
+    /// The same, with the file's path in front of a fault.
+    ///
+    /// # Errors
+    /// Where there was a fault before.
+    fn at(self, path: impl AsRef<Path>) -> std::result::Result<T, FileError>;
+}
+
+impl<T, E: Into<Error>> At<T> for std::result::Result<T, E> {
+    fn at(self, path: impl AsRef<Path>) -> std::result::Result<T, FileError> {
+        self.map_err(|reason| FileError {
+            path: path.as_ref().to_owned(),
+            reason: reason.into(),
+        })
+    }
+}
 
 /// Opens a regular file to read.
 ///
@@ -107,6 +155,16 @@ pub fn write_atomically(
     let draft = Draft::new(path)?;
     write(draft.path())?;
     draft.commit()
+}
+
+/// As [`write_atomically`], a text and the end of its last line.
+///
+/// # Errors
+/// What the system reports; `path` is as it was then.
+pub fn write_text_atomically(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    write_atomically(path, |temporary| {
+        std::fs::write(temporary, format!("{}\n", text.trim_end()))
+    })
 }
 
 /// A file that is being written under a temporary name.

@@ -3,6 +3,7 @@
 //! ([`Sampling`]) and cut ([`Resize`]), by name; [`files`], read within bounds and written
 //! whole; and how what was [`drawn`] is told from input.
 
+mod argmax;
 pub mod drawn;
 mod face;
 pub mod files;
@@ -11,6 +12,7 @@ mod parse;
 mod resize;
 mod sampling;
 
+pub use argmax::argmax;
 pub use face::{Coordinate, Face, FaceBox, Landmarks, Track, iou};
 pub use parse::ParseError;
 pub use resize::{Rect, Resize};

@@ -29,3 +29,24 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+/// The conversions that serde's `try_from = "String", into = "String"` takes, of types that
+/// are written and parsed by name.
+#[macro_export]
+macro_rules! by_name {
+    ($name:ty) => {
+        impl TryFrom<String> for $name {
+            type Error = $crate::ParseError;
+
+            fn try_from(name: String) -> Result<Self, $crate::ParseError> {
+                name.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}

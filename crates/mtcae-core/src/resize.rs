@@ -82,18 +82,7 @@ impl FromStr for Resize {
     }
 }
 
-impl TryFrom<String> for Resize {
-    type Error = ParseError;
-    fn try_from(s: String) -> Result<Self, ParseError> {
-        s.parse()
-    }
-}
-
-impl From<Resize> for String {
-    fn from(r: Resize) -> Self {
-        r.to_string()
-    }
-}
+crate::by_name!(Resize);
 
 #[cfg(test)]
 mod tests {

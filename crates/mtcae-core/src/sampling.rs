@@ -183,18 +183,7 @@ impl FromStr for Sampling {
     }
 }
 
-impl TryFrom<String> for Sampling {
-    type Error = ParseError;
-    fn try_from(s: String) -> Result<Self, ParseError> {
-        s.parse()
-    }
-}
-
-impl From<Sampling> for String {
-    fn from(s: Sampling) -> Self {
-        s.to_string()
-    }
-}
+crate::by_name!(Sampling);
 
 #[cfg(test)]
 mod tests {

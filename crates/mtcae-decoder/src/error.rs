@@ -1,6 +1,6 @@
 //! What can go wrong in the decoder.
 
-use std::path::PathBuf;
+use mtcae_core::files::FileError;
 
 /// What can go wrong in the decoder.
 #[derive(Debug, thiserror::Error)]
@@ -22,22 +22,9 @@ pub enum Error {
         /// The shape given.
         found: Vec<usize>,
     },
-    /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file holds no configuration of a decoder.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Tensors are missing, unexpected, wrongly shaped or unreadable.
     #[error(transparent)]
     Weights(#[from] mtcae_nn::weights::Error),

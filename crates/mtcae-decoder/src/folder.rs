@@ -1,17 +1,13 @@
 //! A decoder as a folder: `config.json` and `model.safetensors`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::files;
-use mtcae_nn::weights::{self, TensorFile, compare, load_strict, shown};
+use mtcae_core::files::{self, At, FileError};
+use mtcae_nn::weights::{self, CONFIG, TensorFile, WEIGHTS, compare, load_strict, shown};
 
 use crate::{Config, Error, MultiTaskDecoder};
-
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
 
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 1 << 20;
@@ -45,29 +41,18 @@ impl MultiTaskDecoder {
     /// # Errors
     /// Names the file that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let folder = folder.as_ref();
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::Io { path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(io(folder))?;
         let tensors: Vec<(&str, Tensor)> = self
             .tensors()
             .iter()
             .map(|(name, tensor)| Ok((name.as_str(), tensor.to_dtype(DType::F32)?)))
             .collect::<candle_core::Result<_>>()?;
         let tensors = tensors.iter().map(|(name, tensor)| (*name, tensor));
-        weights::save(folder.join(WEIGHTS), tensors, BTreeMap::new())?;
-        let path = folder.join(CONFIG);
-        let json = serde_json::to_string_pretty(self.config()).map_err(|e| Error::File {
-            path: path.clone(),
-            reason: e.to_string(),
-        })?;
-        let write = |temporary: &Path| {
-            let mut file = std::fs::File::create(temporary)?;
-            writeln!(file, "{json}")
-        };
-        files::write_atomically(&path, write).map_err(io(&path))
+        Ok(weights::save_folder(
+            folder,
+            self.config(),
+            tensors,
+            BTreeMap::new(),
+        )?)
     }
 
     /// Reads a folder that [`Self::save`] wrote, for inference on `device`. To train on,
@@ -80,14 +65,8 @@ impl MultiTaskDecoder {
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let path = folder.join(CONFIG);
-        let text = files::read_to_string(&path, LONGEST_CONFIG).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let fault = |reason: String| Error::File {
-            path: path.clone(),
-            reason: shown(&reason),
-        };
+        let text = files::read_to_string(&path, LONGEST_CONFIG).at(&path)?;
+        let fault = |reason: String| Error::File(FileError::new(&path, shown(&reason)));
         let config: Config = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
         let wanted = config.tensors().map_err(|e| fault(e.to_string()))?;
         let weights = TensorFile::open(folder.join(WEIGHTS))?;

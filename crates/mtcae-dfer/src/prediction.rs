@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use mtcae_core::argmax;
 use mtcae_core::{Face, FaceBox, Landmarks};
 use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
@@ -210,11 +211,7 @@ impl Prediction {
 
     /// Names the most probable class; the first of equals.
     fn decide(&mut self) {
-        let best = self
-            .probabilities
-            .iter()
-            .reduce(|a, b| if b.probability > a.probability { b } else { a });
-        if let Some(best) = best {
+        if let Some(best) = most_probable(&self.probabilities) {
             (self.expression, self.confidence) = (best.class.clone(), best.probability);
         }
     }
@@ -268,4 +265,9 @@ impl Prediction {
             .iter()
             .min_by(|a, b| (a.time - time).abs().total_cmp(&(b.time - time).abs()))
     }
+}
+
+/// The most probable class; the first of equals.
+pub(crate) fn most_probable(classes: &[ClassProbability]) -> Option<&ClassProbability> {
+    argmax(classes.iter().map(|c| c.probability)).map(|best| &classes[best])
 }

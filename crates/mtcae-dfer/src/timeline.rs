@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::prediction::most_probable;
 use crate::{ClassProbability, Error, Prediction};
 
 /// The predictions of a window that slides over a video.
@@ -82,9 +83,7 @@ impl Timeline {
             probabilities
                 .iter_mut()
                 .for_each(|p| p.probability /= total);
-            let best = probabilities
-                .iter()
-                .reduce(|a, b| if b.probability > a.probability { b } else { a });
+            let best = most_probable(&probabilities);
             TimelinePoint {
                 time,
                 expression: best.map(|p| p.class.clone()).unwrap_or_default(),

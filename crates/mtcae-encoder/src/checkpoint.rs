@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mtcae_core::files;
+use mtcae_core::files::{self, At, FileError};
 use mtcae_nn::candle_core::Device;
 use mtcae_nn::weights::{self, Source, TensorFile, load_strict, shown};
 use serde_json::Value;
@@ -80,22 +80,18 @@ pub(crate) const WEIGHTS: [&str; 3] = [
 
 impl Files {
     fn find(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
         // What is there and no file is an error when it is opened, not something else.
         let beside = |folder: &Path, name: &str| {
             let path = folder.join(name);
             path.symlink_metadata().is_ok().then_some(path)
         };
-        if path.metadata().map_err(io)?.is_dir() {
+        if path.metadata().at(path)?.is_dir() {
             let weights = WEIGHTS
                 .iter()
                 .find_map(|name| beside(path, name))
-                .ok_or_else(|| Error::Checkpoint {
-                    path: path.to_owned(),
-                    reason: format!("the folder has none of {}", WEIGHTS.join(", ")),
+                .ok_or_else(|| {
+                    let list = WEIGHTS.join(", ");
+                    FileError::new(path, format!("the folder has none of {list}"))
                 })?;
             return Ok(Self {
                 weights,
@@ -130,11 +126,8 @@ impl Files {
                 (Box::new(Own::of(&config, &names)), config)
             }
             fields => {
-                let spelling = published(source.as_ref(), &names);
-                let spelling = spelling.map_err(|reason| Error::Checkpoint {
-                    path: self.weights.clone(),
-                    reason,
-                })?;
+                let spelling = published(source.as_ref(), &names)
+                    .map_err(|reason| Error::File(FileError::new(&self.weights, reason)))?;
                 let config = spelling.config(fields.as_ref(), source.as_ref(), overrides)?;
                 (spelling, config)
             }
@@ -298,10 +291,7 @@ impl Checkpoint {
     /// shaped tensor, under the names they have in the file.
     pub fn check(&self) -> Result<(), Error> {
         let faults = self.view.faults();
-        let none = faults.missing.is_empty()
-            && faults.unexpected.is_empty()
-            && faults.misshapen.is_empty();
-        match none {
+        match faults.is_empty() {
             true => Ok(()),
             false => Err(weights::Error::from(faults).into()),
         }
@@ -325,25 +315,16 @@ struct Opened {
 
 /// Opens a file of weights by what it begins with, whatever its name.
 fn open_weights(path: &Path) -> Result<Opened, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
     if path.to_string_lossy().ends_with(".index.json") {
         return Ok(Opened {
             source: Box::new(Shards::open(path)?),
             skipped: Vec::new(),
         });
     }
-    let refuse = |reason: &str| {
-        Err(Error::Checkpoint {
-            path: path.to_owned(),
-            reason: reason.to_owned(),
-        })
-    };
+    let refuse = |reason: &str| Err(FileError::new(path, reason).into());
     let mut start = Vec::new();
-    let file = files::open(path).map_err(io)?;
-    file.take(64).read_to_end(&mut start).map_err(io)?;
+    let file = files::open(path).at(path)?;
+    file.take(64).read_to_end(&mut start).at(path)?;
     if start.starts_with(b"version https://git-lfs") {
         return refuse(
             "this is a Git LFS pointer, not the file it stands for; fetch it with `git lfs pull`",

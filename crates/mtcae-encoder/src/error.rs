@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use std::path::PathBuf;
+use mtcae_core::files::FileError;
 
 use mtcae_nn::weights;
 
@@ -9,14 +9,9 @@ use mtcae_nn::weights;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A field of a configuration is missing or wrong.
     #[error("{origin}: {field}: {reason}")]
     Field {
@@ -45,14 +40,6 @@ pub enum Error {
         origin: String,
         /// Channels of a token.
         width: usize,
-    },
-    /// A file is no checkpoint that can be read.
-    #[error("{}: {reason}", path.display())]
-    Checkpoint {
-        /// The file or folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
     },
     /// An input tensor has a shape that the encoder cannot take.
     #[error("{what} have shape {found:?}, the encoder takes {want}")]

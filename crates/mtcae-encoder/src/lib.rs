@@ -35,7 +35,7 @@ mod videomae;
 
 use std::path::Path;
 
-use mtcae_core::files;
+use mtcae_core::files::{self, At};
 
 pub use checkpoint::{Checkpoint, open, open_with};
 pub use error::{Error, HubFault};
@@ -58,8 +58,5 @@ const LONGEST_JSON: u64 = 4 << 20;
 
 /// The text of a small file.
 fn read_text(path: &Path) -> Result<String, Error> {
-    files::read_to_string(path, LONGEST_JSON).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(files::read_to_string(path, LONGEST_JSON).at(path)?)
 }

@@ -139,6 +139,28 @@ mod x86 {
 
     use super::Lanes;
 
+    /// Functions of two operands, each one instruction.
+    macro_rules! whole {
+        ($($f:ident: $instruction:ident),+) => { $(
+            #[inline(always)]
+            fn $f(self, a: Self::F, b: Self::F) -> Self::F {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { $instruction(a, b) }
+            }
+        )+ };
+    }
+
+    /// As [`whole`], each one instruction for either half.
+    macro_rules! halves {
+        ($($f:ident: $instruction:ident),+) => { $(
+            #[inline(always)]
+            fn $f(self, a: Self::F, b: Self::F) -> Self::F {
+                // SAFETY: the token proves AVX.
+                unsafe { [$instruction(a[0], b[0]), $instruction(a[1], b[1])] }
+            }
+        )+ };
+    }
+
     /// One 512-bit register.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512(());
@@ -184,29 +206,7 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
 
-        #[inline(always)]
-        fn max(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the token proves AVX-512F.
-            unsafe { _mm512_max_ps(a, b) }
-        }
-
-        #[inline(always)]
-        fn min(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the token proves AVX-512F.
-            unsafe { _mm512_min_ps(a, b) }
-        }
-
-        #[inline(always)]
-        fn add(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the token proves AVX-512F.
-            unsafe { _mm512_add_ps(a, b) }
-        }
-
-        #[inline(always)]
-        fn mul(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: the token proves AVX-512F.
-            unsafe { _mm512_mul_ps(a, b) }
-        }
+        whole!(max: _mm512_max_ps, min: _mm512_min_ps, add: _mm512_add_ps, mul: _mm512_mul_ps);
 
         /// An estimate of 14 bits, and one step of Newton's.
         #[inline(always)]
@@ -337,29 +337,7 @@ mod x86 {
             }
         }
 
-        #[inline(always)]
-        fn max(self, a: Self::F, b: Self::F) -> Self::F {
-            // SAFETY: the token proves AVX.
-            unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
-        }
-
-        #[inline(always)]
-        fn min(self, a: Self::F, b: Self::F) -> Self::F {
-            // SAFETY: the token proves AVX.
-            unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
-        }
-
-        #[inline(always)]
-        fn add(self, a: Self::F, b: Self::F) -> Self::F {
-            // SAFETY: the token proves AVX.
-            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
-        }
-
-        #[inline(always)]
-        fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-            // SAFETY: the token proves AVX.
-            unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
-        }
+        halves!(max: _mm256_max_ps, min: _mm256_min_ps, add: _mm256_add_ps, mul: _mm256_mul_ps);
 
         #[inline(always)]
         fn reciprocal(self, x: Self::F) -> Self::F {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mtcae_core::files::FileError;
+
 /// What is wrong with a name that a label file cannot say.
 pub(crate) const NOT_UTF8: &str =
     "its name is not UTF-8, as a label file is, which could not say which file it means; rename it";
@@ -21,14 +23,9 @@ pub enum Error {
     /// Faces cannot be found or linked.
     #[error(transparent)]
     Faces(#[from] mtcae_faces::Error),
-    /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file has a name that a label file cannot say.
     #[error("{}: {}", path.display(), NOT_UTF8)]
     Name {

@@ -196,7 +196,7 @@ fn foreign_files_are_refused_and_left_alone() {
         let error = resume(&changed).to_string();
         assert!(error.contains(&format!("line 2 has {words}")), "{error}");
     }
-    assert!(matches!(LabelWriter::create(&path), Err(Error::Io { .. })));
+    assert!(matches!(LabelWriter::create(&path), Err(Error::File(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), good);
 
     let newer = good.replacen("mtcae-labels/1", "mtcae-labels/2", 1);
@@ -293,11 +293,7 @@ fn what_is_no_plain_file_is_refused() {
     let settings = labeller().run_settings();
     for path in [Path::new("/dev/full"), folder.path()] {
         let resumed = LabelWriter::resume(path, &[], &settings);
-        assert!(
-            matches!(resumed, Err(Error::Io { .. })),
-            "{}",
-            path.display()
-        );
+        assert!(matches!(resumed, Err(Error::File(_))), "{}", path.display());
     }
 }
 

@@ -2,21 +2,17 @@
 //! `docs/checkpoint-format.md`.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::files;
+use mtcae_core::files::{self, FileError};
 use mtcae_encoder::Families;
-use mtcae_nn::weights::{TensorFile, compare, load_strict_as, save as save_tensors, shown};
+pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
+use mtcae_nn::weights::{TensorFile, compare, load_strict_as, save_folder, shown};
 use serde::Deserialize;
 
 use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
-
-/// The config's file name.
-pub const CONFIG: &str = "config.json";
-/// The weights' file name.
-pub const WEIGHTS: &str = "model.safetensors";
 
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 4 << 20;
@@ -148,9 +144,11 @@ fn read(path: &Path) -> Result<String, Error> {
             ErrorKind::NotFound => elsewhere(path),
             _ => None,
         };
-        elsewhere.unwrap_or_else(|| Error::Io {
-            path: path.to_owned(),
-            source,
+        elsewhere.unwrap_or_else(|| {
+            Error::File(FileError {
+                path: path.to_owned(),
+                reason: source,
+            })
         })
     })
 }
@@ -187,22 +185,7 @@ pub fn save<'a>(
     config: &Config,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<(), Error> {
-    let folder = folder.as_ref();
     config.validate()?;
-    std::fs::create_dir_all(folder).map_err(|source| Error::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    save_tensors(folder.join(WEIGHTS), tensors, metadata)?;
-    let path = folder.join(CONFIG);
-    let json = serde_json::to_string_pretty(config).map_err(|e| Error::Json {
-        origin: path.display().to_string(),
-        reason: e.to_string(),
-    })?;
-    files::write_atomically(&path, |temporary| {
-        let mut file = std::fs::File::create(temporary)?;
-        writeln!(file, "{json}")
-    })
-    .map_err(|source| Error::Io { path, source })
+    Ok(save_folder(folder, config, tensors, metadata)?)
 }

@@ -2,18 +2,15 @@
 
 use std::path::PathBuf;
 
+use mtcae_core::files::FileError;
+
 /// What can go wrong with a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A config cannot be parsed, or written down.
     #[error("{origin}: {reason}")]
     Json {

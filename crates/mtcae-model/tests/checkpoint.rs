@@ -97,7 +97,7 @@ fn faults_name_the_file_and_the_field() {
     type Edit = fn(&mut serde_json::Value);
     let edits: [(&str, Edit, &str); 14] = [
         ("format", |j| j["format"] = "other".into(), "format"),
-        ("version", |j| j["version"] = 2.into(), "version"),
+        ("version", |j| j["version"] = 3.into(), "version"),
         (
             "unknown field",
             |j| j["encoder"]["widht"] = 3.into(),

@@ -160,7 +160,8 @@ fn a_family_of_another_crate_is_saved_and_read_by_its_factory() {
     let known = Families::default();
     let said = refused(folder.path(), &known);
     assert!(
-        said.contains("config.json: encoder.family: unknown family \"rows\"") && said.contains("videomae"),
+        said.contains("config.json: encoder.family: unknown family \"rows\"")
+            && said.contains("videomae"),
         "{said}"
     );
     let families = known.with::<Rows>("rows");

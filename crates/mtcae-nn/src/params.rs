@@ -10,6 +10,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::weights::through;
+
 /// Named trainable parameters in the order of their names.
 ///
 /// A model built on [`ParamStore::builder`] draws each new parameter from a
@@ -44,11 +46,12 @@ impl ParamStore {
         device: &Device,
         frozen: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> VarBuilder<'static> {
-        let backend = Frozen {
-            store: self.clone(),
-            frozen: Box::new(frozen),
-        };
-        VarBuilder::from_backend(Box::new(backend), DType::F32, device.clone())
+        through(&self.builder(device), move |name, tensor| {
+            match frozen(name) {
+                true => tensor.detach(),
+                false => tensor,
+            }
+        })
     }
 
     /// All parameters, sorted by name.
@@ -137,41 +140,6 @@ impl SimpleBackend for ParamStore {
 
     fn contains_tensor(&self, name: &str) -> bool {
         self.lock().contains_key(name)
-    }
-}
-
-/// A store some of whose parameters are handed out without a gradient.
-struct Frozen {
-    store: ParamStore,
-    frozen: Box<dyn Fn(&str) -> bool + Send + Sync>,
-}
-
-impl SimpleBackend for Frozen {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        init: Init,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let tensor = self.store.get(shape, name, init, dtype, device)?;
-        Ok(match (self.frozen)(name) {
-            true => tensor.detach(),
-            false => tensor,
-        })
-    }
-
-    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let tensor = self.store.get_unchecked(name, dtype, device)?;
-        Ok(match (self.frozen)(name) {
-            true => tensor.detach(),
-            false => tensor,
-        })
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.store.contains_tensor(name)
     }
 }
 

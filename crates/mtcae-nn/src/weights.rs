@@ -9,24 +9,21 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::files::Draft;
+use mtcae_core::files::{At, Draft, FileError, write_text_atomically};
 use safetensors::tensor::{Metadata, TensorInfo, View};
+use serde::Serialize;
 
 pub use file::{Float, SteadyFile, TensorFile};
+pub(crate) use strict::through;
 pub use strict::{Record, asked_for, compare, load_strict, load_strict_as, recorded};
 
 /// What can go wrong with weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file is no whole safetensors file.
     #[error("{}: not a complete safetensors file: {reason}", path.display())]
     Safetensors {
@@ -190,7 +187,7 @@ impl Source for InMemory {
 /// Writes tensors and free text to a safetensors file, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`] names the file; nothing is left behind then.
+/// [`Error::File`] names the file; nothing is left behind then.
 pub fn save<'a>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
@@ -202,10 +199,31 @@ pub fn save<'a>(
         write_safetensors(draft.file(), tensors.into_iter().collect(), metadata)?;
         draft.commit()
     };
-    write().map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(write().at(path)?)
+}
+
+/// The config's name in the folder of a model.
+pub const CONFIG: &str = "config.json";
+/// The weights' name in the folder of a model.
+pub const WEIGHTS: &str = "model.safetensors";
+
+/// Writes the folder of a model, which is created if need be: [`CONFIG`] and [`WEIGHTS`],
+/// each whole or not at all, the weights before the config.
+///
+/// # Errors
+/// [`Error::File`] names the file that cannot be written.
+pub fn save_folder<'a>(
+    folder: impl AsRef<Path>,
+    config: &impl Serialize,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let folder = folder.as_ref();
+    std::fs::create_dir_all(folder).at(folder)?;
+    save(folder.join(WEIGHTS), tensors, metadata)?;
+    let path = folder.join(CONFIG);
+    let json = serde_json::to_string_pretty(config).at(&path)?;
+    Ok(write_text_atomically(&path, &json).at(path)?)
 }
 
 /// The format as <https://github.com/huggingface/safetensors> describes it: the length

@@ -48,7 +48,7 @@ pub struct Interval {
 }
 
 impl Bootstrap {
-    /// The fewest subjects (or clips) that an interval of this level can be drawn from:
+    /// The fewest subjects that an interval of this level can be drawn from:
     /// 4 at 95 %.
     ///
     /// Of n, one sample in nⁿ draws the worst of them n times. Where that is as likely
@@ -61,49 +61,24 @@ impl Bootstrap {
             .map_or(1000, usize::from)
     }
 
-    /// Draws clips one by one. `statistic` is given the numbers of the clips of a
-    /// sample, 0 to `clips` − 1, some of them more than once.
-    ///
-    /// Clips of one person resemble each other, which makes this interval too
-    /// narrow for people not seen before; [`Self::by_subject`] is the one to quote.
-    ///
-    /// # Errors
-    /// [`Error::TooFew`] below [`Self::fewest`] clips. When there is no clip or no sample,
-    /// the level is not in (0, 1), or the statistic fails or is not finite.
-    pub fn by_clip(
-        &self,
-        clips: usize,
-        statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
-    ) -> Result<Interval, Error> {
-        let units: Vec<Vec<usize>> = (0..clips).map(|i| vec![i]).collect();
-        self.run("clips", &units, statistic)
-    }
-
     /// Draws whole subjects, each with all of its clips (cluster bootstrap):
     /// `subjects` names the subject of each clip. Samples differ in their number
-    /// of clips where subjects do.
+    /// of clips where subjects do. `statistic` is given the numbers of a sample's clips,
+    /// some of them more than once.
     ///
     /// # Errors
-    /// As [`Self::by_clip`], for subjects.
+    /// [`Error::TooFew`] below [`Self::fewest`] subjects. When there is no clip or no
+    /// sample, the level is not in (0, 1), or the statistic fails or is not finite.
     pub fn by_subject<S: Ord>(
         &self,
         subjects: &[S],
-        statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
+        mut statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
     ) -> Result<Interval, Error> {
         let mut units: BTreeMap<&S, Vec<usize>> = BTreeMap::new();
         for (clip, subject) in subjects.iter().enumerate() {
             units.entry(subject).or_default().push(clip);
         }
         let units: Vec<Vec<usize>> = units.into_values().collect();
-        self.run("subjects", &units, statistic)
-    }
-
-    fn run(
-        &self,
-        what: &'static str,
-        units: &[Vec<usize>],
-        mut statistic: impl FnMut(&[usize]) -> Result<f64, Error>,
-    ) -> Result<Interval, Error> {
         if units.is_empty() {
             return Err(Error::Empty { what: "clips" });
         }
@@ -121,7 +96,7 @@ impl Bootstrap {
         }
         if units.len() < self.fewest() {
             return Err(Error::TooFew {
-                what,
+                what: "subjects",
                 found: units.len(),
                 fewest: self.fewest(),
             });

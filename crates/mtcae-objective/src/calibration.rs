@@ -1,5 +1,6 @@
 //! Whether a probability of 80 % is right in 80 % of cases.
 
+use mtcae_core::argmax;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -60,7 +61,7 @@ impl TopLabels {
                     reason: format!("they sum to {sum}, not 1"),
                 });
             }
-            let best = (1..classes).fold(0, |best, c| if row[c] > row[best] { c } else { best });
+            let best = argmax(row).unwrap_or(0);
             top.classes.push(best);
             top.confidence.push(row[best]);
             top.right.push(best == *truth);

@@ -1,7 +1,7 @@
 //! How far landmarks are off.
 
 use crate::Error;
-use crate::error::{finite, same_length};
+use crate::error::finite;
 
 /// Normalised mean error of one face: the mean distance of its five points from
 /// the true ones, over the true distance between the eyes (points 0 and 1).
@@ -18,45 +18,12 @@ pub fn landmark_nme(
     truth: &[[f64; 2]; 5],
     aspect: f64,
 ) -> Result<f64, Error> {
-    nme(predicted, truth, aspect, 0)
-}
-
-/// The mean of [`landmark_nme`] over faces in frames of one aspect.
-///
-/// # Errors
-/// As [`landmark_nme`]; when there is no face or the lists differ in length.
-pub fn mean_landmark_nme(
-    predicted: &[[[f64; 2]; 5]],
-    truth: &[[[f64; 2]; 5]],
-    aspect: f64,
-) -> Result<f64, Error> {
-    same_length("predicted faces", truth.len(), predicted.len())?;
-    if truth.is_empty() {
-        return Err(Error::Empty { what: "faces" });
-    }
-    let mut sum = 0.0;
-    for (i, (p, t)) in predicted.iter().zip(truth).enumerate() {
-        sum += nme(p, t, aspect, i)?;
-    }
-    Ok(sum / truth.len() as f64)
-}
-
-fn nme(
-    predicted: &[[f64; 2]; 5],
-    truth: &[[f64; 2]; 5],
-    aspect: f64,
-    index: usize,
-) -> Result<f64, Error> {
-    finite(
-        "predicted landmarks of face",
-        index,
-        predicted.as_flattened(),
-    )?;
-    finite("true landmarks of face", index, truth.as_flattened())?;
+    finite("predicted landmarks of face", 0, predicted.as_flattened())?;
+    finite("true landmarks of face", 0, truth.as_flattened())?;
     if !(aspect.is_finite() && aspect > 0.0) {
         return Err(Error::Value {
             what: "aspect of face",
-            index,
+            index: 0,
             reason: format!("must be positive, not {aspect}"),
         });
     }
@@ -66,7 +33,7 @@ fn nme(
     if eyes == 0.0 {
         return Err(Error::Value {
             what: "true landmarks of face",
-            index,
+            index: 0,
             reason: "both eyes are one point, so there is no distance to divide by".to_owned(),
         });
     }
@@ -76,6 +43,6 @@ fn nme(
         .map(|(p, t)| distance(p, t))
         .sum();
     let nme = sum / 5.0 / eyes;
-    finite("error of face", index, [&nme])?;
+    finite("error of face", 0, [&nme])?;
     Ok(nme)
 }

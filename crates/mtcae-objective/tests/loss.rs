@@ -76,6 +76,7 @@ fn against_pytorch(dtype: DType, tolerance: f64) -> f64 {
     for case in &cases {
         let name = case["name"].as_str().expect("a name");
         let config: Config = serde_json::from_value(case["config"].clone()).expect("ours");
+        config.validate().expect("a good config");
         let objective = Objective::new(config).expect("a good config");
         let tensors = Case::new(case, dtype);
         let losses = tensors.run(&objective).expect("computed");
@@ -276,6 +277,7 @@ fn configs_that_cannot_be_used_name_their_field() {
     config.weights.landmarks = f64::NAN;
     assert!(config.validate().is_err());
     let config = read(r#"{"class_weights": [1, 2]}"#);
+    assert!(config.validate().is_ok());
     let logits = Tensor::zeros((1, 3), DType::F64, &Device::Cpu).expect("zeros");
     let class = Class::Index(Tensor::new(&[0u32], &Device::Cpu).expect("one class"));
     assert_eq!(

@@ -12,6 +12,7 @@
 //!     number (u32) · CRC-32 of all before it in the record (u32)
 //! ```
 
+use mtcae_core::files::{At, FileError};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -152,21 +153,14 @@ impl FeatureCache {
             }
         }
         let path = folder.join(format!("features-{}.cache", &header.key[..16]));
-        let io = |source| Error::Io {
-            path: path.clone(),
-            source,
-        };
-        std::fs::create_dir_all(folder).map_err(|source| Error::Io {
-            path: folder.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(folder).at(folder)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(io)?;
+            .at(&path)?;
         let base = begin(&mut file, &path, &header)?;
         let cache = Self {
             path: path.clone(),
@@ -262,16 +256,13 @@ impl FeatureCache {
     }
 
     fn fault(&self, reason: String) -> Error {
-        Error::File {
-            path: self.path.clone(),
-            reason,
-        }
+        FileError::new(&self.path, reason).into()
     }
 
     /// The records that are not there. Their checksums are tested when they are
     /// read.
     fn missing(&self) -> Result<Vec<usize>, Error> {
-        let length = self.file.metadata().map_err(|e| self.io(e))?.len();
+        let length = self.file.metadata().at(&self.path)?.len();
         let mut missing = Vec::new();
         for number in 0..self.records() {
             let end = self.base + ((number + 1) * self.record()) as u64;
@@ -337,7 +328,7 @@ impl FeatureCache {
                 return Err(Error::Cancelled);
             }
         }
-        self.file.sync_all().map_err(|e| self.io(e))
+        Ok(self.file.sync_all().at(&self.path)?)
     }
 
     fn write(&self, number: usize, features: &[f32], faces: &[Option<Face>]) -> Result<(), Error> {
@@ -349,19 +340,12 @@ impl FeatureCache {
         record.extend((number as u32 + 1).to_le_bytes());
         record.extend(crc32fast::hash(&record).to_le_bytes());
         let at = self.base + (number * self.record()) as u64;
-        write_at(&self.file, &record, at).map_err(|e| self.io(e))
+        Ok(write_at(&self.file, &record, at).at(&self.path)?)
     }
 
     fn read_at(&self, into: &mut [u8], number: usize, offset: usize) -> Result<(), Error> {
         let at = self.base + (number * self.record() + offset) as u64;
-        read_at(&self.file, into, at).map_err(|e| self.io(e))
-    }
-
-    fn io(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            path: self.path.clone(),
-            source,
-        }
+        Ok(read_at(&self.file, into, at).at(&self.path)?)
     }
 }
 
@@ -389,29 +373,23 @@ fn of_before(folder: &Path) -> Option<String> {
 /// Writes the header of a new file or checks that of an old one; where the first
 /// record begins.
 fn begin(file: &mut File, path: &Path, header: &Header) -> Result<u64, Error> {
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let json = serde_json::to_vec(header).map_err(|e| io(e.into()))?;
+    let json = serde_json::to_vec(header).at(path)?;
     let mut start = MAGIC.to_vec();
     start.extend((json.len() as u32).to_le_bytes());
     start.extend(json);
     start.resize(start.len().next_multiple_of(ALIGN), 0);
     let mut found = vec![0; start.len()];
-    let length = file.metadata().map_err(io)?.len();
+    let length = file.metadata().at(path)?.len();
     if length >= start.len() as u64 {
-        file.read_exact(&mut found).map_err(io)?;
+        file.read_exact(&mut found).at(path)?;
         if found != start {
-            return Err(Error::File {
-                path: path.to_owned(),
-                reason: "is no feature cache of this run; delete or move it".to_owned(),
-            });
+            let reason = "is no feature cache of this run; delete or move it";
+            return Err(FileError::new(path, reason).into());
         }
     } else {
         // New, or torn off before the first record: nothing is lost.
-        file.set_len(0).map_err(io)?;
-        file.write_all(&start).map_err(io)?;
+        file.set_len(0).at(path)?;
+        file.write_all(&start).at(path)?;
     }
     Ok(start.len() as u64)
 }

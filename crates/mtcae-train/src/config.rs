@@ -112,61 +112,6 @@ pub enum Unit {
     Pixel,
 }
 
-/// Everything that a training run can be told. All fields have a default, which
-/// depends on the recipe: see [`TrainConfig::recipe`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // Each field is described once, in `FIELDS`.
-pub struct TrainConfig {
-    pub recipe: Recipe,
-    pub epochs: usize,
-    pub batch: usize,
-    pub accumulate: usize,
-    #[serde(default)]
-    pub precision: Precision,
-    #[serde(default)]
-    pub checkpointing: bool,
-    pub lr: f64,
-    pub scale_lr: bool,
-    pub weight_decay: f64,
-    pub decay_norms: bool,
-    pub beta1: f64,
-    pub beta2: f64,
-    pub eps: f64,
-    pub schedule: Schedule,
-    pub warmup: f64,
-    pub min_lr: f64,
-    pub layer_decay: f64,
-    pub drop_path: f64,
-    pub clip_norm: f64,
-    pub box_weight: f64,
-    pub landmark_weight: f64,
-    pub expression_weight: f64,
-    pub unit: Unit,
-    pub class_weights: ClassWeights,
-    pub smoothing: f64,
-    pub mixup: f64,
-    pub cutmix: f64,
-    pub ema: f64,
-    pub tune: Tune,
-    pub flip: bool,
-    pub crop: f64,
-    pub jitter: f64,
-    pub trim: f64,
-    pub views: usize,
-    pub validation: f64,
-    pub keep: Keep,
-    pub folds: usize,
-    pub seed: u64,
-    pub gradients: bool,
-    pub save_every: usize,
-    pub workers: usize,
-    pub queue: usize,
-    pub frame_memory: usize,
-    pub allow_empty_classes: bool,
-    pub allow_missing: bool,
-}
-
 /// A field of [`TrainConfig`] and what it means.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -176,159 +121,134 @@ pub struct Field {
     pub help: &'static str,
 }
 
-/// All fields of [`TrainConfig`], in its order.
-pub const FIELDS: &[Field] = &[
-    field(
-        "recipe",
-        "Defaults of all other settings: `paper` or `videomae`",
-    ),
-    field(
-        "epochs",
-        "Times that each training clip is seen [unpublished]",
-    ),
-    field(
-        "batch",
-        "Clips that go through the model at once [unpublished]",
-    ),
-    field(
-        "accumulate",
-        "Batches whose gradients are averaged for one step",
-    ),
-    field(
-        "precision",
-        "Type of activations: `f32`, `tf32` or `bf16` (GPUs); parameters stay f32",
-    ),
-    field(
-        "checkpointing",
-        "Keep only each block's input and compute the rest again in the backward pass",
-    ),
-    field("lr", "Peak learning rate of AdamW"),
-    field("scale_lr", "Multiply `lr` by batch × accumulate / 256"),
-    field("weight_decay", "Decoupled weight decay"),
-    field(
-        "decay_norms",
-        "Decay biases, norms and other vectors as well",
-    ),
-    field("beta1", "AdamW's β₁"),
-    field("beta2", "AdamW's β₂"),
-    field("eps", "AdamW's ε"),
-    field(
-        "schedule",
-        "Learning rate after the warm-up: `constant` or `cosine`",
-    ),
-    field(
-        "warmup",
-        "Epochs over which the learning rate rises linearly from 0",
-    ),
-    field("min_lr", "Where the cosine ends"),
-    field(
-        "layer_decay",
-        "Each encoder block learns at this times the rate of the block above; 1 for none",
-    ),
-    field(
-        "drop_path",
-        "Probability of dropping the last block's residual branches, in encoder and decoders",
-    ),
-    field(
-        "clip_norm",
-        "Largest norm of all gradients together; 0 for no clipping",
-    ),
-    field(
-        "box_weight",
-        "Weight of the mean squared error of the face boxes",
-    ),
-    field(
-        "landmark_weight",
-        "Weight of the mean squared error of the landmarks",
-    ),
-    field(
-        "expression_weight",
-        "Weight of the cross-entropy of the expression",
-    ),
-    field(
-        "unit",
-        "Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame",
-    ),
-    field(
-        "class_weights",
-        "`equal`, or `balanced`: inverse to how often a class occurs",
-    ),
-    field("smoothing", "Label smoothing of the cross-entropy"),
-    field(
-        "mixup",
-        "α of mixup (boxes and landmarks are mixed alike); 0 for none; not with cached features",
-    ),
-    field(
-        "cutmix",
-        "α of cutmix (boxes and landmarks of such batches do not count); 0 for none; not with cached features",
-    ),
-    field(
-        "ema",
-        "Decay of a moving average of the weights, which is then what is kept; 0 for none",
-    ),
-    field(
-        "tune",
-        "What is trained: `decoder`, `last:N` (and the encoder's last N blocks) or `all`",
-    ),
-    field(
-        "flip",
-        "Mirror half of the training clips, left and right landmarks swapped",
-    ),
-    field(
-        "crop",
-        "Smallest share of the frame's area that a random crop keeps; the face stays inside; 1 for none",
-    ),
-    field(
-        "jitter",
-        "Strength of random brightness, contrast and saturation; 0 for none",
-    ),
-    field(
-        "trim",
-        "Largest share of a training clip's length that is cut off at each end, at random",
-    ),
-    field(
-        "views",
-        "Augmented views of each clip in the feature cache; 0 for the clip as it is",
-    ),
-    field(
-        "validation",
-        "Share of the training clips, by whole subjects, that is kept for validation; 0 for none",
-    ),
-    field(
-        "keep",
-        "Weights that are kept: `last` or `best` (highest UAR on the validation subjects)",
-    ),
-    field(
-        "folds",
-        "Folds of the cross-validation; 0 for those of the label file, or 5 where it has none; people are dealt anew where it has another number",
-    ),
-    field("seed", "Where all randomness comes from"),
-    field(
-        "gradients",
-        "Log each task's gradient norm on F, once an epoch (costs a backward pass a task)",
-    ),
-    field(
-        "save_every",
-        "Steps between saves of the state, besides the end of each epoch; 0 for none",
-    ),
-    field("workers", "Threads that decode clips in the background"),
-    field("queue", "Decoded batches that may wait for the model"),
-    field(
-        "frame_memory",
-        "Decoded clips kept in memory, in MiB, so that they are decoded once; not with `trim`",
-    ),
-    field(
-        "allow_empty_classes",
-        "Go on when a fold has no clip of some class",
-    ),
-    field(
-        "allow_missing",
-        "Leave out labelled clips whose video is missing, instead of stopping",
-    ),
-];
+/// The settings and their list, of which each says once what it means and what it is in
+/// the paper's recipe.
+macro_rules! settings {
+    ($(
+        $(#[doc = $help:literal])+
+        $(#[serde($serde:ident)])?
+        $name:ident: $ty:ty = $paper:expr,
+    )+) => {
+        /// Everything that a training run can be told. All fields have a default, which
+        /// depends on the recipe: see [`TrainConfig::recipe`].
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(rustdoc::broken_intra_doc_links)] // What is in brackets is for a help text.
+        pub struct TrainConfig {
+            $($(#[doc = $help])+ $(#[serde($serde)])? pub $name: $ty,)+
+        }
 
-const fn field(name: &'static str, help: &'static str) -> Field {
-    Field { name, help }
+        impl TrainConfig {
+            /// The defaults of the paper's recipe.
+            pub(crate) fn paper() -> Self {
+                Self { $($name: $paper),+ }
+            }
+        }
+
+        /// All fields of [`TrainConfig`], in its order.
+        pub const FIELDS: &[Field] = &[$(Field {
+            name: stringify!($name),
+            help: concat!($($help),+).trim_ascii(),
+        }),+];
+    };
+}
+
+settings! {
+    /// Defaults of all other settings: `paper` or `videomae`
+    recipe: Recipe = Recipe::Paper,
+    /// Times that each training clip is seen [unpublished]
+    epochs: usize = 50,
+    /// Clips that go through the model at once [unpublished]
+    batch: usize = 8,
+    /// Batches whose gradients are averaged for one step
+    accumulate: usize = 1,
+    /// Type of activations: `f32`, `tf32` or `bf16` (GPUs); parameters stay f32
+    #[serde(default)]
+    precision: Precision = Precision::F32,
+    /// Keep only each block's input and compute the rest again in the backward pass
+    #[serde(default)]
+    checkpointing: bool = false,
+    /// Peak learning rate of AdamW
+    lr: f64 = 1e-3,
+    /// Multiply `lr` by batch × accumulate / 256
+    scale_lr: bool = false,
+    /// Decoupled weight decay
+    weight_decay: f64 = 1e-3,
+    /// Decay biases, norms and other vectors as well
+    decay_norms: bool = true,
+    /// AdamW's β₁
+    beta1: f64 = 0.9,
+    /// AdamW's β₂
+    beta2: f64 = 0.999,
+    /// AdamW's ε
+    eps: f64 = 1e-8,
+    /// Learning rate after the warm-up: `constant` or `cosine`
+    schedule: Schedule = Schedule::Constant,
+    /// Epochs over which the learning rate rises linearly from 0
+    warmup: f64 = 0.0,
+    /// Where the cosine ends
+    min_lr: f64 = 0.0,
+    /// Each encoder block learns at this times the rate of the block above; 1 for none
+    layer_decay: f64 = 1.0,
+    /// Probability of dropping the last block's residual branches, in encoder and decoders
+    drop_path: f64 = 0.0,
+    /// Largest norm of all gradients together; 0 for no clipping
+    clip_norm: f64 = 0.0,
+    /// Weight of the mean squared error of the face boxes
+    box_weight: f64 = 0.5,
+    /// Weight of the mean squared error of the landmarks
+    landmark_weight: f64 = 0.5,
+    /// Weight of the cross-entropy of the expression
+    expression_weight: f64 = 1.5,
+    /// Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame
+    unit: Unit = Unit::Fraction,
+    /// `equal`, or `balanced`: inverse to how often a class occurs
+    class_weights: ClassWeights = ClassWeights::Equal,
+    /// Label smoothing of the cross-entropy
+    smoothing: f64 = 0.0,
+    /// α of mixup (boxes and landmarks are mixed alike); 0 for none; not with cached features
+    mixup: f64 = 0.0,
+    /// α of cutmix (boxes and landmarks of such batches do not count); 0 for none; not with
+    /// cached features
+    cutmix: f64 = 0.0,
+    /// Decay of a moving average of the weights, which is then what is kept; 0 for none
+    ema: f64 = 0.0,
+    /// What is trained: `decoder`, `last:N` (and the encoder's last N blocks) or `all`
+    tune: Tune = Tune::Decoder,
+    /// Mirror half of the training clips, left and right landmarks swapped
+    flip: bool = false,
+    /// Smallest share of the frame's area that a random crop keeps; the face stays inside; 1 for
+    /// none
+    crop: f64 = 1.0,
+    /// Strength of random brightness, contrast and saturation; 0 for none
+    jitter: f64 = 0.0,
+    /// Largest share of a training clip's length that is cut off at each end, at random
+    trim: f64 = 0.0,
+    /// Augmented views of each clip in the feature cache; 0 for the clip as it is
+    views: usize = 0,
+    /// Share of the training clips, by whole subjects, that is kept for validation; 0 for none
+    validation: f64 = 0.1,
+    /// Weights that are kept: `last` or `best` (highest UAR on the validation subjects)
+    keep: Keep = Keep::Last,
+    /// Folds of the cross-validation; 0 for those of the label file, or 5 where it has none;
+    /// people are dealt anew where it has another number
+    folds: usize = 0,
+    /// Where all randomness comes from
+    seed: u64 = 0,
+    /// Log each task's gradient norm on F, once an epoch (costs a backward pass a task)
+    gradients: bool = true,
+    /// Steps between saves of the state, besides the end of each epoch; 0 for none
+    save_every: usize = 0,
+    /// Threads that decode clips in the background
+    workers: usize = 1,
+    /// Decoded batches that may wait for the model
+    queue: usize = 2,
+    /// Decoded clips kept in memory, in MiB, so that they are decoded once; not with `trim`
+    frame_memory: usize = 1024,
+    /// Go on when a fold has no clip of some class
+    allow_empty_classes: bool = false,
+    /// Leave out labelled clips whose video is missing, instead of stopping
+    allow_missing: bool = false,
 }
 
 /// Views of a clip in a cache of features, far beyond what still teaches anything.

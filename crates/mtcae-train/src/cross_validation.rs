@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mtcae_core::files;
+use mtcae_core::files::{self, At, FileError};
 use mtcae_objective::Bootstrap;
 
 use crate::cache::FeatureCache;
 use crate::disk::Claim;
 use crate::event::Watch;
 use crate::fit::{Run, fit};
-use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, unwritable, write_json};
+use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
 use crate::{Error, Report, predict, read_table, summarise, write_table};
@@ -127,10 +127,7 @@ fn one_fold(
 
 fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Ok(Err(e).at(path)?),
         _ => Ok(()),
     }
 }
@@ -138,17 +135,15 @@ fn remove(path: &Path) -> Result<(), Error> {
 fn read_result(folder: &Path) -> Result<Option<FoldResult>, Error> {
     let path = folder.join(RESULT);
     match files::read_to_string(&path, LARGEST) {
-        Ok(text) => serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|e| Error::File {
-                path,
-                reason: format!(
-                    "{e}: it is damaged or from another version; delete it to train this fold \
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| {
+            let reason = format!(
+                "{e}: it is damaged or from another version; delete it to train this fold \
                      again, or take another folder"
-                ),
-            }),
+            );
+            FileError::new(path, reason).into()
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { path, source }),
+        Err(e) => Ok(Err(e).at(path)?),
     }
 }
 
@@ -157,12 +152,10 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     let path: PathBuf = cv.folder.join(IDENTITY);
     let other = cv.folder.join(STATE);
     if other.exists() {
-        return Err(Error::File {
-            path: other,
-            reason: "the folder holds a single run, not a cross-validation".to_owned(),
-        });
+        let reason = "the folder holds a single run, not a cross-validation";
+        return Err(FileError::new(other, reason).into());
     }
-    let value = |v: serde_json::Result<serde_json::Value>| v.map_err(|e| unwritable(&path, e));
+    let value = |v: serde_json::Result<serde_json::Value>| v.at(&path);
     let about = BTreeMap::from([
         ("format".to_owned(), FORMAT.into()),
         (
@@ -195,10 +188,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     ]);
     match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
-            let fault = |reason: String| Error::File {
-                path: path.clone(),
-                reason,
-            };
+            let fault = |reason: String| Error::File(FileError::new(&path, reason));
             let found: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
             if found.get("format") != about.get("format") {
@@ -221,6 +211,6 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => write_json(&path, &about),
-        Err(source) => Err(Error::Io { path, source }),
+        Err(e) => Ok(Err(e).at(path)?),
     }
 }

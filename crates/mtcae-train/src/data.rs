@@ -1,6 +1,7 @@
 //! Labelled clips and how they are divided: folds by subject, validation
 //! subjects carved from the training folds.
 
+use mtcae_core::files::FileError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -167,10 +168,7 @@ impl Dataset {
             Some(root) => root,
             None => labels.parent().unwrap_or(Path::new("")),
         };
-        let fault = |reason: String| Error::Data {
-            path: labels.to_owned(),
-            reason,
-        };
+        let fault = |reason: String| Error::File(FileError::new(labels, reason));
         let mut clips = Vec::new();
         let mut left_out: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for clip in LabelReader::open(labels)? {
@@ -331,20 +329,17 @@ impl Dataset {
     /// Divides the clips for a cross-validation, with each fold held out once.
     ///
     /// # Errors
-    /// As [`Self::split`]; [`Error::Data`] when there are fewer than two folds.
+    /// As [`Self::split`]; [`Error::File`] when there are fewer than two folds.
     pub fn splits(&self, config: &TrainConfig) -> Result<Vec<Split>, Error> {
         if self.folds < 2 {
             let what = match self.folds {
                 1 => "its clips are all in one fold",
                 _ => "its clips have no folds, and show one person",
             };
-            return Err(Error::Data {
-                path: self.labels.clone(),
-                reason: format!(
-                    "{what}; a cross-validation takes 2 folds or more, to which `folds` deals \
-                     people"
-                ),
-            });
+            let reason = format!(
+                "{what}; a cross-validation takes 2 folds or more, to which `folds` deals people"
+            );
+            return Err(Error::File(FileError::new(&self.labels, reason)));
         }
         let folds = 0..self.folds;
         folds.map(|fold| self.split(Some(fold), config)).collect()
@@ -375,10 +370,7 @@ impl Dataset {
     ) -> Result<(), Error> {
         let fault = |reason: String| match held_out {
             Some(fold) => Error::Fold { fold, reason },
-            None => Error::Data {
-                path: self.labels.clone(),
-                reason,
-            },
+            None => Error::File(FileError::new(&self.labels, reason)),
         };
         let lacking = |places: &[usize]| {
             let there: BTreeSet<usize> = places.iter().map(|&i| self.items[i].class).collect();

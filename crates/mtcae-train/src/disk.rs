@@ -1,5 +1,6 @@
 //! Room on a disk, and files read and written in places.
 
+use mtcae_core::files::{At, FileError};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -12,29 +13,21 @@ pub struct Claim(#[allow(dead_code)] File); // Held for its lock.
 impl Claim {
     /// Claims a folder, which is created if need be.
     pub fn of(folder: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: folder.to_owned(),
-            source,
-        };
-        std::fs::create_dir_all(folder).map_err(io)?;
-        let file = File::create(folder.join(".lock")).map_err(io)?;
+        std::fs::create_dir_all(folder).at(folder)?;
+        let file = File::create(folder.join(".lock")).at(folder)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(Error::File {
-                path: folder.to_owned(),
-                reason: "another process is writing a run here".to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(io(source)),
+            Err(TryLockError::WouldBlock) => {
+                Err(FileError::new(folder, "another process is writing a run here").into())
+            }
+            Err(TryLockError::Error(e)) => Ok(Err(e).at(folder)?),
         }
     }
 }
 
 /// Bytes that may be written below a folder.
 pub fn free_space(folder: &Path) -> Result<u64, Error> {
-    let stat = rustix::fs::statvfs(folder).map_err(|e| Error::Io {
-        path: folder.to_owned(),
-        source: e.into(),
-    })?;
+    let stat = rustix::fs::statvfs(folder).at(folder)?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 

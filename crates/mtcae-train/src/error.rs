@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mtcae_core::files::FileError;
+
 /// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -11,14 +13,6 @@ pub enum Error {
     Config {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The labelled clips cannot be trained on.
-    #[error("{}: {reason}", path.display())]
-    Data {
-        /// The label file.
-        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -48,22 +42,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file is not what it should be: torn, of another run, or no such file.
-    #[error("{}: {reason}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A file or folder cannot be read or written, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The disk has no room for what is about to be written.
     #[error(
         "{}: needs {} MiB, but only {} MiB are free",

@@ -1,6 +1,7 @@
 //! The training loop: one run on one split, which can be stopped at any moment
 //! and resumed to the bit.
 
+use mtcae_core::files::FileError;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -70,10 +71,8 @@ pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
     let _claim = Claim::of(run.folder)?;
     let other = run.folder.join(IDENTITY);
     if other.exists() {
-        return Err(Error::File {
-            path: other,
-            reason: "the folder holds a cross-validation, not a single run".to_owned(),
-        });
+        let reason = "the folder holds a cross-validation, not a single run";
+        return Err(FileError::new(other, reason).into());
     }
     let mut trainer = Trainer::new(run)?;
     let first = trainer.resume()?;

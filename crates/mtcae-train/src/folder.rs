@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{At, write_text_atomically};
 use serde::Serialize;
 
 use crate::Error;
@@ -21,24 +21,10 @@ pub(crate) const RESULT: &str = "fold.json";
 pub const PREDICTIONS: &str = "predictions.csv";
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e))?;
+    let text = serde_json::to_string_pretty(value).at(path)?;
     write_text(path, &text)
 }
 
-/// A value that JSON has no words for.
-pub(crate) fn unwritable(path: &Path, e: serde_json::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        source: e.into(),
-    }
-}
-
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    write_atomically(path, |temporary| {
-        std::fs::write(temporary, format!("{}\n", text.trim_end()))
-    })
-    .map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(write_text_atomically(path, text).at(path)?)
 }

@@ -1,5 +1,6 @@
 //! The log of a run: `metrics.jsonl`, one line a step and one an epoch.
 
+use mtcae_core::files::{At, FileError};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,20 +111,14 @@ impl Log {
     /// Goes on after the first `length` bytes; what came after them belongs to
     /// steps that were lost and will be taken again.
     pub fn open(path: &Path, length: u64) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
         let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).open(path).map_err(io)?;
-        let found = file.metadata().map_err(io)?.len();
+        let file = options.create(true).append(true).open(path).at(path)?;
+        let found = file.metadata().at(path)?.len();
         if found < length {
-            return Err(Error::File {
-                path: path.to_owned(),
-                reason: format!("has {found} bytes; the saved state belongs to {length} or more"),
-            });
+            let reason = format!("has {found} bytes; the saved state belongs to {length} or more");
+            return Err(FileError::new(path, reason).into());
         }
-        file.set_len(length).map_err(io)?;
+        file.set_len(length).at(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -137,9 +132,9 @@ impl Log {
     }
 
     pub fn write(&mut self, line: &Line) -> Result<(), Error> {
-        let mut text = serde_json::to_vec(line).map_err(|e| self.io(e.into()))?;
+        let mut text = serde_json::to_vec(line).at(&self.path)?;
         text.push(b'\n');
-        self.file.write_all(&text).map_err(|e| self.io(e))?;
+        self.file.write_all(&text).at(&self.path)?;
         self.length += text.len() as u64;
         Ok(())
     }
@@ -147,14 +142,7 @@ impl Log {
     /// Waits until the disk has what was written: a state must never be there
     /// without the lines that it counts on.
     pub fn sync(&self) -> Result<(), Error> {
-        self.file.sync_data().map_err(|e| self.io(e))
-    }
-
-    fn io(&self, source: std::io::Error) -> Error {
-        Error::Io {
-            path: self.path.clone(),
-            source,
-        }
+        Ok(self.file.sync_data().at(&self.path)?)
     }
 }
 
@@ -164,15 +152,10 @@ impl Log {
 /// Names the file and the line that is broken.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Line>, Error> {
     let path = path.as_ref();
-    let text = mtcae_core::files::read_to_string(path, LARGEST).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = mtcae_core::files::read_to_string(path, LARGEST).at(path)?;
     let parse = |(i, line)| {
-        serde_json::from_str(line).map_err(|e| Error::File {
-            path: path.to_owned(),
-            reason: format!("line {}: {e}", i + 1),
-        })
+        serde_json::from_str(line)
+            .map_err(|e| Error::File(FileError::new(path, format!("line {}: {e}", i + 1))))
     };
     text.lines().enumerate().map(parse).collect()
 }

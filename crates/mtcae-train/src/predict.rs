@@ -1,5 +1,7 @@
 //! What a model says of labelled clips, measured.
 
+use mtcae_core::argmax;
+use mtcae_core::files::{At, FileError, write_atomically};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,13 +46,7 @@ pub struct ClipResult {
 impl ClipResult {
     /// The most probable class; of equals the first.
     pub fn predicted(&self) -> usize {
-        let mut best = 0;
-        for (class, p) in self.probabilities.iter().enumerate() {
-            if *p > self.probabilities[best] {
-                best = class;
-            }
-        }
-        best
+        argmax(&self.probabilities).unwrap_or(0)
     }
 }
 
@@ -278,13 +274,7 @@ pub fn write_table(path: &Path, results: &[ClipResult], classes: &[String]) -> R
         table.flush()?;
         Ok(())
     };
-    mtcae_core::files::write_atomically(path, |temporary| {
-        write(temporary).map_err(std::io::Error::other)
-    })
-    .map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(write_atomically(path, |temporary| Ok(write(temporary)?)).at(path)?)
 }
 
 const COLUMNS: [&str; 9] = [
@@ -304,14 +294,8 @@ const COLUMNS: [&str; 9] = [
 /// # Errors
 /// Names the file, the line and the column at fault.
 pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> {
-    let fault = |reason: String| Error::File {
-        path: path.to_owned(),
-        reason,
-    };
-    let file = mtcae_core::files::open(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let fault = |reason: String| Error::File(FileError::new(path, reason));
+    let file = mtcae_core::files::open(path).at(path)?;
     let mut table = csv::Reader::from_reader(file);
     let head = table.headers().map_err(|e| fault(e.to_string()))?.clone();
     if !head.iter().take(COLUMNS.len()).eq(COLUMNS) {

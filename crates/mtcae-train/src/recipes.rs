@@ -1,59 +1,11 @@
 //! Defaults by the name of a recipe.
 
-use mtcae_nn::Precision;
-
-use crate::{ClassWeights, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+use crate::{Recipe, Schedule, TrainConfig, Tune};
 
 impl TrainConfig {
     /// The defaults of a recipe.
     pub fn recipe(recipe: Recipe) -> Self {
-        let paper = Self {
-            recipe: Recipe::Paper,
-            epochs: 50,
-            batch: 8,
-            accumulate: 1,
-            precision: Precision::F32,
-            checkpointing: false,
-            lr: 1e-3,
-            scale_lr: false,
-            weight_decay: 1e-3,
-            decay_norms: true,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            schedule: Schedule::Constant,
-            warmup: 0.0,
-            min_lr: 0.0,
-            layer_decay: 1.0,
-            drop_path: 0.0,
-            clip_norm: 0.0,
-            box_weight: 0.5,
-            landmark_weight: 0.5,
-            expression_weight: 1.5,
-            unit: Unit::Fraction,
-            class_weights: ClassWeights::Equal,
-            smoothing: 0.0,
-            mixup: 0.0,
-            cutmix: 0.0,
-            ema: 0.0,
-            tune: Tune::Decoder,
-            flip: false,
-            crop: 1.0,
-            jitter: 0.0,
-            trim: 0.0,
-            views: 0,
-            validation: 0.1,
-            keep: Keep::Last,
-            folds: 0,
-            seed: 0,
-            gradients: true,
-            save_every: 0,
-            workers: 1,
-            queue: 2,
-            frame_memory: 1024,
-            allow_empty_classes: false,
-            allow_missing: false,
-        };
+        let paper = Self::paper();
         match recipe {
             Recipe::Paper => paper,
             Recipe::Videomae => Self {

@@ -1,5 +1,6 @@
 //! What a cross-validation says: JSON Lines, Markdown and pictures.
 
+use mtcae_core::files::At;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -7,7 +8,7 @@ use mtcae_objective::{Bootstrap, Interval, Summary};
 use mtcae_viz::{Curve, Panel, save_png};
 use serde::Serialize;
 
-use crate::folder::{LOG, unwritable, write_text};
+use crate::folder::{LOG, write_text};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::log::{self, EpochLine, Line};
 use crate::{Acquaintance, ClipResult, Error, published, summarise};
@@ -195,7 +196,7 @@ impl Report {
         let path = cv.folder.join("metrics.jsonl");
         let mut lines = String::new();
         for line in folds.chain(whole) {
-            lines += &serde_json::to_string(&line).map_err(|e| unwritable(&path, e))?;
+            lines += &serde_json::to_string(&line).at(&path)?;
             lines.push('\n');
         }
         write_text(&path, &lines)?;

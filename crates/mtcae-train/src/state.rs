@@ -5,6 +5,7 @@
 //! where the run stood, what it is a run of, and a digest of the tensors. It is
 //! written atomically. Random numbers need no state: see `random`.
 
+use mtcae_core::files::{At, FileError};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -69,20 +70,14 @@ pub fn write(
         position: position.clone(),
         digest: digest::tensors(sorted.iter().copied())?,
     };
-    let json = serde_json::to_string(&about).map_err(|e| Error::Io {
-        path: path.to_owned(),
-        source: e.into(),
-    })?;
+    let json = serde_json::to_string(&about).at(path)?;
     save(path, sorted, BTreeMap::from([(KEY.to_owned(), json)]))?;
     Ok(())
 }
 
 /// Reads a state and makes sure that it is whole and one of this run.
 pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error> {
-    let fault = |reason: String| Error::File {
-        path: path.to_owned(),
-        reason,
-    };
+    let fault = |reason: String| Error::File(FileError::new(path, reason));
     let tensors = TensorFile::open(path)?;
     let metadata = tensors.metadata();
     let json = metadata

@@ -3,7 +3,7 @@
 use mtcae_core::Sampling;
 
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::options::ClipOptions;
 
 /// Half a microsecond, so that a bound computed in floating point (three times
@@ -17,14 +17,8 @@ pub fn within(time: f64, start: Option<f64>, end: Option<f64>) -> bool {
 
 /// Checks what can be checked before decoding.
 pub fn check(demuxer: &Demuxer, options: &ClipOptions) -> Result<()> {
-    let bad = |option, got: String, want| {
-        Err(Error::Option {
-            path: demuxer.path.clone(),
-            option,
-            got,
-            want,
-        })
-    };
+    let bad =
+        |option, got: String, want| Err(Fault::Option { option, got, want }.of(&demuxer.path));
     if options.frames == 0 {
         return bad("frames", "0".into(), "at least 1");
     }
@@ -44,10 +38,7 @@ pub fn check(demuxer: &Demuxer, options: &ClipOptions) -> Result<()> {
             // size than the headers', or of unknown size.
             let (w, h) = options.size;
             if w == 0 || h == 0 || w > 65_535 || h > 65_535 {
-                Err(Error::Resize {
-                    path: demuxer.path.clone(),
-                    reason,
-                })
+                Err(Fault::Resize { reason }.of(&demuxer.path))
             } else {
                 Ok(())
             }
@@ -61,21 +52,21 @@ pub fn picks(demuxer: &Demuxer, options: &ClipOptions, total: u64) -> Result<Vec
         s => (s.clips() as u64).saturating_mul(options.frames as u64),
     };
     if asked > options.max_frames {
-        return Err(Error::TooManyFrames {
-            path: demuxer.path.clone(),
+        return Err(Fault::TooManyFrames {
             frames: asked,
             limit: options.max_frames,
-        });
+        }
+        .of(&demuxer.path));
     }
     Ok(options.sampling.indices(total, options.frames))
 }
 
 /// The error where no frame lies between the bounds.
 pub fn outside(demuxer: &Demuxer, options: &ClipOptions, duration: f64) -> Error {
-    Error::NoFramesBetween {
-        path: demuxer.path.clone(),
+    Fault::NoFramesBetween {
         start: options.start.unwrap_or(0.0),
         end: options.end.unwrap_or(f64::INFINITY),
         duration,
     }
+    .of(&demuxer.path)
 }

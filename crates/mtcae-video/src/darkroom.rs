@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::clip::{Clip, Warning};
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::ffi::convert::{LARGE, assumptions};
 use crate::ffi::decoder::Frame;
 use crate::frames::FullFrame;
@@ -94,17 +94,9 @@ impl Darkroom {
         };
         let done: Vec<Result<_, ShrinkFault>> = stamps.par_iter().zip(&frames).map(work).collect();
         for ((index, time), result) in stamps.into_iter().zip(done) {
-            let path = || demuxer.path.clone();
             let (pixels, source) = result.map_err(|fault| match fault {
-                ShrinkFault::Convert(reason) => Error::Convert {
-                    path: path(),
-                    index,
-                    reason,
-                },
-                ShrinkFault::Resize(reason) => Error::Resize {
-                    path: path(),
-                    reason,
-                },
+                ShrinkFault::Convert(reason) => Fault::Convert { index, reason }.of(&demuxer.path),
+                ShrinkFault::Resize(reason) => Fault::Resize { reason }.of(&demuxer.path),
             })?;
             self.shots.insert(
                 index,

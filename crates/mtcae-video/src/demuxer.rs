@@ -4,14 +4,14 @@ use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 
 use crate::clip::Warning;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::ffi::budget::{Budget, frame_bytes};
 use crate::ffi::decoder::codec_name;
 use crate::ffi::input::{Input, Packet};
 use crate::ffi::pixel_format::format_name;
 use crate::ffi::{reason, seconds};
 use crate::geometry::{Geometry, Orientation};
-use crate::open::{open, open_error};
+use crate::open::open;
 use crate::options::OpenOptions;
 
 /// What the headers say; nothing here was checked by decoding.
@@ -62,7 +62,7 @@ pub struct Demuxer {
 impl Demuxer {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         let (file, budget) = open(path, options)?;
-        let input = Input::open(file, budget).map_err(|fault| open_error(path, fault))?;
+        let input = Input::open(file, budget).map_err(|fault| fault.of(path))?;
         let info = inspect(path, &input, options, budget)?;
         let mut options = options.clone();
         if options.threads == 0 {
@@ -88,9 +88,7 @@ impl Demuxer {
     /// breaks off, `reached` seconds from the stream's start.
     pub fn next(&mut self, reached: f64, warnings: &mut Vec<Warning>) -> Result<Option<Packet>> {
         match self.read() {
-            Ok(Some(packet)) if packet.is_encrypted() => Err(Error::Encrypted {
-                path: self.path.clone(),
-            }),
+            Ok(Some(packet)) if packet.is_encrypted() => Err(Fault::Encrypted.of(&self.path)),
             Ok(packet) => Ok(packet),
             Err(code) => {
                 warnings.push(Warning::ReadError {
@@ -113,14 +111,10 @@ impl Demuxer {
     /// the demuxer, the one way that works for every container.
     pub fn rewind(&mut self) -> Result<()> {
         if self.started {
-            let fail = |source| Error::Open {
-                path: self.path.clone(),
-                source,
-            };
+            let fail = |source| Fault::Open { source }.of(&self.path);
             let mut file = self.input.file().map_err(fail)?;
             file.rewind().map_err(fail)?;
-            self.input =
-                Input::open(file, self.budget).map_err(|fault| open_error(&self.path, fault))?;
+            self.input = Input::open(file, self.budget).map_err(|fault| fault.of(&self.path))?;
             self.started = false;
         }
         Ok(())
@@ -144,10 +138,7 @@ impl Demuxer {
             reason +=
                 &format!("; no size is known: it is damaged or over the limit of {limit} pixels");
         }
-        Error::NoFrames {
-            path: self.path.clone(),
-            reason,
-        }
+        Fault::NoFrames { reason }.of(&self.path)
     }
 }
 
@@ -157,29 +148,27 @@ const ENCV: u32 = u32::from_le_bytes(*b"encv");
 fn inspect(path: &Path, input: &Input, options: &OpenOptions, budget: Budget) -> Result<VideoInfo> {
     let p = input.parameters();
     if p.codec_tag == ENCV {
-        return Err(Error::Encrypted {
-            path: path.to_path_buf(),
-        });
+        return Err(Fault::Encrypted.of(path));
     }
     let (width, height) = (p.width.max(0) as u32, p.height.max(0) as u32);
     let pixels = u64::from(width) * u64::from(height);
     if pixels > options.max_pixels {
-        return Err(Error::TooLarge {
-            path: path.to_path_buf(),
+        return Err(Fault::TooLarge {
             width,
             height,
             limit: options.max_pixels,
-        });
+        }
+        .of(path));
     }
     let bytes = frame_bytes(p.codec_id, p.format, pixels);
     if bytes > budget.bytes() {
-        return Err(Error::TooMuchMemory {
-            path: path.to_path_buf(),
+        return Err(Fault::TooMuchMemory {
             width,
             height,
             bytes,
             limit: budget.bytes(),
-        });
+        }
+        .of(path));
     }
     let mut warnings = Vec::new();
     let orientation = match input.orientation() {

@@ -2,93 +2,85 @@
 //! and, where there is one, what would be right.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// A file, and the fault of it or of a request on it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct Error {
+    /// The named file.
+    pub path: PathBuf,
+    /// What is wrong.
+    #[source]
+    pub fault: Fault,
+}
 
 /// The fault of a file or of a request on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Fault {
     /// The file cannot be opened or read: not there, no permission, I/O.
-    #[error("{}: cannot be opened: {source}", path.display())]
+    #[error("cannot be opened: {source}")]
     Open {
-        /// The named file.
-        path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
     /// A directory, FIFO, socket or device: only regular files are read,
     /// since anything else may block for ever or not be seekable.
-    #[error("{}: is {kind}, not a regular file; name a video or image file", path.display())]
+    #[error("is {kind}, not a regular file; name a video or image file")]
     NotAFile {
-        /// The named path.
-        path: PathBuf,
         /// What it is: "a directory", "a FIFO", ….
         kind: &'static str,
     },
     /// A file of zero bytes.
-    #[error("{}: is empty (0 bytes)", path.display())]
-    Empty {
-        /// The named file.
-        path: PathBuf,
-    },
+    #[error("is empty (0 bytes)")]
+    Empty,
     /// No allowed container recognises the bytes, or its headers are broken.
-    #[error("{}: is not a readable video or image: {reason}", path.display())]
+    #[error("is not a readable video or image: {reason}")]
     Unreadable {
-        /// The named file.
-        path: PathBuf,
         /// FFmpeg's or our finding.
         reason: String,
     },
     /// Bytes of a format that names other files or hosts (playlists, concat
     /// scripts, SDP) or that is not on the allow-list.
-    #[error("{}: has a container format that is not allowed; only the named file is ever read, so playlists, concat scripts and stream descriptions are refused: give the media file itself", path.display())]
-    ForbiddenFormat {
-        /// The named file.
-        path: PathBuf,
-    },
+    #[error(
+        "has a container format that is not allowed; only the named file is ever read, so playlists, concat scripts and stream descriptions are refused: give the media file itself"
+    )]
+    ForbiddenFormat,
     /// An mp4 or mov file whose pictures are said to lie in another file.
-    #[error("{}: says that its pictures are stored elsewhere (`{place}`); only the named file is ever read: give the file that contains them", path.display())]
+    #[error(
+        "says that its pictures are stored elsewhere (`{place}`); only the named file is ever read: give the file that contains them"
+    )]
     Elsewhere {
-        /// The named file.
-        path: PathBuf,
         /// Where the data reference points.
         place: String,
     },
     /// A container without a video stream.
-    #[error("{}: has no video stream ({found})", path.display())]
+    #[error("has no video stream ({found})")]
     NoVideo {
-        /// The named file.
-        path: PathBuf,
         /// What there is instead.
         found: String,
     },
     /// The installed FFmpeg has no decoder for the stream.
-    #[error("{}: no decoder for `{codec}` in the installed FFmpeg", path.display())]
+    #[error("no decoder for `{codec}` in the installed FFmpeg")]
     NoDecoder {
-        /// The named file.
-        path: PathBuf,
         /// Codec name.
         codec: String,
     },
     /// The video stream is encrypted (DRM, Common Encryption).
-    #[error("{}: the video stream is encrypted; give a decrypted copy", path.display())]
-    Encrypted {
-        /// The named file.
-        path: PathBuf,
-    },
+    #[error("the video stream is encrypted; give a decrypted copy")]
+    Encrypted,
     /// Not one frame decodes.
-    #[error("{}: no frame can be decoded: {reason}", path.display())]
+    #[error("no frame can be decoded: {reason}")]
     NoFrames {
-        /// The named file.
-        path: PathBuf,
         /// What was tried.
         reason: String,
     },
     /// No frame lies in the asked interval.
-    #[error("{}: no frame between {start:.3} s and {end:.3} s; the video's frames lie in 0 to {duration:.3} s", path.display())]
+    #[error(
+        "no frame between {start:.3} s and {end:.3} s; the video's frames lie in 0 to {duration:.3} s"
+    )]
     NoFramesBetween {
-        /// The named file.
-        path: PathBuf,
         /// Seconds from the stream's start.
         start: f64,
         /// Seconds, exclusive.
@@ -97,10 +89,10 @@ pub enum Error {
         duration: f64,
     },
     /// Larger than the limit in [`OpenOptions::max_pixels`](crate::OpenOptions).
-    #[error("{}: frames of {width}x{height} pixels exceed the limit of {limit} pixels; store it smaller", path.display())]
+    #[error(
+        "frames of {width}x{height} pixels exceed the limit of {limit} pixels; store it smaller"
+    )]
     TooLarge {
-        /// The named file.
-        path: PathBuf,
         /// Coded width.
         width: u32,
         /// Coded height.
@@ -110,10 +102,8 @@ pub enum Error {
     },
     /// One frame would take more memory than
     /// [`OpenOptions::max_bytes`](crate::OpenOptions) gives a file of this size.
-    #[error("{}: a picture of {width}x{height} pixels takes about {} MB to decode, of which a file of its size may take {}; store it smaller", path.display(), bytes.div_ceil(1_000_000), limit / 1_000_000)]
+    #[error("a picture of {width}x{height} pixels takes about {} MB to decode, of which a file of its size may take {}; store it smaller", bytes.div_ceil(1_000_000), limit / 1_000_000)]
     TooMuchMemory {
-        /// The named file.
-        path: PathBuf,
         /// Coded width.
         width: u32,
         /// Coded height.
@@ -124,28 +114,22 @@ pub enum Error {
         limit: u64,
     },
     /// A frame that the installed FFmpeg cannot turn into RGB.
-    #[error("{}: frame {index}: cannot be converted to RGB: {reason}", path.display())]
+    #[error("frame {index}: cannot be converted to RGB: {reason}")]
     Convert {
-        /// The named file.
-        path: PathBuf,
         /// Frame number in the stream.
         index: u64,
         /// Pixel format and FFmpeg's reason.
         reason: String,
     },
     /// A crop rectangle that has no pixel of the frame, or a size of zero.
-    #[error("{}: {reason}", path.display())]
+    #[error("{reason}")]
     Resize {
-        /// The named file.
-        path: PathBuf,
         /// What is wrong and what would be right.
         reason: String,
     },
     /// An option outside its range.
-    #[error("{}: option `{option}` is {got}; it must be {want}", path.display())]
+    #[error("option `{option}` is {got}; it must be {want}")]
     Option {
-        /// The named file.
-        path: PathBuf,
         /// Field of the options struct.
         option: &'static str,
         /// Value given.
@@ -154,33 +138,37 @@ pub enum Error {
         want: &'static str,
     },
     /// More frames asked for at once than [`ClipOptions::max_frames`](crate::ClipOptions).
-    #[error("{}: the clip would hold {frames} frames, the limit is {limit}; take windows, or raise ClipOptions::max_frames", path.display())]
+    #[error(
+        "the clip would hold {frames} frames, the limit is {limit}; take windows, or raise ClipOptions::max_frames"
+    )]
     TooManyFrames {
-        /// The named file.
-        path: PathBuf,
         /// Frames asked for.
         frames: u64,
         /// The limit.
         limit: u64,
     },
     /// A call into FFmpeg failed for another reason.
-    #[error("{}: {call}: {reason}", path.display())]
+    #[error("{call}: {reason}")]
     Ffmpeg {
-        /// The named file.
-        path: PathBuf,
         /// What was being done.
         call: &'static str,
         /// FFmpeg's reason.
         reason: String,
     },
     /// A clip cannot be written.
-    #[error("{}: cannot be written: {reason}", path.display())]
+    #[error("cannot be written: {reason}")]
     Write {
-        /// The target file.
-        path: PathBuf,
         /// The reason.
         reason: String,
     },
+}
+
+impl Fault {
+    /// With the file in front.
+    pub(crate) fn of(self, path: &Path) -> Error {
+        let path = path.to_owned();
+        Error { path, fault: self }
+    }
 }
 
 /// This crate's results.

@@ -5,7 +5,7 @@ use ndarray::Array3;
 
 use crate::clip::Warning;
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::ffi::convert::assumptions;
 use crate::ffi::decoder::Frame;
 use crate::geometry::Geometry;
@@ -28,11 +28,8 @@ pub struct FullFrame {
 
 impl FullFrame {
     fn new(demuxer: &Demuxer, frame: &Frame, index: u64, time: f64) -> Result<Self> {
-        let (pixels, source) = full(frame, &demuxer.info).map_err(|reason| Error::Convert {
-            path: demuxer.path.clone(),
-            index,
-            reason,
-        })?;
+        let (pixels, source) = full(frame, &demuxer.info)
+            .map_err(|reason| Fault::Convert { index, reason }.of(&demuxer.path))?;
         Ok(Self {
             pixels,
             time,

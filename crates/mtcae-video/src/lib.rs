@@ -114,13 +114,13 @@ pub use ndarray;
 
 pub use clip::{Clip, Warning, WindowClip};
 pub use endings::{IMAGE_ENDINGS, VIDEO_ENDINGS, is_media, is_video};
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result};
 pub use geometry::{Geometry, Orientation};
 pub use mask::TokenMask;
 pub use normalize::Normalization;
 pub use options::{ClipOptions, OpenOptions, WindowOptions};
 pub use resize::FrameResizer;
-pub use tubes::{TubeError, TubeShape, tubes, tubes_into, tubes_reference, untube};
+pub use tubes::{TubeError, TubeShape, tubes, tubes_into, untube};
 #[cfg(feature = "ffmpeg")]
 pub use {
     demuxer::VideoInfo,

@@ -84,18 +84,7 @@ impl FromStr for TokenMask {
     }
 }
 
-impl TryFrom<String> for TokenMask {
-    type Error = ParseError;
-    fn try_from(s: String) -> Result<Self, ParseError> {
-        s.parse()
-    }
-}
-
-impl From<TokenMask> for String {
-    fn from(m: TokenMask) -> Self {
-        m.to_string()
-    }
-}
+mtcae_core::by_name!(TokenMask);
 
 #[cfg(test)]
 mod tests {

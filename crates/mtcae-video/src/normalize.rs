@@ -105,18 +105,7 @@ impl FromStr for Normalization {
     }
 }
 
-impl TryFrom<String> for Normalization {
-    type Error = ParseError;
-    fn try_from(s: String) -> Result<Self, ParseError> {
-        s.parse()
-    }
-}
-
-impl From<Normalization> for String {
-    fn from(n: Normalization) -> Self {
-        n.to_string()
-    }
-}
+mtcae_core::by_name!(Normalization);
 
 #[cfg(test)]
 mod tests {

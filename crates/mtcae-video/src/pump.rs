@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::clip::Warning;
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::ffi::decoder::{Decoder, Frame, Received};
 use crate::ffi::input::Packet;
 use crate::ffi::reason;
@@ -35,15 +35,15 @@ impl Pump {
                 decoder,
                 out: VecDeque::new(),
             }),
-            Ok(None) => Err(Error::NoDecoder {
-                path: path(),
+            Ok(None) => Err(Fault::NoDecoder {
                 codec: demuxer.info.codec.clone(),
-            }),
-            Err(code) => Err(Error::Ffmpeg {
-                path: path(),
+            }
+            .of(&path())),
+            Err(code) => Err(Fault::Ffmpeg {
                 call: "opening the decoder",
                 reason: reason(code),
-            }),
+            }
+            .of(&path())),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::clip::Warning;
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::ffi::input::Packet;
 
 /// One packet in decoding order.
@@ -73,13 +73,13 @@ impl Scan {
             }
         }
         if shown.is_empty() {
-            return Err(Error::NoFrames {
-                path: demuxer.path.clone(),
+            return Err(Fault::NoFrames {
                 reason: match warnings.first() {
                     Some(w) => format!("no packet can be read: {w}"),
                     None => "the video stream has no packets".into(),
                 },
-            });
+            }
+            .of(&demuxer.path));
         }
         Ok(Self {
             entries,

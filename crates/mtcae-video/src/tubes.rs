@@ -166,28 +166,6 @@ pub fn tubes_into(
     Ok(())
 }
 
-/// The readable twin of [`tubes`]: one index formula, one number at a time.
-///
-/// # Errors
-/// As [`tubes`].
-pub fn tubes_reference(
-    frames: ArrayView4<'_, u8>,
-    normalization: &Normalization,
-    shape: TubeShape,
-) -> Result<Array2<f32>, TubeError> {
-    let [t, h, w] = shape.grid(shape_of(&frames))?;
-    let (tt, p) = (shape.tubelet, shape.patch);
-    Ok(Array2::from_shape_fn(
-        (t * h * w, shape.width()),
-        |(token, k)| {
-            let (ti, hi, wi) = (token / (h * w), token / w % h, token % w);
-            let (c, dt, dy, dx) = (k / (tt * p * p), k / (p * p) % tt, k / p % p, k % p);
-            let level = frames[[ti * tt + dt, hi * p + dy, wi * p + dx, c]];
-            normalization.apply(level, c)
-        },
-    ))
-}
-
 /// Undoes [`tubes`] on tubes (N, 3·t·p²) of a `grid` (t′, h′, w′): frames
 /// (T, H, W, 3) of floats, still normalised. For showing reconstructions.
 ///
@@ -225,6 +203,25 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         })
+    }
+
+    /// The readable twin of [`tubes`]: one index formula, one number at a time.
+    fn tubes_reference(
+        frames: ArrayView4<'_, u8>,
+        normalization: &Normalization,
+        shape: TubeShape,
+    ) -> Result<Array2<f32>, TubeError> {
+        let [t, h, w] = shape.grid(shape_of(&frames))?;
+        let (tt, p) = (shape.tubelet, shape.patch);
+        Ok(Array2::from_shape_fn(
+            (t * h * w, shape.width()),
+            |(token, k)| {
+                let (ti, hi, wi) = (token / (h * w), token / w % h, token % w);
+                let (c, dt, dy, dx) = (k / (tt * p * p), k / (p * p) % tt, k / p % p, k % p);
+                let level = frames[[ti * tt + dt, hi * p + dy, wi * p + dx, c]];
+                normalization.apply(level, c)
+            },
+        ))
     }
 
     #[test]
@@ -268,6 +265,7 @@ mod tests {
         };
         let frames = noise(4, 8, 12);
         let norm = Normalization::HALF;
+        let value = |[t, c, y, x]: [usize; 4]| norm.apply(frames[[t, y, x, c]], c);
         let weight = |c: usize, t: usize, y: usize, x: usize| {
             ((c * 31 + t * 17 + y * 5 + x) % 13) as f32 / 7.0 - 0.8
         };
@@ -281,8 +279,7 @@ mod tests {
                         for dt in 0..2 {
                             for dy in 0..4 {
                                 for dx in 0..4 {
-                                    let level = frames[[t * 2 + dt, y * 4 + dy, x * 4 + dx, c]];
-                                    let v = norm.apply(level, c);
+                                    let v = value([t * 2 + dt, c, y * 4 + dy, x * 4 + dx]);
                                     conv += v * weight(c, dt, dy, dx);
                                     flat.push(weight(c, dt, dy, dx));
                                 }

@@ -81,7 +81,7 @@ impl Video {
     /// not counted.
     ///
     /// # Errors
-    /// [`Error::NoFrames`](crate::Error::NoFrames) when there is none, [`Error::Encrypted`](crate::Error::Encrypted).
+    /// [`Fault::NoFrames`](crate::Fault::NoFrames)(crate::Fault::NoFrames) when there is none, [`Fault::Encrypted`](crate::Fault::Encrypted)(crate::Fault::Encrypted).
     pub fn frame_count(&mut self) -> Result<u64> {
         Ok(scanned(&mut self.scan, &mut self.demuxer)?.total())
     }
@@ -116,7 +116,7 @@ impl Video {
     /// and may be shorter; windows without a frame (in a gap) are left out.
     ///
     /// # Errors
-    /// [`Error::Option`](crate::Error::Option) for a length or stride that is not above 0.
+    /// [`Fault::Option`](crate::Fault::Option)(crate::Fault::Option) for a length or stride that is not above 0.
     pub fn windows(mut self, options: &WindowOptions) -> Result<Windows> {
         Ok(Windows {
             way: Way::new(&mut self.demuxer, options, self.watch.as_ref())?,

@@ -7,7 +7,7 @@ use crate::choose::{check, picks, within};
 use crate::clip::WindowClip;
 use crate::darkroom::{Darkroom, Watch};
 use crate::demuxer::Demuxer;
-use crate::error::{Error, Result};
+use crate::error::{Fault, Result};
 use crate::options::WindowOptions;
 use crate::sequence::Sequence;
 
@@ -40,12 +40,12 @@ impl Way {
         check(demuxer, &options.clip)?;
         for (option, v) in [("length", options.length), ("stride", options.stride)] {
             if !(v.is_finite() && v > 0.0) {
-                return Err(Error::Option {
-                    path: demuxer.path.clone(),
+                return Err(Fault::Option {
                     option,
                     got: v.to_string(),
                     want: "a finite number of seconds above 0",
-                });
+                }
+                .of(&demuxer.path));
             }
         }
         Ok(match Ahead::new(demuxer, options, watch)? {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::Draft;
 use ndarray::ArrayView3;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::ffi::decoder::codec_name;
 use crate::ffi::input::Input;
 use crate::ffi::output::{Output, Settings};
-use crate::open::{open, open_error};
+use crate::open::open;
 use crate::options::OpenOptions;
 
 /// How a clip is written.
@@ -105,14 +105,11 @@ impl ClipWriter {
     /// Opens the temporary file and the encoder.
     ///
     /// # Errors
-    /// [`Error::Write`]: unknown extension, no encoder, no permission, size or
+    /// [`Fault::Write`](crate::Fault::Write): unknown extension, no encoder, no permission, size or
     /// rate out of range.
     pub fn create(path: impl AsRef<Path>, options: &WriterOptions) -> Result<Self> {
         let target = path.as_ref().to_path_buf();
-        let fail = |reason: String| Error::Write {
-            path: target.clone(),
-            reason,
-        };
+        let fail = |reason: String| Fault::Write { reason }.of(&target);
         let container = container(&target)
             .ok_or_else(|| fail("the file's extension must be mp4, m4v, mov or mkv".into()))?;
         let (w, h) = (options.width, options.height);
@@ -196,7 +193,7 @@ impl ClipWriter {
     /// grow.
     ///
     /// # Errors
-    /// [`Error::Write`]: another size, a time that does not grow, a full disk.
+    /// [`Fault::Write`](crate::Fault::Write): another size, a time that does not grow, a full disk.
     pub fn write(&mut self, frame: &ArrayView3<'_, u8>, time: f64) -> Result<()> {
         let (w, h) = (self.options.width as usize, self.options.height as usize);
         if frame.dim() != (h, w, 3) {
@@ -258,7 +255,7 @@ impl ClipWriter {
     /// of the sound.
     ///
     /// # Errors
-    /// [`Error::Write`]; then nothing is left behind.
+    /// [`Fault::Write`](crate::Fault::Write); then nothing is left behind.
     pub fn finish(mut self) -> Result<Sound> {
         if self.last.is_none() {
             return Err(self.fail("no frame was written".into()));
@@ -271,25 +268,24 @@ impl ClipWriter {
         };
         drop(self.output);
         let target = self.target;
-        self.draft.commit().map_err(|e| Error::Write {
-            path: target,
-            reason: e.to_string(),
+        self.draft.commit().map_err(|e| {
+            Fault::Write {
+                reason: e.to_string(),
+            }
+            .of(&target)
         })?;
         Ok(sound)
     }
 
     fn fail(&self, reason: String) -> Error {
-        Error::Write {
-            path: self.target.clone(),
-            reason,
-        }
+        Fault::Write { reason }.of(&self.target)
     }
 }
 
 /// The sound of a file, if it has any.
 fn sound_of(path: &Path) -> Result<Option<(Input, i64)>> {
     let (file, budget) = open(path, &OpenOptions::default())?;
-    Input::open_sound(file, budget).map_err(|fault| open_error(path, fault))
+    Input::open_sound(file, budget).map_err(|fault| fault.of(path))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use common::{fixture, manifest};
 use mtcae_video::{
-    Clip, ClipOptions, ClipWriter, Error, OpenOptions, Video, Warning, WindowOptions, WriterOptions,
+    Clip, ClipOptions, ClipWriter, Error, Fault, OpenOptions, Video, Warning, WindowOptions,
+    WriterOptions,
 };
 
 struct Folder(tempfile::TempDir);
@@ -75,42 +76,75 @@ fn files_without_a_picture() {
     let dir = Folder::new();
     assert!(matches!(
         fault(&dir.file("empty.mp4", "")),
-        Error::Empty { .. }
+        Error {
+            fault: Fault::Empty,
+            ..
+        }
     ));
     let text = "This is a text, not a video.\n".repeat(200);
     assert!(matches!(
         fault(&dir.file("text.mp4", text)),
-        Error::Unreadable { .. }
+        Error {
+            fault: Fault::Unreadable { .. },
+            ..
+        }
     ));
     assert!(matches!(
         fault(&dir.file("zeros.mp4", [0; 5000])),
-        Error::Unreadable { .. }
+        Error {
+            fault: Fault::Unreadable { .. },
+            ..
+        }
     ));
     assert!(matches!(
         fault(&dir.file("short.mp4", [1])),
-        Error::Unreadable { .. }
+        Error {
+            fault: Fault::Unreadable { .. },
+            ..
+        }
     ));
     assert!(matches!(
         fault(&fixture("audio.m4a")),
-        Error::NoVideo { .. }
+        Error {
+            fault: Fault::NoVideo { .. },
+            ..
+        }
     ));
     let zero = fault(&fixture("zero.mp4"));
     assert!(
-        matches!(zero, Error::NoFrames { .. } | Error::NoVideo { .. }),
+        matches!(
+            zero,
+            Error {
+                fault: Fault::NoFrames { .. },
+                ..
+            } | Error {
+                fault: Fault::NoVideo { .. },
+                ..
+            }
+        ),
         "{zero}"
     );
     assert!(matches!(
         fault(&fixture("cenc.mp4")),
-        Error::Encrypted { .. }
+        Error {
+            fault: Fault::Encrypted,
+            ..
+        }
     ));
     assert!(matches!(
         fault(&dir.0.path().join("missing.mp4")),
-        Error::Open { .. }
+        Error {
+            fault: Fault::Open { .. },
+            ..
+        }
     ));
     assert!(matches!(
         fault(dir.0.path()),
-        Error::NotAFile {
-            kind: "a directory",
+        Error {
+            fault: Fault::NotAFile {
+                kind: "a directory",
+                ..
+            },
             ..
         }
     ));
@@ -242,7 +276,16 @@ fn only_the_named_file_is_read() {
     ] {
         let e = fault(&dir.file(name, text));
         assert!(
-            matches!(e, Error::ForbiddenFormat { .. } | Error::Unreadable { .. }),
+            matches!(
+                e,
+                Error {
+                    fault: Fault::ForbiddenFormat,
+                    ..
+                } | Error {
+                    fault: Fault::Unreadable { .. },
+                    ..
+                }
+            ),
             "{e}"
         );
     }
@@ -286,7 +329,16 @@ fn data_references_to_other_files_are_refused() {
     ] {
         let path = dir.file("elsewhere.mp4", refer(&good, &entry(name, 0, place)));
         let error = fault(&path);
-        assert!(matches!(error, Error::Elsewhere { .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error {
+                    fault: Fault::Elsewhere { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
         if place.starts_with(b"file") {
             assert!(error.to_string().contains("`file:///other/place.mp4`"));
         }
@@ -325,7 +377,16 @@ fn pictures_that_would_fill_the_memory_are_refused() {
     ] {
         let path = dir.file("vast.png", png(size.0, size.1, depth, colour));
         let error = fault(&path);
-        assert!(matches!(error, Error::TooMuchMemory { .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error {
+                    fault: Fault::TooMuchMemory { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
         // Whoever has the memory may read it; what is there decodes.
         let options = OpenOptions {
             max_bytes: 2 << 30,
@@ -361,11 +422,17 @@ fn names_are_plain_paths() {
     }
     assert!(matches!(
         clip(Path::new("http://127.0.0.1:9/x.mp4")),
-        Err(Error::Open { .. })
+        Err(Error {
+            fault: Fault::Open { .. },
+            ..
+        })
     ));
     assert!(matches!(
         clip(Path::new("concat:a|b")),
-        Err(Error::Open { .. })
+        Err(Error {
+            fault: Fault::Open { .. },
+            ..
+        })
     ));
 }
 
@@ -379,13 +446,19 @@ fn fifos_devices_and_permissions() {
     if made.is_ok_and(|s| s.success()) {
         assert!(matches!(
             fault(&fifo),
-            Error::NotAFile { kind: "a FIFO", .. }
+            Error {
+                fault: Fault::NotAFile { kind: "a FIFO", .. },
+                ..
+            }
         ));
     }
     assert!(matches!(
         fault(Path::new("/dev/zero")),
-        Error::NotAFile {
-            kind: "a device",
+        Error {
+            fault: Fault::NotAFile {
+                kind: "a device",
+                ..
+            },
             ..
         }
     ));
@@ -393,7 +466,13 @@ fn fifos_devices_and_permissions() {
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser may read anything; then the test says nothing.
     if std::fs::read(&locked).is_err() {
-        assert!(matches!(fault(&locked), Error::Open { .. }));
+        assert!(matches!(
+            fault(&locked),
+            Error {
+                fault: Fault::Open { .. },
+                ..
+            }
+        ));
     }
 }
 
@@ -411,7 +490,16 @@ fn limits_and_options() {
         match name {
             // A picture whose size is only known to the decoder.
             "still.png" => assert!(e.to_string().contains("limit of 1000 pixels"), "{e}"),
-            _ => assert!(matches!(e, Error::TooLarge { .. }), "{name}: {e}"),
+            _ => assert!(
+                matches!(
+                    e,
+                    Error {
+                        fault: Fault::TooLarge { .. },
+                        ..
+                    }
+                ),
+                "{name}: {e}"
+            ),
         }
     }
     let mut video = Video::open(fixture("bframes.mp4")).unwrap();
@@ -422,21 +510,30 @@ fn limits_and_options() {
             frames: 0,
             ..base()
         }),
-        Error::Option { .. }
+        Error {
+            fault: Fault::Option { .. },
+            ..
+        }
     ));
     assert!(matches!(
         ask(ClipOptions {
             size: (0, 4),
             ..base()
         }),
-        Error::Resize { .. }
+        Error {
+            fault: Fault::Resize { .. },
+            ..
+        }
     ));
     assert!(matches!(
         ask(ClipOptions {
             start: Some(9.0),
             ..base()
         }),
-        Error::NoFramesBetween { .. }
+        Error {
+            fault: Fault::NoFramesBetween { .. },
+            ..
+        }
     ));
     assert!(matches!(
         ask(ClipOptions {
@@ -444,14 +541,20 @@ fn limits_and_options() {
             end: Some(1.0),
             ..base()
         }),
-        Error::Option { .. }
+        Error {
+            fault: Fault::Option { .. },
+            ..
+        }
     ));
     assert!(matches!(
         ask(ClipOptions {
             frames: 1 << 20,
             ..base()
         }),
-        Error::TooManyFrames { .. }
+        Error {
+            fault: Fault::TooManyFrames { .. },
+            ..
+        }
     ));
     let off = "crop:100,100,5,5".parse().unwrap();
     assert!(matches!(
@@ -459,7 +562,10 @@ fn limits_and_options() {
             resize: off,
             ..base()
         }),
-        Error::Resize { .. }
+        Error {
+            fault: Fault::Resize { .. },
+            ..
+        }
     ));
 }
 
@@ -483,7 +589,13 @@ fn the_writer_leaves_nothing_behind() {
     assert_eq!(count(), 1);
     assert_eq!(std::fs::read(&target).unwrap(), b"older");
     let empty = ClipWriter::create(&target, &options).unwrap();
-    assert!(matches!(empty.finish(), Err(Error::Write { .. })));
+    assert!(matches!(
+        empty.finish(),
+        Err(Error {
+            fault: Fault::Write { .. },
+            ..
+        })
+    ));
     assert!(ClipWriter::create(dir.0.path().join("a.gif"), &options).is_err());
     assert!(ClipWriter::create(dir.0.path().join("none/a.mp4"), &options).is_err());
     let mut odd = WriterOptions::new(33, 17);

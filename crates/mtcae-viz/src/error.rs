@@ -1,6 +1,6 @@
 //! What can go wrong with a picture.
 
-use std::path::PathBuf;
+use mtcae_core::files::FileError;
 
 /// What can go wrong with a picture.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +31,6 @@ pub enum Error {
         found: usize,
     },
     /// The file cannot be written.
-    #[error("{}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FileError),
 }

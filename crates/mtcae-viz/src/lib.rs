@@ -29,6 +29,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use mtcae_core::drawn::SOFTWARE;
+use mtcae_core::files::{At, write_atomically};
 
 /// Writes a picture as PNG, atomically.
 ///
@@ -36,7 +37,7 @@ use mtcae_core::drawn::SOFTWARE;
 /// [`Error::Write`] names the file; nothing is left behind then.
 pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
     let path = path.as_ref();
-    mtcae_core::files::write_atomically(path, |temporary| {
+    let written = write_atomically(path, |temporary| {
         let mut file = BufWriter::new(File::create(temporary)?);
         let (width, height) = (canvas.width() as u32, canvas.height() as u32);
         let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -45,9 +46,6 @@ pub fn save_png(path: impl AsRef<Path>, canvas: &Canvas) -> Result<(), Error> {
         encoder.add_text_chunk(SOFTWARE.0.to_owned(), SOFTWARE.1.to_owned())?;
         encoder.write_header()?.write_image_data(&canvas.rgb())?;
         file.flush()
-    })
-    .map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    });
+    Ok(written.at(path)?)
 }

@@ -20,7 +20,7 @@ use crate::threads::limit_threads;
 use crate::{Bars, Fault, checkpoint, demo, device, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
-use mtcae_core::files::{FileId, same_file};
+use mtcae_core::files::{At, FileId, same_file};
 use mtcae_dfer::annotate::{film, sheet, viz::save_png};
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
@@ -30,8 +30,8 @@ use mtcae_dfer::{
 use args::{Args, Format, Kind, People};
 use overview::{Outcome, Overview};
 
-pub fn command() -> Command {
-    Args::command()
+pub fn command() -> Result<Command, Fault> {
+    Ok(Args::command())
 }
 
 pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
@@ -84,7 +84,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
     let may_resume = match &args.out {
         Some(out) => {
-            std::fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+            std::fs::create_dir_all(out).at(out)?;
             output::note_settings(out, &folder, args)?
         }
         None => false,

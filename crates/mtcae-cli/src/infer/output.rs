@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{open, read, read_to_string, write_atomically};
+use mtcae_core::files::{
+    At as _, open, read, read_to_string, write_atomically, write_text_atomically,
+};
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
 use mtcae_dfer::{Answer, Device, Tensor, write_csv};
@@ -145,7 +147,7 @@ pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool,
     let fault = |reason: String| Fault::from(format!("{}: {reason}", path.display()));
     let there = path.symlink_metadata().is_ok();
     if there {
-        let text = read_to_string(&path, 1 << 16).map_err(|e| fault(e.to_string()))?;
+        let text = read_to_string(&path, 1 << 16).at(&path)?;
         let before = serde_json::from_str::<Settings>(&text)
             .ok()
             .filter(|before| before.program == now.program)
@@ -163,8 +165,7 @@ pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool,
         now.mixed = before.mixed || other.is_some();
     }
     let text = serde_json::to_string_pretty(&now)?;
-    write_atomically(&path, |temporary| std::fs::write(temporary, text + "\n"))
-        .map_err(|e| fault(e.to_string()))?;
+    write_text_atomically(&path, &text).at(&path)?;
     Ok(there)
 }
 
@@ -205,16 +206,15 @@ pub const MOST: u64 = 1 << 30;
 
 /// Writes an answer to a file, atomically.
 pub fn write_file(path: &Path, answer: &Answer, format: Format) -> Result<(), Fault> {
-    let fault = |e: std::io::Error| format!("{}: {e}", path.display());
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(fault)?;
+        std::fs::create_dir_all(folder).at(path)?;
     }
     write_atomically(path, |temporary| {
         let mut file = BufWriter::new(std::fs::File::create(temporary)?);
         write(&mut file, answer, format, true).map_err(|e| std::io::Error::other(e.to_string()))?;
         file.flush()
     })
-    .map_err(fault)?;
+    .at(path)?;
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{open, read, write_atomically};
+use mtcae_core::argmax;
+use mtcae_core::files::{At, open, read, write_atomically};
 use mtcae_dfer::{Answer, Prediction, Timeline};
 
 use super::Target;
@@ -112,8 +113,7 @@ fn row(predictions: &[&Prediction]) -> Row {
             .filter_map(|p| p.probabilities.get(class));
         of.map(|p| p.probability).sum::<f32>() / predictions.len() as f32
     };
-    let classes = (0..first.probabilities.len()).map(|class| (class, mean(class)));
-    let best = classes.reduce(|a, b| if b.1 > a.1 { b } else { a });
+    let best = argmax((0..first.probabilities.len()).map(mean));
     let seen = predictions.iter().filter_map(|p| p.seen.as_ref());
     let mut warnings = Vec::new();
     for warning in predictions.iter().flat_map(|p| &p.warnings) {
@@ -124,11 +124,11 @@ fn row(predictions: &[&Prediction]) -> Row {
     }
     Row {
         person: first.person,
-        said: best.map(|(class, confidence)| Said {
+        said: best.map(|class| Said {
             start: first.start,
             end: last.end,
             expression: first.probabilities[class].class.clone(),
-            confidence,
+            confidence: mean(class),
         }),
         seen: seen
             .map(|s| (s.frames, s.of))
@@ -229,10 +229,7 @@ impl Overview {
             table.flush()?;
             Ok(())
         };
-        write_atomically(path, |temporary| {
-            write(temporary).map_err(std::io::Error::other)
-        })
-        .map_err(|e| format!("{}: {e}", path.display()).into())
+        Ok(write_atomically(path, |temporary| Ok(write(temporary)?)).at(path)?)
     }
 
     /// The rows of a table that are about other files than these.

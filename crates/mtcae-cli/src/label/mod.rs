@@ -14,7 +14,7 @@ use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
 use crate::{Bars, Fault, device, note, one_line, say};
 use clap::{Command, CommandFactory, FromArgMatches};
-use mtcae_core::files::{same_file, write_atomically};
+use mtcae_core::files::{At, same_file, write_atomically};
 use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::{
     Catalogue, Problem, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
@@ -26,8 +26,8 @@ use mtcae_labels::labels::{
 
 use args::{Args, Dataset};
 
-pub fn command() -> Command {
-    Args::command()
+pub fn command() -> Result<Command, Fault> {
+    Ok(Args::command())
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
@@ -75,7 +75,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let threads = rayon::current_num_threads() / usize::from(args.jobs);
     let labeller = Labeller::new(detector, settings)?.with_decoder_threads(threads.max(1));
     if let Some(folder) = &args.preview {
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        std::fs::create_dir_all(folder).at(folder)?;
     }
     let mut writer = if args.resume {
         LabelWriter::resume(&args.out, &samples, &labeller.run_settings())?
@@ -224,7 +224,7 @@ fn write_csv(table: &Path, labels: &Path) -> Result<(), Fault> {
         write_table(reader, &mut file).map_err(|e| std::io::Error::other(one_line(&e)))?;
         file.flush()
     })
-    .map_err(|e| format!("{}: {e}", table.display()))?;
+    .at(table)?;
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use mtcae_core::Face;
 use mtcae_faces::tracks::TrackConfig;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
-    DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, SCHEMA, Source,
-    TrackRecord, Validity, digest,
+    DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
+    Validity, digest,
 };
 use mtcae_synth::{Dataset, Planned, write_clip};
 
@@ -48,23 +48,7 @@ pub fn settings() -> RunSettings {
 
 /// Renders a clip's file and labels it.
 pub fn render(root: &Path, sample: &Sample, planned: Option<&Planned>) -> LabelledClip {
-    let mut clip = LabelledClip {
-        schema: SCHEMA.to_owned(),
-        file: sample.file.clone(),
-        sha256: None,
-        dataset: sample.dataset.clone(),
-        class: sample.class.clone(),
-        subject: sample.subject.clone(),
-        sex: sample.sex,
-        level: sample.level.clone(),
-        fold: sample.fold,
-        settings: settings(),
-        source: None,
-        frames: Vec::new(),
-        tracks: Vec::new(),
-        warnings: Vec::new(),
-        error: None,
-    };
+    let mut clip = LabelledClip::unlabelled(sample, &settings());
     let Some(planned) = planned else {
         clip.error = Some(format!("{}: is not planned", sample.file));
         return clip;

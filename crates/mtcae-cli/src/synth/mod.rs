@@ -7,21 +7,20 @@ mod sheet;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 
 use crate::config;
 use crate::{Bars, Fault, say};
 use clap::{Command, FromArgMatches};
-use mtcae_core::files::write_atomically;
+use mtcae_core::files::{At, write_atomically};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_synth::{Dataset, Planned};
 
 use args::Args;
 
-pub fn command() -> Command {
-    config::command::<Args>("synth")
+pub fn command() -> Result<Command, Fault> {
+    Ok(config::command::<Args>("synth"))
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
@@ -61,21 +60,13 @@ const SETTINGS: &str = "dataset.json";
 
 /// Makes the folder, or makes sure that it is one that the same settings began.
 fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
-    let named = |e: std::io::Error, path: &Path| format!("{}: {e}", path.display());
-    std::fs::create_dir_all(out).map_err(|e| named(e, out))?;
-    let empty = std::fs::read_dir(out)
-        .map_err(|e| named(e, out))?
-        .next()
-        .is_none();
+    std::fs::create_dir_all(out).at(out)?;
+    let empty = std::fs::read_dir(out).at(out)?.next().is_none();
     let settings = out.join(SETTINGS);
     if empty {
         let text = serde_json::to_vec_pretty(dataset)?;
-        return write_atomically(&settings, |temporary| {
-            let mut file = std::fs::File::create(temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()
-        })
-        .map_err(|e| named(e, &settings).into());
+        let written = write_atomically(&settings, |temporary| std::fs::write(temporary, text));
+        return Ok(written.at(&settings)?);
     }
     if !resume {
         return Err(format!(
@@ -84,9 +75,8 @@ fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
         )
         .into());
     }
-    let text = std::fs::read(&settings).map_err(|e| named(e, &settings))?;
-    let before: Dataset =
-        serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", settings.display()))?;
+    let text = std::fs::read(&settings).at(&settings)?;
+    let before: Dataset = serde_json::from_slice(&text).at(&settings)?;
     if before != *dataset {
         return Err(format!(
             "{}: the folder was started with other settings",

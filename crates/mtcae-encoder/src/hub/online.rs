@@ -1,5 +1,6 @@
 //! Downloading through hf-hub.
 
+use mtcae_core::files::FileError;
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -23,14 +24,12 @@ impl Hub {
     /// or `~/.cache/huggingface`.
     ///
     /// # Errors
-    /// [`Error::Io`] when there is neither `HF_HOME` nor a home folder.
+    /// [`Error::File`] when there is neither `HF_HOME` nor a home folder.
     pub fn from_env() -> Result<Self, Error> {
         // hf-hub panics without a home folder.
         if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
-            return Err(Error::Io {
-                path: PathBuf::from("~/.cache/huggingface"),
-                source: std::io::Error::other("there is no home folder; set HF_HOME"),
-            });
+            let reason = "there is no home folder; set HF_HOME";
+            return Err(FileError::new("~/.cache/huggingface", reason).into());
         }
         Ok(Self {
             cache: Cache::from_env(),

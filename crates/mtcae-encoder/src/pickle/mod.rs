@@ -9,6 +9,7 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
+use mtcae_core::files::{At, FileError};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -84,10 +85,7 @@ type Place = Result<(u64, u64), String>;
 impl TorchFile {
     /// Reads the pickle of a file and finds the state dict in it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = SteadyFile::open(path).map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = SteadyFile::open(path).at(path)?;
         let read = read(&file.lock());
         match read {
             Ok((tensors, skipped)) => Ok(Self {
@@ -96,10 +94,7 @@ impl TorchFile {
                 tensors,
                 skipped,
             }),
-            Err(reason) => Err(Error::Checkpoint {
-                path: path.to_owned(),
-                reason,
-            }),
+            Err(reason) => Err(Error::File(FileError::new(path, reason))),
         }
     }
 }

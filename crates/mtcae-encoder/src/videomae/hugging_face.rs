@@ -23,7 +23,7 @@ impl VideoMaeConfig {
     /// [`VideoMaeConfig::from_hugging_face`] of a file.
     ///
     /// # Errors
-    /// As there, with the file's path; [`Error::Io`] when it cannot be read.
+    /// As there, with the file's path; [`Error::File`] when it cannot be read.
     pub fn read_hugging_face(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::from_fields(&Fields::read(path.as_ref())?)
     }

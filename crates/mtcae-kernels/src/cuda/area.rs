@@ -1,8 +1,7 @@
 //! Area resampling on a GPU (`cuda/area.cu`).
 
-use super::{Argument, Launch, Pointer, Unsupported, count, rows_of_grid};
+use super::{Launch, Pointer, Unsupported, arguments, count, rows_of_grid, sizes};
 use crate::area::Crop;
-use Argument::U32;
 
 const BLOCK: usize = 128;
 
@@ -45,26 +44,15 @@ pub fn resample(
     }
     let pixels = to.0.saturating_mul(to.1);
     count("area: pixels", pixels)?;
-    Ok(Launch {
-        module: "area".to_owned(),
-        function: "area_resample".to_owned(),
-        grid: [
-            count("area: pixels", pixels.div_ceil(BLOCK))?,
-            rows_of_grid("area: crops", crops)?,
-            1,
-        ],
-        block: BLOCK as u32,
-        shared: 0,
-        arguments: vec![
-            Argument::Pointer(out),
-            Argument::Pointer(pictures),
-            Argument::Pointer(table),
-            U32(count("area: height", size.1)?),
-            U32(count("area: width", size.0)?),
-            U32(count("area: height", to.1)?),
-            U32(count("area: width", to.0)?),
-        ],
-    })
+    let blocks = count("area: pixels", pixels.div_ceil(BLOCK))?;
+    let numbers = sizes("area", [size.1, size.0, to.1, to.0])?;
+    Ok(Launch::new(
+        "area",
+        "area_resample".to_owned(),
+        [blocks, rows_of_grid("area: crops", crops)?, 1],
+        BLOCK as u32,
+        arguments(&[out, pictures, table], numbers),
+    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Attention on a GPU (`cuda/attention.cu`).
 
 use super::modules::{ATTENTION, HEADS};
-use super::{Argument, Element, Launch, Pointer, Unsupported, WARP, count, rows_of_grid};
+use super::{
+    Argument, Element, Launch, Pointer, Unsupported, WARP, arguments, count, rows_of_grid, sizes,
+};
 use crate::attention::Dims;
 use Argument::{F32, U32};
 
@@ -217,6 +219,19 @@ fn size(n: usize) -> Result<Argument, Unsupported> {
     Ok(U32(count("attention: size", n)?))
 }
 
+/// What all kernels but that of delta are told of their operands.
+fn lengths(dims: Dims, of: Operands) -> Result<[Argument; 6], Unsupported> {
+    let Dims {
+        heads,
+        queries,
+        keys,
+        head_dim,
+        ..
+    } = dims;
+    let all = [heads, queries, keys, head_dim, of.q_stride, of.kv_stride];
+    sizes("attention: size", all)
+}
+
 /// out (B, N, H·d), and `log_sums` (B, H, N) of `f32`, log₂ of each row's sum of
 /// exponentials, which the backward takes.
 ///
@@ -242,21 +257,12 @@ pub fn forward(
         &[of.q_stride, of.kv_stride],
         &[of.q, of.k, of.v],
     );
-    let arguments = vec![
-        Argument::Pointer(out),
-        Argument::Pointer(log_sums),
-        Argument::Pointer(of.q),
-        Argument::Pointer(of.k),
-        Argument::Pointer(of.v),
-        size(dims.heads)?,
-        size(dims.queries)?,
-        size(dims.keys)?,
-        size(dims.head_dim)?,
-        size(of.q_stride)?,
-        size(of.kv_stride)?,
-        positive(scale)?,
-        U32(aligned.into()),
-    ];
+    let arguments = arguments(
+        &[out, log_sums, of.q, of.k, of.v],
+        lengths(dims, of)?
+            .into_iter()
+            .chain([positive(scale)?, U32(aligned.into())]),
+    );
     kernels.launch_tiles("attention", tiles, dims.queries, 1, arguments)
 }
 
@@ -304,14 +310,7 @@ pub fn backward(
         U32(aligned(of.element, dims.head_dim, strides, pointers).into())
     };
     let inputs = [of.q, of.k, of.v, saved.grad, saved.log_sums, saved.delta].map(Argument::Pointer);
-    let sizes = [
-        size(dims.heads)?,
-        size(dims.queries)?,
-        size(dims.keys)?,
-        size(dims.head_dim)?,
-        size(of.q_stride)?,
-        size(of.kv_stride)?,
-    ];
+    let sizes = lengths(dims, of)?;
     let last = [
         positive(scale)?,
         is_aligned(&[of.q_stride, of.kv_stride], &operands),
@@ -323,21 +322,17 @@ pub fn backward(
         all.extend(&last);
         Ok(all)
     };
+    let whole = is_aligned(&[], &[saved.out, saved.grad]);
     Ok([
         kernels.launch(
             "attention_delta",
             dims.queries.div_ceil(tiles.delta),
             DELTA_THREADS,
             0,
-            vec![
-                Argument::Pointer(saved.delta),
-                Argument::Pointer(saved.out),
-                Argument::Pointer(saved.grad),
-                sizes[0],
-                sizes[1],
-                sizes[3],
-                is_aligned(&[], &[saved.out, saved.grad]),
-            ],
+            super::arguments(
+                &[saved.delta, saved.out, saved.grad],
+                [sizes[0], sizes[1], sizes[3], whole],
+            ),
         )?,
         kernels.launch_tiles(
             "attention_backward_kv",

@@ -1,8 +1,7 @@
 //! Convolution with PReLU on a GPU (`cuda/conv.cu`).
 
-use super::{Argument, Launch, Pointer, Unsupported, count, rows_of_grid};
+use super::{Launch, Pointer, Unsupported, arguments, count, rows_of_grid, sizes};
 use crate::conv::Shape;
-use Argument::U32;
 
 /// Pixels of a block.
 const PIXELS: usize = 64;
@@ -41,12 +40,7 @@ pub fn prelu(
         .saturating_mul(height - shape.height + 1)
         .saturating_mul(width - shape.width + 1);
     let block = channels(outputs);
-    let mut arguments = vec![
-        Argument::Pointer(out),
-        Argument::Pointer(x),
-        Argument::Pointer(parameters),
-    ];
-    for size in [
+    let numbers = [
         images,
         height,
         width,
@@ -55,21 +49,15 @@ pub fn prelu(
         shape.width,
         shape.inputs,
         outputs,
-    ] {
-        arguments.push(U32(count("conv", size)?));
-    }
-    Ok(Launch {
-        module: "conv".to_owned(),
-        function: format!("conv_{block}"),
-        grid: [
-            count("conv: pixels", pixels.div_ceil(PIXELS))?,
-            rows_of_grid("conv: outputs", outputs / block)?,
-            1,
-        ],
-        block: (PIXELS / 4 * (block / 4)) as u32,
-        shared: 0,
-        arguments,
-    })
+    ];
+    let blocks = count("conv: pixels", pixels.div_ceil(PIXELS))?;
+    Ok(Launch::new(
+        "conv",
+        format!("conv_{block}"),
+        [blocks, rows_of_grid("conv: outputs", outputs / block)?, 1],
+        (PIXELS / 4 * (block / 4)) as u32,
+        arguments(&[out, x, parameters], sizes("conv", numbers)?),
+    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Cross-entropy on a GPU (`cuda/cross_entropy.cu`).
 
-use super::{Argument, Element, Launch, Pointer, Unsupported, WARP, count};
-use Argument::U32;
+use super::{Element, Launch, Pointer, Unsupported, WARP, arguments, count, sizes};
 
 /// Clips of a block, one warp each.
 const CLIPS: usize = 4;
@@ -13,22 +12,14 @@ fn launch(
     clips: usize,
     classes: usize,
 ) -> Result<Launch, Unsupported> {
-    let sizes = [
-        U32(count("cross_entropy: clips", clips)?),
-        U32(count("cross_entropy: classes", classes)?),
-    ];
-    Ok(Launch {
-        module: "cross_entropy".to_owned(),
-        function: format!("{name}_{}", element.suffix()),
-        grid: [count("cross_entropy: clips", clips.div_ceil(CLIPS))?, 1, 1],
-        block: CLIPS as u32 * WARP,
-        shared: 0,
-        arguments: pointers
-            .iter()
-            .map(|&p| Argument::Pointer(p))
-            .chain(sizes)
-            .collect(),
-    })
+    let grid = [count("cross_entropy: clips", clips.div_ceil(CLIPS))?, 1, 1];
+    Ok(Launch::new(
+        "cross_entropy",
+        format!("{name}_{}", element.suffix()),
+        grid,
+        CLIPS as u32 * WARP,
+        arguments(pointers, sizes("cross_entropy", [clips, classes])?),
+    ))
 }
 
 /// losses (B) of `f32` from logits (B, C) and targets (B, C) of `f32`.

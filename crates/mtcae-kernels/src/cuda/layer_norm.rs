@@ -1,9 +1,10 @@
 //! LayerNorm on a GPU (`cuda/layer_norm.cu`); γ and β are `f32`.
 
 use super::{
-    Argument, Element, Launch, Pointer, Unsupported, WARP, by_four, count, pack_suffix, slabs,
+    Argument, Element, Launch, Pointer, Unsupported, WARP, arguments, by_four, count, pack_suffix,
+    sizes, slabs,
 };
-use Argument::{F32, U32};
+use Argument::F32;
 
 /// Rows of a block, one warp each.
 const ROWS: usize = 4;
@@ -15,14 +16,13 @@ fn launch(
     rows: usize,
     arguments: Vec<Argument>,
 ) -> Result<Launch, Unsupported> {
-    Ok(Launch {
-        module: "layer_norm".to_owned(),
-        function: format!("{name}_{}{}", element.suffix(), pack_suffix(four)),
-        grid: [count("layer_norm: rows", rows.div_ceil(ROWS))?, 1, 1],
-        block: ROWS as u32 * WARP,
-        shared: 0,
+    Ok(Launch::new(
+        "layer_norm",
+        format!("{name}_{}{}", element.suffix(), pack_suffix(four)),
+        [count("layer_norm: rows", rows.div_ceil(ROWS))?, 1, 1],
+        ROWS as u32 * WARP,
         arguments,
-    })
+    ))
 }
 
 /// y (rows, width) = LayerNorm of x (rows, width).
@@ -42,15 +42,12 @@ pub fn forward(
 ) -> Result<Launch, Unsupported> {
     let size = element.size();
     let four = by_four(width, &[(y, size), (x, size), (gamma, 4), (beta, 4)]);
-    let arguments = vec![
-        Argument::Pointer(y),
-        Argument::Pointer(x),
-        Argument::Pointer(gamma),
-        Argument::Pointer(beta),
-        U32(count("layer_norm: rows", rows)?),
-        U32(count("layer_norm: width", width)?),
-        F32(eps),
-    ];
+    let arguments = arguments(
+        &[y, x, gamma, beta],
+        sizes("layer_norm", [rows, width])?
+            .into_iter()
+            .chain([F32(eps)]),
+    );
     launch("layer_norm", element, four, rows, arguments)
 }
 
@@ -98,20 +95,12 @@ pub fn residual(
         ],
     );
     let (scales, run) = branch.scales.unwrap_or((Pointer::NONE, 1));
-    let arguments = vec![
-        Argument::Pointer(sum),
-        Argument::Pointer(y),
-        Argument::Pointer(x),
-        Argument::Pointer(branch.x),
-        Argument::Pointer(bias),
-        Argument::Pointer(scales),
-        Argument::Pointer(gamma),
-        Argument::Pointer(beta),
-        U32(count("layer_norm: rows", rows)?),
-        U32(count("layer_norm: width", width)?),
-        U32(count("layer_norm: rows", run)?),
-        F32(eps),
-    ];
+    let arguments = arguments(
+        &[sum, y, x, branch.x, bias, scales, gamma, beta],
+        sizes("layer_norm", [rows, width, run])?
+            .into_iter()
+            .chain([F32(eps)]),
+    );
     launch("residual_layer_norm", element, four, rows, arguments)
 }
 
@@ -163,17 +152,12 @@ pub fn backward_input(
             (around, size),
         ],
     );
-    let arguments = vec![
-        Argument::Pointer(dx),
-        Argument::Pointer(statistics),
-        Argument::Pointer(x),
-        Argument::Pointer(gamma),
-        Argument::Pointer(grad),
-        Argument::Pointer(around),
-        U32(count("layer_norm: rows", rows)?),
-        U32(count("layer_norm: width", width)?),
-        F32(eps),
-    ];
+    let arguments = arguments(
+        &[dx, statistics, x, gamma, grad, around],
+        sizes("layer_norm", [rows, width])?
+            .into_iter()
+            .chain([F32(eps)]),
+    );
     launch("layer_norm_backward_input", element, four, rows, arguments)
 }
 
@@ -191,26 +175,17 @@ pub fn backward_parameters(
     width: usize,
 ) -> Result<Launch, Unsupported> {
     let (slab, slabs) = slabs(rows);
-    Ok(Launch {
-        module: "layer_norm".to_owned(),
-        function: format!("layer_norm_backward_parameters_{}", element.suffix()),
-        grid: [
-            count("layer_norm: width", width.div_ceil(WARP as usize))?,
-            slabs as u32,
-            1,
-        ],
-        block: 8 * WARP,
-        shared: 0,
-        arguments: vec![
-            Argument::Pointer(parts),
-            Argument::Pointer(statistics),
-            Argument::Pointer(x),
-            Argument::Pointer(grad),
-            U32(count("layer_norm: rows", rows)?),
-            U32(count("layer_norm: width", width)?),
-            U32(count("layer_norm: rows", slab)?),
-        ],
-    })
+    let columns = count("layer_norm: width", width.div_ceil(WARP as usize))?;
+    Ok(Launch::new(
+        "layer_norm",
+        format!("layer_norm_backward_parameters_{}", element.suffix()),
+        [columns, slabs as u32, 1],
+        8 * WARP,
+        arguments(
+            &[parts, statistics, x, grad],
+            sizes("layer_norm", [rows, width, slab])?,
+        ),
+    ))
 }
 
 #[cfg(test)]

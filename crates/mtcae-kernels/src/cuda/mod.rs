@@ -139,6 +139,41 @@ pub struct Launch {
     pub arguments: Vec<Argument>,
 }
 
+impl Launch {
+    /// Without dynamic shared memory.
+    fn new(
+        module: &str,
+        function: String,
+        grid: [u32; 3],
+        block: u32,
+        arguments: Vec<Argument>,
+    ) -> Self {
+        Self {
+            module: module.to_owned(),
+            function,
+            grid,
+            block,
+            shared: 0,
+            arguments,
+        }
+    }
+}
+
+/// Arguments: operands, then numbers.
+fn arguments(pointers: &[Pointer], numbers: impl IntoIterator<Item = Argument>) -> Vec<Argument> {
+    let pointers = pointers.iter().copied().map(Argument::Pointer);
+    pointers.chain(numbers).collect()
+}
+
+/// Sizes as the kernels take them.
+fn sizes<const N: usize>(what: &str, sizes: [usize; N]) -> Result<[Argument; N], Unsupported> {
+    let mut all = [Argument::U32(0); N];
+    for (argument, n) in all.iter_mut().zip(sizes) {
+        *argument = Argument::U32(count(what, n)?);
+    }
+    Ok(all)
+}
+
 /// No kernel takes operands like these; says which, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported(String);
@@ -225,25 +260,17 @@ fn down_columns(
     rows: usize,
     columns: usize,
 ) -> Result<Launch, Unsupported> {
-    let sizes: Vec<_> = operands.iter().map(|&(a, of)| (a, of.size())).collect();
-    let four = by_four(columns, &sizes);
+    let bytes: Vec<_> = operands.iter().map(|&(a, of)| (a, of.size())).collect();
+    let four = by_four(columns, &bytes);
     let threads = columns.div_ceil(if four { 4 } else { 1 });
-    let mut arguments: Vec<_> = operands
-        .iter()
-        .map(|&(a, _)| Argument::Pointer(a))
-        .collect();
-    arguments.extend([
-        Argument::U32(count(&format!("{kernel}: rows"), rows)?),
-        Argument::U32(count(&format!("{kernel}: columns"), columns)?),
-    ]);
-    Ok(Launch {
-        module: module.to_owned(),
-        function: format!("{kernel}_{}{}", element.suffix(), pack_suffix(four)),
-        grid: column_grid(kernel, rows, threads)?,
-        block: COLUMN_THREADS as u32,
-        shared: 0,
-        arguments,
-    })
+    let pointers: Vec<_> = operands.iter().map(|&(a, _)| a).collect();
+    Ok(Launch::new(
+        module,
+        format!("{kernel}_{}{}", element.suffix(), pack_suffix(four)),
+        column_grid(kernel, rows, threads)?,
+        COLUMN_THREADS as u32,
+        arguments(&pointers, sizes(kernel, [rows, columns])?),
+    ))
 }
 
 /// How many rows a slab has, and how many slabs there are, for sums over rows in two

@@ -1,8 +1,7 @@
 //! Max pooling on a GPU (`cuda/pool.cu`).
 
-use super::{Argument, Launch, Pointer, Unsupported, count};
+use super::{Launch, Pointer, Unsupported, arguments, count, sizes};
 use crate::pool::output;
-use Argument::U32;
 
 const BLOCK: usize = 256;
 
@@ -22,16 +21,12 @@ pub fn max(
     let n = [images, to.0, to.1, channels]
         .iter()
         .fold(1, |n: usize, &by| n.saturating_mul(by));
-    let mut arguments = vec![Argument::Pointer(out), Argument::Pointer(x)];
-    for size in [images, height, width, channels, kernel, to.0, to.1] {
-        arguments.push(U32(count("max_pool", size)?));
-    }
-    Ok(Launch {
-        module: "pool".to_owned(),
-        function: "max_pool".to_owned(),
-        grid: [count("max_pool: outputs", n.div_ceil(BLOCK))?, 1, 1],
-        block: BLOCK as u32,
-        shared: 0,
-        arguments,
-    })
+    let numbers = [images, height, width, channels, kernel, to.0, to.1];
+    Ok(Launch::new(
+        "pool",
+        "max_pool".to_owned(),
+        [count("max_pool: outputs", n.div_ceil(BLOCK))?, 1, 1],
+        BLOCK as u32,
+        arguments(&[out, x], sizes("max_pool", numbers)?),
+    ))
 }

@@ -1,10 +1,9 @@
 //! Residual sums with a bias, and a bias's gradient, on a GPU (`cuda/rows.cu`).
 
 use super::{
-    Argument, COLUMN_THREADS, Element, Launch, Pointer, Unsupported, WARP, by_four, column_grid,
-    count, pack_suffix, slabs,
+    COLUMN_THREADS, Element, Launch, Pointer, Unsupported, WARP, arguments, by_four, column_grid,
+    count, pack_suffix, sizes, slabs,
 };
-use Argument::U32;
 
 /// A bias of `f32`: the columns before `end` lie at `first`, those from `start` on at
 /// `last`, and the others are 0.
@@ -61,28 +60,18 @@ pub fn residual(
     ) && bias.end.is_multiple_of(4)
         && bias.start.is_multiple_of(4);
     let (scales, run) = scales.unwrap_or((Pointer::NONE, 1));
-    let number = |n| count("residual: size", n).map(U32);
+    let base = base.unwrap_or(Pointer::NONE);
     let threads = width.div_ceil(if four { 4 } else { 1 });
-    Ok(Launch {
-        module: "rows".to_owned(),
-        function: format!("residual_{}{}", element.suffix(), pack_suffix(four)),
-        grid: column_grid("residual", rows, threads)?,
-        block: COLUMN_THREADS as u32,
-        shared: 0,
-        arguments: vec![
-            Argument::Pointer(out),
-            Argument::Pointer(base.unwrap_or(Pointer::NONE)),
-            Argument::Pointer(x),
-            Argument::Pointer(bias.first),
-            Argument::Pointer(bias.last),
-            Argument::Pointer(scales),
-            number(bias.end)?,
-            number(bias.start)?,
-            number(rows)?,
-            number(width)?,
-            number(run)?,
-        ],
-    })
+    Ok(Launch::new(
+        "rows",
+        format!("residual_{}{}", element.suffix(), pack_suffix(four)),
+        column_grid("residual", rows, threads)?,
+        COLUMN_THREADS as u32,
+        arguments(
+            &[out, base, x, bias.first, bias.last, scales],
+            sizes("residual", [bias.end, bias.start, rows, width, run])?,
+        ),
+    ))
 }
 
 /// The launches that sum the columns of x (rows, width) into `sums` (width) of `f32`,
@@ -100,24 +89,14 @@ pub fn column_sums(
 ) -> Result<[Launch; 2], Unsupported> {
     let (slab, slabs) = slabs(rows);
     let step = |element: Element, to, from, rows, slab, slabs: usize| {
-        Ok(Launch {
-            module: "rows".to_owned(),
-            function: format!("column_sums_{}", element.suffix()),
-            grid: [
-                count("column_sums: width", width.div_ceil(WARP as usize))?,
-                slabs as u32,
-                1,
-            ],
-            block: 8 * WARP,
-            shared: 0,
-            arguments: vec![
-                Argument::Pointer(to),
-                Argument::Pointer(from),
-                U32(count("column_sums: rows", rows)?),
-                U32(count("column_sums: width", width)?),
-                U32(count("column_sums: rows", slab)?),
-            ],
-        })
+        let columns = count("column_sums: width", width.div_ceil(WARP as usize))?;
+        Ok(Launch::new(
+            "rows",
+            format!("column_sums_{}", element.suffix()),
+            [columns, slabs as u32, 1],
+            8 * WARP,
+            arguments(&[to, from], sizes("column_sums", [rows, width, slab])?),
+        ))
     };
     Ok([
         step(element, parts, x, rows, slab, slabs)?,

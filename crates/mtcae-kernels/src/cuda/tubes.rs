@@ -1,7 +1,6 @@
 //! 8-bit clips to tubes on a GPU (`cuda/tubes.cu`).
 
-use super::{Argument, Element, Launch, Pointer, Unsupported, count, rows_of_grid};
-use Argument::U32;
+use super::{Element, Launch, Pointer, Unsupported, arguments, count, rows_of_grid, sizes};
 
 /// The size of a batch of clips and of the tubes they are cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +42,19 @@ pub fn cut(
             "tubes: {count_of_frames} frames of {height}×{width} cannot be cut into whole tubes of {tubelet}×{patch}×{patch}"
         )));
     }
-    Ok(Launch {
-        module: "tubes".to_owned(),
-        function: format!("tubes_{}", element.suffix()),
-        grid: [
-            count("tubes: width", width / patch)?,
-            rows_of_grid("tubes: rows of tubes", height / patch)?,
-            rows_of_grid("tubes: frames of the batch", count_of_frames / tubelet)?,
-        ],
-        block: 256,
-        shared: 0,
-        arguments: vec![
-            Argument::Pointer(out),
-            Argument::Pointer(frames),
-            Argument::Pointer(table),
-            U32(count("tubes: height", height)?),
-            U32(count("tubes: width", width)?),
-            U32(count("tubes: tubelet", tubelet)?),
-            U32(count("tubes: patch", patch)?),
-        ],
-    })
+    let grid = [
+        count("tubes: width", width / patch)?,
+        rows_of_grid("tubes: rows of tubes", height / patch)?,
+        rows_of_grid("tubes: frames of the batch", count_of_frames / tubelet)?,
+    ];
+    let numbers = sizes("tubes", [height, width, tubelet, patch])?;
+    Ok(Launch::new(
+        "tubes",
+        format!("tubes_{}", element.suffix()),
+        grid,
+        256,
+        arguments(&[out, frames, table], numbers),
+    ))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const DEMOGRAPHICS: &str = "VideoDemographics.csv";
 /// The actors' sex is known when `VideoDemographics.csv` lies there too.
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read.
+/// [`Error::File`] when `root` cannot be read.
 pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     let names: Vec<&str> = CLASSES.iter().map(|c| c.1).collect();
     let mut c = Catalogue::new("crema-d", &names);
@@ -56,18 +56,8 @@ pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     }
     let mut takes = Vec::new();
     let mut present = BTreeSet::new();
-    for found in found {
-        if !found.is_video() {
-            c.leave_out(format!("no video by its name: {}", found.ending()));
-            continue;
-        }
-        let (actor, sentence, class, level) = match parse(found.stem()) {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                c.misnamed(&found.path, reason);
-                continue;
-            }
-        };
+    for (found, parsed) in c.videos(found, |found| parse(found.stem())) {
+        let (actor, sentence, class, level) = parsed;
         present.insert(found.stem().to_owned());
         let take = format!("{actor}_{}_{class}_{level}", SENTENCES[sentence]);
         takes.push(take);
@@ -118,18 +108,14 @@ fn parse(stem: &str) -> Result<(u32, usize, usize, usize), String> {
         Ok(n) if (1001..=1091).contains(&n) && actor.len() == 4 => n,
         _ => return Err(format!("no actor {actor}")),
     };
-    let position = |what: &str, name: &str, found: Option<usize>| {
-        found.ok_or_else(|| format!("no {what} {name}"))
-    };
+    let sentences = SENTENCES.iter().position(|s| *s == sentence);
+    let classes = CLASSES.iter().position(|c| c.0 == class);
+    let levels = LEVELS.iter().position(|l| l.0 == level);
     Ok((
         actor,
-        position(
-            "sentence",
-            sentence,
-            SENTENCES.iter().position(|s| *s == sentence),
-        )?,
-        position("emotion", class, CLASSES.iter().position(|c| c.0 == class))?,
-        position("level", level, LEVELS.iter().position(|l| l.0 == level))?,
+        sentences.ok_or_else(|| format!("no sentence {sentence}"))?,
+        classes.ok_or_else(|| format!("no emotion {class}"))?,
+        levels.ok_or_else(|| format!("no level {level}"))?,
     ))
 }
 

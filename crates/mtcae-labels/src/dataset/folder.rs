@@ -11,7 +11,7 @@ use crate::Error;
 /// [`folds::assign`](super::folds::assign).
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read.
+/// [`Error::File`] when `root` cannot be read.
 pub fn read(root: impl AsRef<Path>) -> Result<Catalogue, Error> {
     let mut c = Catalogue::new("folder", &[]);
     for found in walk(root.as_ref(), &mut c.problems)? {

@@ -18,16 +18,6 @@ pub const RAVDESS: [&[&str]; 5] = [
     &["01", "04", "09", "22"],
 ];
 
-/// RAVDESS's six groups of four actors in their order, as MAE-DFER has them.
-pub const RAVDESS_SIX: [&[&str]; 6] = [
-    &["01", "02", "03", "04"],
-    &["05", "06", "07", "08"],
-    &["09", "10", "11", "12"],
-    &["13", "14", "15", "16"],
-    &["17", "18", "19", "20"],
-    &["21", "22", "23", "24"],
-];
-
 /// CREMA-D's five published ranges: 1001–1018, 1019–1036, 1037–1054, 1055–1072,
 /// 1073–1091.
 pub const CREMA_D: [std::ops::RangeInclusive<u32>; 5] = [

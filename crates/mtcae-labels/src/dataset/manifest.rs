@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use mtcae_core::files;
+use mtcae_core::files::{self, At};
 
 use super::{Catalogue, Problem, Sample, Sex};
 use crate::Error;
@@ -22,7 +22,7 @@ const COLUMNS: [&str; 7] = [
 /// order of their names.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Manifest`] with every unknown column, unknown
+/// [`Error::File`], or [`Error::Manifest`] with every unknown column, unknown
 /// class and unusable value, by line.
 pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Error> {
     let path = path.as_ref();
@@ -30,10 +30,7 @@ pub fn read(path: impl AsRef<Path>, classes: &[String]) -> Result<Catalogue, Err
         path: path.to_owned(),
         faults,
     };
-    let text = files::read_to_string(path, LARGEST).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = files::read_to_string(path, LARGEST).at(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut table = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)

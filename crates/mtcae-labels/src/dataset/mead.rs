@@ -49,7 +49,7 @@ impl Default for Options {
 /// ([`folds::mead`](super::folds::mead)): none are in print.
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read, [`Error::Config`] for an unknown
+/// [`Error::File`] when `root` cannot be read, [`Error::Config`] for an unknown
 /// view or level.
 pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Error> {
     if let Some(view) = options.views.iter().find(|v| !VIEWS.contains(&&v[..])) {
@@ -69,18 +69,9 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
     let mut c = Catalogue::new("mead", &CLASSES);
     let mut takes = Vec::new();
     let mut present = BTreeSet::new();
-    for found in walk(root.as_ref(), &mut c.problems)? {
-        if !found.is_video() {
-            c.leave_out(format!("no video by its name: {}", found.ending()));
-            continue;
-        }
-        let (actor, view, class, level) = match parse(&found.parts, &actors) {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                c.misnamed(&found.path, reason);
-                continue;
-            }
-        };
+    let found = walk(root.as_ref(), &mut c.problems)?;
+    for (found, parsed) in c.videos(found, |found| parse(&found.parts, &actors)) {
+        let (actor, view, class, level) = parsed;
         if !options.views.contains(&view) {
             c.leave_out(format!("view {view}"));
             continue;

@@ -22,6 +22,7 @@ mod report;
 mod walk;
 
 pub use report::Report;
+use walk::Found;
 
 /// Sex of a subject, as the datasets give it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -175,6 +176,27 @@ impl Catalogue {
             path: path.to_owned(),
             reason: reason.into(),
         });
+    }
+
+    /// The videos among these files with what `parse` makes of each; the others are left
+    /// out, or misnamed where that is why.
+    fn videos<T>(
+        &mut self,
+        files: Vec<Found>,
+        parse: impl Fn(&Found) -> Result<T, String>,
+    ) -> Vec<(Found, T)> {
+        let mut videos = Vec::with_capacity(files.len());
+        for found in files {
+            if !found.is_video() {
+                self.leave_out(format!("no video by its name: {}", found.ending()));
+                continue;
+            }
+            match parse(&found) {
+                Ok(parsed) => videos.push((found, parsed)),
+                Err(reason) => self.misnamed(&found.path, reason),
+            }
+        }
+        videos
     }
 
     fn missing(&mut self, what: impl Into<String>) {

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Catalogue, Sample, Sex, walk::walk};
+use super::{
+    Catalogue, Sample, Sex,
+    walk::{Found, walk},
+};
 use crate::Error;
 
 /// Which of the two recordings of each take is used; they show the same.
@@ -93,7 +96,7 @@ fn parse(stem: &str) -> Result<[u32; 7], String> {
 /// actors ([`folds::RAVDESS`](super::folds::RAVDESS)).
 ///
 /// # Errors
-/// [`Error::Io`] when `root` cannot be read.
+/// [`Error::File`] when `root` cannot be read.
 pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Error> {
     let classes: &[&str] = match options.classes {
         Classes::Seven => &SEVEN,
@@ -106,18 +109,18 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
     let mut c = Catalogue::new("ravdess", classes);
     let mut takes = Vec::new();
     let mut present = BTreeSet::new();
-    for found in walk(root.as_ref(), &mut c.problems)? {
-        if !found.is_video() {
-            c.leave_out(format!("no video by its name: {}", found.ending()));
-            continue;
-        }
-        let numbers = match parse(found.stem()) {
-            Ok(numbers) => numbers,
-            Err(reason) => {
-                c.misnamed(&found.path, reason);
-                continue;
+    let found = walk(root.as_ref(), &mut c.problems)?;
+    let read = |found: &Found| {
+        let numbers = parse(found.stem())?;
+        let (actor, folder) = (numbers[6], found.parts.iter().rev().nth(1));
+        match folder.and_then(|f| f.strip_prefix("Actor_")) {
+            Some(of) if of.parse() != Ok(actor) => {
+                Err(format!("says actor {actor:02} and lies in Actor_{of}"))
             }
-        };
+            _ => Ok(numbers),
+        }
+    };
+    for (found, numbers) in c.videos(found, read) {
         let [
             modality,
             channel,
@@ -127,14 +130,6 @@ pub fn read(root: impl AsRef<Path>, options: &Options) -> Result<Catalogue, Erro
             repetition,
             actor,
         ] = numbers;
-        let folder = found.parts.iter().rev().nth(1).map(String::as_str);
-        if let Some(of) = folder.and_then(|f| f.strip_prefix("Actor_"))
-            && of.parse() != Ok(actor)
-        {
-            let reason = format!("says actor {actor:02} and lies in Actor_{of}");
-            c.misnamed(&found.path, reason);
-            continue;
-        }
         if channel != 1 {
             c.leave_out("song");
             continue;

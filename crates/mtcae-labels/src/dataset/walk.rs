@@ -1,5 +1,6 @@
 //! All files below a folder, in one order everywhere.
 
+use mtcae_core::files::At;
 use std::path::{Path, PathBuf};
 
 use mtcae_core::drawn::is_drawn;
@@ -49,10 +50,7 @@ impl Found {
 /// read are not among them, the latter go to `problems`.
 pub fn walk(root: &Path, problems: &mut Vec<Problem>) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
-    let entries = std::fs::read_dir(root).map_err(|source| Error::Io {
-        path: root.to_owned(),
-        source,
-    })?;
+    let entries = std::fs::read_dir(root).at(root)?;
     descend(root, entries, &mut Vec::new(), &mut found, problems);
     found.sort_by(|a, b| a.parts.cmp(&b.parts));
     Ok(found)

@@ -89,7 +89,7 @@ impl Drop for Alarm<'_> {
 /// `false` ends the run there. At most 2·`jobs` clips are held in memory.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written; what was written stays.
+/// [`Error::File`] when the file cannot be written; what was written stays.
 pub fn label_all(
     inputs: &[Sample],
     writer: &mut LabelWriter,

@@ -385,19 +385,16 @@ impl Labeller {
 /// SHA-256 of a file's content in hexadecimal, as label files have it.
 ///
 /// # Errors
-/// [`Error::Io`] names the file.
+/// [`Error::File`] names the file.
 #[cfg(feature = "ffmpeg")]
 pub fn digest(path: &Path) -> Result<String, Error> {
+    use mtcae_core::files::At;
     use sha2::Digest;
-    let io = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = mtcae_core::files::open(path).map_err(io)?;
+    let mut file = mtcae_core::files::open(path).at(path)?;
     let mut hash = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(io)? {
+        match file.read(&mut buffer).at(path)? {
             0 => break,
             n => hash.update(&buffer[..n]),
         }

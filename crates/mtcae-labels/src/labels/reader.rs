@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files;
+use mtcae_core::files::{self, At, FileError};
 use serde::Deserialize;
 
 use super::record::{LabelledClip, SCHEMA};
@@ -21,23 +21,21 @@ impl LabelReader {
     /// Opens a label file.
     ///
     /// # Errors
-    /// [`Error::Io`], also for what is no regular file: a pipe may never end.
+    /// [`Error::File`], also for what is no regular file: a pipe may never end.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_owned();
-        match files::open(&path) {
-            Ok(file) => Ok(Self {
-                lines: BufReader::new(file),
-                line: 0,
-                path,
-            }),
-            Err(source) => Err(Error::Io { path, source }),
-        }
+        let file = files::open(&path).at(&path)?;
+        Ok(Self {
+            lines: BufReader::new(file),
+            line: 0,
+            path,
+        })
     }
 }
 
 impl Iterator for LabelReader {
     /// [`Error::Schema`] for another version, [`Error::Line`] for a line that is
-    /// broken or torn, [`Error::Io`].
+    /// broken or torn, [`Error::File`].
     type Item = Result<LabelledClip, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -51,7 +49,11 @@ impl Iterator for LabelReader {
                 Ok(_) => return Some(parse(&self.path, self.line, &text)),
                 Err(source) => {
                     let path = self.path.clone();
-                    return Some(Err(Error::Io { path, source }));
+                    return Some(Err(FileError {
+                        path,
+                        reason: source,
+                    }
+                    .into()));
                 }
             }
         }

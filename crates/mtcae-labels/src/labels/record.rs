@@ -49,7 +49,7 @@ pub struct LabelledClip {
 
 impl LabelledClip {
     /// What a dataset says of a clip, without labels.
-    pub(crate) fn unlabelled(sample: &Sample, settings: &RunSettings) -> Self {
+    pub fn unlabelled(sample: &Sample, settings: &RunSettings) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             file: sample.file.clone(),

@@ -4,6 +4,7 @@
 //! label file is at any moment a beginning of the file that an uninterrupted run
 //! writes, but for a torn last line, which [`LabelWriter::resume`] drops.
 
+use mtcae_core::files::{At, FileError};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ impl LabelWriter {
     /// Begins a new file.
     ///
     /// # Errors
-    /// [`Error::Io`], among others when there is a file already: it is never
+    /// [`Error::File`], among others when there is a file already: it is never
     /// overwritten.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
@@ -44,7 +45,7 @@ impl LabelWriter {
     ///
     /// # Errors
     /// [`Error::Resume`] names the first field of a line that this run would write
-    /// otherwise. [`Error::Schema`], [`Error::Line`], [`Error::Io`]. The file is unchanged
+    /// otherwise. [`Error::Schema`], [`Error::Line`], [`Error::File`]. The file is unchanged
     /// then.
     pub fn resume(
         path: impl AsRef<Path>,
@@ -55,16 +56,12 @@ impl LabelWriter {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut writer = Self::open(path, &options)?;
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
         let mut lines = BufReader::new(&writer.file);
         let mut text = Vec::new();
         let (mut clips, mut length) = (0, 0);
         loop {
             text.clear();
-            let read = lines.read_until(b'\n', &mut text).map_err(io)?;
+            let read = lines.read_until(b'\n', &mut text).at(path)?;
             if !text.ends_with(b"\n") {
                 break; // the end, or a torn line
             }
@@ -82,37 +79,28 @@ impl LabelWriter {
             }
             let planned = LabelledClip::unlabelled(input, settings);
             let different = difference(&clip.without_findings(), &planned);
-            if let Some(reason) = different.map_err(|e| io(e.into()))? {
+            if let Some(reason) = different.at(path)? {
                 return Err(fault(reason));
             }
             clips += 1;
             length += read as u64;
         }
-        writer.file.set_len(length).map_err(io)?;
-        writer.file.seek(SeekFrom::Start(length)).map_err(io)?;
+        writer.file.set_len(length).at(path)?;
+        writer.file.seek(SeekFrom::Start(length)).at(path)?;
         (writer.clips, writer.length) = (clips, length);
         Ok(writer)
     }
 
     fn open(path: &Path, options: &OpenOptions) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let file = options.open(path).map_err(io)?;
+        let file = options.open(path).at(path)?;
         // A device or pipe may never end, and cannot be cut back to whole lines.
-        if !file.metadata().map_err(io)?.is_file() {
-            let kind = std::io::ErrorKind::InvalidInput;
-            return Err(io(std::io::Error::new(kind, "not a regular file")));
+        if !file.metadata().at(path)?.is_file() {
+            return Err(FileError::new(path, "not a regular file").into());
         }
         // Two runs into one file would tear each other's lines. Where the file
         // system knows no locks, there is none.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            let busy = std::io::Error::new(
-                std::io::ErrorKind::ResourceBusy,
-                "another run is writing this label file",
-            );
-            return Err(io(busy));
+            return Err(FileError::new(path, "another run is writing this label file").into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -142,20 +130,16 @@ impl LabelWriter {
     /// [`finish`](Self::finish) so that it survives that of the machine.
     ///
     /// # Errors
-    /// [`Error::Io`], a full disk for example. The lines before are whole, the
+    /// [`Error::File`], a full disk for example. The lines before are whole, the
     /// writer stays usable, and [`resume`](Self::resume) goes on from here.
     pub fn write(&mut self, clip: &LabelledClip) -> Result<(), Error> {
-        let io = |source| Error::Io {
-            path: self.path.clone(),
-            source,
-        };
-        let mut line = serde_json::to_vec(clip).map_err(|e| io(e.into()))?;
+        let mut line = serde_json::to_vec(clip).at(&self.path)?;
         line.push(b'\n');
         if let Err(source) = self.file.write_all(&line) {
             // Back to whole lines. If not even that works, the next run does it.
             let restored = self.file.set_len(self.length);
             drop(restored.and_then(|()| self.file.seek(SeekFrom::Start(self.length))));
-            return Err(io(source));
+            return Ok(Err(source).at(&self.path)?);
         }
         self.length += line.len() as u64;
         self.clips += 1;
@@ -165,12 +149,9 @@ impl LabelWriter {
     /// Waits until all is on the disk.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::File`].
     pub fn finish(self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|source| Error::Io {
-            path: self.path,
-            source,
-        })
+        Ok(self.file.sync_all().at(&self.path)?)
     }
 }
 

@@ -343,6 +343,44 @@ impl Link {
     }
 }
 
+/// Candle has a trait for each number of operands.
+macro_rules! custom_op {
+    ($op:ident, $($operand:ident),+ => $grads:ty) => {
+        impl $op for Link {
+            fn name(&self) -> &'static str {
+                self.name()
+            }
+
+            fn cpu_fwd(
+                &self,
+                $(#[allow(unused)] $operand: &CpuStorage, _: &Layout,)+
+            ) -> Result<(CpuStorage, Shape)> {
+                self.on_cpu()
+            }
+
+            #[cfg(feature = "cuda")]
+            fn cuda_fwd(
+                &self,
+                $(#[allow(unused)] $operand: &candle_core::CudaStorage, _: &Layout,)+
+            ) -> Result<(candle_core::CudaStorage, Shape)> {
+                self.on_gpu()
+            }
+
+            fn bwd(
+                &self,
+                $(#[allow(unused)] $operand: &Tensor,)+
+                result: &Tensor,
+                grad: &Tensor,
+            ) -> Result<$grads> {
+                Ok(self.backward(result, grad)?.into())
+            }
+        }
+    };
+}
+
+custom_op!(CustomOp2, a, b => (Option<Tensor>, Option<Tensor>));
+custom_op!(CustomOp3, a, b, c => (Option<Tensor>, Option<Tensor>, Option<Tensor>));
+
 impl CustomOp1 for Link {
     fn name(&self) -> &'static str {
         self.name()
@@ -364,86 +402,5 @@ impl CustomOp1 for Link {
     fn bwd(&self, _: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let [a] = self.backward(result, grad)?;
         Ok(a)
-    }
-}
-
-impl CustomOp2 for Link {
-    fn name(&self) -> &'static str {
-        self.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.on_cpu()
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.on_gpu()
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [a, b] = self.backward(result, grad)?;
-        Ok((a, b))
-    }
-}
-
-impl CustomOp3 for Link {
-    fn name(&self) -> &'static str {
-        self.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.on_cpu()
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.on_gpu()
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [a, b, c] = self.backward(result, grad)?;
-        Ok((a, b, c))
     }
 }

@@ -1,5 +1,6 @@
 //! Safetensors files, and files that are read at places.
 
+use mtcae_core::files::At;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -175,14 +176,11 @@ impl TensorFile {
     /// Opens a file and checks its header.
     ///
     /// # Errors
-    /// [`Error::Io`] or, for a truncated or foreign file and for one whose header is
+    /// [`Error::File`] or, for a truncated or foreign file and for one whose header is
     /// larger than any model's, [`Error::Safetensors`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref().to_owned();
-        let file = SteadyFile::open(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let file = SteadyFile::open(&path).at(&path)?;
         match read_header(&file) {
             Ok((data, header)) => Ok(Self {
                 path,

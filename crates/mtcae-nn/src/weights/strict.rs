@@ -204,28 +204,31 @@ impl Record {
 /// A builder that hands on what `vb` gives, and the record of it.
 pub fn recorded<'a>(vb: &VarBuilder<'a>) -> (VarBuilder<'a>, Record) {
     let record = Record::default();
-    let backend = Recorder {
-        inner: vb.clone(),
-        record: record.clone(),
-    };
-    let builder = VarBuilder::from_backend(Box::new(backend), vb.dtype(), vb.device().clone());
+    let kept = record.clone();
+    let builder = through(vb, move |name, tensor| {
+        let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push((name.to_owned(), tensor.clone()));
+        tensor
+    });
     (builder, record)
 }
 
-struct Recorder<'a> {
+/// A builder that gives what `each` makes of the tensors of `vb`, by their names.
+pub(crate) fn through<'a>(
+    vb: &VarBuilder<'a>,
+    each: impl Fn(&str, Tensor) -> Tensor + Send + Sync + 'a,
+) -> VarBuilder<'a> {
+    let inner = vb.clone();
+    let backend = Box::new(Through { inner, each });
+    VarBuilder::from_backend(backend, vb.dtype(), vb.device().clone())
+}
+
+struct Through<'a, F> {
     inner: VarBuilder<'a>,
-    record: Record,
+    each: F,
 }
 
-impl Recorder<'_> {
-    fn note(&self, name: &str, tensor: Tensor) -> Tensor {
-        let mut record = self.record.0.lock().unwrap_or_else(PoisonError::into_inner);
-        record.push((name.to_owned(), tensor.clone()));
-        tensor
-    }
-}
-
-impl SimpleBackend for Recorder<'_> {
+impl<F: Fn(&str, Tensor) -> Tensor + Send + Sync> SimpleBackend for Through<'_, F> {
     fn get(
         &self,
         shape: Shape,
@@ -235,12 +238,12 @@ impl SimpleBackend for Recorder<'_> {
         _: &Device,
     ) -> CandleResult<Tensor> {
         let tensor = self.inner.get_with_hints_dtype(shape, name, init, dtype)?;
-        Ok(self.note(name, tensor))
+        Ok((self.each)(name, tensor))
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, _: &Device) -> CandleResult<Tensor> {
         let tensor = self.inner.get_unchecked_dtype(name, dtype)?;
-        Ok(self.note(name, tensor))
+        Ok((self.each)(name, tensor))
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

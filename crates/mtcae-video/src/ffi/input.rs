@@ -10,6 +10,8 @@ use libc::{c_char, c_int};
 
 use super::budget::Budget;
 use super::io::FileIo;
+use super::reason;
+use crate::error::Fault;
 use crate::geometry::Orientation;
 
 /// Containers that hold their own data and name no other file. Left out on
@@ -24,16 +26,21 @@ photocd_pipe,pictor_pipe,png_pipe,ppm_pipe,psd_pipe,qdraw_pipe,qoi_pipe,sgi_pipe
 tiff_pipe,webp_pipe,vbn_pipe,xbm_pipe,xpm_pipe,xwd_pipe,\
 mp3,wav,w64,aac,flac,aiff,au,caf,amr,ac3,eac3,dts,tta,wv,ape,opus";
 
-/// Why a file does not open.
-pub enum OpenFault {
-    /// Not on the allow-list, or the container wanted another file.
-    Forbidden,
-    /// FFmpeg's error code from opening or probing.
-    Code(i32),
-    /// No video stream; the text says what there is.
-    NoVideo(String),
-    /// Out of memory.
-    Memory,
+/// A file that does not open, by FFmpeg's code from opening or probing.
+fn unreadable(code: i32) -> Fault {
+    let reason = match code {
+        ffi::AVERROR_INVALIDDATA => {
+            "its bytes match no known container, or its headers are damaged or missing".into()
+        }
+        ffi::AVERROR_EOF => "the file ends within its headers".into(),
+        code => reason(code),
+    };
+    Fault::Unreadable { reason }
+}
+
+fn out_of_memory() -> Fault {
+    let reason = "out of memory".into();
+    Fault::Unreadable { reason }
 }
 
 /// An open file and its chosen video stream.
@@ -154,7 +161,7 @@ fn set(dict: &mut *mut ffi::AVDictionary, key: &CStr, value: &str) {
 
 impl Input {
     /// Opens `file`, finds its streams and picks the best video stream.
-    pub fn open(file: File, budget: Budget) -> Result<Self, OpenFault> {
+    pub fn open(file: File, budget: Budget) -> Result<Self, Fault> {
         let mut input = Self::probe(file, budget)?;
         input.pick()?;
         Ok(input)
@@ -162,7 +169,7 @@ impl Input {
 
     /// Opens `file` for the sound that goes with its pictures, and gives the time stamp
     /// of the sound at which these start (0 without any); `None` where there is no sound.
-    pub fn open_sound(file: File, budget: Budget) -> Result<Option<(Self, i64)>, OpenFault> {
+    pub fn open_sound(file: File, budget: Budget) -> Result<Option<(Self, i64)>, Fault> {
         let mut input = Self::probe(file, budget)?;
         let pictures = input.pick().is_ok();
         let start = match pictures {
@@ -193,16 +200,16 @@ impl Input {
         Ok(Some((input, origin)))
     }
 
-    fn probe(file: File, budget: Budget) -> Result<Self, OpenFault> {
+    fn probe(file: File, budget: Budget) -> Result<Self, Fault> {
         super::quiet();
-        let io = FileIo::new(file, false).ok_or(OpenFault::Memory)?;
+        let io = FileIo::new(file, false).ok_or_else(out_of_memory)?;
         // SAFETY: the context is fresh; on failure avformat_open_input frees it
         // and nulls the pointer, and does not touch a custom `pb`. The empty
         // name keeps any protocol or pattern out; NUL-terminated.
         let context = unsafe {
             let mut raw = ffi::avformat_alloc_context();
             if raw.is_null() {
-                return Err(OpenFault::Memory);
+                return Err(out_of_memory());
             }
             (*raw).pb = io.as_ptr();
             (*raw).io_open = Some(refuse);
@@ -217,9 +224,9 @@ impl Input {
                 // format_whitelist and io_open answer with these.
                 return Err(
                     if code == ffi::AVERROR(libc::EINVAL) || code == ffi::AVERROR(libc::EPERM) {
-                        OpenFault::Forbidden
+                        Fault::ForbiddenFormat
                     } else {
-                        OpenFault::Code(code)
+                        unreadable(code)
                     },
                 );
             }
@@ -263,7 +270,7 @@ impl Input {
         }
     }
 
-    fn pick(&mut self) -> Result<(), OpenFault> {
+    fn pick(&mut self) -> Result<(), Fault> {
         let raw = self.raw();
         // SAFETY: the context is open; stream pointers are valid below
         // nb_streams.
@@ -290,14 +297,15 @@ impl Input {
                 .collect();
             if usable.is_empty() {
                 let covers = streams.iter().filter(|s| video(s) && cover(s)).count();
-                return Err(OpenFault::NoVideo(match (streams.len(), covers) {
+                let found = match (streams.len(), covers) {
                     (0, _) => "no stream at all".into(),
                     (n, 0) => format!("{n} stream(s) of other kinds"),
                     (n, _) => format!(
                         "{} stream(s) of other kinds and a cover picture",
                         n - covers
                     ),
-                }));
+                };
+                return Err(Fault::NoVideo { found });
             }
             let best = ffi::av_find_best_stream(
                 raw,
