@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::{open, read, write_atomically};
 use mtcae_dfer::{Answer, Prediction, Timeline};
 
-use super::Target;
 use super::args::Format;
-use super::output::MOST;
+use super::output::{MOST, Target};
 use crate::Fault;
 
 /// The table's columns.
