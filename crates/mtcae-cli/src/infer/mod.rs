@@ -28,6 +28,7 @@ use mtcae_dfer::{
 };
 
 use args::{Args, Format, Kind, People};
+use output::Target;
 use overview::{Outcome, Overview};
 
 pub fn command() -> Result<Command, Fault> {
@@ -335,13 +336,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// A file of results.
-#[derive(Clone, Copy)]
-enum Target {
-    Table(Format),
-    Picture(Kind),
 }
 
 /// The prediction of a file, with the intermediates of its first view in a file.

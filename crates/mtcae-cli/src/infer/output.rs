@@ -13,9 +13,16 @@ use mtcae_dfer::{Answer, Device, Tensor, write_csv};
 use mtcae_nn::weights::save;
 use serde_json::Value;
 
-use super::args::{Args, At, Format, People};
+use super::args::{Args, At, Format, Kind, People};
 use crate::Fault;
 use crate::inputs::Input;
+
+/// A file of results.
+#[derive(Clone, Copy)]
+pub enum Target {
+    Table(Format),
+    Picture(Kind),
+}
 
 /// What the results of each input are called: its name without the ending, with a
 /// number where that is taken.

@@ -7,9 +7,8 @@ use mtcae_core::argmax;
 use mtcae_core::files::{At, open, read, write_atomically};
 use mtcae_dfer::{Answer, Prediction, Timeline};
 
-use super::Target;
 use super::args::Format;
-use super::output::MOST;
+use super::output::{MOST, Target};
 use crate::Fault;
 
 /// The table's columns.
