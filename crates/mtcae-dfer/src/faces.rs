@@ -50,8 +50,11 @@ pub struct FaceFinder {
     at: DetectAt,
     min_face: Option<f64>,
     /// The last detector that was made, and the smallest face that it looks for.
-    made: Arc<Mutex<Option<(f64, Arc<Detector>)>>>,
+    made: Arc<Mutex<Option<Made>>>,
 }
+
+/// The smallest face that a detector looks for, and the detector.
+type Made = (f64, Arc<Detector>);
 
 impl fmt::Debug for FaceFinder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
