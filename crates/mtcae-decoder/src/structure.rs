@@ -132,10 +132,10 @@ impl Structure {
             input,
             task: Some(t),
         };
-        let tasks = tasks.iter().enumerate();
+        let mut tasks = tasks.iter().enumerate();
         match self {
             Self::SingleTask => tasks
-                .last()
+                .next_back()
                 .map(|t| task(t, Input::Features))
                 .into_iter()
                 .collect(),

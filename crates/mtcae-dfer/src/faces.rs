@@ -49,11 +49,11 @@ pub struct FaceFinder {
     device: Device,
     at: DetectAt,
     min_face: Option<f64>,
-    /// The last detector that was made.
+    /// The last detector that was made, and the smallest face that it looks for.
     made: Arc<Mutex<Option<Made>>>,
 }
 
-/// A detector, and the smallest face that it looks for.
+/// The smallest face that a detector looks for, and the detector.
 type Made = (f64, Arc<Detector>);
 
 impl fmt::Debug for FaceFinder {

@@ -39,6 +39,7 @@ enum Encoding {
 
 /// How a decoder is computed.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // There is one in an engine.
 enum Decoding {
     Plan(InferencePlan),
     Model(Arc<MultiTaskDecoder>),

@@ -201,12 +201,12 @@ fn stopped_and_gone_on_with_it_gives_the_same_report() {
                 "{json}"
             );
         }
-        let measured = data.acquaintance(&split.test, &saved);
+        let measured = data.acquaintance(&split.test, saved);
         assert_eq!(
             (measured.people, measured.trained_on),
             (held_out.len(), Some(0))
         );
-        let flattered = data.acquaintance(&[&split.train[..2], &split.test].concat(), &saved);
+        let flattered = data.acquaintance(&[&split.train[..2], &split.test].concat(), saved);
         assert!(flattered.trained_on.is_some_and(|n| n > 0) && !flattered.names.is_empty());
         for left in ["state.safetensors", "best.safetensors"] {
             let left = folder.join(format!("fold-{fold}")).join(left);
