@@ -184,7 +184,9 @@ fn a_family_of_another_crate_is_saved_and_read_by_its_factory() {
             "{said}"
         );
     }
-    edited(folder.path(), |json| json["encoder"]["size"] = json!(65));
+    edited(folder.path(), |json| {
+        json["encoder"]["size"] = json!(65);
+    });
     let said = refused(folder.path(), &families);
     assert!(said.contains("size: 65 is not within"), "{said}");
 }
@@ -204,7 +206,7 @@ fn another_familys_config_is_refused_by_the_tensors_names() {
         "{said}"
     );
     edited(rows.path(), |json| {
-        json["encoder"]["family"] = "videomae".into()
+        json["encoder"]["family"] = "videomae".into();
     });
     let said = refused(rows.path(), &families);
     assert!(said.contains("config.json: encoder: "), "{said}");
@@ -223,11 +225,13 @@ fn version_1_has_no_family_and_version_2_must_say_it() {
     edited(folder.path(), remove);
     let said = refused(folder.path(), &families);
     assert!(said.contains("encoder.family: missing"), "{said}");
-    edited(folder.path(), |json| json["version"] = json!(1));
+    edited(folder.path(), |json| {
+        json["version"] = json!(1);
+    });
     let checkpoint = Checkpoint::open(folder.path()).expect("version 1");
     assert_eq!(checkpoint.config(), &small(videomae()));
     edited(folder.path(), |json| {
-        json["encoder"]["family"] = json!("videomae")
+        json["encoder"]["family"] = json!("videomae");
     });
     let said = refused(folder.path(), &families);
     assert!(said.contains("not known in version 1"), "{said}");

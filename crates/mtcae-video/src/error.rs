@@ -165,6 +165,7 @@ pub enum Fault {
 
 impl Fault {
     /// With the file in front.
+    #[cfg(feature = "ffmpeg")]
     pub(crate) fn of(self, path: &Path) -> Error {
         let path = path.to_owned();
         Error { path, fault: self }
