@@ -197,7 +197,7 @@ fn a_pipe_for_a_config_does_not_block() {
 }
 
 #[test]
-fn bf16_on_the_cpu_points_to_the_engine() {
+fn bf16_on_the_cpu_points_to_packed_weights() {
     let (folder, _) = saved();
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
     let model = checkpoint.model(&Device::Cpu).expect("loaded");
@@ -206,5 +206,5 @@ fn bf16_on_the_cpu_points_to_the_engine() {
         .run(&tubes, &mut Pass::inference())
         .expect_err("refused")
         .to_string();
-    assert!(said.contains("`Engine`"), "{said}");
+    assert!(said.contains("packed weights compute in bf16"), "{said}");
 }

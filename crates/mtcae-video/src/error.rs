@@ -2,7 +2,7 @@
 //! and, where there is one, what would be right.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A file, and the fault of it or of a request on it.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +166,7 @@ pub enum Fault {
 impl Fault {
     /// With the file in front.
     #[cfg(feature = "ffmpeg")]
-    pub(crate) fn of(self, path: &Path) -> Error {
+    pub(crate) fn of(self, path: &std::path::Path) -> Error {
         let path = path.to_owned();
         Error { path, fault: self }
     }
