@@ -48,7 +48,7 @@ fn main() -> Result<(), Fault> {
         }
         // Which names every parameter that no gradient reaches.
         let gradients = Gradients::take(&parameters, &mut loss.backward()?)?;
-        optimiser.step(&gradients, 1e-3, 1.0)?;
+        optimiser.step(&gradients, 1e-4, 1.0)?;
         println!("step {step}: loss {:.4}", loss.to_scalar::<f32>()?);
     }
 
