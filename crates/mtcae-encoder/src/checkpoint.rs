@@ -16,7 +16,7 @@ use crate::family::{self, Families};
 use crate::json::Fields;
 use crate::pickle::TorchFile;
 use crate::preprocessing::Preprocessing;
-use crate::published::{Form, OWN, Overrides, Part, Published, Spelling};
+use crate::published::{Foreign, Form, OWN, Overrides, Part, Published, Spelling};
 use crate::renamed::Renamed;
 use crate::seam::{Config, Encoder};
 use crate::source::Shards;
@@ -157,7 +157,7 @@ impl Files {
 
 /// The one encoder of a known family among the tensors of a file; `Err` says what there
 /// is instead.
-fn published(source: &dyn Source, names: &[String]) -> Result<Box<dyn Spelling>, String> {
+fn published(source: &dyn Source, names: &[String]) -> Result<Box<dyn Foreign>, String> {
     let mut found: Vec<_> = family::published()
         .flat_map(|family| family.find(source, names))
         .collect();
@@ -229,20 +229,6 @@ impl Spelling for Own {
 
     fn prefix(&self) -> &str {
         self.prefix
-    }
-
-    /// It was read to know the spelling.
-    fn config(
-        &self,
-        _: Option<&Fields>,
-        source: &dyn Source,
-        _: &Overrides,
-    ) -> Result<Config, Error> {
-        Err(Error::Field {
-            origin: source.origin(),
-            field: "encoder".to_owned(),
-            reason: "there is no config.json".to_owned(),
-        })
     }
 
     /// Its config.json says it, which is the reader of whole models' to read.

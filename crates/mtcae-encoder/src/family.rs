@@ -76,6 +76,11 @@ impl Families {
         };
         let config = factory(Value::Object(fields));
         let config = config.map_err(|e| fault("encoder", e.to_string()))?;
+        if config.family() != family {
+            let other = config.family();
+            let reason = format!("is {family:?}, whose factory makes encoders of {other:?}");
+            return Err(fault("encoder.family", reason));
+        }
         match config.check() {
             // The file stands in front of the field.
             Err(Error::Field { field, reason, .. }) => Err(fault(&field, reason)),

@@ -46,7 +46,7 @@ impl Overrides {
 /// A family's encoders in the files of others.
 pub(crate) trait Published: Sync {
     /// The encoders of this family among the tensors of a file.
-    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Spelling>>;
+    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Foreign>>;
 
     /// The tensors by which [`Self::find`] knows one, in words.
     fn marks(&self) -> String;
@@ -60,14 +60,6 @@ pub(crate) trait Spelling: Send + Sync {
     /// What stands before every name.
     fn prefix(&self) -> &str;
 
-    /// Sizes, from a `config.json` or else from the shapes of the tensors.
-    fn config(
-        &self,
-        fields: Option<&Fields>,
-        source: &dyn Source,
-        overrides: &Overrides,
-    ) -> Result<Config, Error>;
-
     /// What the code that these files belong to does to pixels, where it is known.
     fn preprocessing(&self) -> Option<Preprocessing>;
 
@@ -79,6 +71,17 @@ pub(crate) trait Spelling: Send + Sync {
 
     /// Names of tensors that belong to the encoder there and are left out here.
     fn left_out(&self, source: &dyn Source, config: &Config) -> Result<Vec<String>, Error>;
+}
+
+/// An encoder in a file of others, which says its sizes in their way.
+pub(crate) trait Foreign: Spelling {
+    /// Sizes, from a `config.json` or else from the shapes of the tensors.
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        overrides: &Overrides,
+    ) -> Result<Config, Error>;
 }
 
 /// How a file holds a tensor.

@@ -82,7 +82,7 @@ impl Shards {
                 return Err(Error::Field {
                     origin,
                     field: "weight_map".to_owned(),
-                    reason: format!("{:?} is no plain file name", weights::shown(file)),
+                    reason: format!("{:?} is not a plain file name", weights::shown(file)),
                 });
             }
             files.push(TensorFile::open(index.with_file_name(file))?);

@@ -286,7 +286,7 @@ impl Config {
                 EXPRESSION => (self.classes.len(), "one a class"),
                 other => {
                     let known = [FACE_BOX, LANDMARKS, EXPRESSION].join(", ");
-                    return fault("decoder.tasks", format!("{other} is none of {known}"));
+                    return fault("decoder.tasks", format!("{other} is not one of {known}"));
                 }
             };
             if task.outputs != outputs {

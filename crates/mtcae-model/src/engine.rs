@@ -188,14 +188,9 @@ impl Engine {
         self.precision
     }
 
-    /// Whether a [`Pass`] can record intermediates, which packed weights do not give.
-    pub fn records(&self) -> bool {
-        matches!(self.encoder, Some(Encoding::Model(_)))
-            && matches!(self.decoder, Some(Decoding::Model(_)))
-    }
-
     /// Normalised input (B, …), as the encoder's [`Input`](mtcae_encoder::Input) says →
-    /// head outputs.
+    /// head outputs. Packed weights give no intermediates to record: see
+    /// [`Self::on_candle`].
     ///
     /// # Errors
     /// When the input has another shape or type than the model takes.

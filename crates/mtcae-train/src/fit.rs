@@ -219,6 +219,18 @@ impl<'a> Trainer<'a> {
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum();
+        let encoder = &self.started.model.config().encoder;
+        if config.drop_path > 0.0
+            && config.tune != crate::Tune::Decoder
+            && encoder.with_drop_path(config.drop_path).is_none()
+        {
+            let family = encoder.family();
+            let notice = format!(
+                "encoders of the family {family} know no drop path: drop_path is of the \
+                 decoders alone"
+            );
+            tell(watch, &Event::Notice(&notice))?;
+        }
         tell(
             watch,
             &Event::Start {

@@ -14,7 +14,7 @@ use mtcae_model::encoder::{
 };
 use mtcae_model::{Checkpoint, Config, Mtcae, checkpoint};
 use mtcae_nn::{Linear, ParamStore, Pass, VarBuilder, linear};
-use mtcae_train::{CrossValidation, Start, TrainConfig, Tune, cross_validate};
+use mtcae_train::{CrossValidation, Event, Start, TrainConfig, Tune, cross_validate};
 use serde::{Deserialize, Serialize};
 
 /// The mean colour of each frame, and two layers.
@@ -125,7 +125,13 @@ fn an_encoder_of_another_crate_is_cross_validated_cached_and_tuned_in_part() {
             config: &config,
             device: &Device::Cpu,
         };
-        cross_validate(&cv, &mut |_| ControlFlow::Continue(())).expect(name);
+        let mut noticed = false;
+        let mut watch = |event: &Event<'_>| {
+            noticed |= matches!(event, Event::Notice(text) if text.contains("know no drop path"));
+            ControlFlow::Continue(())
+        };
+        cross_validate(&cv, &mut watch).expect(name);
+        assert_eq!(noticed, tune != Tune::Decoder, "{name}");
         let model = Checkpoint::open_with(folder.join("fold-0/model"), &families).expect(name);
         let of = |file: &str| -> Vec<f32> {
             use mtcae_nn::weights::Source as _;
@@ -143,6 +149,6 @@ fn an_encoder_of_another_crate_is_cross_validated_cached_and_tuned_in_part() {
         losses.push(common::losses(&folder.join("fold-0")));
     }
     let last = |run: usize| f64::from_bits(*losses[run].last().expect("a step"));
-    // As in features.rs: half precision of the cache.
-    assert!((last(0) - last(1)).abs() / last(0) < 1e-3);
+    // Half precision of the cache, and the bound's reason, are those of features.rs.
+    assert!((last(0) - last(1)).abs() / last(0) < 1e-4);
 }

@@ -162,7 +162,10 @@ impl VideoMaeConfig {
         }
         // As it is used: in `f32`.
         if !(self.eps as f32 > 0.0 && self.eps < 1.0) {
-            return fail("eps", format!("{:e} is no f32 between 0 and 1", self.eps));
+            return fail(
+                "eps",
+                format!("{:e} is not an f32 between 0 and 1", self.eps),
+            );
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fail("drop_path", format!("{} is not in [0, 1)", self.drop_path));

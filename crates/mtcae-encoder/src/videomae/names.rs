@@ -10,7 +10,7 @@ use super::hugging_face::MARLIN_EPS;
 use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
-use crate::published::{Form, OWN, Overrides, Part, Published, Spelling};
+use crate::published::{Foreign, Form, OWN, Overrides, Part, Published, Spelling};
 use crate::seam::Config;
 
 /// How a checkpoint spells the names of its tensors.
@@ -75,14 +75,14 @@ struct Layout {
 }
 
 impl Published for Spellings {
-    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Spelling>> {
+    fn find(&self, source: &dyn Source, names: &[String]) -> Vec<Box<dyn Foreign>> {
         let layouts = names.iter().filter_map(|name| {
             let mut layout = Layout::by_patch(name)?;
             // The original's kernel has five dimensions, ours two.
             if layout.family == Family::VideoMae && source.shape(name)?.len() == 2 {
                 layout.family = Family::Own;
             }
-            Some(Box::new(layout) as Box<dyn Spelling>)
+            Some(Box::new(layout) as Box<dyn Foreign>)
         });
         layouts.collect()
     }
@@ -90,6 +90,23 @@ impl Published for Spellings {
     fn marks(&self) -> String {
         let [a, b, c] = PATCH.map(|(_, name)| name);
         format!("a patch embedding of VideoMAE or MARLIN ({a}, {b} or {c})")
+    }
+}
+
+impl Foreign for Layout {
+    fn config(
+        &self,
+        fields: Option<&Fields>,
+        source: &dyn Source,
+        overrides: &Overrides,
+    ) -> Result<Config, Error> {
+        let mut config = match fields {
+            Some(fields) => VideoMaeConfig::from_fields(fields)?,
+            None => self.infer(source, overrides)?,
+        };
+        overrides.apply(&mut config);
+        config.validate_from(&fields.map_or_else(|| source.origin(), |f| f.origin().to_owned()))?;
+        Ok(config.into())
     }
 }
 
@@ -105,21 +122,6 @@ impl Spelling for Layout {
 
     fn prefix(&self) -> &str {
         &self.prefix
-    }
-
-    fn config(
-        &self,
-        fields: Option<&Fields>,
-        source: &dyn Source,
-        overrides: &Overrides,
-    ) -> Result<Config, Error> {
-        let mut config = match fields {
-            Some(fields) => VideoMaeConfig::from_fields(fields)?,
-            None => self.infer(source, overrides)?,
-        };
-        overrides.apply(&mut config);
-        config.validate_from(&fields.map_or_else(|| source.origin(), |f| f.origin().to_owned()))?;
-        Ok(config.into())
     }
 
     fn preprocessing(&self) -> Option<Preprocessing> {
