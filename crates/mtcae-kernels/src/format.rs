@@ -4,10 +4,10 @@
 use rayon::prelude::*;
 
 use crate::isa::{Isa, Level};
+use crate::lanes;
 use crate::matrix::{MatRef, size};
+use crate::micro::{self, MicroKernel, fma};
 use crate::scratch;
-#[cfg(target_arch = "x86_64")]
-use crate::tiles;
 
 /// What numbers a product multiplies. Sums are `f32` either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Format(pub(crate) Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Rows of `f32`, as [`product`](crate::product) packs and multiplies them.
+    /// Multiply-adds on `f32`.
     Plain(Isa),
     /// AMX on `f32` as whole numbers of three digits.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -41,30 +41,43 @@ pub(crate) enum Kind {
     Dots,
 }
 
-/// Calls `$f(engine, args…)` compiled for the engine of a [`Kind`] that has one, and
-/// nothing for the others.
+/// Calls `$f(kernel, args…)` compiled for the micro-kernel of a [`Kind`].
 ///
 /// `$f` must be `#[inline(always)]`, so that its body takes on the features of
 /// the wrapper that it is inlined into.
-macro_rules! with_engine {
+macro_rules! with_kernel {
     ($kind:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
         fn dots($($arg: $ty),*) {
             // SAFETY: a `Kind` of this name exists only where these were found.
-            $f(unsafe { $crate::tiles::dots::Dots::new() }, $($arg),*)
+            $f(unsafe { $crate::micro::dots::Dots::new() }, $($arg),*)
         }
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16")]
         fn rounded($($arg: $ty),*) {
             // SAFETY: as above, and AMX was found.
-            $f(unsafe { $crate::tiles::amx::Rounded::new() }, $($arg),*)
+            $f(unsafe { $crate::micro::amx::Rounded::new() }, $($arg),*)
         }
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
         fn digits($($arg: $ty),*) {
             // SAFETY: as above, without AVX512-BF16.
-            $f(unsafe { $crate::tiles::digits::Digits::new() }, $($arg),*)
+            $f(unsafe { $crate::micro::digits::Digits::new() }, $($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+        fn avx512($($arg: $ty),*) {
+            // SAFETY: this function runs only where these features were found.
+            let simd = unsafe { $crate::lanes::Avx512::new() };
+            $f($crate::micro::fma::Wide { simd }, $($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2($($arg: $ty),*) {
+            // SAFETY: as above.
+            let simd = unsafe { $crate::lanes::Avx2::new() };
+            $f($crate::micro::fma::Narrow { simd }, $($arg),*)
         }
         match $kind {
             // SAFETY: a `Kind` of this name exists only where the probe found
@@ -77,11 +90,92 @@ macro_rules! with_engine {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::format::Kind::Dots => unsafe { dots($($arg),*) },
-            $crate::format::Kind::Plain(_) => (),
+            $crate::format::Kind::Plain(isa) => match isa.level() {
+                // SAFETY: as above.
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Level::Portable => {
+                    $f($crate::micro::fma::Small { simd: $crate::lanes::Portable }, $($arg),*)
+                }
+            },
         }
     }};
 }
-pub(crate) use with_engine;
+pub(crate) use with_kernel;
+
+/// What a micro-kernel's constants say, for the code outside of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    /// Rows of a left panel.
+    pub(crate) rows: usize,
+    /// Columns of a right panel.
+    pub(crate) cols: usize,
+    /// Left panels of a task.
+    pub(crate) panels: usize,
+    /// Terms whose sums stay in registers.
+    pub(crate) run: usize,
+    /// `f32` of a square that becomes a part of a left panel.
+    pub(crate) square: usize,
+    /// Whether squares must still be made into panels.
+    pub(crate) settles: bool,
+    /// `f32` of panels of so many terms.
+    pub(crate) left_panel: fn(usize) -> usize,
+    pub(crate) right_panel: fn(usize) -> usize,
+    pub(crate) operand_panel: fn(usize) -> usize,
+}
+
+impl Layout {
+    fn of<K: MicroKernel>() -> Self {
+        Self {
+            rows: K::ROWS,
+            cols: K::COLS,
+            panels: K::PANELS,
+            run: K::RUN,
+            square: K::PUT,
+            settles: K::PUT != K::LEFT,
+            left_panel: K::left_panel,
+            right_panel: K::right_panel,
+            operand_panel: K::operand_panel,
+        }
+    }
+}
+
+impl Kind {
+    /// What `f32` products are computed on.
+    pub(crate) fn of(isa: Isa) -> Self {
+        match isa.level() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => Self::Digits,
+            _ => Self::Plain(isa),
+        }
+    }
+
+    pub(crate) fn layout(self) -> Layout {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Digits => Layout::of::<micro::digits::Digits>(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Rounded => Layout::of::<micro::amx::Rounded>(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Dots => Layout::of::<micro::dots::Dots>(),
+            Self::Plain(isa) => match isa.level() {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Level::Amx => Layout::of::<fma::Wide<lanes::Avx512>>(),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => Layout::of::<fma::Wide<lanes::Avx512>>(),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => Layout::of::<fma::Narrow<lanes::Avx2>>(),
+                Level::Portable => Layout::of::<fma::Small<lanes::Portable>>(),
+            },
+        }
+    }
+}
 
 impl Format {
     /// The fastest format of these factors, or nothing where the CPU has none:
@@ -154,35 +248,16 @@ impl Format {
     /// `f32` that an operand of `rows` rows of `cols` takes; more than any slice holds
     /// where that is no number.
     pub fn operand_len(self, rows: usize, cols: usize) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        let panels = |panel: fn(usize) -> usize| match cols {
-            ..MOST_TERMS => size([rows.div_ceil(tiles::SIDE), panel(cols)]),
+        let layout = self.0.layout();
+        match cols {
+            ..MOST_TERMS => size([rows.div_ceil(layout.rows), (layout.operand_panel)(cols)]),
             _ => usize::MAX,
-        };
-        match self.0 {
-            Kind::Plain(_) => size([rows, cols]),
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Kind::Digits => panels(<tiles::digits::Digits as tiles::Engine>::operand),
-            #[cfg(target_arch = "x86_64")]
-            _ => panels(<tiles::dots::Dots as tiles::Engine>::operand),
-        }
-    }
-
-    /// `f32` that a panel of `terms` terms takes, where operands are panels.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn panel_len(self, terms: usize) -> usize {
-        match self.0 {
-            Kind::Plain(_) => 0,
-            #[cfg(target_os = "linux")]
-            Kind::Digits => <tiles::digits::Digits as tiles::Engine>::panel(terms),
-            _ => <tiles::dots::Dots as tiles::Engine>::panel(terms),
         }
     }
 }
 
 /// More terms than a row in memory has, and few enough that a panel's length is a
 /// number.
-#[cfg(target_arch = "x86_64")]
 const MOST_TERMS: usize = usize::MAX >> 16;
 
 /// Whether the CPU has AVX512-BF16 and what packing for it needs.
@@ -270,21 +345,13 @@ impl<'a> OperandMut<'a> {
         if rows == 0 || cols == 0 {
             return;
         }
-        // As many rows a task as a panel has.
-        const ROWS: usize = 32;
-        let panel = self.format.operand_len(ROWS, cols);
-        let panels = self.data.par_chunks_mut(panel).enumerate();
-        panels.for_each(|(i, panel)| {
-            let count = ROWS.min(rows - i * ROWS);
-            if let Kind::Plain(_) = kind {
-                for (r, out) in panel.chunks_exact_mut(cols).enumerate() {
-                    fill(i * ROWS + r, out);
-                }
-                return;
-            }
+        let layout = self.format.0.layout();
+        let panels = self.data.par_chunks_mut((layout.operand_panel)(cols));
+        panels.enumerate().for_each(|(i, panel)| {
+            let first = i * layout.rows;
             scratch::with(cols, |terms| {
-                for r in 0..count {
-                    fill(i * ROWS + r, terms);
+                for r in 0..layout.rows.min(rows - first) {
+                    fill(first + r, terms);
                     put_row(kind, terms, r, panel);
                 }
             });
@@ -293,17 +360,13 @@ impl<'a> OperandMut<'a> {
 }
 
 /// Writes row `row` of a panel.
-#[cfg(target_arch = "x86_64")]
 fn put_row(kind: Kind, terms: &[f32], row: usize, panel: &mut [f32]) {
     #[inline(always)]
-    fn pack_row<E: tiles::Engine>(engine: E, terms: &[f32], row: usize, panel: &mut [f32]) {
-        engine.pack_row(terms, row, panel);
+    fn pack_row<K: MicroKernel>(kernel: K, terms: &[f32], row: usize, panel: &mut [f32]) {
+        kernel.pack_row(terms, row, panel);
     }
-    with_engine!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]));
+    with_kernel!(kind, pack_row(terms: &[f32], row: usize, panel: &mut [f32]));
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn put_row(_: Kind, _: &[f32], _: usize, _: &mut [f32]) {}
 
 #[cfg(test)]
 mod tests {

@@ -45,7 +45,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
             {
                 #[cfg(target_os = "linux")]
-                if crate::tiles::amx::available() {
+                if crate::micro::amx::available() {
                     found.push(Self(Level::Amx));
                 }
                 found.push(Self(Level::Avx512));

@@ -31,12 +31,51 @@ pub(crate) trait Lanes: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// a + b.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a − b.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     /// a·b.
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a/b.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// 1/x for normal numbers, within 1.2e-7 of it relative to it.
     fn reciprocal(self, x: Self::F) -> Self::F;
     /// `yes` where a < b, `no` elsewhere, NaNs included.
     fn if_below(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
+
+    /// The nearest whole numbers, for |x| < 2²².
+    fn round(self, x: Self::F) -> Self::F;
+    /// p·2ⁿ, for p in ½ to 2 and whole n whose result is normal.
+    fn scale(self, p: Self::F, n: Self::F) -> Self::F;
+
+    /// 2ˣ for x ≤ 0, within 2e-7 of it relative to it; below −126 it stays 2⁻¹²⁶, which
+    /// adds nothing to a sum that holds a 1. The polynomial is a minimax fit of
+    /// (2ᶠ − 1)/f on |f| ≤ ½ with an error of 2e-8.
+    #[inline(always)]
+    fn exp2(self, x: Self::F) -> Self::F {
+        const P: [f32; 6] = [
+            std::f32::consts::LN_2,
+            0.240_226_48,
+            0.055_503_324,
+            0.009_618_437,
+            0.001_339_887_5,
+            0.000_153_533_62,
+        ];
+        // NaN stays: `max` gives its second operand then.
+        let x = self.max(self.splat(-126.0), x);
+        let n = self.round(x);
+        let f = self.sub(x, n);
+        let mut p = self.splat(P[5]);
+        let mut i = 5;
+        while i > 0 {
+            i -= 1;
+            p = self.mul_add(p, f, self.splat(P[i]));
+        }
+        self.scale(self.mul_add(p, f, self.splat(1.0)), n)
+    }
+
+    /// Does the work in a function of its own, compiled for the instruction set: for
+    /// what is too large to be taken in by every caller.
+    fn outline(self, work: impl Work<Self>);
 
     /// The transposed square.
     #[inline(always)]
@@ -49,6 +88,12 @@ pub(crate) trait Lanes: Copy {
         }
         y
     }
+}
+
+/// What [`Lanes::outline`] does.
+pub(crate) trait Work<L> {
+    /// To be inlined.
+    fn run(self, simd: L);
 }
 
 /// Plain arrays, for every CPU.
@@ -108,6 +153,38 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn sub(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] -= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn div(self, mut a: Self::F, b: Self::F) -> Self::F {
+        for i in 0..16 {
+            a[i] /= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn round(self, mut x: Self::F) -> Self::F {
+        // What is added leaves no room for a fraction.
+        const ROUND: f32 = (3 << 22) as f32;
+        x.iter_mut().for_each(|x| *x = (*x + ROUND) - ROUND);
+        x
+    }
+
+    #[inline(always)]
+    fn scale(self, mut p: Self::F, n: Self::F) -> Self::F {
+        for i in 0..16 {
+            p[i] = f32::from_bits(p[i].to_bits().wrapping_add((n[i] as i32 as u32) << 23));
+        }
+        p
+    }
+
+    #[inline(always)]
     fn mul(self, mut a: Self::F, b: Self::F) -> Self::F {
         for i in 0..16 {
             a[i] *= b[i];
@@ -128,6 +205,11 @@ impl Lanes for Portable {
         }
         no
     }
+
+    #[inline(never)]
+    fn outline(self, work: impl Work<Self>) {
+        work.run(self);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -137,7 +219,7 @@ pub(crate) use x86::{Avx2, Avx512, transpose};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Lanes;
+    use super::{Lanes, Work};
 
     /// Functions of two operands, each one instruction.
     macro_rules! whole {
@@ -169,7 +251,7 @@ mod x86 {
         /// The token.
         ///
         /// # Safety
-        /// The CPU must have AVX-512F.
+        /// The CPU must have AVX-512 F, DQ and VL, AVX2 and FMA.
         #[inline(always)]
         pub(crate) unsafe fn new() -> Self {
             Self(())
@@ -206,7 +288,22 @@ mod x86 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
 
-        whole!(max: _mm512_max_ps, min: _mm512_min_ps, add: _mm512_add_ps, mul: _mm512_mul_ps);
+        whole!(
+            max: _mm512_max_ps,
+            min: _mm512_min_ps,
+            add: _mm512_add_ps,
+            sub: _mm512_sub_ps,
+            mul: _mm512_mul_ps,
+            div: _mm512_div_ps,
+            scale: _mm512_scalef_ps
+        );
+
+        #[inline(always)]
+        fn round(self, x: __m512) -> __m512 {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: the token proves AVX-512F.
+            unsafe { _mm512_roundscale_ps::<NEAREST>(x) }
+        }
 
         /// An estimate of 14 bits, and one step of Newton's.
         #[inline(always)]
@@ -223,6 +320,17 @@ mod x86 {
         fn if_below(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
             // SAFETY: the token proves AVX-512F.
             unsafe { _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), yes) }
+        }
+
+        #[inline(always)]
+        fn outline(self, work: impl Work<Self>) {
+            #[inline(never)]
+            #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+            fn run(simd: Avx512, work: impl Work<Avx512>) {
+                work.run(simd);
+            }
+            // SAFETY: the token proves AVX-512, with what an `Isa` asks beside F.
+            unsafe { run(self, work) }
         }
 
         #[inline(always)]
@@ -337,7 +445,39 @@ mod x86 {
             }
         }
 
-        halves!(max: _mm256_max_ps, min: _mm256_min_ps, add: _mm256_add_ps, mul: _mm256_mul_ps);
+        halves!(
+            max: _mm256_max_ps,
+            min: _mm256_min_ps,
+            add: _mm256_add_ps,
+            sub: _mm256_sub_ps,
+            mul: _mm256_mul_ps,
+            div: _mm256_div_ps
+        );
+
+        #[inline(always)]
+        fn round(self, x: Self::F) -> Self::F {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: the token proves AVX.
+            unsafe {
+                [
+                    _mm256_round_ps::<NEAREST>(x[0]),
+                    _mm256_round_ps::<NEAREST>(x[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn scale(self, p: Self::F, n: Self::F) -> Self::F {
+            let mut y = p;
+            for h in 0..2 {
+                // SAFETY: the token proves AVX2.
+                y[h] = unsafe {
+                    let n = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n[h]));
+                    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p[h]), n))
+                };
+            }
+            y
+        }
 
         #[inline(always)]
         fn reciprocal(self, x: Self::F) -> Self::F {
@@ -357,6 +497,17 @@ mod x86 {
                     _mm256_blendv_ps(no[1], yes[1], _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])),
                 ]
             }
+        }
+
+        #[inline(always)]
+        fn outline(self, work: impl Work<Self>) {
+            #[inline(never)]
+            #[target_feature(enable = "avx2,fma")]
+            fn run(simd: Avx2, work: impl Work<Avx2>) {
+                work.run(simd);
+            }
+            // SAFETY: the token proves AVX2 and FMA.
+            unsafe { run(self, work) }
         }
     }
 }

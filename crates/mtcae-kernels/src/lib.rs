@@ -46,14 +46,13 @@ pub mod layer_norm;
 pub mod linear;
 pub mod math;
 pub mod matrix;
+mod micro;
 pub mod peak;
 pub mod pool;
 pub mod product;
 pub mod rows;
 mod scratch;
 pub mod threads;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 
 #[cfg(test)]
 mod testing;

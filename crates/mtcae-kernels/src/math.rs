@@ -96,22 +96,6 @@ pub(crate) const ERF_Q: [f32; 6] = [
 /// Beyond this, erf is 1 in `f32`.
 pub(crate) const ERF_ONE: f32 = 3.925;
 
-/// Largest value of a slice; −∞ when it is empty. NaNs are passed over.
-#[inline(always)]
-pub(crate) fn max<const FMA: bool>(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let tail = chunks.remainder();
-    for chunk in chunks {
-        for (m, &v) in lanes.iter_mut().zip(chunk) {
-            *m = if v > *m { v } else { *m };
-        }
-    }
-    tail.iter()
-        .chain(&lanes)
-        .fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
-}
-
 /// How many independent partial sums a reduction keeps: two AVX-512 registers,
 /// four AVX2 ones. Fixed, so that every instruction set adds in the same order.
 pub(crate) const LANES: usize = 32;

@@ -46,6 +46,20 @@ pub(crate) fn with<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
+/// Slices of these lengths, side by side, each from a cache line on.
+///
+/// # Panics
+/// When `buffer` is shorter than all of them, each rounded up to whole lines.
+#[inline(always)]
+pub(crate) fn split<const N: usize>(buffer: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+    let mut rest = buffer;
+    lengths.map(|n| {
+        let (now, later) = std::mem::take(&mut rest).split_at_mut(n.next_multiple_of(16));
+        rest = later;
+        &mut now[..n]
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::with;

@@ -67,7 +67,7 @@ fn attention_of_heads_beyond_all_memory_is_refused() {
     let backward = || {
         let (x, mut dq, mut dkv) = (vec![0.0; 1024], vec![0.0; 1024], vec![0.0; 2048]);
         let (r, d) = (rows_of(&x), dims(WRAPS.0, WRAPS.1));
-        attention::backward(d, r, r, r, &x, 1.0, &mut dq, &mut dkv);
+        attention::backward(d, r, r, r, &x, &x, &x, 1.0, &mut dq, &mut dkv);
     };
     assert!(refused("backward", backward).contains("rows of 512"));
     let tokens = || {

@@ -49,6 +49,7 @@ fn forward_equals_the_reference() {
                 Rows::columns(&kv, 2 * width, width),
                 scale,
                 &mut out,
+                None,
             );
             // Rounding of dot products of up to 300 terms in f32.
             compare(&out, &want, 3e-6, &format!("{} {d:?}", isa.name()));
@@ -71,6 +72,91 @@ fn forward_equals_the_reference() {
             };
             let what = format!("{} {d:?}", format.name());
             compare(&out, &want, tolerance, &what);
+        }
+    }
+}
+
+/// Forward and backward of q (B, N, H·d) and kv (B, M, 2·H·d).
+#[expect(clippy::too_many_arguments)]
+fn gradients(
+    isa: Isa,
+    d: Dims,
+    q: &[f32],
+    kv: &[f32],
+    grad: &[f32],
+    scale: f32,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+) {
+    let width = d.width();
+    let q = Rows::columns(q, width, 0);
+    let [k, v] = [0, width].map(|from| Rows::columns(kv, 2 * width, from));
+    let (mut out, mut norms) = (vec![f32::NAN; grad.len()], vec![f32::NAN; d.norms()]);
+    forward_with(isa, d, q, k, v, scale, &mut out, Some(&mut norms));
+    backward_with(isa, d, q, k, v, &out, &norms, grad, scale, dq, dkv);
+}
+
+/// The formulas in f64.
+fn gradients_in_f64(
+    d: Dims,
+    q: &[f64],
+    kv: &[f64],
+    grad: &[f64],
+    scale: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let (width, c) = (d.width(), d.head_dim);
+    let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for problem in 0..d.batch * d.heads {
+        let (b, h) = (problem / d.heads, problem % d.heads);
+        let key = |m: usize| ((b * d.keys + m) * 2) * width + h * c;
+        for n in 0..d.queries {
+            let at = (b * d.queries + n) * width + h * c;
+            let (q, grad) = (&q[at..at + c], &grad[at..at + c]);
+            let logits: Vec<f64> = (0..d.keys)
+                .map(|m| dot(q, &kv[key(m)..][..c]) * scale)
+                .collect();
+            let top = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let total: f64 = logits.iter().map(|x| (x - top).exp()).sum();
+            let p: Vec<f64> = logits.iter().map(|x| (x - top).exp() / total).collect();
+            let dp: Vec<f64> = (0..d.keys)
+                .map(|m| dot(grad, &kv[key(m) + width..][..c]))
+                .collect();
+            let mean = dot(&p, &dp);
+            for m in 0..d.keys {
+                let ds = p[m] * (dp[m] - mean) * scale;
+                for i in 0..c {
+                    dq[at + i] += ds * kv[key(m) + i];
+                    dkv[key(m) + i] += ds * q[i];
+                    dkv[key(m) + width + i] += p[m] * grad[i];
+                }
+            }
+        }
+    }
+    (dq, dkv)
+}
+
+/// Odd sizes around blocks, groups, panels and parts.
+#[test]
+fn backward_equals_the_formulas() {
+    for d in [
+        dims(1, 2, 37, 1130, 176),
+        dims(1, 1, 300, 470, 64),
+        dims(2, 7, 131, 50, 33),
+        dims(3, 9, 33, 17, 4),
+    ] {
+        let (width, scale) = (d.width(), -1.5 / (d.head_dim as f32).sqrt());
+        let q = randn(d.batch * d.queries * width, 1);
+        let kv = randn(d.batch * d.keys * 2 * width, 2);
+        let grad = randn(q.len(), 3);
+        let (want_q, want_kv) =
+            gradients_in_f64(d, &widen(&q), &widen(&kv), &widen(&grad), scale.into());
+        for isa in Isa::available() {
+            let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
+            gradients(isa, d, &q, &kv, &grad, scale, &mut dq, &mut dkv);
+            // Sums of up to 1130 terms, of weights whose logits are rounded.
+            compare(&dq, &want_q, 5e-6, &format!("dq {} {d:?}", isa.name()));
+            compare(&dkv, &want_kv, 5e-6, &format!("dkv {} {d:?}", isa.name()));
         }
     }
 }
@@ -102,17 +188,7 @@ fn backward_equals_numeric_gradients() {
         let want_kv = numeric_gradient(&kv64, |kv| loss(&q64, kv));
         for isa in Isa::available() {
             let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
-            backward_with(
-                isa,
-                d,
-                Rows::columns(&q, width, 0),
-                Rows::columns(&kv, 2 * width, 0),
-                Rows::columns(&kv, 2 * width, width),
-                &grad,
-                scale,
-                &mut dq,
-                &mut dkv,
-            );
+            gradients(isa, d, &q, &kv, &grad, scale, &mut dq, &mut dkv);
             if d.keys > 1 {
                 compare(&dq, &want_q, 1e-5, &format!("dq {} {d:?}", isa.name()));
             }
@@ -133,20 +209,7 @@ fn backward_over_many_blocks_equals_backward_row_by_row() {
     );
     let run = |d: Dims, q: &[f32], kv: &[f32], grad: &[f32]| {
         let (mut dq, mut dkv) = (vec![f32::NAN; q.len()], vec![f32::NAN; kv.len()]);
-        let rows = |from| Rows::columns(kv, 2 * width, from);
-        backward(
-            d,
-            Rows {
-                data: q,
-                stride: width,
-            },
-            rows(0),
-            rows(width),
-            grad,
-            0.7,
-            &mut dq,
-            &mut dkv,
-        );
+        gradients(Isa::best(), d, q, kv, grad, 0.7, &mut dq, &mut dkv);
         (dq, dkv)
     };
     let (dq, dkv) = run(d, &q, &kv, &grad);
@@ -181,17 +244,7 @@ fn the_number_of_threads_changes_no_bit() {
             .expect("a pool");
         pool.install(|| {
             let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
-            let rows = |from| Rows::columns(&kv, 32, from);
-            backward(
-                d,
-                Rows::columns(&q, 16, 0),
-                rows(0),
-                rows(16),
-                &grad,
-                0.5,
-                &mut dq,
-                &mut dkv,
-            );
+            gradients(Isa::best(), d, &q, &kv, &grad, 0.5, &mut dq, &mut dkv);
             (dq, dkv)
         })
     };

@@ -10,16 +10,15 @@
 //! A [`Packed`] takes the memory of its weights; for AMX an `f32` takes three
 //! bytes.
 
-#[cfg(target_arch = "x86_64")]
-mod tiles;
+use rayon::prelude::*;
 
 use crate::buffer::Buffer;
-use crate::format::{Format, Kind, Operand, OperandMut};
+use crate::format::{Format, Kind, Operand, OperandMut, with_kernel};
 use crate::matrix::{MatMut, MatRef};
-use crate::product::{self, Finish, Initial};
-
-/// Columns of a panel of packed weights in the formats of tiles.
-const COLS: usize = 32;
+use crate::micro::MicroKernel;
+use crate::product::blocks::{self, Job, Rows, Sink, Squares};
+use crate::product::rectangle::Rectangle;
+use crate::scratch;
 
 /// Rows of a weight matrix: W (out, in), row by row, and b (out), zeros where
 /// there is none.
@@ -38,7 +37,6 @@ pub struct Packed {
     inputs: usize,
     outputs: usize,
     data: Buffer,
-    /// Padded with zeros to whole panels.
     bias: Vec<f32>,
 }
 
@@ -66,20 +64,20 @@ impl Packed {
         let outputs = bias.len();
         // Without one, nothing says that `inputs` is the width of anything.
         assert!(outputs > 0, "linear: no outputs");
-        bias.resize(outputs.next_multiple_of(COLS), 0.0);
         let rows: Vec<&[f32]> = parts
             .iter()
             .flat_map(|part| part.weight.chunks_exact(inputs))
             .collect();
-        let data = match format.0 {
-            Kind::Plain(isa) => {
-                let whole: Vec<f32> = rows.concat();
-                let weights = MatRef::new(&whole, outputs, inputs, inputs).t();
-                product::pack_slices(isa, weights)
-            }
-            #[cfg(target_arch = "x86_64")]
-            _ => tiles::pack(format, inputs, &rows),
-        };
+        let layout = format.0.layout();
+        let panel = (layout.right_panel)(inputs);
+        let mut data = Buffer::zeroed(outputs.div_ceil(layout.cols) * panel);
+        data.par_chunks_mut(panel)
+            .zip(rows.par_chunks(layout.cols))
+            .for_each(|(out, rows)| {
+                let columns = rows.concat();
+                let columns = MatRef::new(&columns, rows.len(), inputs, inputs);
+                with_kernel!(format.0, pack_columns(columns: MatRef<'_>, out: &mut [f32]));
+            });
         Self {
             format,
             inputs,
@@ -103,6 +101,11 @@ impl Packed {
     pub fn bytes(&self) -> usize {
         (self.data.len() + self.bias.len()) * size_of::<f32>()
     }
+}
+
+#[inline(always)]
+fn pack_columns<K: MicroKernel>(kernel: K, columns: MatRef<'_>, out: &mut [f32]) {
+    kernel.pack_columns(columns, out);
 }
 
 /// What becomes of y = x·Wᵀ + b.
@@ -138,22 +141,44 @@ pub fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
     if rows == 0 || cols == 0 {
         return;
     }
-    let Kind::Plain(isa) = w.format.0 else {
-        #[cfg(target_arch = "x86_64")]
-        tiles::linear(x, w, target);
-        return;
+    let kind = w.format.0;
+    let mut hidden = None;
+    let sink = match target {
+        Target::Store(out) => Sink::Store(Rectangle::of(out)),
+        Target::Add(out) => Sink::Add(Rectangle::of(out)),
+        Target::Gelu(out) => Sink::Gelu(Squares::new(hidden.insert(out))),
     };
-    let bias = &w.bias[..w.outputs];
-    let (start, finish, out) = match target {
-        Target::Store(out) => (Initial::Bias(bias), Finish::None, out),
-        Target::Add(out) => (Initial::Residual(bias), Finish::None, out),
-        Target::Gelu(out) => {
-            let out = MatMut::new(out.data, rows, cols, cols);
-            (Initial::Bias(bias), Finish::Gelu, out)
-        }
+    let job = Job {
+        rows,
+        cols,
+        terms: w.inputs,
+        left: Rows::Packed(x.data),
+        right: &w.data,
+        alpha: 1.0,
+        bias: &w.bias,
+        sink: &sink,
     };
-    let lhs = MatRef::new(x.data, x.rows, x.cols, x.cols);
-    product::product_slices(isa, lhs, &w.data, start, finish, out);
+    blocks::multiply(kind, job);
+    if let Some(hidden) = hidden
+        && kind.layout().settles
+    {
+        settle(kind, hidden);
+    }
+}
+
+/// Packs the squares of all panels.
+fn settle(kind: Kind, hidden: OperandMut<'_>) {
+    #[inline(always)]
+    fn settle<K: MicroKernel>(kernel: K, terms: usize, panel: &mut [f32], copy: &mut [f32]) {
+        kernel.settle(terms, panel, copy);
+    }
+    let terms = hidden.cols;
+    let len = (kind.layout().operand_panel)(terms);
+    hidden.data.par_chunks_mut(len).for_each(|panel| {
+        scratch::with(len, |copy| {
+            with_kernel!(kind, settle(terms: usize, panel: &mut [f32], copy: &mut [f32]));
+        });
+    });
 }
 
 #[cfg(test)]

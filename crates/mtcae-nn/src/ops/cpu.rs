@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, Tensor};
 use mtcae_kernels::attention::{self, Dims, Rows};
+use mtcae_kernels::isa::Isa;
 use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::product::{Initial, product};
 use mtcae_kernels::{gelu, layer_norm, rows};
@@ -246,20 +247,15 @@ impl Backend for Cpu {
 
     fn attention(&self, dims: Dims, of: Heads<'_>) -> Result<Attended> {
         let shape = Shape::from((dims.batch, dims.queries, dims.width()));
-        let mut out = vec![0.0; shape.elem_count()];
-        match of {
-            Heads::Packed(qkv) => read("attention", &[qkv], |v| {
-                let [q, k, v] = [0, 1, 2].map(|i| part(v[0], dims, 3, i));
-                attention::forward(dims, q, k, v, dims.scale(), &mut out);
-            })?,
-            Heads::Apart(q, kv) => read("attention", &[q, kv], |v| {
-                let [k, v_] = [0, 1].map(|i| part(v[1], dims, 2, i));
-                attention::forward(dims, part(v[0], dims, 1, 0), k, v_, dims.scale(), &mut out);
-            })?,
-        }
+        let (mut out, mut norms) = (vec![0.0; shape.elem_count()], vec![0.0; dims.norms()]);
+        with_rows(dims, of, &[], |q, k, v, _| {
+            let (isa, norms) = (Isa::best(), Some(&mut norms[..]));
+            attention::forward_with(isa, dims, q, k, v, dims.scale(), &mut out, norms);
+        })?;
+        let of_norms = Shape::from((dims.batch, dims.heads, 2, dims.queries));
         Ok(Attended {
             out: Fresh::on_cpu(out, &shape),
-            log_sums: None,
+            log_sums: Some(tensor(norms, &of_norms)?),
         })
     }
 
@@ -267,20 +263,22 @@ impl Backend for Cpu {
         &self,
         dims: Dims,
         of: Heads<'_>,
-        _: &Tensor,
-        _: Option<&Tensor>,
+        out: &Tensor,
+        log_sums: Option<&Tensor>,
         grad: &Tensor,
     ) -> Result<(Tensor, Option<Tensor>)> {
+        let Some(norms) = log_sums else {
+            candle_core::bail!("attention: the forward has saved nothing of its softmax");
+        };
         let width = dims.width();
         let mut dq = vec![0.0; dims.batch * dims.queries * width];
         let mut dkv = vec![0.0; dims.batch * dims.keys * 2 * width];
+        with_rows(dims, of, &[out, norms, grad], |q, k, v, given| {
+            let (scale, [out, norms, grad]) = (dims.scale(), [given[0], given[1], given[2]]);
+            attention::backward(dims, q, k, v, out, norms, grad, scale, &mut dq, &mut dkv);
+        })?;
         match of {
             Heads::Packed(qkv) => {
-                read("attention", &[qkv, grad], |v| {
-                    let [q, k, v_] = [0, 1, 2].map(|i| part(v[0], dims, 3, i));
-                    let scale = dims.scale();
-                    attention::backward(dims, q, k, v_, v[1], scale, &mut dq, &mut dkv);
-                })?;
                 let mut packed = Vec::with_capacity(3 * dq.len());
                 for (dq, dkv) in dq.chunks_exact(width).zip(dkv.chunks_exact(2 * width)) {
                     packed.extend_from_slice(dq);
@@ -288,14 +286,26 @@ impl Backend for Cpu {
                 }
                 Ok((tensor(packed, qkv.shape())?, None))
             }
-            Heads::Apart(q, kv) => {
-                read("attention", &[q, kv, grad], |v| {
-                    let [k, v_] = [0, 1].map(|i| part(v[1], dims, 2, i));
-                    let (q, scale) = (part(v[0], dims, 1, 0), dims.scale());
-                    attention::backward(dims, q, k, v_, v[2], scale, &mut dq, &mut dkv);
-                })?;
-                Ok((tensor(dq, q.shape())?, Some(tensor(dkv, kv.shape())?)))
-            }
+            Heads::Apart(q, kv) => Ok((tensor(dq, q.shape())?, Some(tensor(dkv, kv.shape())?))),
         }
+    }
+}
+
+/// Calls `f` with queries, keys and values and the elements of further tensors.
+fn with_rows(
+    dims: Dims,
+    of: Heads<'_>,
+    more: &[&Tensor],
+    f: impl FnOnce(Rows<'_>, Rows<'_>, Rows<'_>, &[&[f32]]),
+) -> Result<()> {
+    match of {
+        Heads::Packed(qkv) => read("attention", &[&[qkv], more].concat(), |all| {
+            let [q, k, v] = [0, 1, 2].map(|i| part(all[0], dims, 3, i));
+            f(q, k, v, &all[1..]);
+        }),
+        Heads::Apart(q, kv) => read("attention", &[&[q, kv], more].concat(), |all| {
+            let [k, v] = [0, 1].map(|i| part(all[1], dims, 2, i));
+            f(part(all[0], dims, 1, 0), k, v, &all[2..]);
+        }),
     }
 }

@@ -1,24 +1,103 @@
-//! AMX: its permission and configuration, and the engine on its tiles of bf16.
+//! AMX: its permission and configuration, and the micro-kernel on its tiles of bf16.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::ops::Range;
 
-use super::{Engine, SUMS};
+use super::squares::{SIDE, SQUARE, SUMS, each};
+use super::{Left, MicroKernel, bf16};
+use crate::matrix::MatRef;
 
 /// Numbers rounded to bf16.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded(());
 
 impl Rounded {
-    /// The engine.
+    /// The kernel.
     ///
     /// # Safety
-    /// The CPU must have AMX with bf16, AVX-512 F, BW, DQ, VL and BF16, and the
+    /// The CPU must have AMX with bf16, AVX-512 F, BW, DQ, VL and BF16, AVX2 and FMA, and the
     /// process the permission to use AMX.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
+    }
+}
+
+impl Rounded {
+    /// The product of the steps in the range of two panels.
+    #[inline(always)]
+    fn product(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        ahead: &[f32],
+        sums: &mut [f32],
+    ) {
+        let some = steps.start * Self::LEFT..steps.end * Self::LEFT;
+        let (left, right, sums) = (&left[some.clone()], &right[some], &mut sums[..SUMS]);
+        if steps.is_empty() {
+            if fresh {
+                sums.fill(0.0);
+            }
+            return;
+        }
+        // SAFETY: the kernel proves AMX, and `begin` has configured the tiles. The
+        // loop reads 2 KiB a step from either operand, and reads and writes 32 rows
+        // of 128 bytes of the sums; the slices hold them. All of the tiles' state
+        // lives within this one block.
+        unsafe {
+            asm!(
+                "test {fresh}, {fresh}",
+                "jz 3f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 2f",
+                "3:",
+                "tileloadd tmm0, [{out} + {row}]",
+                "tileloadd tmm1, [{out} + {row} + 64]",
+                "tileloadd tmm2, [{out} + {row} + 2048]",
+                "tileloadd tmm3, [{out} + {row} + 2112]",
+                "2:",
+                // All loads first took 5 % less than each before its use.
+                "prefetcht1 [{p}]",
+                "prefetcht1 [{p} + 64]",
+                "prefetcht1 [{p} + 128]",
+                "prefetcht1 [{p} + 192]",
+                "tileloadd tmm4, [{a} + {line}]",
+                "tileloadd tmm5, [{a} + {line} + 1024]",
+                "tileloadd tmm6, [{b} + {line}]",
+                "tileloadd tmm7, [{b} + {line} + 1024]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {a}, 2048",
+                "add {b}, 2048",
+                "add {p}, 256",
+                "dec {steps}",
+                "jnz 2b",
+                "tilestored [{out} + {row}], tmm0",
+                "tilestored [{out} + {row} + 64], tmm1",
+                "tilestored [{out} + {row} + 2048], tmm2",
+                "tilestored [{out} + {row} + 2112], tmm3",
+                a = inout(reg) left.as_ptr() => _,
+                b = inout(reg) right.as_ptr() => _,
+                p = inout(reg) soon(ahead, right) => _,
+                steps = inout(reg) steps.len() => _,
+                fresh = in(reg) usize::from(fresh),
+                out = in(reg) sums.as_mut_ptr(),
+                line = in(reg) 64usize,
+                row = in(reg) 128usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
     }
 }
 
@@ -129,97 +208,42 @@ macro_rules! on_registers {
 }
 pub(super) use on_registers;
 
-impl Engine for Rounded {
+impl MicroKernel for Rounded {
+    bf16::rounded!();
+
     const AT_HAND: usize = 8;
+    const BLOCK: usize = 320 * 1024;
 
     #[inline(always)]
     fn begin(self) {
-        // SAFETY: the engine proves AMX.
+        // SAFETY: the kernel proves AMX.
         unsafe { configure() }
     }
 
     #[inline(always)]
     fn end(self) {
-        // SAFETY: the engine proves AMX.
+        // SAFETY: the kernel proves AMX.
         unsafe { release() }
     }
 
     #[inline(always)]
     fn multiply(
         self,
-        left: &[f32],
+        left: Left<'_>,
         right: &[f32],
-        steps: Range<usize>,
+        terms: Range<usize>,
         fresh: bool,
         ahead: &[f32],
         sums: &mut [f32],
     ) {
-        let some = steps.start * Self::STEP..steps.end * Self::STEP;
-        let (left, right, sums) = (&left[some.clone()], &right[some], &mut sums[..SUMS]);
-        if steps.is_empty() {
-            if fresh {
-                sums.fill(0.0);
-            }
-            return;
-        }
-        // SAFETY: the engine proves AMX, and `begin` has configured the tiles. The
-        // loop reads 2 KiB a step from either operand, and reads and writes 32 rows
-        // of 128 bytes of the sums; the slices hold them. All of the tiles' state
-        // lives within this one block.
-        unsafe {
-            asm!(
-                "test {fresh}, {fresh}",
-                "jz 3f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "jmp 2f",
-                "3:",
-                "tileloadd tmm0, [{out} + {row}]",
-                "tileloadd tmm1, [{out} + {row} + 64]",
-                "tileloadd tmm2, [{out} + {row} + 2048]",
-                "tileloadd tmm3, [{out} + {row} + 2112]",
-                "2:",
-                // All loads first took 5 % less than each before its use.
-                "prefetcht1 [{p}]",
-                "prefetcht1 [{p} + 64]",
-                "prefetcht1 [{p} + 128]",
-                "prefetcht1 [{p} + 192]",
-                "tileloadd tmm4, [{a} + {line}]",
-                "tileloadd tmm5, [{a} + {line} + 1024]",
-                "tileloadd tmm6, [{b} + {line}]",
-                "tileloadd tmm7, [{b} + {line} + 1024]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a}, 2048",
-                "add {b}, 2048",
-                "add {p}, 256",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{out} + {row}], tmm0",
-                "tilestored [{out} + {row} + 64], tmm1",
-                "tilestored [{out} + {row} + 2048], tmm2",
-                "tilestored [{out} + {row} + 2112], tmm3",
-                a = inout(reg) left.as_ptr() => _,
-                b = inout(reg) right.as_ptr() => _,
-                p = inout(reg) soon(ahead, right) => _,
-                steps = inout(reg) steps.len() => _,
-                fresh = in(reg) usize::from(fresh),
-                out = in(reg) sums.as_mut_ptr(),
-                line = in(reg) 64usize,
-                row = in(reg) 128usize,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
+        let steps = terms.start / SIDE..terms.end.div_ceil(SIDE);
+        for (left, sums) in each(left, right.len(), sums) {
+            self.product(left, right, steps.clone(), fresh, ahead, sums);
         }
     }
 
     fn peak(self, loops: usize) -> f64 {
-        // SAFETY: the engine proves AMX, and `begin` has configured the tiles.
+        // SAFETY: the kernel proves AMX, and `begin` has configured the tiles.
         unsafe { on_registers!("tdpbf16ps", loops) }
         (4 * 2 * 16 * 16 * 32 * loops) as f64
     }

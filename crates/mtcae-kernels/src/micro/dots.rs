@@ -1,10 +1,12 @@
-//! The engine on AVX512-BF16: bf16 dot products without tile registers.
+//! The micro-kernel on AVX512-BF16: bf16 dot products without tile registers.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Engine, SQUARE, SUMS};
+use super::squares::{SIDE, SQUARE, each};
+use super::{Left, MicroKernel, bf16};
 use crate::fetch::fetch;
+use crate::matrix::MatRef;
 
 /// Rows whose sums stay in registers: with two registers a row, half of them.
 const ROWS: usize = 8;
@@ -14,49 +16,49 @@ const ROWS: usize = 8;
 pub(crate) struct Dots(());
 
 impl Dots {
-    /// The engine.
+    /// The kernel.
     ///
     /// # Safety
-    /// The CPU must have AVX-512 F, BW, DQ, VL and BF16.
+    /// The CPU must have AVX-512 F, BW, DQ, VL and BF16, AVX2 and FMA.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
     }
 }
 
-impl Engine for Dots {
-    #[inline(always)]
-    fn begin(self) {}
+impl MicroKernel for Dots {
+    bf16::rounded!();
 
-    #[inline(always)]
-    fn end(self) {}
+    const BLOCK: usize = 128 * 1024;
 
     #[inline(always)]
     fn multiply(
         self,
-        left: &[f32],
+        left: Left<'_>,
         right: &[f32],
-        steps: Range<usize>,
+        terms: Range<usize>,
         fresh: bool,
         ahead: &[f32],
         sums: &mut [f32],
     ) {
         fetch(ahead);
-        let some = steps.start * Self::STEP..steps.end * Self::STEP;
-        let (left, right) = (&left[some.clone()], &right[some]);
-        let (sums, _) = sums[..SUMS].as_chunks_mut::<16>();
-        // SAFETY: the engine proves AVX512-BF16.
-        unsafe { dots(left, right, fresh, sums) }
+        let some = terms.start / SIDE * Self::LEFT..terms.end.div_ceil(SIDE) * Self::LEFT;
+        for (left, sums) in each(left, right.len(), sums) {
+            let (left, right) = (&left[some.clone()], &right[some.clone()]);
+            let (sums, _) = sums.as_chunks_mut::<16>();
+            // SAFETY: the kernel proves AVX512-BF16.
+            unsafe { dots(left, right, fresh, sums) }
+        }
     }
 
     fn peak(self, loops: usize) -> f64 {
-        // SAFETY: the engine proves AVX512-BF16.
+        // SAFETY: the kernel proves AVX512-BF16.
         unsafe { on_registers(loops) }
         (CHAINS * 2 * 32 * loops) as f64
     }
 }
 
-/// Sums that [`Engine::peak`] has under way.
+/// Sums that [`MicroKernel::peak`] has under way.
 const CHAINS: usize = 24;
 
 #[target_feature(enable = "avx512f,avx512bf16")]

@@ -28,7 +28,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::amx::{configure, on_registers, release, soon};
-use super::{Engine, SIDE, SQUARE, SUMS, line, lines, put};
+use super::squares::{SIDE, SQUARE, SUMS, each, line, lines, put};
+use super::{Left, MicroKernel};
 use crate::fetch::fetch;
 use crate::lanes::transpose;
 use crate::matrix::MatRef;
@@ -48,7 +49,7 @@ const LARGEST: f32 = 8_355_000.0;
 /// Below this, rows are scaled as if it were their largest number.
 const SMALLEST: f32 = 1e-30;
 
-/// The engine. Holding it proves AMX with bytes, and AVX-512 F, BW, DQ and VL.
+/// The micro-kernel. Holding it proves AMX with bytes, and AVX-512 F, BW, DQ and VL.
 #[derive(Clone, Copy)]
 pub(crate) struct Digits(());
 
@@ -142,14 +143,61 @@ fn factors(largest: i32) -> (f32, f32) {
 }
 
 impl Digits {
-    /// The engine.
+    /// The kernel.
     ///
     /// # Safety
-    /// The CPU must have AMX with bytes and AVX-512 F, BW, DQ and VL, and the
+    /// The CPU must have AMX with bytes, AVX-512 F, BW, DQ and VL, AVX2 and FMA, and the
     /// process the permission to use AMX.
     #[inline(always)]
     pub(crate) unsafe fn new() -> Self {
         Self(())
+    }
+
+    /// The product of the steps in the range of two panels with their factors.
+    #[inline(always)]
+    fn product(
+        self,
+        left: &[f32],
+        right: &[f32],
+        steps: Range<usize>,
+        fresh: bool,
+        ahead: &[f32],
+        sums: &mut [f32],
+    ) {
+        let (left, rows) = left.split_at(left.len() - SIDE);
+        let (right, cols) = right.split_at(right.len() - SIDE);
+        let some = steps.start * STEP..steps.end * STEP;
+        let (left, right) = (&left[some.clone()], &right[some]);
+        if steps.is_empty() && fresh {
+            sums[..SUMS].fill(0.0);
+        }
+        let mut fresh = fresh;
+        for (left, right) in left.chunks(MOST * STEP).zip(right.chunks(MOST * STEP)) {
+            // SAFETY: the kernel proves AMX; callers of `multiply` have begun.
+            unsafe { add([left, rows], [right, cols], fresh, ahead, sums) };
+            fresh = false;
+        }
+    }
+
+    /// Packs at most 32 columns (k, ·), of which each term's are contiguous.
+    #[inline(always)]
+    fn pack_terms(self, terms: MatRef<'_>, panel: &mut [f32]) {
+        let (steps, scales) = panel.split_at_mut(Self::left_panel(terms.rows) - SIDE);
+        // SAFETY: the kernel proves AVX-512.
+        let largest = unsafe { largest_of_columns(terms) };
+        for (half, largest) in largest.into_iter().enumerate() {
+            let mut there = [0.0; 16];
+            // SAFETY: as above, and the array holds sixteen numbers.
+            unsafe {
+                for (c, there) in there.iter_mut().enumerate() {
+                    (*there, scales[half * 16 + c]) = factors(largest[c]);
+                }
+                let there = _mm512_loadu_ps(there.as_ptr());
+                for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
+                    put_right(sixteens(terms, s * TERMS, half * 16), there, half, step);
+                }
+            }
+        }
     }
 }
 
@@ -161,7 +209,7 @@ impl Digits {
 /// with the same loops.
 ///
 /// # Safety
-/// The CPU must have AMX, and [`Engine::begin`] have configured the tiles.
+/// The CPU must have AMX, and [`MicroKernel::begin`] have configured the tiles.
 #[inline(never)]
 unsafe fn multiply(left: &[f32], right: &[f32], ahead: &[f32], sums: &mut Whole) {
     let steps = left.len() / STEP;
@@ -188,7 +236,7 @@ unsafe fn multiply(left: &[f32], right: &[f32], ahead: &[f32], sums: &mut Whole)
 /// Three sums, low, middle and high.
 type Whole = [MaybeUninit<Aligned>; 3];
 
-/// [`Digits::multiply`] of at most [`MOST`] steps: each operand is its steps and its
+/// [`Digits::product`] of at most [`MOST`] steps: each operand is its steps and its
 /// factors.
 ///
 /// # Safety
@@ -232,53 +280,58 @@ unsafe fn add(
     }
 }
 
-impl Engine for Digits {
+impl MicroKernel for Digits {
+    type Simd = crate::lanes::Avx512;
+
+    const ROWS: usize = SIDE;
+    const COLS: usize = SIDE;
     const TERMS: usize = TERMS;
-    const STEP: usize = STEP;
+    const LEFT: usize = STEP;
+    const RIGHT: usize = STEP;
     const TAIL: usize = SIDE;
     const PUT: usize = SUMS;
+    const PANELS: usize = 13;
+    const RUN: usize = 1024;
+    const BLOCK: usize = 320 * 1024;
+
+    #[inline(always)]
+    fn simd(self) -> Self::Simd {
+        // SAFETY: the kernel proves these features.
+        unsafe { crate::lanes::Avx512::new() }
+    }
 
     #[inline(always)]
     fn begin(self) {
-        // SAFETY: the engine proves AMX.
+        // SAFETY: the kernel proves AMX.
         unsafe { configure() }
     }
 
     #[inline(always)]
     fn end(self) {
-        // SAFETY: the engine proves AMX.
+        // SAFETY: the kernel proves AMX.
         unsafe { release() }
     }
 
     #[inline(always)]
     fn multiply(
         self,
-        left: &[f32],
+        left: Left<'_>,
         right: &[f32],
-        steps: Range<usize>,
+        terms: Range<usize>,
         fresh: bool,
         ahead: &[f32],
         sums: &mut [f32],
     ) {
-        let (left, rows) = left.split_at(left.len() - SIDE);
-        let (right, cols) = right.split_at(right.len() - SIDE);
-        let some = steps.start * STEP..steps.end * STEP;
-        let (left, right) = (&left[some.clone()], &right[some]);
-        if steps.is_empty() && fresh {
-            sums[..SUMS].fill(0.0);
-        }
-        let mut fresh = fresh;
-        for (left, right) in left.chunks(MOST * STEP).zip(right.chunks(MOST * STEP)) {
-            // SAFETY: the engine proves AMX; callers of `multiply` have begun.
-            unsafe { add([left, rows], [right, cols], fresh, ahead, sums) };
-            fresh = false;
+        let steps = terms.start / TERMS..terms.end.div_ceil(TERMS);
+        for (left, sums) in each(left, right.len(), sums) {
+            self.product(left, right, steps.clone(), fresh, ahead, sums);
         }
     }
 
     #[inline(always)]
     fn pack_row(self, terms: &[f32], row: usize, panel: &mut [f32]) {
-        let (steps, scales) = panel.split_at_mut(Self::panel(terms.len()) - SIDE);
-        // SAFETY: the engine proves AVX-512.
+        let (steps, scales) = panel.split_at_mut(Self::left_panel(terms.len()) - SIDE);
+        // SAFETY: the kernel proves AVX-512.
         unsafe {
             let all = MatRef::new(terms, 1, terms.len(), terms.len());
             let (there, back) = factors(largest_of(terms));
@@ -312,9 +365,9 @@ impl Engine for Digits {
             }
             return;
         }
-        let (steps, scales) = panel.split_at_mut(Self::panel(rows.cols) - SIDE);
+        let (steps, scales) = panel.split_at_mut(Self::left_panel(rows.cols) - SIDE);
         let terms = rows.t();
-        // SAFETY: the engine proves AVX-512.
+        // SAFETY: the kernel proves AVX-512.
         let largest = unsafe { largest_of_columns(terms) };
         for (half, largest) in largest.into_iter().enumerate() {
             // SAFETY: as above.
@@ -342,10 +395,13 @@ impl Engine for Digits {
 
     #[inline(always)]
     fn pack_columns(self, columns: MatRef<'_>, panel: &mut [f32]) {
-        let (steps, scales) = panel.split_at_mut(Self::panel(columns.cols) - SIDE);
+        if columns.col_stride != 1 {
+            return self.pack_terms(columns.t(), panel);
+        }
+        let (steps, scales) = panel.split_at_mut(Self::left_panel(columns.cols) - SIDE);
         for half in 0..2 {
             let mut there = [0.0; 16];
-            // SAFETY: the engine proves AVX-512, and the array holds sixteen numbers.
+            // SAFETY: the kernel proves AVX-512, and the array holds sixteen numbers.
             unsafe {
                 for (c, there) in there.iter_mut().enumerate() {
                     let column = half * 16 + c;
@@ -372,37 +428,16 @@ impl Engine for Digits {
         }
     }
 
-    #[inline(always)]
-    fn pack_terms(self, terms: MatRef<'_>, panel: &mut [f32]) {
-        let (steps, scales) = panel.split_at_mut(Self::panel(terms.rows) - SIDE);
-        // SAFETY: the engine proves AVX-512.
-        let largest = unsafe { largest_of_columns(terms) };
-        for (half, largest) in largest.into_iter().enumerate() {
-            let mut there = [0.0; 16];
-            // SAFETY: as above, and the array holds sixteen numbers.
-            unsafe {
-                for (c, there) in there.iter_mut().enumerate() {
-                    (*there, scales[half * 16 + c]) = factors(largest[c]);
-                }
-                let there = _mm512_loadu_ps(there.as_ptr());
-                for (s, step) in steps.chunks_exact_mut(STEP).enumerate() {
-                    put_right(sixteens(terms, s * TERMS, half * 16), there, half, step);
-                }
-            }
-        }
-    }
-
     fn peak(self, loops: usize) -> f64 {
-        // SAFETY: the engine proves AMX, and `begin` has configured the tiles.
+        // SAFETY: the kernel proves AMX, and `begin` has configured the tiles.
         unsafe { on_registers!("tdpbssd", 6 * loops) }
         (4 * 2 * 16 * 16 * TERMS * loops) as f64
     }
 
     /// The row's largest number is not known yet.
     #[inline(always)]
-    fn put(self, first: __m512, second: __m512, row: usize, square: &mut [f32]) {
-        put(first, 0, 2 * row, square);
-        put(second, 0, 2 * row + 1, square);
+    fn put(self, terms: &[f32], row: usize, square: &mut [f32]) {
+        square[row * SIDE..][..SIDE].copy_from_slice(terms);
     }
 
     #[inline(always)]
@@ -416,17 +451,22 @@ impl Engine for Digits {
                 copy[r * len + s * SIDE..][..SIDE].copy_from_slice(row);
             }
         }
-        let panel = &mut panel[..Self::panel(terms)];
+        let panel = &mut panel[..Self::left_panel(terms)];
         for (r, row) in copy.chunks_exact(len).enumerate() {
             self.pack_row(&row[..terms], r, panel);
         }
     }
 
     #[inline(always)]
-    fn put_weights(self, terms: [__m512; 4], row: usize, step: &mut [f32]) {
-        // SAFETY: the engine proves AVX-512.
-        let digits = unsafe { digits(terms, _mm512_set1_ps(LARGEST)) };
-        put_digits(digits, row / 16, row % 16, step);
+    fn put_weights(self, weights: &[f32], step: &mut [f32]) {
+        let weights = MatRef::new(weights, TERMS, SIDE, SIDE);
+        for half in 0..2 {
+            // SAFETY: the kernel proves AVX-512.
+            unsafe {
+                let there = _mm512_set1_ps(LARGEST);
+                put_right(sixteens(weights, 0, half * 16), there, half, step);
+            }
+        }
     }
 
     #[inline(always)]

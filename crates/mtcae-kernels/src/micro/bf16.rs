@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{SIDE, SQUARE, line, lines, put};
+use super::squares::{SIDE, SQUARE, line, lines, put};
 use crate::lanes::transpose;
 use crate::matrix::MatRef;
 
@@ -20,11 +20,10 @@ pub(super) fn pack_row(terms: &[f32], row: usize, panel: &mut [f32]) {
 
 #[inline(always)]
 pub(super) fn pack_rows(rows: MatRef<'_>, panel: &mut [f32]) {
-    debug_assert!(rows.row_stride == 1 || rows.col_stride == 1);
     for (step, out) in panel.chunks_exact_mut(STEP).enumerate() {
         for half in 0..2 {
             let (row, k) = (half * 16, step * SIDE);
-            // SAFETY: callers hold an engine, which proves AVX-512.
+            // SAFETY: callers hold a kernel, which proves AVX-512.
             let (first, second) = unsafe {
                 if rows.col_stride == 1 {
                     (lines(rows, row, k), lines(rows, row, k + 16))
@@ -43,11 +42,13 @@ pub(super) fn pack_rows(rows: MatRef<'_>, panel: &mut [f32]) {
 
 #[inline(always)]
 pub(super) fn pack_columns(columns: MatRef<'_>, panel: &mut [f32]) {
-    debug_assert_eq!(columns.col_stride, 1);
+    if columns.col_stride != 1 {
+        return pack_terms(columns.t(), panel);
+    }
     for (step, out) in panel.chunks_exact_mut(STEP).enumerate() {
         for half in 0..2 {
             let k = step * SIDE;
-            // SAFETY: callers hold an engine, which proves AVX-512.
+            // SAFETY: callers hold a kernel, which proves AVX-512.
             let terms = unsafe {
                 let first = transpose(lines(columns, half * 16, k));
                 let second = transpose(lines(columns, half * 16, k + 16));
@@ -59,8 +60,7 @@ pub(super) fn pack_columns(columns: MatRef<'_>, panel: &mut [f32]) {
 }
 
 #[inline(always)]
-pub(super) fn pack_terms(terms: MatRef<'_>, panel: &mut [f32]) {
-    debug_assert_eq!(terms.col_stride, 1);
+fn pack_terms(terms: MatRef<'_>, panel: &mut [f32]) {
     for (step, out) in panel.chunks_exact_mut(STEP).enumerate() {
         for half in 0..2 {
             let k = step * SIDE;
@@ -70,10 +70,23 @@ pub(super) fn pack_terms(terms: MatRef<'_>, panel: &mut [f32]) {
     }
 }
 
+/// Writes row `row` of a left step from its 32 terms.
+#[inline(always)]
+pub(super) fn put_terms(terms: &[f32], row: usize, step: &mut [f32]) {
+    let all = MatRef::new(terms, 1, terms.len(), terms.len());
+    put_left(line(all, 0), line(all, 16), row, step);
+}
+
+/// A right step of 32 rows of 32 numbers.
+#[inline(always)]
+pub(super) fn put_weights(weights: &[f32], step: &mut [f32]) {
+    pack_terms(MatRef::new(weights, SIDE, SIDE, SIDE), step);
+}
+
 /// Writes row `row` of a left step.
 #[inline(always)]
-pub(super) fn put_left(first: __m512, second: __m512, row: usize, step: &mut [f32]) {
-    // SAFETY: callers hold an engine that rounds, which proves AVX512-BF16.
+fn put_left(first: __m512, second: __m512, row: usize, step: &mut [f32]) {
+    // SAFETY: callers hold a kernel that rounds, which proves AVX512-BF16.
     let line = unsafe { round_row(first, second) };
     put(line, row / 16, row % 16, step);
 }
@@ -110,3 +123,45 @@ fn round_pairs(low: __m512, high: __m512) -> __m512 {
     let high = _mm512_slli_epi32::<16>(round(high));
     _mm512_castsi512_ps(_mm512_or_si512(round(low), high))
 }
+
+/// What kernels that round have in common.
+macro_rules! rounded {
+    () => {
+        type Simd = crate::lanes::Avx512;
+
+        const ROWS: usize = SIDE;
+        const COLS: usize = SIDE;
+        const TERMS: usize = SIDE;
+        const LEFT: usize = 2 * SQUARE;
+        const RIGHT: usize = 2 * SQUARE;
+        const PANELS: usize = 13;
+        const RUN: usize = 1536;
+
+        #[inline(always)]
+        fn simd(self) -> Self::Simd {
+            // SAFETY: the kernel proves these features.
+            unsafe { crate::lanes::Avx512::new() }
+        }
+        #[inline(always)]
+        fn pack_row(self, terms: &[f32], row: usize, panel: &mut [f32]) {
+            bf16::pack_row(terms, row, panel);
+        }
+        #[inline(always)]
+        fn pack_rows(self, rows: MatRef<'_>, panel: &mut [f32]) {
+            bf16::pack_rows(rows, panel);
+        }
+        #[inline(always)]
+        fn pack_columns(self, columns: MatRef<'_>, panel: &mut [f32]) {
+            bf16::pack_columns(columns, panel);
+        }
+        #[inline(always)]
+        fn put(self, terms: &[f32], row: usize, square: &mut [f32]) {
+            bf16::put_terms(terms, row, square);
+        }
+        #[inline(always)]
+        fn put_weights(self, weights: &[f32], step: &mut [f32]) {
+            bf16::put_weights(weights, step);
+        }
+    };
+}
+pub(super) use rounded;
