@@ -1,16 +1,17 @@
 //! Rates of the matrix product on the shapes of the model, for every instruction
-//! set of this CPU, in turns: GFLOP per second of processor
+//! set that the process may use, in turns: GFLOP per second of processor
 //! time, summed over threads; the best of several rounds.
 //!
 //! `cargo run --release -p mtcae-benches --example products`
 
 use mtcae_benches::processor_time;
-use mtcae_kernels::isa::Isa;
+use mtcae_kernels::isa::{Isa, IsaError};
 use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::product::{Initial, product_with};
 
 #[expect(clippy::print_stdout, reason = "a program whose output is figures")]
-fn main() {
+fn main() -> Result<(), IsaError> {
+    Isa::held()?;
     let tokens = 6272;
     for (what, m, k, n, ta, tb) in [
         ("fc1", tokens, 512, 2048, false, true),
@@ -62,4 +63,5 @@ fn main() {
         }
         println!();
     }
+    Ok(())
 }

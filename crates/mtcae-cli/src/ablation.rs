@@ -11,6 +11,7 @@ use crate::training::{Screen, acquaintance, announce};
 use crate::{Fault, device, say};
 use clap::{Command, Parser};
 use mtcae_dfer::model::decoder::Structure;
+use mtcae_nn::Isa;
 use mtcae_train::{Ablation, Dataset, Selection, Start, TrainConfig, ablate};
 
 /// Cross-validates the six structures of the paper's Table I over the encoder of
@@ -84,6 +85,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
+    Isa::held()?;
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;

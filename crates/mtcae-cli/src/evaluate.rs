@@ -14,6 +14,7 @@ use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
 use mtcae_dfer::Precision;
 use mtcae_dfer::model::Checkpoint;
+use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
     About, Acquaintance, ClipResult, Dataset, Loading, PREDICTIONS, STATE, Selection, Source,
@@ -115,6 +116,7 @@ struct Report<'a> {
 }
 
 fn run(args: &Args) -> Result<(), Fault> {
+    Isa::held()?;
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
     if let Some(out) = &args.out {

@@ -12,7 +12,7 @@ use mtcae_dfer::model::encoder::{
 };
 use mtcae_dfer::model::init::{Draw, draw, suited_decoder, take_encoder};
 use mtcae_dfer::model::{Config, Preprocessing, checkpoint as folder};
-use mtcae_nn::ParamStore;
+use mtcae_nn::{Isa, ParamStore};
 
 use crate::output::clean_up_when_stopped;
 use crate::{Download, Fault, note, say};
@@ -124,6 +124,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args) -> Result<(), Fault> {
+    Isa::held()?;
     clean_up_when_stopped()?;
     let there = [CONFIG, WEIGHTS].map(|name| args.out.join(name));
     if let Some(path) = there.iter().find(|p| p.symlink_metadata().is_ok())

@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Command;
+use mtcae_nn::isa::{NAMES, VARIABLE};
 
 use output::{finish, note, say};
 use shared::{Bars, Download, Fault, checkpoint, demo, device, one_line};
@@ -80,12 +81,22 @@ impl Program {
     }
 
     fn command(self) -> Result<Command, Fault> {
-        Ok(self.parts().0()?.version(env!("CARGO_PKG_VERSION")))
+        let command = self.parts().0()?.after_help(environment());
+        Ok(command.version(env!("CARGO_PKG_VERSION")))
     }
 
     fn run(self, command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
         self.parts().1(command, line)
     }
+}
+
+/// What every program reads of the environment, for its help.
+fn environment() -> String {
+    format!(
+        "Environment:\n  {VARIABLE}  Hold the CPU's side to an instruction set: {} [default: the \
+         best of this CPU]",
+        NAMES.join(", ")
+    )
 }
 
 type Arguments = fn() -> Result<Command, Fault>;
@@ -107,6 +118,7 @@ fn dispatch(mut line: Vec<OsString>) -> Result<bool, Fault> {
             .about("Dynamic facial expression recognition: face boxes, landmarks and expressions of videos")
             .subcommand_required(true)
             .arg_required_else_help(true)
+            .after_help(environment())
             .subcommands(commands);
         // Help, the version, or what is wrong: all of which clap calls an error.
         whole.try_get_matches_from(line)?;

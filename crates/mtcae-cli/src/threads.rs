@@ -1,6 +1,13 @@
 //! The one pool that a program computes in.
 
-/// Makes the pool of all of the process: `threads`, or one a core. What computes,
+/// What says the number of threads where no argument does.
+const RAYON: &str = "RAYON_NUM_THREADS";
+
+/// The most threads that a program starts.
+const MOST: usize = 1024;
+
+/// Makes the pool of all of the process: `threads`, or as many as
+/// `RAYON_NUM_THREADS` says, or one a core. What computes,
 /// resizes or looks for faces runs in it; FFmpeg's decoders have as many threads,
 /// and so has Candle's pool of elementwise operations, whose threads sleep while
 /// it has none instead of spinning beside ours. `CANDLE_NUM_THREADS` and
@@ -10,15 +17,18 @@
 /// pool stays as it is, since its size is read from the environment alone.
 ///
 /// # Errors
-/// When `threads` is 0 or the system refuses to start them.
+/// When `threads`, or `RAYON_NUM_THREADS` in its place, is no number from 1 to
+/// [`MOST`], or the system refuses to start them.
 pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
-    if threads == Some(0) {
-        return Err("--threads must be at least 1".to_owned());
-    }
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let rayon = std::env::var("RAYON_NUM_THREADS").ok();
-    let asked = threads.or_else(|| rayon?.parse().ok().filter(|&n| n > 0));
-    let n = asked.unwrap_or_else(cores);
+    let variable = std::env::var_os(RAYON).filter(|text| !text.is_empty());
+    let (name, text) = match (threads, variable) {
+        (Some(n), _) => ("--threads", n.to_string()),
+        (None, Some(text)) => (RAYON, text.to_string_lossy().into_owned()),
+        (None, None) => ("a thread a core:", cores().to_string()),
+    };
+    let n = text.parse().ok().filter(|n| (1..=MOST).contains(n));
+    let n =
+        n.ok_or_else(|| format!("{name} must be at least 1 and at most {MOST}, not {text:?}"))?;
     if is_alone() {
         set("CANDLE_NUM_THREADS", &n.to_string());
         set("CANDLE_BARRIER_POOL_SPIN_LIMIT", "1");
@@ -26,7 +36,12 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(n)
         .build_global()
-        .map_err(|e| format!("--threads {n}: {e}"))
+        .map_err(|e| format!("{name} {n}: {e}"))
+}
+
+/// A thread a core, as far as a pool goes.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| usize::from(n).min(MOST))
 }
 
 /// Whether this thread is the process's only one, as far as the system says.

@@ -15,6 +15,7 @@ use mtcae_core::files::{At, write_atomically};
 use mtcae_dfer::Device;
 use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
+use mtcae_nn::Isa;
 use mtcae_train::{
     About, CrossValidation, Dataset, Event, FeatureCache, PREDICTIONS, Run, STATE, Selection,
     Start, TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
@@ -106,6 +107,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
+    Isa::held()?;
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
     if args.cache.is_some() && config.tune != Tune::Decoder {

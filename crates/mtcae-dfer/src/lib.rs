@@ -46,7 +46,7 @@ pub use error::Error;
 pub use faces::{DetectAt, FaceFinder};
 pub use mtcae_core::{Face, FaceBox, Landmarks, Rect, Resize, Sampling};
 pub use mtcae_model as model;
-pub use mtcae_nn::{Pass, Precision, device};
+pub use mtcae_nn::{Isa, IsaError, Pass, Precision, device};
 pub use mtcae_video as video;
 #[cfg(feature = "faces")]
 pub use people::{People, PeopleOptions};

@@ -21,6 +21,9 @@ pub enum Error {
     /// MTCNN's weights cannot be loaded.
     #[error("MTCNN weights: {0}")]
     Weights(#[from] mtcae_nn::weights::Error),
+    /// The instruction set that the process is to be held to cannot be used.
+    #[error(transparent)]
+    Isa(#[from] mtcae_nn::IsaError),
     /// The device that computes has failed.
     #[error("face detection: {0}")]
     Device(#[from] candle_core::Error),

@@ -178,37 +178,38 @@ impl Kind {
 }
 
 impl Format {
-    /// The fastest format of these factors, or nothing where the CPU has none:
-    /// bf16 takes AMX or AVX512-BF16.
+    /// The fastest format of these factors that this process may use, or nothing where
+    /// there is none: bf16 takes AMX or AVX512-BF16.
     pub fn new(factors: Factors) -> Option<Self> {
         Self::available()
             .into_iter()
             .find(|format| format.factors() == factors)
     }
 
-    /// All formats that this CPU has a code path for, best first.
+    /// All formats of the instruction sets that this process may use
+    /// ([`Isa::available`]), best first.
     pub fn available() -> Vec<Self> {
-        let mut found = Vec::new();
-        for isa in Isa::available() {
-            match isa.level() {
-                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-                Level::Amx => {
-                    found.push(Self(Kind::Digits));
-                    if dot_products() {
-                        found.push(Self(Kind::Rounded));
-                    }
-                }
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => {
-                    found.push(Self(Kind::Plain(isa)));
-                    if dot_products() {
-                        found.push(Self(Kind::Dots));
-                    }
-                }
-                _ => found.push(Self(Kind::Plain(isa))),
-            }
+        Isa::available().into_iter().flat_map(Self::of).collect()
+    }
+
+    /// The best instruction set of this CPU that has a format of these factors, whether
+    /// or not this process may use it: for saying why there is none.
+    pub fn needs(factors: Factors) -> Option<Isa> {
+        let has = |isa: &Isa| Self::of(*isa).iter().any(|f| f.factors() == factors);
+        Isa::of_cpu().into_iter().find(has)
+    }
+
+    /// The formats of an instruction set, `f32` first.
+    fn of(isa: Isa) -> Vec<Self> {
+        match isa.level() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx if dot_products() => vec![Self(Kind::Digits), Self(Kind::Rounded)],
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => vec![Self(Kind::Digits)],
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if dot_products() => vec![Self(Kind::Plain(isa)), Self(Kind::Dots)],
+            _ => vec![Self(Kind::Plain(isa))],
         }
-        found
     }
 
     /// What its products multiply.
@@ -377,6 +378,7 @@ mod tests {
         let format = Format::new(Factors::F32).expect("f32");
         assert_eq!(format.factors(), Factors::F32);
         assert_eq!(format, Format::available()[0]);
+        assert_eq!(Format::needs(Factors::F32), Some(Isa::of_cpu()[0]));
         if let Some(format) = Format::new(Factors::Bf16) {
             assert_eq!(format.factors(), Factors::Bf16);
         }

@@ -28,7 +28,7 @@
 //!
 //! [`cuda`] holds the same for NVIDIA GPUs.
 //!
-//! Instruction sets are chosen once per process by [`isa::Isa::best`].
+//! Instruction sets are chosen once per process by [`isa::Isa::held`].
 
 pub mod adamw;
 pub mod area;

@@ -52,7 +52,7 @@ fn judge(kernel: &str, least: [f64; 3], names: &[&str], ratios: &[f64]) -> Vec<S
         println!("{kernel:12} {name:9} {ratio:5.1} times as fast as portable");
         let [avx2, avx512, amx] = least;
         let least = match *name {
-            "avx2+fma" => avx2,
+            "avx2" => avx2,
             "avx512" => avx512,
             _ => amx,
         };

@@ -42,6 +42,7 @@ pub use drop_path::DropPath;
 pub use layer_norm::LayerNorm;
 pub use linear::{INIT_STD, Linear, linear, linear_no_bias};
 pub use mlp::Mlp;
+pub use mtcae_kernels::isa::{self, Isa, IsaError};
 pub use mtcae_kernels::threads::on_pool;
 pub use params::ParamStore;
 pub use pass::Pass;

@@ -10,6 +10,7 @@ use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
 use mtcae_kernels::format::OperandMut;
 pub use mtcae_kernels::format::{Factors, Format};
+use mtcae_kernels::isa::Isa;
 use mtcae_kernels::layer_norm;
 pub use mtcae_kernels::linear::Packed;
 use mtcae_kernels::linear::{Part, Target, linear};
@@ -18,17 +19,25 @@ use mtcae_kernels::matrix::{MatMut, MatRef};
 use crate::Linear;
 pub use crate::{Precision, Unsupported};
 
-/// The fastest format of a precision on this CPU.
+/// The fastest format of a precision that the process may use on this CPU.
 ///
 /// # Errors
-/// [`Unsupported`] for tf32, and for bf16 on a CPU without bf16 dot products.
+/// [`Unsupported`] for tf32, for bf16 where this CPU has no bf16 dot products or the
+/// process may not use them, and as [`Isa::held`].
 pub fn format(precision: Precision) -> std::result::Result<Format, Unsupported> {
     let factors = match precision {
         Precision::F32 => Factors::F32,
         Precision::Bf16 => Factors::Bf16,
         Precision::Tf32 => return Err(Unsupported::Tf32),
     };
-    Format::new(factors).ok_or(Unsupported::Bf16)
+    let held = Isa::held()?.name();
+    Format::new(factors).ok_or_else(|| match Format::needs(factors) {
+        Some(with) => Unsupported::Bf16Held {
+            held,
+            with: with.name(),
+        },
+        None => Unsupported::Bf16,
+    })
 }
 
 /// The memory that forwards work in. It grows to what the largest of them needs

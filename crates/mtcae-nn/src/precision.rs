@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device};
+use mtcae_kernels::isa::{Isa, IsaError};
 use serde::{Deserialize, Serialize};
 
 /// The type that a model computes in. Parameters under training stay `f32` and are
@@ -20,7 +21,7 @@ pub enum Precision {
 }
 
 /// Why nothing computes in the precision that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsupported {
     /// Only GPUs compute in TF32.
@@ -29,6 +30,20 @@ pub enum Unsupported {
     /// Packed weights in bf16 need instructions that this CPU lacks.
     #[error("bf16 needs a CPU with AMX or AVX512-BF16, which this one lacks; use f32")]
     Bf16,
+    /// Packed weights in bf16 need instructions that the process may not use.
+    #[error(
+        "bf16: MTCAE_ISA={held} holds the program to {held}, which has none; MTCAE_ISA={with}, \
+         or none at all, lets it take this CPU's; or use f32"
+    )]
+    Bf16Held {
+        /// The instruction set that the process is held to.
+        held: &'static str,
+        /// The best of this CPU that has bf16.
+        with: &'static str,
+    },
+    /// The instruction set that the process is to be held to cannot be used.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
     /// Tensors on the CPU are `f32` only; the type or precision asked for.
     #[error("{0}: on the CPU tensors are f32 only; packed weights compute in bf16 there")]
     OnCpu(&'static str),
@@ -76,8 +91,8 @@ impl Precision {
     /// GPUs compute in `tf32`, or none does.
     ///
     /// # Errors
-    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`;
-    /// [`Unsupported::Otherwise`] when a model was prepared otherwise before.
+    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`, [`Unsupported::Isa`] there
+    /// as [`Isa::held`]; [`Unsupported::Otherwise`] when a model was prepared otherwise before.
     pub fn prepare(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, agree)
     }
@@ -86,7 +101,8 @@ impl Precision {
     /// with the models of the other setting, whose results would change.
     ///
     /// # Errors
-    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`.
+    /// [`Unsupported::OnCpu`] on the CPU for another than `f32`, [`Unsupported::Isa`] there
+    /// as [`Isa::held`].
     pub fn switch(self, device: &Device) -> Result<(), Unsupported> {
         self.set(device, |_, _| Ok(()))
     }
@@ -98,7 +114,7 @@ impl Precision {
     ) -> Result<(), Unsupported> {
         if device.is_cpu() {
             return match self {
-                Self::F32 => Ok(()),
+                Self::F32 => Ok(Isa::held().map(|_| ())?),
                 _ => Err(Unsupported::OnCpu(self.name())),
             };
         }

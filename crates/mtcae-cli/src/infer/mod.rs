@@ -26,6 +26,7 @@ use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
     Answer, FaceFinder, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
 };
+use mtcae_nn::Isa;
 
 use args::{Args, Format, Kind, People};
 use output::Target;
@@ -44,6 +45,7 @@ pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 /// Whether everything worked.
 fn run(args: &Args) -> Result<bool, Fault> {
+    Isa::held()?;
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;

@@ -23,6 +23,7 @@ use mtcae_labels::labels::{
     DetectAt, LabelReader, LabelSettings, LabelWriter, Labeller, Pick, Summary, label_all,
     write_table,
 };
+use mtcae_nn::Isa;
 
 use args::{Args, Dataset};
 
@@ -37,6 +38,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 /// Whether every clip could be labelled.
 fn run(args: &Args) -> Result<bool, Fault> {
+    Isa::held()?;
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
     if args.out.symlink_metadata().is_ok() && !args.resume {

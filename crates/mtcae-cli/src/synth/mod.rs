@@ -15,6 +15,7 @@ use clap::{Command, FromArgMatches};
 use mtcae_core::files::{At, write_atomically};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
+use mtcae_nn::Isa;
 use mtcae_synth::{Dataset, Planned};
 
 use args::Args;
@@ -30,6 +31,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args) -> Result<(), Fault> {
+    Isa::held()?;
     let dataset = args.dataset();
     // Checks every setting before anything is written.
     let plan = dataset.plan()?;

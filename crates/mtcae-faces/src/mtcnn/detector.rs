@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use mtcae_core::Face;
 use mtcae_kernels::area::{Crop, Picture, Resampler};
+use mtcae_nn::Isa;
 use mtcae_nn::weights::{Source, TensorFile};
 use ndarray::{ArrayView3, ArrayView4, Axis};
 use rayon::prelude::*;
@@ -96,7 +97,8 @@ impl Detector {
     /// A detector with the embedded weights.
     ///
     /// # Errors
-    /// [`Error::Config`] when a setting cannot be used.
+    /// [`Error::Config`] when a setting cannot be used; [`Error::Isa`] as
+    /// [`Isa::held`].
     #[cfg(feature = "embedded-weights")]
     pub fn new(config: DetectorConfig) -> Result<Self, Error> {
         Self::from_source(&embedded()?, config)
@@ -106,7 +108,8 @@ impl Detector {
     ///
     /// # Errors
     /// [`Error::Weights`] names the file and all tensors that are missing,
-    /// unexpected or of another shape; [`Error::Config`] as [`new`](Self::new).
+    /// unexpected or of another shape; [`Error::Config`] and [`Error::Isa`] as
+    /// [`new`](Self::new).
     pub fn from_file(path: impl AsRef<Path>, config: DetectorConfig) -> Result<Self, Error> {
         Self::from_source(&TensorFile::open(path)?, config)
     }
@@ -117,6 +120,7 @@ impl Detector {
     /// As [`from_file`](Self::from_file).
     pub fn from_source(source: &dyn Source, config: DetectorConfig) -> Result<Self, Error> {
         config.check()?;
+        Isa::held()?;
         Ok(Self {
             networks: Networks::load(source)?,
             tensors: None,

@@ -30,6 +30,7 @@ pub fn area_resample(pictures: &Tensor, crops: &[Crop], to: (usize, usize)) -> R
     if pictures.device().is_cuda() {
         return super::cuda::area_resample(&pictures, crops, to);
     }
+    crate::Isa::held().map_err(candle_core::Error::wrap)?;
     let bytes: Vec<u8> = pictures.flatten_all()?.to_vec1()?;
     let frame = height * width * 3;
     let mut out = vec![0.0; crops.len() * to.0 * to.1 * 3];

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{CpuStorage, Layout, Result};
 
-use crate::Unsupported;
+use crate::{Isa, Unsupported};
 
 pub use area::area_resample;
 pub use attention::{cross_attention, self_attention};
@@ -60,8 +60,10 @@ fn fuses_epilogues() -> bool {
     EPILOGUES.load(Ordering::Relaxed)
 }
 
-/// The elements of a contiguous operand.
+/// The elements of a contiguous operand, for a kernel of the CPU: none is called before
+/// it is known that the process may use its instructions.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    Isa::held().map_err(candle_core::Error::wrap)?;
     let Some((start, end)) = layout.contiguous_offsets() else {
         candle_core::bail!(
             "{op}: operand of shape {:?} is not contiguous",
