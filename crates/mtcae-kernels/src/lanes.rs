@@ -80,14 +80,25 @@ pub(crate) trait Lanes: Copy {
     /// The transposed square.
     #[inline(always)]
     fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        let mut y = [[0.0; 16]; 16];
-        for (i, row) in x.iter().enumerate() {
-            for (j, &v) in row.iter().enumerate() {
-                y[j][i] = v;
-            }
-        }
-        y
+        turned(x)
     }
+
+    /// The transposed square of eight.
+    #[inline(always)]
+    fn transpose_eight(self, x: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        turned(x)
+    }
+}
+
+#[inline(always)]
+fn turned<const N: usize>(x: &[[f32; N]; N]) -> [[f32; N]; N] {
+    let mut y = [[0.0; N]; N];
+    for (i, row) in x.iter().enumerate() {
+        for (j, &v) in row.iter().enumerate() {
+            y[j][i] = v;
+        }
+    }
+    y
 }
 
 /// What [`Lanes::outline`] does.
@@ -387,6 +398,33 @@ mod x86 {
         z
     }
 
+    /// Eight rows of eight lanes, transposed: pairs of rows, of pairs, and halves.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn transpose_eight(x: [__m256; 8]) -> [__m256; 8] {
+        let mut y = x;
+        for i in (0..8).step_by(4) {
+            let (a, b) = (
+                _mm256_unpacklo_ps(x[i], x[i + 1]),
+                _mm256_unpackhi_ps(x[i], x[i + 1]),
+            );
+            let (c, d) = (
+                _mm256_unpacklo_ps(x[i + 2], x[i + 3]),
+                _mm256_unpackhi_ps(x[i + 2], x[i + 3]),
+            );
+            y[i] = _mm256_shuffle_ps::<0x44>(a, c);
+            y[i + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+            y[i + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+            y[i + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+        }
+        let mut z = y;
+        for i in 0..4 {
+            z[i] = _mm256_permute2f128_ps::<0x20>(y[i], y[i + 4]);
+            z[i + 4] = _mm256_permute2f128_ps::<0x31>(y[i], y[i + 4]);
+        }
+        z
+    }
+
     /// Two 256-bit registers.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(());
@@ -508,6 +546,95 @@ mod x86 {
             }
             // SAFETY: the token proves AVX2 and FMA.
             unsafe { run(self, work) }
+        }
+
+        #[inline(always)]
+        fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
+            let mut y = [[0.0; 16]; 16];
+            for i in [0, 8] {
+                for j in [0, 8] {
+                    let mut rows = [self.splat(0.0)[0]; 8];
+                    for r in 0..8 {
+                        // SAFETY: the token proves AVX, and eight elements from `j` on
+                        // lie in the row.
+                        rows[r] = unsafe { _mm256_loadu_ps(x[i + r].as_ptr().add(j)) };
+                    }
+                    // SAFETY: the token proves AVX.
+                    let rows = unsafe { transpose_eight(rows) };
+                    for r in 0..8 {
+                        // SAFETY: as for the load, and the row is borrowed mutably.
+                        unsafe { _mm256_storeu_ps(y[j + r].as_mut_ptr().add(i), rows[r]) }
+                    }
+                }
+            }
+            y
+        }
+
+        #[inline(always)]
+        fn transpose_eight(self, x: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+            let mut rows = [self.splat(0.0)[0]; 8];
+            let mut y = [[0.0; 8]; 8];
+            // SAFETY: the token proves AVX; rows have eight elements.
+            unsafe {
+                for r in 0..8 {
+                    rows[r] = _mm256_loadu_ps(x[r].as_ptr());
+                }
+                let rows = transpose_eight(rows);
+                for r in 0..8 {
+                    _mm256_storeu_ps(y[r].as_mut_ptr(), rows[r]);
+                }
+            }
+            y
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+
+    #[test]
+    fn squares_are_transposed() {
+        #[inline(always)]
+        fn turn<L: Lanes>(simd: L, ok: &mut bool) {
+            let x: [[f32; 16]; 16] =
+                std::array::from_fn(|i| std::array::from_fn(|j| (16 * i + j) as f32));
+            let eight: [[f32; 8]; 8] =
+                std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as f32));
+            *ok =
+                simd.transpose(&x) == turned(&x) && simd.transpose_eight(&eight) == turned(&eight);
+        }
+        for isa in Isa::available() {
+            let mut right = false;
+            let ok = &mut right;
+            vectorise!(isa, turn(ok: &mut bool));
+            assert!(right, "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn powers_of_two_are_as_exact_as_promised() {
+        #[inline(always)]
+        fn powers<L: Lanes>(simd: L, x: &[f32; 16], y: &mut [f32; 16]) {
+            simd.store(simd.exp2(simd.load(x)), y);
+        }
+        for isa in Isa::available() {
+            for i in 0..40_000 {
+                let xs: [f32; 16] = std::array::from_fn(|j| -((16 * i + j) as f32) * 1.97e-4);
+                let mut ys = [0.0; 16];
+                let (x, y) = (&xs, &mut ys);
+                vectorise!(isa, powers(x: &[f32; 16], y: &mut [f32; 16]));
+                for (x, y) in xs.iter().zip(ys) {
+                    let exact = f64::from(*x).exp2();
+                    let off = (f64::from(y) - exact).abs() / exact;
+                    assert!(off < 2e-7 || *x < -126.0, "{}: {x} {off:e}", isa.name());
+                }
+            }
+            let mut ys = [0.0; 16];
+            let (x, y) = (&[f32::NAN; 16], &mut ys);
+            vectorise!(isa, powers(x: &[f32; 16], y: &mut [f32; 16]));
+            assert!(ys.iter().all(|y| y.is_nan()), "{}", isa.name());
         }
     }
 }

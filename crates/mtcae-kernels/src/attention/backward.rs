@@ -39,7 +39,7 @@ const TASKS: usize = 24;
 /// Tasks that a head is cut into at most: each gives a dQ of its own.
 const PARTS: usize = 8;
 /// `f32` of a block's operands and gradients.
-const BLOCK: usize = 160 * 1024;
+const BLOCK: usize = 200 * 1024;
 /// Queries in a group: its P and dS are the left operands of products with as many terms.
 const GROUP: usize = 128;
 
@@ -55,11 +55,7 @@ pub(super) fn backward(
     let dkv = Rectangle::new(dkv, 2 * width, dims.batch * dims.keys, 2 * width);
     let dq = Rectangle::new(dq, width, dims.batch * dims.queries, width);
     let sizes = sizes(kind, dims);
-    let parts = TASKS
-        .div_ceil(problems)
-        .clamp(1, PARTS)
-        .min(dims.keys.div_ceil(sizes.unit));
-    let units = dims.keys.div_ceil(sizes.unit);
+    let (parts, units) = (sizes.parts, dims.keys.div_ceil(sizes.unit));
     // Head by head where each has many tasks: a batch's parts of dQ would be many times
     // as large as dQ itself.
     let at_once = TASKS.div_ceil(parts).min(problems);
@@ -79,7 +75,7 @@ pub(super) fn backward(
                     .map(|half| unsafe { dkv.part(from, keys.len(), half + h * d, d) });
                 let gradients = [dk, dv];
                 scratch::with(sizes.room, |buffer| {
-                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, b: usize, h: usize, keys: Range<usize>, dq: &mut [f32], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
+                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, b: usize, h: usize, keys: Range<usize>, dq: &mut [f32], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
                 });
             });
             let partial = &*partial;
@@ -105,8 +101,9 @@ pub(super) fn backward(
 /// What a task needs room for.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
-    /// Keys that fill both panels and steps.
+    /// Keys that fill both panels and steps, and tasks that a head's are cut into.
     unit: usize,
+    parts: usize,
     /// Columns of a panel of queries, and `f32` of a tile.
     cols: usize,
     tile: usize,
@@ -137,16 +134,23 @@ struct Sizes {
 impl Sizes {
     fn of<K: MicroKernel>(dims: Dims) -> Self {
         let unit = unit::<K>();
+        let units = dims.keys.div_ceil(unit);
+        let parts = TASKS
+            .div_ceil(dims.batch * dims.heads)
+            .clamp(1, PARTS)
+            .min(units);
         let group = GROUP.div_ceil(K::COLS);
         let key = K::left_panel(dims.head_dim);
         // Keys, values, transposed keys and two gradients.
-        let most = BLOCK * K::ROWS / (5 * key) / unit;
-        let block = (most.max(1) * unit).min(dims.keys);
+        let most = (BLOCK * K::ROWS / (5 * key) / unit).max(1);
+        let units = units.div_ceil(parts);
+        let block = (units.div_ceil(units.div_ceil(most)) * unit).min(dims.keys);
         let keys = block.div_ceil(K::ROWS);
         let steps = block.div_ceil(K::TERMS);
         let packed = |n: usize| if K::PLAIN { 0 } else { n };
         let sizes = Self {
             unit,
+            parts,
             cols: K::COLS,
             tile: K::ROWS * K::COLS,
             queries: dims.queries.div_ceil(K::COLS),
@@ -209,6 +213,7 @@ fn task<K: MicroKernel>(
     kernel: K,
     of: Operands<'_>,
     given: Given<'_>,
+    sizes: Sizes,
     b: usize,
     h: usize,
     keys: Range<usize>,
@@ -216,10 +221,25 @@ fn task<K: MicroKernel>(
     gradients: [Rectangle<'_>; 2],
     buffer: &mut [f32],
 ) {
-    let Dims { queries, head_dim, .. } = of.dims;
-    let sizes = Sizes::of::<K>(of.dims);
-    let [packed_k, packed_v, turned_k, dk, dv, q_panel, grad_panel, q_wide, grad_wide, p, ds, right, left, dots] =
-        scratch::split(buffer, sizes.lengths());
+    let Dims {
+        queries, head_dim, ..
+    } = of.dims;
+    let [
+        packed_k,
+        packed_v,
+        turned_k,
+        dk,
+        dv,
+        q_panel,
+        grad_panel,
+        q_wide,
+        grad_wide,
+        p,
+        ds,
+        right,
+        left,
+        dots,
+    ] = scratch::split(buffer, sizes.lengths());
     let (q, k, v) = (of.queries(b, h), of.keys(b, h), of.values(b, h));
     let grad = given.grad.head(b * queries, queries, h, head_dim);
     let out = given.out.head(b * queries, queries, h, head_dim);
@@ -326,7 +346,14 @@ fn task<K: MicroKernel>(
                     }
                     for j in 0..key_panels {
                         let some = K::ROWS.min(here - j * K::ROWS);
-                        gather(kernel, cells, sizes, j * K::ROWS..j * K::ROWS + some, group, left);
+                        gather(
+                            kernel,
+                            cells,
+                            sizes,
+                            j * K::ROWS..j * K::ROWS + some,
+                            group,
+                            left,
+                        );
                         let one = Left {
                             data: &left[..K::left_panel(group)],
                             panel: 0,
@@ -457,7 +484,8 @@ fn add_up<K: MicroKernel>(
             }
             let square = simd.transpose(&square);
             for (r, row) in square.iter().enumerate().take(queries - half) {
-                out.row(half + r, channel, here).copy_from_slice(&row[..here]);
+                out.row(half + r, channel, here)
+                    .copy_from_slice(&row[..here]);
             }
         }
     }

@@ -37,7 +37,12 @@ pub(super) fn forward(kind: Kind, of: Operands<'_>, out: &mut [f32], save: Optio
     let saving = save.is_some();
     let save = save.unwrap_or(&mut none);
     let norms = match saving {
-        true => Some(Rectangle::new(save, dims.queries, problems * 2, dims.queries)),
+        true => Some(Rectangle::new(
+            save,
+            dims.queries,
+            problems * 2,
+            dims.queries,
+        )),
         false => None,
     };
     let tasks = (0..problems * parts).into_par_iter().with_max_len(1);
@@ -227,7 +232,11 @@ fn task<K: MicroKernel>(
             let sums = &mut sums[p * tile..(p + 1) * tile];
             let (tops, totals) =
                 state[p * 2 * K::COLS..(p + 1) * 2 * K::COLS].split_at_mut(K::COLS);
-            let mut columns = Columns { tops, totals, factors };
+            let mut columns = Columns {
+                tops,
+                totals,
+                factors,
+            };
             for start in (0..here).step_by(K::KEYS) {
                 let run = K::KEYS.min(here - start);
                 let fresh = i == 0 && start == 0;

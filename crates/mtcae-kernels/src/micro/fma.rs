@@ -49,7 +49,11 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
     const KEYS: usize = {
         let unit = common_multiple(R, 16 * V);
         let most = 6 * 1024 / (16 * V);
-        if most > unit { most / unit * unit } else { unit }
+        if most > unit {
+            most / unit * unit
+        } else {
+            unit
+        }
     };
 
     #[inline(always)]
@@ -77,11 +81,14 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
         } else {
             for (step, out) in panel.chunks_exact_mut(Self::LEFT).enumerate() {
                 let first = step * Self::TERMS;
-                for t in 0..Self::TERMS.min(rows.cols - first) {
-                    let from = (first + t) * rows.col_stride;
-                    let column = &rows.data[from..from + rows.rows];
-                    for (r, &x) in column.iter().enumerate().take(R) {
-                        out[r * Self::TERMS + t] = x;
+                for t in (first..rows.cols.min(first + Self::TERMS)).step_by(8) {
+                    let some = (rows.cols - t).min(8);
+                    for r in (0..rows.rows).step_by(8) {
+                        let square = eight(rows.t().part(t, some, r, (rows.rows - r).min(8)));
+                        let square = self.simd.transpose_eight(&square);
+                        for (i, row) in square.iter().enumerate().take(rows.rows - r) {
+                            out[(r + i) * Self::TERMS + t - first..][..8].copy_from_slice(row);
+                        }
                     }
                 }
             }
@@ -246,6 +253,21 @@ fn add<L: Lanes, const R: usize, const N: usize, const V: usize>(
             }
         }
     }
+}
+
+/// At most eight rows, of which at most eight elements each, zeros beyond them.
+#[inline(always)]
+fn eight(m: MatRef<'_>) -> [[f32; 8]; 8] {
+    let mut square = [[0.0; 8]; 8];
+    for (i, row) in square.iter_mut().enumerate().take(m.rows) {
+        let from = i * m.row_stride;
+        match m.data.get(from..from + 8) {
+            // What lies beside it is computed and not used.
+            Some(all) => row.copy_from_slice(all),
+            None => row[..m.cols].copy_from_slice(&m.data[from..from + m.cols]),
+        }
+    }
+    square
 }
 
 /// Columns (at most `width`), each contiguous over k, → (k, width), the missing ones as

@@ -213,7 +213,12 @@ fn task<K: MicroKernel>(
 #[inline(always)]
 fn place<K: MicroKernel>(job: Job<'_>, row: usize, col: usize) -> [usize; 4] {
     let (row, col) = (row * K::ROWS, col * K::COLS);
-    [row, K::ROWS.min(job.rows - row), col, K::COLS.min(job.cols - col)]
+    [
+        row,
+        K::ROWS.min(job.rows - row),
+        col,
+        K::COLS.min(job.cols - col),
+    ]
 }
 
 /// Asks for the memory of the result of two panels.

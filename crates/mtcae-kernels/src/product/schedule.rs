@@ -63,12 +63,15 @@ mod tests {
     use super::*;
 
     /// Rows, columns and most rows in panels of each micro-kernel.
-    const KERNELS: [(usize, usize, usize); 4] = [(6, 16, 32), (14, 32, 13), (32, 32, 13), (2, 16, 96)];
+    const KERNELS: [(usize, usize, usize); 4] =
+        [(6, 16, 32), (14, 32, 13), (32, 32, 13), (2, 16, 96)];
 
     #[test]
     fn no_thread_waits_for_more_than_a_fiftieth_of_its_time() {
         // Outputs of the layers of ViT-S, B and L and of the cascade.
-        let outputs = [384usize, 512, 528, 768, 1024, 1152, 1536, 2048, 2304, 3072, 4096, 5280];
+        let outputs = [
+            384usize, 512, 528, 768, 1024, 1152, 1536, 2048, 2304, 3072, 4096, 5280,
+        ];
         for (rows, cols, most) in KERNELS {
             for n in outputs {
                 let (down, across) = (1568usize.div_ceil(rows), n.div_ceil(cols));
