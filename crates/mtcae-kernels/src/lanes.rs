@@ -77,28 +77,38 @@ pub(crate) trait Lanes: Copy {
     /// what is too large to be taken in by every caller.
     fn outline(self, work: impl Work<Self>);
 
-    /// The transposed square.
+    /// Copies as many numbers, for copies too short for a call.
     #[inline(always)]
-    fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
-        turned(x)
+    fn copy(self, from: &[f32], to: &mut [f32]) {
+        let ((from, last), (to, rest)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
+        for (from, to) in from.iter().zip(to) {
+            self.store(self.load(from), to);
+        }
+        for (from, to) in last.iter().zip(rest) {
+            *to = *from;
+        }
     }
 
-    /// The transposed square of eight.
+    /// Transposes a square.
     #[inline(always)]
-    fn transpose_eight(self, x: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-        turned(x)
+    fn transpose(self, x: &mut [[f32; 16]; 16]) {
+        turn(x);
+    }
+
+    /// Transposes a square of eight.
+    #[inline(always)]
+    fn transpose_eight(self, x: &mut [[f32; 8]; 8]) {
+        turn(x);
     }
 }
 
 #[inline(always)]
-fn turned<const N: usize>(x: &[[f32; N]; N]) -> [[f32; N]; N] {
-    let mut y = [[0.0; N]; N];
-    for (i, row) in x.iter().enumerate() {
-        for (j, &v) in row.iter().enumerate() {
-            y[j][i] = v;
+fn turn<const N: usize>(x: &mut [[f32; N]; N]) {
+    for i in 0..N {
+        for j in 0..i {
+            (x[i][j], x[j][i]) = (x[j][i], x[i][j]);
         }
     }
-    y
 }
 
 /// What [`Lanes::outline`] does.
@@ -345,18 +355,16 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
+        fn transpose(self, x: &mut [[f32; 16]; 16]) {
             let mut rows = [self.splat(0.0); 16];
             for i in 0..16 {
                 rows[i] = self.load(&x[i]);
             }
             // SAFETY: the token proves AVX-512F.
             let rows = unsafe { transpose(rows) };
-            let mut y = [[0.0; 16]; 16];
             for i in 0..16 {
-                self.store(rows[i], &mut y[i]);
+                self.store(rows[i], &mut x[i]);
             }
-            y
         }
     }
 
@@ -549,42 +557,43 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn transpose(self, x: &[[f32; 16]; 16]) -> [[f32; 16]; 16] {
-            let mut y = [[0.0; 16]; 16];
-            for i in [0, 8] {
-                for j in [0, 8] {
-                    let mut rows = [self.splat(0.0)[0]; 8];
-                    for r in 0..8 {
-                        // SAFETY: the token proves AVX, and eight elements from `j` on
-                        // lie in the row.
-                        rows[r] = unsafe { _mm256_loadu_ps(x[i + r].as_ptr().add(j)) };
-                    }
-                    // SAFETY: the token proves AVX.
-                    let rows = unsafe { transpose_eight(rows) };
-                    for r in 0..8 {
-                        // SAFETY: as for the load, and the row is borrowed mutably.
-                        unsafe { _mm256_storeu_ps(y[j + r].as_mut_ptr().add(i), rows[r]) }
-                    }
+        fn transpose(self, x: &mut [[f32; 16]; 16]) {
+            // SAFETY: the token proves AVX.
+            unsafe {
+                let (a, b) = (load_eight(x, 0, 8), load_eight(x, 8, 0));
+                store_eight(transpose_eight(a), x, 8, 0);
+                store_eight(transpose_eight(b), x, 0, 8);
+                for i in [0, 8] {
+                    store_eight(transpose_eight(load_eight(x, i, i)), x, i, i);
                 }
             }
-            y
         }
 
         #[inline(always)]
-        fn transpose_eight(self, x: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-            let mut rows = [self.splat(0.0)[0]; 8];
-            let mut y = [[0.0; 8]; 8];
-            // SAFETY: the token proves AVX; rows have eight elements.
-            unsafe {
-                for r in 0..8 {
-                    rows[r] = _mm256_loadu_ps(x[r].as_ptr());
-                }
-                let rows = transpose_eight(rows);
-                for r in 0..8 {
-                    _mm256_storeu_ps(y[r].as_mut_ptr(), rows[r]);
-                }
-            }
-            y
+        fn transpose_eight(self, x: &mut [[f32; 8]; 8]) {
+            // SAFETY: the token proves AVX.
+            unsafe { store_eight(transpose_eight(load_eight(x, 0, 0)), x, 0, 0) }
+        }
+    }
+
+    /// Eight rows of eight elements, from row `i` and column `j` on.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn load_eight<const N: usize>(x: &[[f32; N]; N], i: usize, j: usize) -> [__m256; 8] {
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for (row, x) in rows.iter_mut().zip(&x[i..i + 8]) {
+            // SAFETY: the slice has eight elements.
+            *row = unsafe { _mm256_loadu_ps(x[j..j + 8].as_ptr()) };
+        }
+        rows
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn store_eight<const N: usize>(rows: [__m256; 8], x: &mut [[f32; N]; N], i: usize, j: usize) {
+        for (row, x) in rows.iter().zip(&mut x[i..i + 8]) {
+            // SAFETY: as for `load_eight`, borrowed mutably.
+            unsafe { _mm256_storeu_ps(x[j..j + 8].as_mut_ptr(), *row) };
         }
     }
 }
@@ -606,10 +615,11 @@ mod tests {
                 simd.transpose(&x) == turned(&x) && simd.transpose_eight(&eight) == turned(&eight);
         }
         for isa in Isa::available() {
-            let mut right = false;
-            let ok = &mut right;
-            vectorise!(isa, turn(ok: &mut bool));
-            assert!(right, "{}", isa.name());
+            let mut squares = (square(|i, j| 16 * i + j), square(|i, j| 8 * i + j));
+            let (sixteen, eight) = (&mut squares.0, &mut squares.1);
+            vectorise!(isa, transpose(sixteen: &mut [[f32; 16]; 16], eight: &mut [[f32; 8]; 8]));
+            let want = (square(|i, j| i + 16 * j), square(|i, j| i + 8 * j));
+            assert!(squares == want, "{}", isa.name());
         }
     }
 

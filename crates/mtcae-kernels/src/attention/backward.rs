@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::forward::unit;
 use super::softmax::{saved, unit as logit_unit};
 use super::{Dims, Operands, Rows};
+use crate::fetch::fetch;
 use crate::format::{Kind, with_kernel};
 use crate::lanes::Lanes;
 use crate::matrix::{MatRef, size};
@@ -39,9 +40,9 @@ const TASKS: usize = 24;
 /// Tasks that a head is cut into at most: each gives a dQ of its own.
 const PARTS: usize = 8;
 /// `f32` of a block's operands and gradients.
-const BLOCK: usize = 200 * 1024;
+const BLOCK: usize = 320 * 1024;
 /// Queries in a group: its P and dS are the left operands of products with as many terms.
-const GROUP: usize = 128;
+const GROUP: usize = 64;
 
 pub(super) fn backward(
     kind: Kind,
@@ -273,20 +274,42 @@ fn task<K: MicroKernel>(
         let key_panels = here.div_ceil(K::ROWS);
         for start in (0..queries).step_by(sizes.group * K::COLS) {
             let group = (sizes.group * K::COLS).min(queries - start);
-            for c in 0..sizes.columns {
-                let first = c * K::COLS;
-                let some = K::COLS.min(head_dim - first);
-                let pack = |m: MatRef<'_>, out: &mut [f32]| {
-                    let out = &mut out[c * sizes.wide..][..K::right_panel(group)];
-                    kernel.pack_columns(m.part(start, group, first, some).t(), out);
-                };
-                pack(q, q_wide);
-                pack(grad, grad_wide);
+            if !K::PLAIN {
+                let room = K::right_panel(group);
+                widen(
+                    kernel,
+                    q.part(start, group, 0, head_dim),
+                    sizes.wide,
+                    0..room,
+                    q_wide,
+                );
+                widen(
+                    kernel,
+                    grad.part(start, group, 0, head_dim),
+                    sizes.wide,
+                    0..room,
+                    grad_wide,
+                );
             }
             for (g, first) in (start..start + group).step_by(K::COLS).enumerate() {
                 let some = K::COLS.min(queries - first);
-                kernel.pack_columns(q.part(first, some, 0, head_dim), q_panel);
-                kernel.pack_columns(grad.part(first, some, 0, head_dim), grad_panel);
+                for m in [q, grad, out] {
+                    for r in first + some..(first + some + K::COLS).min(queries) {
+                        fetch(&m.data[r * m.row_stride..][..head_dim]);
+                    }
+                }
+                let (q, grad) = (
+                    q.part(first, some, 0, head_dim),
+                    grad.part(first, some, 0, head_dim),
+                );
+                kernel.pack_columns(q, q_panel);
+                kernel.pack_columns(grad, grad_panel);
+                if K::PLAIN {
+                    // While its rows are at hand.
+                    let room = g * K::RIGHT..(g + 1) * K::RIGHT;
+                    widen(kernel, q, sizes.wide, room.clone(), q_wide);
+                    widen(kernel, grad, sizes.wide, room, grad_wide);
+                }
                 let p = &mut p[g * sizes.cells..(g + 1) * sizes.cells];
                 let ds = &mut ds[g * sizes.cells..(g + 1) * sizes.cells];
                 let all = |data| Left {
@@ -299,13 +322,15 @@ fn task<K: MicroKernel>(
                 kernel.multiply(all(&*packed_v), grad_panel, 0..head_dim, true, &[], ds);
                 dots.fill(0.0);
                 for (r, dot) in dots.iter_mut().enumerate().take(some) {
-                    let row = |m: MatRef<'_>| (first + r) * m.row_stride;
-                    let (o, g) = (&out.data[row(out)..], &grad.data[row(grad)..]);
-                    *dot = dot_product(kernel, &o[..head_dim], &g[..head_dim]);
+                    let o = &out.data[(first + r) * out.row_stride..][..head_dim];
+                    let g = &grad.data[r * grad.row_stride..][..head_dim];
+                    *dot = dot_product(kernel, o, g);
                 }
                 let mut known = [[0.0; MOST_COLS]; 2];
                 for (known, norms) in known.iter_mut().zip(norms) {
-                    known[..some].copy_from_slice(&norms[first..first + some]);
+                    kernel
+                        .simd()
+                        .copy(&norms[first..first + some], &mut known[..some]);
                 }
                 differentiate(kernel, p, ds, here, of.scale, &known, dots);
                 let panel = first / K::COLS;
@@ -372,8 +397,9 @@ fn task<K: MicroKernel>(
                     let first = c * K::COLS;
                     let some = K::COLS.min(head_dim - first);
                     let at = c * sizes.keys * sizes.tile + r * K::COLS;
-                    out.row(from + r, first, some)
-                        .copy_from_slice(&sums[at..at + some]);
+                    kernel
+                        .simd()
+                        .copy(&sums[at..at + some], out.row(from + r, first, some));
                 }
             }
         }
@@ -383,6 +409,24 @@ fn task<K: MicroKernel>(
 
 /// More columns than a panel has.
 const MOST_COLS: usize = 32;
+
+/// Packs rows (·, d) as right panels whose columns are channels: `room` of each panel of
+/// `wide` numbers.
+#[inline(always)]
+fn widen<K: MicroKernel>(
+    kernel: K,
+    rows: MatRef<'_>,
+    wide: usize,
+    room: Range<usize>,
+    panels: &mut [f32],
+) {
+    for (c, panel) in panels.chunks_exact_mut(wide).enumerate() {
+        let first = c * K::COLS;
+        let some = K::COLS.min(rows.cols - first);
+        let columns = rows.part(0, rows.rows, first, some).t();
+        kernel.pack_columns(columns, &mut panel[room.clone()]);
+    }
+}
 
 /// Rows of keys of a group's cells, as a left panel at the beginning of `panel`.
 #[inline(always)]
@@ -399,7 +443,7 @@ fn gather<K: MicroKernel>(
     for (r, key) in keys.enumerate() {
         for (g, row) in row.chunks_exact_mut(K::COLS).enumerate() {
             let from = g * sizes.cells + key * K::COLS;
-            row.copy_from_slice(&cells[from..from + K::COLS]);
+            kernel.simd().copy(&cells[from..from + K::COLS], row);
         }
         kernel.pack_row(&row[..group], r, panel);
     }
@@ -482,7 +526,7 @@ fn add_up<K: MicroKernel>(
                 }
                 simd.store(sum, row);
             }
-            let square = simd.transpose(&square);
+            simd.transpose(&mut square);
             for (r, row) in square.iter().enumerate().take(queries - half) {
                 out.row(half + r, channel, here)
                     .copy_from_slice(&row[..here]);

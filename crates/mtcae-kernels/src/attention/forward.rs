@@ -327,10 +327,9 @@ fn store<K: MicroKernel>(
                     simd.store(simd.mul(simd.load(sums), norms), row);
                 }
             }
-            let square = simd.transpose(&square);
+            simd.transpose(&mut square);
             for (r, row) in square.iter().enumerate().take(queries) {
-                let out = out.row(first + half * 16 + r, channel, here);
-                out.copy_from_slice(&row[..here]);
+                simd.copy(&row[..here], out.row(first + half * 16 + r, channel, here));
             }
         }
     }

@@ -52,12 +52,17 @@ pub(super) fn weigh<K: MicroKernel>(
     let (factors, _) = columns.factors.as_chunks_mut::<16>();
     for v in 0..vectors {
         let before = simd.load(&tops[v]);
-        // Several, so that none waits for the one before.
-        let mut best = [before; 4];
-        for (i, row) in cells.chunks_exact(vectors).enumerate() {
-            best[i % 4] = simd.max(best[i % 4], simd.load(&row[v]));
+        // Two, so that none waits for the one before.
+        let (mut even, mut odd) = (before, before);
+        let pairs = cells.chunks_exact(2 * vectors);
+        for row in pairs.remainder().chunks_exact(vectors) {
+            even = simd.max(even, simd.load(&row[v]));
         }
-        let top = simd.max(simd.max(best[0], best[1]), simd.max(best[2], best[3]));
+        for pair in pairs {
+            even = simd.max(even, simd.load(&pair[v]));
+            odd = simd.max(odd, simd.load(&pair[vectors + v]));
+        }
+        let top = simd.max(even, odd);
         // Nothing before: the least there is, whatever the difference to −∞ may be.
         let none = simd.splat(f32::NEG_INFINITY);
         let units = simd.splat(unit);

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use super::{Left, MicroKernel};
-use crate::fetch::fetch;
 use crate::lanes::{Lanes, Work};
 use crate::matrix::MatRef;
 
@@ -63,11 +62,10 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
 
     #[inline(always)]
     fn pack_row(self, terms: &[f32], row: usize, panel: &mut [f32]) {
-        for (terms, step) in terms
-            .chunks(Self::TERMS)
-            .zip(panel.chunks_exact_mut(Self::LEFT))
-        {
-            step[row * Self::TERMS..][..terms.len()].copy_from_slice(terms);
+        let steps = panel.chunks_exact_mut(Self::LEFT);
+        for (terms, step) in terms.chunks(Self::TERMS).zip(steps) {
+            self.simd
+                .copy(terms, &mut step[row * Self::TERMS..][..terms.len()]);
         }
     }
 
@@ -79,15 +77,16 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
                 self.pack_row(terms, r, panel);
             }
         } else {
+            let terms = rows.t();
             for (step, out) in panel.chunks_exact_mut(Self::LEFT).enumerate() {
                 let first = step * Self::TERMS;
                 for t in (first..rows.cols.min(first + Self::TERMS)).step_by(8) {
-                    let some = (rows.cols - t).min(8);
                     for r in (0..rows.rows).step_by(8) {
-                        let square = eight(rows.t().part(t, some, r, (rows.rows - r).min(8)));
-                        let square = self.simd.transpose_eight(&square);
-                        for (i, row) in square.iter().enumerate().take(rows.rows - r) {
-                            out[(r + i) * Self::TERMS + t - first..][..8].copy_from_slice(row);
+                        let mut turned = square::<8>(terms, t, r);
+                        self.simd.transpose_eight(&mut turned);
+                        for (i, row) in turned.iter().enumerate().take(rows.rows - r) {
+                            let at = (r + i) * Self::TERMS + t - first;
+                            out[at..at + 8].copy_from_slice(row);
                         }
                     }
                 }
@@ -108,14 +107,16 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
         let terms = panel.chunks_exact_mut(Self::COLS).take(depth);
         for (k, out) in terms.enumerate() {
             let (out, rest) = out.split_at_mut(count);
-            out.copy_from_slice(&columns.data[k * columns.col_stride..][..count]);
+            self.simd
+                .copy(&columns.data[k * columns.col_stride..][..count], out);
             rest.fill(0.0);
         }
     }
 
     #[inline(always)]
     fn put(self, terms: &[f32], row: usize, square: &mut [f32]) {
-        square[row * Self::COLS..][..Self::COLS].copy_from_slice(terms);
+        self.simd
+            .copy(terms, &mut square[row * Self::COLS..][..Self::COLS]);
     }
 
     #[inline(always)]
@@ -130,7 +131,7 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
         right: &[f32],
         terms: Range<usize>,
         fresh: bool,
-        ahead: &[f32],
+        _: &[f32],
         sums: &mut [f32],
     ) {
         self.simd.outline(Strips::<R, V> {
@@ -138,7 +139,6 @@ impl<L: Lanes, const R: usize, const V: usize> MicroKernel for Fma<L, R, V> {
             right,
             terms,
             fresh,
-            ahead,
             sums,
         });
     }
@@ -157,7 +157,6 @@ struct Strips<'a, const R: usize, const V: usize> {
     right: &'a [f32],
     terms: Range<usize>,
     fresh: bool,
-    ahead: &'a [f32],
     sums: &'a mut [f32],
 }
 
@@ -165,7 +164,6 @@ impl<L: Lanes, const R: usize, const V: usize> Work<L> for Strips<'_, R, V> {
     #[inline(always)]
     fn run(self, simd: L) {
         let Self { left, fresh, .. } = self;
-        fetch(self.ahead);
         let width = 16 * V;
         let first = self.terms.start / width;
         let right = &self.right[first * width * width..];
@@ -255,19 +253,35 @@ fn add<L: Lanes, const R: usize, const N: usize, const V: usize>(
     }
 }
 
-/// At most eight rows, of which at most eight elements each, zeros beyond them.
+/// Up to `N` rows from `row` on, of which up to `N` elements each from `col` on; what
+/// lies beyond them is of no use.
 #[inline(always)]
-fn eight(m: MatRef<'_>) -> [[f32; 8]; 8] {
-    let mut square = [[0.0; 8]; 8];
-    for (i, row) in square.iter_mut().enumerate().take(m.rows) {
-        let from = i * m.row_stride;
-        match m.data.get(from..from + 8) {
-            // What lies beside it is computed and not used.
-            Some(all) => row.copy_from_slice(all),
-            None => row[..m.cols].copy_from_slice(&m.data[from..from + m.cols]),
+fn square<const N: usize>(m: MatRef<'_>, row: usize, col: usize) -> [[f32; N]; N] {
+    let first = row * m.row_stride + col;
+    let mut out = [[0.0; N]; N];
+    if row + N <= m.rows
+        && let Some(data) = m.data.get(first..first + (N - 1) * m.row_stride + N)
+    {
+        for (i, out) in out.iter_mut().enumerate() {
+            if let Some(some) = data[i * m.row_stride..].first_chunk() {
+                *out = *some;
+            }
         }
+    } else {
+        rest(m, row, col, &mut out);
     }
-    square
+    out
+}
+
+/// [`square`] at the end of a matrix.
+#[cold]
+#[inline(never)]
+fn rest<const N: usize>(m: MatRef<'_>, row: usize, col: usize, out: &mut [[f32; N]; N]) {
+    for (i, out) in out.iter_mut().enumerate().take(m.rows - row) {
+        let from = (row + i) * m.row_stride + col;
+        let some = (m.cols - col).min(N);
+        out[..some].copy_from_slice(&m.data[from..from + some]);
+    }
 }
 
 /// Columns (at most `width`), each contiguous over k, → (k, width), the missing ones as
@@ -276,20 +290,14 @@ fn eight(m: MatRef<'_>) -> [[f32; 8]; 8] {
 fn transpose<L: Lanes>(simd: L, columns: MatRef<'_>, width: usize, out: &mut [f32]) {
     let (count, depth) = (columns.rows, columns.cols);
     for first in (0..width).step_by(16) {
-        let some = count.saturating_sub(first).min(16);
         for k in (0..depth).step_by(16) {
-            let here = (depth - k).min(16);
-            let mut square = [[0.0; 16]; 16];
-            for (c, column) in square.iter_mut().take(some).enumerate() {
-                let from = (first + c) * columns.row_stride + k;
-                match columns.data.get(from..from + 16) {
-                    Some(all) if here == 16 => column.copy_from_slice(all),
-                    _ => column[..here].copy_from_slice(&columns.data[from..from + here]),
-                }
+            let mut turned = [[0.0; 16]; 16];
+            if first < count {
+                turned = square(columns, first, k);
+                simd.transpose(&mut turned);
             }
-            let square = simd.transpose(&square);
-            for (t, terms) in square.iter().enumerate().take(here) {
-                out[(k + t) * width + first..][..16].copy_from_slice(terms);
+            for (t, terms) in turned.iter().enumerate().take(depth - k) {
+                simd.copy(terms, &mut out[(k + t) * width + first..][..16]);
             }
         }
     }

@@ -241,7 +241,7 @@ fn finish<K: MicroKernel>(kernel: K, job: Job<'_>, row: usize, col: usize, sums:
     let [first_row, rows, first_col, cols] = place::<K>(job, row, col);
     let mut bias = [0.0; MOST_COLS];
     if !job.bias.is_empty() {
-        bias[..cols].copy_from_slice(&job.bias[first_col..first_col + cols]);
+        simd.copy(&job.bias[first_col..first_col + cols], &mut bias[..cols]);
     }
     let (bias, _) = bias.as_chunks::<16>();
     let alpha = simd.splat(job.alpha);
