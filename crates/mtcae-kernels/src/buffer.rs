@@ -1,6 +1,6 @@
 //! Memory of `f32` on cache lines, and in huge pages where it is large.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -9,9 +9,11 @@ const HUGE: usize = 2 << 20;
 
 /// A fixed number of `f32`, zeros at first, that begin on a cache line.
 ///
-/// Four megabytes and more begin on a huge page, and Linux is asked to back them
-/// with such: packed weights and activations are read in strides that would
-/// otherwise miss the translation buffers.
+/// On Linux four megabytes and more are a mapping of their own that begins on a huge
+/// page, and the kernel is asked to back it with such: packed weights and activations are
+/// read in strides that would otherwise miss the translation buffers. So weights that
+/// stay do not lie between numbers that are on the way to them, and leave no holes in the
+/// heap.
 pub struct Buffer {
     data: NonNull<f32>,
     len: usize,
@@ -29,20 +31,25 @@ impl Buffer {
             return Self::default();
         }
         let layout = Self::layout(len);
-        // SAFETY: the layout is not empty.
-        let data = unsafe { alloc(layout) }.cast::<f32>();
-        let Some(data) = NonNull::new(data) else {
+        let data = match layout.align() {
+            HUGE => map(layout.size()),
+            // SAFETY: the layout is not empty.
+            _ => NonNull::new(unsafe { alloc_zeroed(layout) }),
+        };
+        let Some(data) = data else {
             handle_alloc_error(layout)
         };
-        advise(data, layout);
-        // SAFETY: the allocation holds `len` elements, and zero bits are 0.0.
-        unsafe { data.as_ptr().write_bytes(0, len) };
+        let data = data.cast();
         Self { data, len }
     }
 
     fn layout(len: usize) -> Layout {
         let bytes = len.saturating_mul(size_of::<f32>());
-        let align = if bytes >= 2 * HUGE { HUGE } else { 64 };
+        let (bytes, align) = match bytes {
+            // Whole huge pages.
+            ..=LARGEST if bytes >= 2 * HUGE && MAPS => (bytes.next_multiple_of(HUGE), HUGE),
+            _ => (bytes, 64),
+        };
         match Layout::from_size_align(bytes, align) {
             Ok(layout) => layout,
             // As `Vec` answers a capacity that no memory can have.
@@ -51,24 +58,54 @@ impl Buffer {
     }
 }
 
-/// Asks for huge pages before the memory is first touched.
+/// Whether large buffers are mappings.
+const MAPS: bool = cfg!(target_os = "linux");
+/// More than an address space has, and few enough that what is added is a number.
+const LARGEST: usize = isize::MAX as usize / 2;
+
+/// So many bytes of zeros, whole huge pages, from a huge page on.
 #[cfg(target_os = "linux")]
-fn advise(data: NonNull<f32>, layout: Layout) {
-    if layout.align() == HUGE {
-        // SAFETY: the range is a fresh allocation of whole pages at its start;
-        // the advice changes no contents. It may be refused, which does no harm.
-        unsafe {
-            libc::madvise(
-                data.as_ptr().cast(),
-                layout.size() / HUGE * HUGE,
-                libc::MADV_HUGEPAGE,
-            );
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    // SAFETY: a fresh mapping of memory that belongs to nobody. What is given back of it
+    // lies before and behind the part that is kept, and both are whole pages. The advice
+    // changes no contents; it may be refused, which does no harm.
+    unsafe {
+        let (rights, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        let all = libc::mmap(std::ptr::null_mut(), bytes + HUGE, rights, flags, -1, 0);
+        if all == libc::MAP_FAILED {
+            return None;
         }
+        let before = all.align_offset(HUGE);
+        let kept = all.byte_add(before);
+        if before > 0 {
+            libc::munmap(all, before);
+        }
+        libc::munmap(kept.byte_add(bytes), HUGE - before);
+        libc::madvise(kept, bytes, libc::MADV_HUGEPAGE);
+        NonNull::new(kept.cast())
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise(_: NonNull<f32>, _: Layout) {}
+fn map(_: usize) -> Option<NonNull<u8>> {
+    None
+}
+
+/// Gives a mapping back.
+///
+/// # Safety
+/// It must be one of [`map`], of as many bytes, which nobody uses any longer.
+#[cfg(target_os = "linux")]
+unsafe fn unmap(data: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::munmap(data.as_ptr().cast(), bytes) };
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn unmap(_: NonNull<u8>, _: usize) {}
 
 impl Default for Buffer {
     fn default() -> Self {
@@ -81,9 +118,15 @@ impl Default for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.len == 0 {
+            return;
+        }
+        let (data, layout) = (self.data.cast::<u8>(), Self::layout(self.len));
+        match layout.align() {
+            // SAFETY: mapped in `zeroed` with this length.
+            HUGE => unsafe { unmap(data, layout.size()) },
             // SAFETY: allocated in `zeroed` with this layout.
-            unsafe { dealloc(self.data.as_ptr().cast(), Self::layout(self.len)) }
+            _ => unsafe { dealloc(data.as_ptr(), layout) },
         }
     }
 }
