@@ -55,7 +55,11 @@ def openvino_model(precision):
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints).create_infer_request()
+    compiled = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints)
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if taken != precision:
+        sys.exit(f"OpenVINO computes in {taken} on this instruction set, not in {precision}")
+    request = compiled.create_infer_request()
     return lambda: [np.array(y) for y in request.infer({0: inputs}).values()]
 
 
