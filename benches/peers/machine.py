@@ -43,11 +43,16 @@ def add_argument(parser) -> None:
     )
 
 
+def held(isa: str | None) -> dict[str, str]:
+    """The variables that hold the peers. Of a name that is none, our `machine` says so."""
+    return HELD.get(isa, {})
+
+
 def environment(isa: str | None, threads: int) -> dict[str, str]:
     """That of an engine's process."""
     count = {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    held = {"MTCAE_ISA": isa, **HELD[isa]} if isa else {}
-    return {**os.environ, **count, **held}
+    ours = {"MTCAE_ISA": isa} if isa else {}
+    return {**os.environ, **count, **ours, **held(isa)}
 
 
 def describe(program: str, isa: str | None, threads: int, packages: list[str]) -> dict[str, str]:
@@ -61,10 +66,8 @@ def describe(program: str, isa: str | None, threads: int, packages: list[str]) -
     if run.returncode != 0:
         sys.exit(run.returncode)
     print(run.stdout, end="")
-    if isa and HELD[isa]:
-        print("peers held by: " + " ".join(f"{name}={value}" for name, value in HELD[isa].items()))
-    else:
-        print("peers held by: nothing; each takes what it finds")
+    variables = " ".join(f"{name}={value}" for name, value in held(isa).items())
+    print(f"peers held by: {variables or 'nothing; each takes what it finds'}")
     print("peers: " + ", ".join(f"{name} {metadata.version(name)}" for name in packages))
     return dict(line.split(": ", 1) for line in run.stdout.splitlines())
 
@@ -72,4 +75,4 @@ def describe(program: str, isa: str | None, threads: int, packages: list[str]) -
 def not_held(engine: str, isa: str | None) -> str:
     """What of an engine is not held to the instruction set, for its row."""
     name = engine.rsplit("-", 1)[0]
-    return NOT_HELD.get(name, "") if isa and HELD[isa] else ""
+    return NOT_HELD.get(name, "") if held(isa) else ""
