@@ -8,8 +8,8 @@ weights, the same input, the same number of threads, in turns within one run.
 
 Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
 input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
-printed are their median, minimum and maximum, and the ratio of both engines' best rounds. Outputs are compared with
-PyTorch's f32: max|difference| / max|reference|.
+printed are their median, minimum and maximum, the ratio of both engines' best rounds and that of their processor time.
+Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
 
 `--isa` holds all of them to an instruction set; what an engine does not obey is said in the last column. Where the
 instruction set has no bf16, bf16 is left out unless `--engines` asks for it.
@@ -147,17 +147,18 @@ def main() -> None:
     outputs = {e.name: np.fromfile(e.output, dtype=np.float32) for e in engines}
     reference = outputs.get("torch-f32")
     last = "  not held" if args.isa else ""
-    columns = f"{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'peak MB':>10}{'deviation':>12}{last}"
+    columns = f"{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'cpu':>7}{'peak MB':>10}{'deviation':>12}{last}"
     print(f"{'engine':22}{columns}")
     for precision in ["f32", "bf16"]:
         ours = next((e for e in engines if e.name == f"ours-{precision}"), None)
         for e in (e for e in engines if e.name.endswith(precision)):
             ratio = spread([a / b for a, b in zip(e.wall, ours.wall)]) if ours else "-"
             best = f"{min(e.wall) / min(ours.wall):.2f}" if ours else "-"
+            cpu = f"{statistics.median(e.processor) / statistics.median(ours.processor):.2f}" if ours else "-"
             deviation = "-"
             if reference is not None:
                 deviation = f"{np.abs(outputs[e.name] - reference).max() / np.abs(reference).max():.1e}"
-            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}", end="")
+            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}{cpu:>7}", end="")
             print(f"{e.memory / 1e6:10.0f}{deviation:>12}  {machine.not_held(e.name, args.isa)}".rstrip())
 
 

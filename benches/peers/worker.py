@@ -21,9 +21,8 @@ def torch_model(precision, compiled):
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = peer.Mtcae(size).eval()
-    model.load_state_dict(load_file(f"{folder}/model.safetensors"))
-    model = model.decoder if part == "decoder" else model
+    model = peer.Decoder(peer.SIZES[size][0]).eval() if part == "decoder" else peer.Mtcae(size).eval()
+    model.load_state_dict(load_file(f"{folder}/{part}.safetensors"))
     x = torch.from_numpy(inputs.copy())
     if precision == "bf16":
         model, x = model.bfloat16(), x.bfloat16()
