@@ -27,10 +27,10 @@ HELD = {
 
 # What of an engine asks the CPU whatever it is told.
 NOT_HELD = {
-    "torch": "MKL's products on CPUs that are not Intel's",
-    "torch-compiled": "MKL's products on CPUs that are not Intel's",
+    "torch": "MKL's f32 products, on CPUs that are not Intel's",
+    "torch-compiled": "MKL's f32 products, on CPUs that are not Intel's",
     "onnxruntime": "all of it",
-    "openvino": "f32 products (MLAS), snippets",
+    "openvino": "MLAS, for some of its f32 layers; norms",
 }
 
 
