@@ -27,10 +27,11 @@ HELD = {
 
 # What of an engine asks the CPU whatever it is told.
 NOT_HELD = {
-    "torch": "MKL's f32 products, on CPUs that are not Intel's",
-    "torch-compiled": "MKL's f32 products, on CPUs that are not Intel's",
-    "onnxruntime": "all of it",
-    "openvino": "MLAS, for some of its f32 layers; norms",
+    "torch-f32": "MKL's products, on CPUs that are not Intel's",
+    "torch-compiled-f32": "MKL's products, on CPUs that are not Intel's",
+    "onnxruntime-f32": "all of it",
+    "openvino-f32": "MLAS, for some of its layers; norms",
+    "openvino-bf16": "norms",
 }
 
 
@@ -74,5 +75,4 @@ def describe(program: str, isa: str | None, threads: int, packages: list[str]) -
 
 def not_held(engine: str, isa: str | None) -> str:
     """What of an engine is not held to the instruction set, for its row."""
-    name = engine.rsplit("-", 1)[0]
-    return NOT_HELD.get(name, "") if held(isa) else ""
+    return NOT_HELD.get(engine, "") if held(isa) else ""
