@@ -16,12 +16,14 @@ use mtcae_benches::{peak_memory, processor_time};
 use mtcae_decoder::candle_core::Device;
 use mtcae_decoder::{Config, Task};
 use mtcae_model::{Checkpoint, Outputs};
+use mtcae_nn::Isa;
 use mtcae_nn::plan::{Arena, Precision, format};
 use mtcae_nn::weights::{Source, TensorFile, load_strict};
 
 type Fault = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Fault> {
+    Isa::held().map_err(|e| e.to_string())?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [weights, precision, input, output] = args.as_slice() else {
         return Err("forward WEIGHTS f32|bf16 INPUT.f32 OUTPUT.f32".into());

@@ -5,13 +5,13 @@
 //! `cargo run --release -p mtcae-benches --example products`
 
 use mtcae_benches::processor_time;
-use mtcae_kernels::isa::{Isa, IsaError};
+use mtcae_kernels::isa::Isa;
 use mtcae_kernels::matrix::{MatMut, MatRef};
 use mtcae_kernels::product::{Initial, product_with};
 
 #[expect(clippy::print_stdout, reason = "a program whose output is figures")]
-fn main() -> Result<(), IsaError> {
-    Isa::held()?;
+fn main() -> Result<(), String> {
+    Isa::held().map_err(|e| e.to_string())?;
     let tokens = 6272;
     for (what, m, k, n, ta, tb) in [
         ("fc1", tokens, 512, 2048, false, true),

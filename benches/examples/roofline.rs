@@ -4,7 +4,7 @@
 //!
 //! A round measures an operation and, right before and after it, its bound: for
 //! products and attention the format's own multiply-adds on registers alone, on
-//! all threads ([`mtcae_kernels::peak`]); for LayerNorm and GELU by themselves a
+//! all threads ([`ceiling`]); for LayerNorm and GELU by themselves a
 //! parallel copy that reads and writes as much. So a machine that slows down slows
 //! both. Printed are medians over the rounds, and the range of the share.
 
@@ -12,27 +12,20 @@
 
 use std::time::Instant;
 
+use mtcae_benches::machine::{ceiling, lines, median};
 use mtcae_benches::operations::{ATTENTION, LAYERS, TOKENS, numbers};
 use mtcae_decoder::Structure;
 use mtcae_decoder::candle_core::Device;
 use mtcae_encoder::VideoMaeConfig;
 use mtcae_kernels::format::Format;
 use mtcae_kernels::isa::Isa;
-use mtcae_kernels::{gelu, layer_norm, peak, threads};
+use mtcae_kernels::{gelu, layer_norm, threads};
 use mtcae_model::{Config, Engine};
 use mtcae_nn::ParamStore;
 use mtcae_nn::plan::{Precision, format};
 use rayon::prelude::*;
 
 type Fault = Box<dyn std::error::Error>;
-
-/// Operations a second of all threads on registers alone.
-fn ceiling(format: Format) -> f64 {
-    let loops = (8e9 / peak::operations(format, 1)) as usize;
-    let start = Instant::now();
-    let done: Vec<f64> = rayon::broadcast(|_| peak::operations(format, loops));
-    done.iter().sum::<f64>() / start.elapsed().as_secs_f64()
-}
 
 /// What is over in a fraction of a millisecond runs this often in a row.
 const TIMES: usize = 20;
@@ -46,11 +39,6 @@ fn copying(from: &[f32], to: &mut [f32]) -> f64 {
             .for_each(|(to, from)| to.copy_from_slice(from));
     }
     (2 * TIMES * size_of_val(from)) as f64 / start.elapsed().as_secs_f64()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Measures `work` units of `run` against `bound`, units a second.
@@ -174,7 +162,10 @@ fn main() -> Result<(), Fault> {
     if rounds == 0 {
         return Err("at least one round".into());
     }
-    println!("| operation | achieved | bound | share (range) |");
+    for line in lines().map_err(|e| e.to_string())? {
+        println!("{line}");
+    }
+    println!("\n| operation | achieved | bound | share (range) |");
     println!("|---|---|---|---|");
     for format in Format::available() {
         let mut rates: Vec<f64> = (0..rounds).map(|_| ceiling(format) / 1e9).collect();

@@ -16,7 +16,7 @@ use std::time::Instant;
 use mtcae_benches::{peak_memory, processor_time, tensor};
 use mtcae_decoder::candle_core::{DType, Device, Tensor};
 use mtcae_decoder::nn::optim::{AdamW, AdamWConfig, Gradients, Group};
-use mtcae_decoder::nn::{ParamStore, Pass};
+use mtcae_decoder::nn::{Isa, ParamStore, Pass};
 use mtcae_decoder::{Config, MultiTaskDecoder, Structure, Task};
 use mtcae_encoder::VideoMaeConfig;
 use mtcae_model::Mtcae;
@@ -29,6 +29,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 type Forward = Box<dyn Fn(usize, usize, &mut Pass) -> Result<Vec<Tensor>, Fault> + Send + Sync>;
 
 fn main() -> Result<(), Fault> {
+    Isa::held().map_err(|e| e.to_string())?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (what, batch, at_once) = match args.as_slice() {
         [what, batch] => (what, batch, batch),

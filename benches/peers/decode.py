@@ -3,6 +3,7 @@
 frames, the same number of threads, in turns within one run.
 
     cargo build --release -p mtcae-video --example clip
+    cargo build --release -p mtcae-benches --example machine
     python benches/peers/hd.py hd.mp4
     python benches/peers/decode.py hd.mp4 --program target/release/examples/clip
 
@@ -20,6 +21,8 @@ import tempfile
 import time
 
 import numpy as np
+
+import machine
 
 COUNT, SIZE = 16, 224
 
@@ -47,7 +50,7 @@ def pyav(path: str, threads: int) -> np.ndarray:
 class Ours:
     def __init__(self, program: str, path: str, threads: int):
         self.output = tempfile.NamedTemporaryFile(suffix=".rgb")
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+        environment = machine.environment(None, threads)
         command = [program, path, str(threads), self.output.name]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -97,6 +100,7 @@ def main() -> None:
     ours.close()
 
     print(f"{args.file}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
+    machine.describe(args.program, None, args.threads, ["decord", "av", "pillow"])
     print(f"{'':16}{'ms':>26}{'x/ours':>22}{'of the best':>14}{'mean diff':>12}{'max diff':>10}")
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times["ours"])]

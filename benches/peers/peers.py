@@ -2,13 +2,17 @@
 """Seconds of one clip's forward on this machine's CPU, ours beside PyTorch, ONNX Runtime and OpenVINO: the same
 weights, the same input, the same number of threads, in turns within one run.
 
-    cargo build --release -p mtcae-benches --example forward
+    cargo build --release -p mtcae-benches --examples
     python benches/peers/peers.py --size large --program target/release/examples/forward
+    python benches/peers/peers.py --size large --isa avx2
 
 Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
 input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
-printed are their median, minimum and maximum, and the ratio of both engines' best rounds. Outputs are compared with
-PyTorch's f32: max|difference| / max|reference|.
+printed are their median, minimum and maximum, the ratio of both engines' best rounds and that of their processor time.
+Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
+
+`--isa` holds all of them to an instruction set; what an engine does not obey is said in the last column. Where the
+instruction set has no bf16, bf16 is left out unless `--engines` asks for it.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import sys
 
 import numpy as np
 
+import machine
 import model as peer
 
 ENGINES = [
@@ -63,7 +68,7 @@ def prepare(size: str, part: str, folder: str) -> None:
 class Engine:
     def __init__(self, name: str, args, folder: str):
         self.name, self.output = name, f"{folder}/{name}-{args.part}.out"
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
+        environment = machine.environment(args.isa, args.threads)
         if name.startswith("ours-"):
             weights = f"{folder}/decoder.safetensors" if args.part == "decoder" else folder
             precision = name.removeprefix("ours-")
@@ -103,11 +108,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--size", default="large", choices=peer.SIZES)
     parser.add_argument("--part", default="model", choices=["model", "decoder"])
-    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--engines", help="some of " + ",".join(ENGINES))
     parser.add_argument("--program", default="target/release/examples/forward")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", default="target/peers")
+    machine.add_argument(parser)
     parser.add_argument("--verbose", action="store_true", help="let the engines write to standard error")
     args = parser.parse_args()
     folder = os.path.join(args.folder, args.size)
@@ -118,8 +124,13 @@ def main() -> None:
     if preparing.exitcode != 0:
         sys.exit(f"{folder}: weights, input or graph could not be made")
 
+    print(f"{args.size} {args.part}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
+    found = machine.describe(args.program, args.isa, args.threads, ["torch", "onnxruntime", "openvino"])
+    sys.stdout.flush()
+    precisions = ["f32"] if found["bf16"].startswith("none") else ["f32", "bf16"]
+    names = args.engines.split(",") if args.engines else [e for e in ENGINES if e.rsplit("-", 1)[1] in precisions]
     engines = []
-    for name in args.engines.split(","):
+    for name in names:
         try:
             engines.append(Engine(name, args, folder))
             print(f"{name} is ready", file=sys.stderr, flush=True)
@@ -135,18 +146,20 @@ def main() -> None:
 
     outputs = {e.name: np.fromfile(e.output, dtype=np.float32) for e in engines}
     reference = outputs.get("torch-f32")
-    print(f"{args.size} {args.part}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
-    print(f"{'engine':22}{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'peak MB':>10}{'deviation':>12}")
+    last = "  not held" if args.isa else ""
+    columns = f"{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'cpu':>7}{'peak MB':>10}{'deviation':>12}{last}"
+    print(f"{'engine':22}{columns}")
     for precision in ["f32", "bf16"]:
         ours = next((e for e in engines if e.name == f"ours-{precision}"), None)
         for e in (e for e in engines if e.name.endswith(precision)):
             ratio = spread([a / b for a, b in zip(e.wall, ours.wall)]) if ours else "-"
             best = f"{min(e.wall) / min(ours.wall):.2f}" if ours else "-"
+            cpu = f"{statistics.median(e.processor) / statistics.median(ours.processor):.2f}" if ours else "-"
             deviation = "-"
             if reference is not None:
                 deviation = f"{np.abs(outputs[e.name] - reference).max() / np.abs(reference).max():.1e}"
-            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}", end="")
-            print(f"{e.memory / 1e6:10.0f}{deviation:>12}")
+            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}{cpu:>7}", end="")
+            print(f"{e.memory / 1e6:10.0f}{deviation:>12}  {machine.not_held(e.name, args.isa)}".rstrip())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 PyAV, Pillow and the same model in PyTorch (`model.py`), of the same weights, in f32, in turns within one run.
 
     cargo build --release --example infer
+    cargo build --release -p mtcae-benches --example machine
     cargo run --release --example init -- --size small --out small
     python benches/peers/pipeline.py hd.mp4 --checkpoint small --program target/release/examples/infer
 
@@ -18,6 +19,8 @@ import resource
 import subprocess
 import sys
 import time
+
+import machine
 
 SIZES = {384: "small", 768: "base", 1024: "large"}
 
@@ -59,6 +62,7 @@ def main() -> None:
     parser.add_argument("--program", default="target/release/examples/infer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
+    machine.add_argument(parser)
     parser.add_argument("--worker", action="store_true", help="be the Python script")
     args = parser.parse_args()
     if args.worker:
@@ -71,7 +75,10 @@ def main() -> None:
         "ours": [args.program, *common, "--precision", "f32", "--faces", "none", "--format", "json", "--quiet"],
         "Python": [sys.executable, os.path.abspath(__file__), *common, "--worker"],
     }
-    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    print(f"{args.file}, {threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
+    machine.describe(args.program, args.isa, args.threads, ["torch", "av", "pillow"])
+    sys.stdout.flush()
+    environment = machine.environment(args.isa, args.threads)
     wall, processor, answers = ({name: [] for name in commands} for _ in range(3))
     for turn in range(args.rounds + 1):
         for name, command in commands.items():
@@ -91,7 +98,6 @@ def main() -> None:
     from decode import spread
 
     apart = max(abs(a - b) for a, b in zip(answers["ours"], answers["Python"], strict=True))
-    print(f"{args.file}, {threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
     print(f"probabilities apart by {apart:.1e}")
     print(f"{'':10}{'seconds':>22}{'processor':>22}{'x/ours':>22}{'of the best':>14}")
     for name in commands:

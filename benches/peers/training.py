@@ -2,12 +2,13 @@
 """Seconds of a training step on this machine's CPU (forward, the three tasks' loss, backward, AdamW; float32), ours
 beside PyTorch eager, in turns within one run.
 
-    cargo build --release -p mtcae-benches --example train_step
+    cargo build --release -p mtcae-benches --examples
     python benches/peers/training.py features 4 --program target/release/examples/train_step
     python benches/peers/training.py base 1 --program target/release/examples/train_step
 
 `features`: the cascade alone on features as ViT-L makes them; otherwise the whole model with an encoder of that size.
 With `--at-once N` our clips go through the model N by N and their gradients are added; PyTorch's all at once.
+`--isa` holds both to an instruction set.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import os
 import statistics
 import subprocess
 import sys
+
+import machine
 
 
 def serve(what: str, batch: int, threads: int) -> None:
@@ -50,9 +53,8 @@ def serve(what: str, batch: int, threads: int) -> None:
 
 
 class Side:
-    def __init__(self, name: str, command: list[str], threads: int):
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]):
         self.name, self.wall, self.processor = name, [], []
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--at-once", type=int, help="of our clips; all, unless given")
+    machine.add_argument(parser)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -90,14 +93,19 @@ def main() -> None:
     case = [args.what, str(args.batch)]
     python = [sys.executable, os.path.abspath(__file__), *case, "--threads", str(args.threads), "--serve"]
     parts = [str(args.at_once)] if args.at_once else []
-    ours, torch = Side("ours", [args.program, *case, *parts], args.threads), Side("torch", python, args.threads)
+    load = f"load {os.getloadavg()[0]:.1f}"
+    print(f"{args.what}, batch {args.batch}, {args.threads} threads, {args.rounds} rounds; {load}")
+    machine.describe(args.program, args.isa, args.threads, ["torch"])
+    sys.stdout.flush()
+    environment = machine.environment(args.isa, args.threads)
+    ours, torch = Side("ours", [args.program, *case, *parts], environment), Side("torch", python, environment)
     for _ in range(args.rounds):
         ours.step()
         torch.step()
-    print(f"{args.what}, batch {args.batch}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
-    print(f"{'':8}{'seconds':>22}{'processor':>22}{'peak MB':>10}")
+    print(f"{'':8}{'seconds':>22}{'processor':>22}{'peak MB':>10}{'  not held' if args.isa else ''}")
     for side in (ours, torch):
-        print(f"{side.name:8}{spread(side.wall):>22}{spread(side.processor):>22}{side.memory / 1e6:10.0f}")
+        print(f"{side.name:8}{spread(side.wall):>22}{spread(side.processor):>22}{side.memory / 1e6:10.0f}", end="")
+        print(f"  {machine.not_held(side.name + '-f32', args.isa)}".rstrip())
     print(f"torch/ours, wall {spread([t / o for t, o in zip(torch.wall, ours.wall)])},", end=" ")
     print(f"processor {spread([t / o for t, o in zip(torch.processor, ours.processor)])}")
 

@@ -21,9 +21,8 @@ def torch_model(precision, compiled):
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = peer.Mtcae(size).eval()
-    model.load_state_dict(load_file(f"{folder}/model.safetensors"))
-    model = model.decoder if part == "decoder" else model
+    model = peer.Decoder(peer.SIZES[size][0]).eval() if part == "decoder" else peer.Mtcae(size).eval()
+    model.load_state_dict(load_file(f"{folder}/{part}.safetensors"))
     x = torch.from_numpy(inputs.copy())
     if precision == "bf16":
         model, x = model.bfloat16(), x.bfloat16()
@@ -55,7 +54,11 @@ def openvino_model(precision):
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints).create_infer_request()
+    compiled = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints)
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if taken != precision:
+        sys.exit(f"OpenVINO computes in {taken} on this instruction set, not in {precision}")
+    request = compiled.create_infer_request()
     return lambda: [np.array(y) for y in request.infer({0: inputs}).values()]
 
 

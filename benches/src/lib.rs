@@ -1,6 +1,7 @@
 //! What the benchmarks share. Run them with `cargo bench`; `docs/performance.md`
 //! holds what they gave and on which machine.
 
+pub mod machine;
 pub mod operations;
 
 use mtcae_nn::candle_core::{Device, Result, Tensor};
