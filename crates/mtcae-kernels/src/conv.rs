@@ -149,6 +149,11 @@ impl Conv {
         self.shape
     }
 
+    /// The instruction set that it was packed for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// [`Shape::output_stride`]. The channels above the outputs are 0.
     pub fn output_stride(&self) -> usize {
         self.bias.len() * 16
