@@ -282,10 +282,10 @@ pub fn pool(isa: Isa, from: Rows<'_>, width: usize, out: &mut [f32], pitch: usiz
 /// The larger of two; a NaN that stands there, or comes, stays.
 #[inline(always)]
 fn larger(best: f32, v: f32) -> f32 {
-    if best < f32::INFINITY && !(best > v) {
-        v
-    } else {
+    if best > v || best >= f32::INFINITY || best.is_nan() {
         best
+    } else {
+        v
     }
 }
 
