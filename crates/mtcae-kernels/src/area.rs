@@ -351,12 +351,14 @@ fn add_columns<'a, const W: usize>(
         let columns = &sums[start as usize..][..3 * widest + 1];
         let mut total = [0.0; 4];
         for x in 0..widest - 1 {
+            let column = &columns[3 * x..][..4];
             for c in 0..4 {
-                total[c] += columns[3 * x + c];
+                total[c] += column[c];
             }
         }
+        let column = &columns[3 * (widest - 1)..][..4];
         for c in 0..4 {
-            total[c] += last * columns[3 * (widest - 1) + c];
+            total[c] += last * column[c];
         }
         *out = total;
     }

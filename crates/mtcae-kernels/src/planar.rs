@@ -35,7 +35,7 @@ pub struct Rows<'a> {
 pub struct PlanarConv {
     isa: Isa,
     shape: Shape,
-    /// Channels of each block: as many as the registers allow, and the rest.
+    /// Channels of each block: nearly the same number, as large as the registers allow.
     blocks: Vec<usize>,
     /// (block, ky, kx, input, channel of the block).
     weights: Vec<f32>,
@@ -61,11 +61,9 @@ impl PlanarConv {
             .map(|row| &row[outputs.clone()])
             .collect();
         let (taps, ends) = rows.split_at(shape.taps());
-        let widest = widest(isa);
-        let blocks: Vec<Range<usize>> = (0..outputs.len())
-            .step_by(widest)
-            .map(|first| first..(first + widest).min(outputs.len()))
-            .collect();
+        let count = outputs.len().div_ceil(widest(isa));
+        let edge = |i: usize| outputs.len() * i / count;
+        let blocks: Vec<Range<usize>> = (0..count).map(|i| edge(i)..edge(i + 1)).collect();
         Self {
             isa,
             shape: Shape {
