@@ -359,7 +359,7 @@ mod tests {
             let line = (pixels + width - 1) * inputs;
             let rows = randn(height * line, seed + 3);
             let rows: Vec<&[f32]> = rows.chunks_exact(line).collect();
-            let pitch = pixels.next_multiple_of(LANES) + width;
+            let pitch = pixels.next_multiple_of(LANES) + LANES + width;
             let planes: Vec<Vec<f32>> = rows
                 .iter()
                 .map(|row| planar(row, inputs, inputs, pitch))
@@ -372,21 +372,17 @@ mod tests {
                 conv.row(&rows, &mut out);
                 for (channels, part) in [
                     (0..outputs, 0..pixels),
-                    (outputs / 2..outputs, pixels / 3..pixels.min(40)),
+                    (outputs / 2..outputs, pixels / 3..pixels),
                 ] {
-                    let pitch_out = pixels.next_multiple_of(LANES) + 16;
+                    let pitch_out = pixels.next_multiple_of(LANES) + LANES;
                     let mut got = vec![f32::NAN; channels.len() * pitch_out];
                     let from = Rows {
                         rows: &planes,
                         pitch,
                     };
                     let of_planes = PlanarConv::new(&conv, channels.clone());
-                    let inside = part.start..part.end.max(part.start);
-                    if inside.start + inside.len().next_multiple_of(LANES) + width - 1 > pitch {
-                        continue;
-                    }
-                    of_planes.row(from, inside.clone(), &mut got, pitch_out);
-                    for x in inside {
+                    of_planes.row(from, part.clone(), &mut got, pitch_out);
+                    for x in part {
                         for (c, channel) in channels.clone().enumerate() {
                             let (got, want) = (got[c * pitch_out + x], out[x * stride + channel]);
                             assert_eq!(got, want, "{shape:?} {} {x} {c}", isa.name());
