@@ -89,6 +89,15 @@ fn window(i: usize, from: usize, to: usize) -> Range<usize> {
 /// The longest side: low enough that no product of two is more than a number holds.
 const MOST: usize = 1 << 24;
 
+/// Rows of a picture that one pass adds up.
+const ROWS: usize = 4;
+
+/// Rows whose sum 16 bits hold, whatever their bytes: whole passes of at most 257.
+const MOST_ROWS: usize = 256;
+
+/// Pixels that one step writes to planes.
+pub const PIXELS: usize = 8;
+
 /// Resamples a [`Picture`] to a size, row by row, for a range of columns.
 pub struct Resampler {
     isa: Isa,
@@ -97,14 +106,28 @@ pub struct Resampler {
     columns: Range<usize>,
     /// First source column that the columns need.
     first: usize,
-    /// (start, end) of each output column's window, in floats from `first`.
-    windows: Vec<(u32, u32)>,
-    /// Width of the window of each output float.
+    /// Start of each output column's window, in floats from `first`.
+    starts: Vec<u32>,
+    /// Columns of the widest window; every other has as many or one less.
+    widest: usize,
+    /// 1 for each window that is as wide, 0 for the others.
+    last: Vec<f32>,
+    /// Width of the window of each output column.
     widths: Vec<f32>,
-    /// Sums over the rows of a window: of up to 257 rows, of all; the latter with
-    /// room for a read past the end.
+    /// Sums over the rows of a window: of up to 256 rows, of all; the latter with
+    /// room for what is read past the end.
     partial: Vec<u16>,
     sums: Vec<f32>,
+    /// Sums over windows: red, green, blue and one that means nothing.
+    totals: Vec<[f32; 4]>,
+}
+
+/// Where a row goes.
+enum Out<'a> {
+    /// (columns, 3).
+    Pixels(&'a mut [f32]),
+    /// (3, pitch).
+    Planes(&'a mut [f32], usize),
 }
 
 impl Resampler {
@@ -133,30 +156,28 @@ impl Resampler {
             "area: columns {columns:?} of {}",
             to.0
         );
+        let windows = || columns.clone().map(|x| window(x, from.0, to.0));
         let first = window(columns.start, from.0, to.0).start;
-        let mut windows = Vec::with_capacity(columns.len());
-        let mut widths = Vec::with_capacity(columns.len() * 3);
-        let mut last = first;
-        for x in columns.clone() {
-            let window = window(x, from.0, to.0);
-            last = window.end;
-            windows.push((
-                ((window.start - first) * 3) as u32,
-                ((window.end - first) * 3) as u32,
-            ));
-            widths.extend([window.len() as f32; 3]);
-        }
-        let floats = (last - first) * 3;
+        let widest = windows().map(|w| w.len()).max().unwrap_or(1);
+        let floats = windows().next_back().map_or(0, |w| (w.end - first) * 3);
+        let whole = columns.len().next_multiple_of(PIXELS);
+        let mut widths: Vec<f32> = windows().map(|w| w.len() as f32).collect();
+        widths.resize(whole, 1.0);
         Self {
             isa,
             from,
             to,
-            columns,
             first,
-            windows,
+            starts: windows().map(|w| ((w.start - first) * 3) as u32).collect(),
+            widest,
+            last: windows()
+                .map(|w| if w.len() == widest { 1.0 } else { 0.0 })
+                .collect(),
             widths,
+            columns,
             partial: vec![0; floats],
-            sums: vec![0.0; floats + 1],
+            sums: vec![0.0; floats + 4],
+            totals: vec![[0.0; 4]; whole],
         }
     }
 
@@ -166,12 +187,32 @@ impl Resampler {
     /// # Panics
     /// When the picture has not the size `from`, or `y` or `out` not the size `to`.
     pub fn row(&mut self, picture: Picture<'_>, y: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.columns.len() * 3, "area: output");
+        self.run(picture, y, Out::Pixels(out));
+    }
+
+    /// As [`row`](Self::row), with the channels one after the other, `pitch` floats from
+    /// each to the next: `out` (3, pitch). What stands between the columns and the next
+    /// multiple of [`PIXELS`] means nothing.
+    ///
+    /// # Panics
+    /// As [`row`](Self::row), or when `pitch` is less than that multiple.
+    pub fn planes(&mut self, picture: Picture<'_>, y: usize, out: &mut [f32], pitch: usize) {
+        assert!(
+            out.len() == size([pitch, 3]) && pitch >= self.widths.len(),
+            "area: {} columns in planes of {pitch}, {} floats in all",
+            self.columns.len(),
+            out.len()
+        );
+        self.run(picture, y, Out::Planes(out, pitch));
+    }
+
+    fn run(&mut self, picture: Picture<'_>, y: usize, out: Out<'_>) {
         assert_eq!((picture.width, picture.height), self.from, "area: picture");
         assert!(y < self.to.1, "area: row {y} of {}", self.to.1);
-        assert_eq!(out.len(), self.columns.len() * 3, "area: output");
         let rows = window(y, self.from.1, self.to.1);
         let r = self;
-        dispatch!(r.isa, resample(r: &mut Resampler, picture: Picture<'_>, rows: Range<usize>, out: &mut [f32]));
+        dispatch!(r.isa, resample(r: &mut Resampler, picture: Picture<'_>, rows: Range<usize>, out: Out<'_>));
     }
 }
 
@@ -180,29 +221,107 @@ fn resample<const FMA: bool>(
     r: &mut Resampler,
     picture: Picture<'_>,
     rows: Range<usize>,
-    out: &mut [f32],
+    out: Out<'_>,
 ) {
-    let floats = r.partial.len();
-    let line = |y: usize| &picture.data[y * picture.stride + r.first * 3..][..floats];
-    let sums = &mut r.sums[..floats];
     let height = rows.len() as f32;
-    let mut start = rows.start;
-    while start < rows.end {
-        let end = (start + 257).min(rows.end);
-        let partial = &mut r.partial[..];
-        let begin = line(start);
-        if end - start == 1 {
-            for (sum, &v) in partial.iter_mut().zip(begin) {
-                *sum = u16::from(v);
+    add_rows(r, picture, rows);
+    let windows = r.starts.iter().zip(&r.last);
+    let totals = &mut r.totals[..r.starts.len()];
+    let sums = &r.sums[..];
+    match r.widest {
+        1 => add_columns::<1>(sums, windows, totals, 1),
+        2 => add_columns::<2>(sums, windows, totals, 2),
+        3 => add_columns::<3>(sums, windows, totals, 3),
+        4 => add_columns::<4>(sums, windows, totals, 4),
+        5 => add_columns::<5>(sums, windows, totals, 5),
+        6 => add_columns::<6>(sums, windows, totals, 6),
+        widest => add_columns::<0>(sums, windows, totals, widest),
+    }
+    let value = |sum: f32, width: f32| (sum / height / width - 127.5) * 0.007_812_5;
+    match out {
+        Out::Pixels(out) => {
+            let (pixels, _) = out.as_chunks_mut::<3>();
+            for ((pixel, total), &width) in pixels.iter_mut().zip(&r.totals).zip(&r.widths) {
+                let values = total.map(|sum| value(sum, width));
+                pixel.copy_from_slice(&values[..3]);
             }
-        } else {
-            for ((sum, &a), &b) in partial.iter_mut().zip(begin).zip(line(start + 1)) {
-                *sum = u16::from(a) + u16::from(b);
-            }
-            for y in start + 2..end {
-                for (sum, &v) in partial.iter_mut().zip(line(y)) {
-                    *sum += u16::from(v);
+        }
+        Out::Planes(out, pitch) => {
+            let (totals, _) = r.totals.as_chunks::<PIXELS>();
+            let (widths, _) = r.widths.as_chunks::<PIXELS>();
+            for (i, (totals, widths)) in totals.iter().zip(widths).enumerate() {
+                let mut planes = [[0.0; PIXELS]; 3];
+                for p in 0..PIXELS {
+                    for c in 0..3 {
+                        planes[c][p] = totals[p][c];
+                    }
                 }
+                for (c, plane) in planes.iter_mut().enumerate() {
+                    for p in 0..PIXELS {
+                        plane[p] = value(plane[p], widths[p]);
+                    }
+                    out[c * pitch + i * PIXELS..][..PIXELS].copy_from_slice(plane);
+                }
+            }
+        }
+    }
+}
+
+/// Sums of a window's rows, for all columns.
+#[inline(always)]
+fn add_rows(r: &mut Resampler, picture: Picture<'_>, rows: Range<usize>) {
+    let floats = r.partial.len();
+    let sums = &mut r.sums[..floats];
+    let line = |y: usize| &picture.data[y * picture.stride + r.first * 3..][..floats];
+    let y = rows.start;
+    match rows.len() {
+        1 => {
+            for (sum, &v) in sums.iter_mut().zip(line(y)) {
+                *sum = f32::from(v);
+            }
+            return;
+        }
+        2 => {
+            for ((sum, &a), &b) in sums.iter_mut().zip(line(y)).zip(line(y + 1)) {
+                *sum = f32::from(u16::from(a) + u16::from(b));
+            }
+            return;
+        }
+        3 => {
+            let two = line(y).iter().zip(line(y + 1));
+            for ((sum, (&a, &b)), &c) in sums.iter_mut().zip(two).zip(line(y + 2)) {
+                *sum = f32::from(u16::from(a) + u16::from(b) + u16::from(c));
+            }
+            return;
+        }
+        _ => {}
+    }
+    for start in rows.clone().step_by(MOST_ROWS) {
+        let end = (start + MOST_ROWS).min(rows.end);
+        let partial = &mut r.partial[..];
+        let whole = start + (end - start) / ROWS * ROWS;
+        if whole == start {
+            partial.fill(0);
+        }
+        for y in (start..whole).step_by(ROWS) {
+            let two = line(y).iter().zip(line(y + 1));
+            let four = two.zip(line(y + 2).iter().zip(line(y + 3)));
+            let four = four.map(|((&a, &b), (&c, &d))| {
+                u16::from(a) + u16::from(b) + (u16::from(c) + u16::from(d))
+            });
+            if y == start {
+                for (sum, four) in partial.iter_mut().zip(four) {
+                    *sum = four;
+                }
+            } else {
+                for (sum, four) in partial.iter_mut().zip(four) {
+                    *sum += four;
+                }
+            }
+        }
+        for y in whole..end {
+            for (sum, &v) in partial.iter_mut().zip(line(y)) {
+                *sum += u16::from(v);
             }
         }
         if start == rows.start {
@@ -214,29 +333,34 @@ fn resample<const FMA: bool>(
                 *sum += f32::from(v);
             }
         }
-        start = end;
     }
-    // Three channels and one that is overwritten by the next pixel.
-    let sums = &r.sums[..];
-    let quad = |at: usize| -> [f32; 4] {
-        let s = &sums[at..at + 4];
-        [s[0], s[1], s[2], s[3]]
-    };
-    for (x, &(start, end)) in r.windows.iter().enumerate() {
-        let mut total = quad(start as usize);
-        for at in (start as usize + 3..end as usize).step_by(3) {
-            let v = quad(at);
+}
+
+/// Sums of windows of `W` columns, or one less; `W` = 0 stands for a width known only at
+/// run time.
+#[inline(always)]
+fn add_columns<'a, const W: usize>(
+    sums: &[f32],
+    windows: impl Iterator<Item = (&'a u32, &'a f32)>,
+    totals: &mut [[f32; 4]],
+    widest: usize,
+) {
+    let widest = if W == 0 { widest } else { W };
+    for ((&start, &last), out) in windows.zip(totals) {
+        // Three channels, and the next pixel's first.
+        let columns = &sums[start as usize..][..3 * widest + 1];
+        let mut total = [0.0; 4];
+        for x in 0..widest - 1 {
+            let column = &columns[3 * x..][..4];
             for c in 0..4 {
-                total[c] += v[c];
+                total[c] += column[c];
             }
         }
-        match out.get_mut(x * 3..x * 3 + 4) {
-            Some(four) => four.copy_from_slice(&total),
-            None => out[x * 3..].copy_from_slice(&total[..3]),
+        let column = &columns[3 * (widest - 1)..][..4];
+        for c in 0..4 {
+            total[c] += last * column[c];
         }
-    }
-    for (v, &width) in out.iter_mut().zip(&r.widths) {
-        *v = (*v / height / width - 127.5) * 0.007_812_5;
+        *out = total;
     }
 }
 
@@ -284,6 +408,8 @@ mod tests {
             ((37, 53), (37, 53)),
             ((5, 3), (24, 24)),
             ((1, 1), (24, 24)),
+            ((90, 31), (24, 9)),
+            ((127, 20), (24, 4)),
             ((300, 700), (24, 2)),
             ((101, 64), (1, 1)),
         ] {
@@ -297,6 +423,12 @@ mod tests {
                     for y in 0..to.1 {
                         let mut out = vec![f32::NAN; columns.len() * 3];
                         r.row(picture, y, &mut out);
+                        let pitch = columns.len().next_multiple_of(PIXELS) + 3;
+                        let mut planes = vec![f32::NAN; 3 * pitch];
+                        r.planes(picture, y, &mut planes, pitch);
+                        for (i, v) in out.iter().enumerate() {
+                            assert_eq!(planes[i % 3 * pitch + i / 3], *v);
+                        }
                         let row = &want[y * to.0 * 3..][columns.start * 3..columns.end * 3];
                         for (x, (&got, &want)) in out.iter().zip(row).enumerate() {
                             // Half a unit in the last place of a mean of 255, /128, twice.

@@ -1,5 +1,5 @@
 //! Convolution with few channels, without padding, stride 1, fused with bias
-//! and PReLU (He et al., 2015, arXiv 1502.01852), one output row at a time.
+//! and PReLU (He et al., 2015, arXiv 1502.01852), one or two output rows at a time.
 //!
 //! Pixels are stored channels last, each output pixel in a multiple of sixteen
 //! floats, so that output channels are the vector's lanes and neither im2col nor
@@ -149,6 +149,11 @@ impl Conv {
         self.shape
     }
 
+    /// The instruction set that it was packed for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// [`Shape::output_stride`]. The channels above the outputs are 0.
     pub fn output_stride(&self) -> usize {
         self.bias.len() * 16
@@ -218,7 +223,7 @@ impl Conv {
             "conv: {pixels} pixels need input rows of {needed} floats"
         );
         let conv = self;
-        vectorise!(self.isa, row(conv: &Conv, rows: &[&[f32]], out: &mut [f32]));
+        vectorise!(self.isa, lines(conv: &Conv, rows: &[&[f32]], out: &mut [f32]));
     }
 
     /// A whole plane: input (h, w, input_stride), output
@@ -243,16 +248,16 @@ impl Conv {
             (h - self.shape.height + 1) * out_line,
             "conv: output"
         );
-        let mut rows = Vec::with_capacity(self.shape.height);
-        for (y, out) in out.chunks_exact_mut(out_line).enumerate() {
-            rows.clear();
-            rows.extend(input[y * line..].chunks_exact(line).take(self.shape.height));
-            self.row(&rows, out);
+        let input: Vec<&[f32]> = input.chunks_exact(line).collect();
+        let conv = self;
+        for (y, out) in out.chunks_mut(2 * out_line).enumerate() {
+            let rows = &input[2 * y..][..self.shape.height - 1 + out.len() / out_line];
+            vectorise!(self.isa, lines(conv: &Conv, rows: &[&[f32]], out: &mut [f32]));
         }
     }
 }
 
-/// Vectors a block for which [`row`] has a kernel.
+/// Vectors a block for which [`lines`] has a kernel.
 fn vectors(isa: Isa, stride: usize, groups: usize) -> usize {
     if !isa.has_avx512() {
         return 1; // the registers hold no more
@@ -266,8 +271,9 @@ fn vectors(isa: Isa, stride: usize, groups: usize) -> usize {
     if groups.is_multiple_of(wide) { wide } else { 1 }
 }
 
+/// One or two output rows, as many as input rows suffice for.
 #[inline(always)]
-fn row<L: Lanes>(simd: L, conv: &Conv, rows: &[&[f32]], out: &mut [f32]) {
+fn lines<L: Lanes>(simd: L, conv: &Conv, rows: &[&[f32]], out: &mut [f32]) {
     if L::ACCUMULATORS >= 24 {
         match (conv.shape.input_stride, conv.vectors) {
             (3, 1) => blocks::<L, 3, 1>(simd, conv, rows, out),
@@ -295,8 +301,8 @@ fn row<L: Lanes>(simd: L, conv: &Conv, rows: &[&[f32]], out: &mut [f32]) {
     }
 }
 
-/// Cuts a row into blocks of pixels of nearly equal size, as large as the
-/// registers allow. `S` is the input stride, 0 for one known only at run time.
+/// Two rows together where that fills the registers with fewer blocks, which is where
+/// rows are short. `S` is the input stride, 0 for one known only at run time.
 #[inline(always)]
 fn blocks<L: Lanes, const S: usize, const V: usize>(
     simd: L,
@@ -304,9 +310,32 @@ fn blocks<L: Lanes, const S: usize, const V: usize>(
     rows: &[&[f32]],
     out: &mut [f32],
 ) {
+    let lines = rows.len() + 1 - conv.shape.height;
+    let line = out.len() / lines;
+    let pixels = line / conv.output_stride();
+    let most = (L::ACCUMULATORS / V).min(12);
+    let (alone, together) = (pixels.div_ceil(most), pixels.div_ceil((most / 2).max(1)));
+    if lines == 2 && together < 2 * alone {
+        row_blocks::<L, S, V, 2>(simd, conv, rows, out, together);
+    } else {
+        for (r, out) in out.chunks_exact_mut(line).enumerate() {
+            let rows = &rows[r..r + conv.shape.height];
+            row_blocks::<L, S, V, 1>(simd, conv, rows, out, alone);
+        }
+    }
+}
+
+/// Cuts `R` rows into `count` blocks of pixels of nearly equal size.
+#[inline(always)]
+fn row_blocks<L: Lanes, const S: usize, const V: usize, const R: usize>(
+    simd: L,
+    conv: &Conv,
+    rows: &[&[f32]],
+    out: &mut [f32],
+    count: usize,
+) {
     let stride = conv.output_stride();
-    let pixels = out.len() / stride;
-    let count = pixels.div_ceil((L::ACCUMULATORS / V).min(12));
+    let pixels = out.len() / stride / R;
     let taps = conv.weights.len() / conv.bias.len();
     for block in 0..conv.bias.len() / V {
         let weights = &conv.weights[block * taps * V..(block + 1) * taps * V];
@@ -317,8 +346,8 @@ fn blocks<L: Lanes, const S: usize, const V: usize>(
             macro_rules! sizes {
                 ($($p:literal)*) => {
                     match end - x {
-                        $($p if $p * V <= L::ACCUMULATORS => {
-                            pixel_block::<L, S, V, $p>(simd, conv, block, weights, rows, x, out);
+                        $($p if $p == 1 || R * $p * V <= L::ACCUMULATORS => {
+                            pixel_block::<L, S, V, R, $p>(simd, conv, block, weights, rows, x, out, pixels);
                         })*
                         _ => {}
                     }
@@ -330,9 +359,10 @@ fn blocks<L: Lanes, const S: usize, const V: usize>(
     }
 }
 
-/// `P` pixels from `x` times `V` vectors of channels.
+/// `R` rows of `P` pixels from `x`, of `pixels` in all, times `V` vectors of channels.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
+fn pixel_block<L: Lanes, const S: usize, const V: usize, const R: usize, const P: usize>(
     simd: L,
     conv: &Conv,
     block: usize,
@@ -340,12 +370,18 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
     rows: &[&[f32]],
     x: usize,
     out: &mut [f32],
+    pixels: usize,
 ) {
-    let Shape { width, inputs, .. } = conv.shape;
+    let Shape {
+        height,
+        width,
+        inputs,
+        ..
+    } = conv.shape;
     let s = if S == 0 { conv.shape.input_stride } else { S };
     let bias = &conv.bias[block * V..(block + 1) * V];
-    let mut sums = [[simd.splat(0.0); V]; P];
-    for sums in &mut sums {
+    let mut sums = [[[simd.splat(0.0); V]; P]; R];
+    for sums in sums.as_flattened_mut() {
         for v in 0..V {
             sums[v] = simd.load(&bias[v]);
         }
@@ -357,22 +393,28 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
         (width, inputs)
     };
     let mut weights = weights;
-    for row in rows {
+    for ky in 0..height {
         for kx in 0..runs {
             let (now, rest) = weights.split_at(run * V);
             weights = rest;
             let start = (x + kx) * s;
-            let taps = &row[start..start + run + (P - 1) * s];
-            for (tap, weight) in taps.windows((P - 1) * s + 1).zip(now.chunks_exact(V)) {
+            let mut taps = [&rows[ky][..0]; R];
+            for r in 0..R {
+                taps[r] = &rows[ky + r][start..start + run + (P - 1) * s];
+            }
+            for (i, weight) in now.chunks_exact(V).enumerate() {
                 // No closure here: it would not take on the instruction set.
                 let mut w = [simd.splat(0.0); V];
                 for v in 0..V {
                     w[v] = simd.load(&weight[v]);
                 }
-                for p in 0..P {
-                    let a = simd.splat(tap[p * s]);
-                    for v in 0..V {
-                        sums[p][v] = simd.mul_add(a, w[v], sums[p][v]);
+                for r in 0..R {
+                    let tap = &taps[r][i..i + (P - 1) * s + 1];
+                    for p in 0..P {
+                        let a = simd.splat(tap[p * s]);
+                        for v in 0..V {
+                            sums[r][p][v] = simd.mul_add(a, w[v], sums[r][p][v]);
+                        }
                     }
                 }
             }
@@ -381,12 +423,15 @@ fn pixel_block<L: Lanes, const S: usize, const V: usize, const P: usize>(
     let slope = &conv.slope[block * V..(block + 1) * V];
     let stride = conv.output_stride();
     let zero = simd.splat(0.0);
-    for (p, sums) in sums.iter().enumerate() {
-        let (pixel, _) = out[p * stride..p * stride + V * 16].as_chunks_mut::<16>();
-        for v in 0..V {
-            let slope = simd.load(&slope[v]);
-            let y = simd.mul_add(slope, simd.min(zero, sums[v]), simd.max(zero, sums[v]));
-            simd.store(y, &mut pixel[v]);
+    for (r, sums) in sums.iter().enumerate() {
+        for (p, sums) in sums.iter().enumerate() {
+            let at = (r * pixels + p) * stride;
+            let (pixel, _) = out[at..at + V * 16].as_chunks_mut::<16>();
+            for v in 0..V {
+                let slope = simd.load(&slope[v]);
+                let y = simd.mul_add(slope, simd.min(zero, sums[v]), simd.max(zero, sums[v]));
+                simd.store(y, &mut pixel[v]);
+            }
         }
     }
 }
@@ -534,6 +579,33 @@ mod tests {
             let mut one = [0.0; 32];
             conv.row(&rows, &mut one);
             assert_eq!(one, all[x * 32..(x + 1) * 32], "pixel {x}");
+        }
+    }
+
+    /// A plane is computed two rows at a time, and its last by itself where it is odd.
+    #[test]
+    fn a_row_does_not_depend_on_the_next() {
+        for (shape, w, h) in [
+            (shape(3, 3, 28, 32, 48), 11, 11),
+            (shape(2, 2, 48, 48, 64), 4, 4),
+            (shape(3, 3, 3, 3, 10), 24, 8),
+        ] {
+            let weight = randn(shape.outputs * shape.taps(), 1);
+            let bias = randn(shape.outputs, 2);
+            let line = w * shape.input_stride;
+            let input = randn(h * line, 3);
+            let rows: Vec<&[f32]> = input.chunks_exact(line).collect();
+            for isa in Isa::available() {
+                let conv = Conv::with(isa, shape, &weight, &bias, None);
+                let out_line = (w - shape.width + 1) * conv.output_stride();
+                let mut all = vec![0.0; (h - shape.height + 1) * out_line];
+                conv.plane(&input, w, &mut all);
+                for (rows, want) in rows.windows(shape.height).zip(all.chunks_exact(out_line)) {
+                    let mut one = vec![f32::NAN; out_line];
+                    conv.row(rows, &mut one);
+                    assert_eq!(one, want, "{shape:?} {}", isa.name());
+                }
+            }
         }
     }
 

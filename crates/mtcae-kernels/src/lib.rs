@@ -15,6 +15,7 @@
 //! | [`cross_entropy`] | cross-entropy of logits with distributions, and its backward |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
+//! | [`planar`] | both over rows whose channels lie one after the other |
 //! | [`rows`] | residual sums, column sums |
 //! | [`area`] | area resampling of 8-bit pictures |
 //! | [`linear`] | y = x·Wᵀ + b of inference with W packed once, and bias, GELU and residual in its epilogue |
@@ -48,6 +49,7 @@ pub mod math;
 pub mod matrix;
 mod micro;
 pub mod peak;
+pub mod planar;
 pub mod pool;
 pub mod product;
 pub mod rows;

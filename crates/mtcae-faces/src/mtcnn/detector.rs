@@ -13,23 +13,20 @@ use rayon::prelude::*;
 
 use super::boxes::{Rect, argsort, pixels, regress, square, suppress, suppress_by_smaller};
 use super::networks::{Networks, probability};
-use super::refine::{self, Outputs};
+use super::pool::Pool;
+use super::refine::Outputs;
 use super::tensors::Tensors;
 use super::{DetectorConfig, Keep, pnet};
 use crate::Error;
 
 /// Frames worked on together. More would gain nothing and cost memory.
 const FRAMES: usize = 16;
-/// Crops of R-Net and O-Net that one task works on.
-const RNET_CROPS: usize = 12;
-const ONET_CROPS: usize = 4;
-/// Candidates of all frames whose results are held at a time, and those whose planes
-/// a GPU holds.
-const CANDIDATES: usize = 4096;
-const CANDIDATES_ON_DEVICE: usize = 1024;
+/// Candidates of all frames whose planes are held at a time.
+const CANDIDATES: usize = 1024;
 /// Output rows and columns of P-Net that one task works on: tall tiles share more
-/// of their rows, short ones share a small level among more threads.
-const TILE: (usize, usize) = (64, 256);
+/// of their rows, short ones share a small level among more threads. Of this width
+/// the layers before the last have whole vectors too.
+const TILE: (usize, usize) = (64, 254);
 const SHORT_TILE: usize = 24;
 /// Outputs from which a level is large.
 const LARGE: usize = 40_000;
@@ -300,15 +297,16 @@ impl Detector {
 
     /// The windows that P-Net takes for faces, at [frame · levels + level], tile by tile.
     fn windows(&self, pictures: &[Picture<'_>], levels: &[Level]) -> Vec<Vec<Proposal>> {
+        // A frame's tiles one after the other: its pixels stay in the cache meanwhile.
         let mut tiles = Vec::new();
-        for (l, level) in levels.iter().enumerate() {
-            let (height, width) = (pnet::output(level.height), pnet::output(level.width));
-            let tall = if height * width < LARGE {
-                SHORT_TILE
-            } else {
-                TILE.0
-            };
-            for frame in 0..pictures.len() {
+        for frame in 0..pictures.len() {
+            for (l, level) in levels.iter().enumerate() {
+                let (height, width) = (pnet::output(level.height), pnet::output(level.width));
+                let tall = if height * width < LARGE {
+                    SHORT_TILE
+                } else {
+                    TILE.0
+                };
                 for rows in cut(height, tall) {
                     for columns in cut(width, TILE.1) {
                         tiles.push((l, frame, rows.clone(), columns));
@@ -316,16 +314,15 @@ impl Detector {
                 }
             }
         }
+        let scratches = Pool::default();
         let found: Vec<Vec<Proposal>> = tiles
             .par_iter()
             .with_max_len(1)
-            .map_init(
-                pnet::Scratch::default,
-                |scratch, (l, frame, rows, columns)| {
-                    let area = (rows.clone(), columns.clone());
-                    self.propose_in(pictures[*frame], &levels[*l], area, scratch)
-                },
-            )
+            .map(|(l, frame, rows, columns)| {
+                let area = (rows.clone(), columns.clone());
+                scratches
+                    .lend(|scratch| self.propose_in(pictures[*frame], &levels[*l], area, scratch))
+            })
             .collect();
         let mut by_level: Vec<Vec<Proposal>> = Vec::new();
         by_level.resize_with(pictures.len() * levels.len(), Vec::new);
@@ -371,19 +368,25 @@ impl Detector {
         self.networks.pnet.tile(
             (level.height, level.width),
             (rows, columns),
+            self.margin(),
             scratch,
-            |y, row| resampler.row(picture, y, row),
+            |y, row, pitch| resampler.planes(picture, y, row, pitch),
             |y, x, v| found.extend(judge(y, x, v)),
         );
         found
+    }
+
+    /// No score of P-Net whose logits differ by less can reach the threshold.
+    fn margin(&self) -> f32 {
+        let threshold = self.config.thresholds[0];
+        (threshold / (1.0 - threshold)).ln() - 1e-3
     }
 
     /// What makes a proposal of an output of P-Net, where it is sure enough.
     fn judge(&self, level: &Level) -> impl Fn(usize, usize, [f32; 6]) -> Option<Proposal> + use<> {
         let threshold = self.config.thresholds[0];
         let scale = level.scale as f32;
-        // No score whose logits differ by less can reach the threshold.
-        let margin = (threshold / (1.0 - threshold)).ln() - 1e-3;
+        let margin = self.margin();
         move |y, x, v| {
             if v[1] - v[0] < margin {
                 return None;
@@ -414,11 +417,7 @@ impl Detector {
         candidates: &[Candidate],
         mut sink: impl FnMut(&Candidate, &Outputs),
     ) -> Result<(), Error> {
-        let size = match frames.on_device {
-            Some(_) => CANDIDATES_ON_DEVICE,
-            None => CANDIDATES,
-        };
-        for batch in candidates.chunks(size) {
+        for batch in candidates.chunks(CANDIDATES) {
             let (inside, crops): (Vec<Candidate>, Vec<Crop>) = batch
                 .iter()
                 .filter_map(|&c| {
@@ -450,28 +449,19 @@ impl Detector {
 
     /// A network's outputs for crops of pictures.
     fn outputs(&self, stage: Stage, pictures: &[Picture<'_>], crops: &[Crop]) -> Vec<Outputs> {
-        let (network, at_once) = match stage {
-            Stage::Refine => (&self.networks.rnet, RNET_CROPS),
-            Stage::Output => (&self.networks.onet, ONET_CROPS),
+        let network = match stage {
+            Stage::Refine => &self.networks.rnet,
+            Stage::Output => &self.networks.onet,
         };
         let side = network.side();
-        let outputs: Vec<Vec<Outputs>> = crops
-            .par_chunks(at_once)
-            .with_max_len(1)
-            .map_init(refine::Scratch::default, |scratch, chunk| {
-                scratch.pixels.resize(chunk.len() * side * side * 3, 0.0);
-                let places = scratch.pixels.chunks_exact_mut(side * side * 3);
-                for (c, out) in chunk.iter().zip(places) {
-                    let crop = pictures[c.picture].crop(c.x..c.x + c.width, c.y..c.y + c.height);
-                    let mut resampler = Resampler::new((c.width, c.height), (side, side), 0..side);
-                    for (y, row) in out.chunks_exact_mut(side * 3).enumerate() {
-                        resampler.row(crop, y, row);
-                    }
-                }
-                network.run(scratch)
-            })
-            .collect();
-        outputs.concat()
+        network.run(crops.len(), |i, pixels| {
+            let c = &crops[i];
+            let crop = pictures[c.picture].crop(c.x..c.x + c.width, c.y..c.y + c.height);
+            let mut resampler = Resampler::new((c.width, c.height), (side, side), 0..side);
+            for (y, row) in pixels.chunks_exact_mut(side * 3).enumerate() {
+                resampler.row(crop, y, row);
+            }
+        })
     }
 
     /// Orders a picture's faces and drops those not asked for.

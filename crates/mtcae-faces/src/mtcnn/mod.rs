@@ -10,6 +10,7 @@ mod config;
 mod detector;
 mod networks;
 mod pnet;
+mod pool;
 mod refine;
 mod tensors;
 mod weights;

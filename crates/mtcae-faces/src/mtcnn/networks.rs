@@ -45,7 +45,7 @@ mod tests {
     use mtcae_testing::{Fixture, assert_close};
 
     use super::super::detector::embedded;
-    use super::super::{pnet, refine};
+    use super::super::pnet;
     use super::*;
 
     /// (N, C, H, W) → values as (N, H, W, C).
@@ -81,10 +81,13 @@ mod tests {
                         nets.pnet.tile(
                             (h, w),
                             (y..(y + 7).min(oh), columns),
+                            f32::NEG_INFINITY,
                             &mut scratch,
-                            |y, row| {
+                            |y, row, pitch| {
                                 let from = &image[y * w * 3..][read.start * 3..read.end * 3];
-                                row.copy_from_slice(from);
+                                for (i, &v) in from.iter().enumerate() {
+                                    row[i % 3 * pitch + i / 3] = v;
+                                }
                             },
                             |y, x, v| {
                                 let at = |c: usize, of: usize| ((i * of + c) * oh + y) * ow + x;
@@ -111,10 +114,11 @@ mod tests {
         let nets = Networks::load(&embedded().unwrap()).unwrap();
         let fixture = Fixture::load("mtcnn/nets.safetensors");
         for (net, name) in [(&nets.rnet, "rnet.24x24"), (&nets.onet, "onet.48x48")] {
-            let mut scratch = refine::Scratch::default();
-            scratch.pixels = channels_last(fixture.get(&format!("{name}.input")));
-            let out = net.run(&mut scratch);
-            let n = out.len();
+            let input = fixture.get(&format!("{name}.input"));
+            let (n, pixels) = (input.dims()[0], channels_last(input));
+            let out = net.run(n, |i, crop| {
+                crop.copy_from_slice(&pixels[i * crop.len()..][..crop.len()]);
+            });
             let part = |range: std::ops::Range<usize>| {
                 let values = out.iter().flat_map(|o| o[range.clone()].to_vec()).collect();
                 tensor(values, &[n, range.len()])

@@ -5,7 +5,9 @@ use mtcae_kernels::conv::Conv;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::pool;
 use mtcae_nn::VarBuilder;
+use rayon::prelude::*;
 
+use super::pool::Pool;
 use super::weights::{conv, dense_of_plane, heads};
 
 /// One step over a plane.
@@ -24,14 +26,10 @@ pub struct Refiner {
 }
 
 /// Planes in flight, reused from crop to crop.
-#[derive(Default)]
-pub struct Scratch {
-    /// Crops of a chunk, filled by the caller.
-    pub pixels: Vec<f32>,
-    planes: [Vec<f32>; 2],
-    features: Vec<f32>,
-    hidden: Vec<f32>,
-}
+type Planes = [Vec<f32>; 2];
+
+/// Crops whose dense layers one task computes, so that their weights are read once.
+const CROPS: usize = 12;
 
 /// Two logits, four box offsets and, from O-Net, five x and five y.
 pub type Outputs = [f32; 16];
@@ -77,42 +75,72 @@ impl Refiner {
         self.side
     }
 
-    /// The outputs for the crops in `scratch.pixels`, (n, side, side, 3) as (x −
-    /// 127.5)/128 in RGB. A crop's outputs do not depend on the others.
-    pub fn run(&self, scratch: &mut Scratch) -> Vec<Outputs> {
+    /// The outputs for `count` crops. `crop(i, pixels)` writes crop i, (side, side, 3) as
+    /// (x − 127.5)/128 in RGB. A crop's outputs do not depend on the others.
+    pub fn run(&self, count: usize, crop: impl Fn(usize, &mut [f32]) + Sync) -> Vec<Outputs> {
+        let length = self.dense.shape().inputs;
+        let mut features = vec![0.0; count * length];
+        let planes = Pool::<Planes>::default();
+        features
+            .par_chunks_exact_mut(length)
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(i, features)| {
+                planes.lend(|planes| {
+                    fit(&mut planes[0], self.side * self.side * 3);
+                    crop(i, &mut planes[0][..self.side * self.side * 3]);
+                    self.features(planes, features);
+                });
+            });
+        let mut outputs = vec![[0.0; 16]; count];
+        outputs
+            .par_chunks_mut(CROPS)
+            .with_max_len(1)
+            .zip(features.par_chunks(CROPS * length))
+            .for_each(|(outputs, features)| {
+                let mut hidden = vec![0.0; outputs.len() * self.dense.output_stride()];
+                self.dense.row(&[features], &mut hidden);
+                self.heads.row(&[&hidden], outputs.as_flattened_mut());
+            });
+        outputs
+    }
+
+    /// The last plane of the crop in the first of `planes`.
+    fn features(&self, planes: &mut Planes, features: &mut [f32]) {
         let isa = Isa::best();
-        let s = scratch;
-        s.features.clear();
-        for crop in s.pixels.chunks_exact(self.side * self.side * 3) {
-            s.planes[0].clear();
-            s.planes[0].extend_from_slice(crop);
-            let mut side = self.side;
-            for step in &self.steps {
-                let [from, to] = &mut s.planes;
-                let next = match step {
-                    Step::Conv(conv) => side - conv.shape().width + 1,
-                    Step::Pool(kernel, _) => pool::output(side, *kernel),
-                };
-                match step {
-                    Step::Conv(conv) => {
-                        to.resize(next * next * conv.output_stride(), 0.0);
-                        conv.plane(from, side, to);
-                    }
-                    Step::Pool(kernel, channels) => {
-                        to.resize(next * next * channels, 0.0);
-                        pool::plane(isa, from, side, *kernel, *channels, to);
-                    }
+        let (mut side, mut channels) = (self.side, 3);
+        for (i, step) in self.steps.iter().enumerate() {
+            let [from, to] = planes;
+            let next = match step {
+                Step::Conv(conv) => side - conv.shape().width + 1,
+                Step::Pool(kernel, _) => pool::output(side, *kernel),
+            };
+            let made = match step {
+                Step::Conv(conv) => conv.output_stride(),
+                Step::Pool(_, channels) => *channels,
+            };
+            let to = if i + 1 == self.steps.len() {
+                &mut *features
+            } else {
+                fit(to, next * next * made);
+                &mut to[..next * next * made]
+            };
+            let from = &from[..side * side * channels];
+            match step {
+                Step::Conv(conv) => conv.plane(from, side, to),
+                Step::Pool(kernel, channels) => {
+                    pool::plane(isa, from, side, *kernel, *channels, to);
                 }
-                s.planes.swap(0, 1);
-                side = next;
             }
-            s.features.extend_from_slice(&s.planes[0]);
+            planes.swap(0, 1);
+            (side, channels) = (next, made);
         }
-        let n = s.features.len() / self.dense.shape().inputs;
-        s.hidden.resize(n * self.dense.output_stride(), 0.0);
-        self.dense.row(&[&s.features], &mut s.hidden);
-        let mut out = vec![[0.0; 16]; n];
-        self.heads.row(&[&s.hidden], out.as_flattened_mut());
-        out
+    }
+}
+
+/// Makes room without giving any back.
+fn fit(plane: &mut Vec<f32>, length: usize) {
+    if plane.len() < length {
+        plane.resize(length, 0.0);
     }
 }

@@ -99,15 +99,10 @@ impl Tensors {
     /// Puts the networks on a device.
     pub fn new(networks: &Networks, device: &Device) -> Result<Self> {
         let layer = |conv| Layer::new(conv, device);
-        let p = &networks.pnet;
+        let [conv1, conv2, conv3, heads] = &networks.pnet.layers;
         Ok(Self {
             device: device.clone(),
-            pnet: [
-                layer(&p.conv1)?,
-                layer(&p.conv2)?,
-                layer(&p.conv3)?,
-                layer(&p.heads)?,
-            ],
+            pnet: [layer(conv1)?, layer(conv2)?, layer(conv3)?, layer(heads)?],
             rnet: Crops::new(&networks.rnet, device)?,
             onet: Crops::new(&networks.onet, device)?,
         })
