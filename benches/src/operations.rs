@@ -98,7 +98,8 @@ impl Layer {
         OperandMut::new(format, TOKENS, inputs, &mut room)
             .pack(MatRef::new(&x, TOKENS, inputs, inputs));
         let mut hidden = Buffer::zeroed(format.operand_len(TOKENS, outputs));
-        let mut out = vec![0.0; TOKENS * outputs];
+        // In the memory of an arena, as inference has it.
+        let mut out = Buffer::zeroed(TOKENS * outputs);
         move || {
             let operand = OperandMut::new(format, TOKENS, inputs, &mut room);
             let target = match self.gelu {

@@ -1,4 +1,4 @@
-//! How the products of inference take their operands: chosen once, packed for
+//! How products take their operands: chosen once, packed for
 //! once, read by every layer.
 
 use rayon::prelude::*;

@@ -4,7 +4,7 @@
 //! A kernel is written once as an `#[inline(always)]` function over a [`Lanes`]
 //! token; [`vectorise!`] compiles it under each instruction set. Holding a token
 //! is the proof that the CPU has its instructions: tokens are made where an
-//! [`Isa`](crate::isa::Isa) or an engine that stands for them has been matched.
+//! [`Isa`](crate::isa::Isa) or a micro-kernel that stands for them has been matched.
 
 /// Arithmetic on sixteen lanes. The operations are those of IEEE 754 with one
 /// rounding each; [`mul_add`](Lanes::mul_add) has one rounding where the
@@ -365,6 +365,12 @@ mod x86 {
             for i in 0..16 {
                 self.store(rows[i], &mut x[i]);
             }
+        }
+
+        #[inline(always)]
+        fn transpose_eight(self, x: &mut [[f32; 8]; 8]) {
+            // SAFETY: the token proves AVX2 as well.
+            unsafe { Avx2::new() }.transpose_eight(x);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Storage, Tensor};
 use mtcae_decoder::{InferencePlan, MultiTaskDecoder};
 use mtcae_encoder::{Below, Encoder, EncoderPlan};
-use mtcae_nn::plan::{Arena, Precision, format};
+use mtcae_nn::plan::{Arena, Precision, format, give_back};
 use mtcae_nn::weights::{Source, load_strict, load_strict_as};
 use mtcae_nn::{Pass, VarBuilder};
 
@@ -79,7 +79,9 @@ impl Engine {
         if device.is_cpu() {
             // Before minutes of reading.
             format(precision)?;
-            return load_strict(weights, device, |vb| Self::pack(config, precision, vb));
+            let engine = load_strict(weights, device, |vb| Self::pack(config, precision, vb));
+            give_back();
+            return engine;
         }
         precision.prepare(device)?;
         let build = |vb: VarBuilder<'_>| Mtcae::new(config, vb);

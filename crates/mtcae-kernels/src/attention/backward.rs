@@ -13,14 +13,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::unit;
 use super::softmax::{saved, unit as logit_unit};
 use super::{Dims, Operands, Rows};
 use crate::fetch::fetch;
 use crate::format::{Kind, with_kernel};
 use crate::lanes::Lanes;
 use crate::matrix::{MatRef, size};
-use crate::micro::{Left, MicroKernel};
+use crate::micro::{Left, MOST_COLS, MicroKernel};
 use crate::product::rectangle::Rectangle;
 use crate::product::schedule;
 use crate::scratch;
@@ -57,9 +56,9 @@ pub(super) fn backward(
     let dq = Rectangle::new(dq, width, dims.batch * dims.queries, width);
     let sizes = sizes(kind, dims);
     let (parts, units) = (sizes.parts, dims.keys.div_ceil(sizes.unit));
-    // Head by head where each has many tasks: a batch's parts of dQ would be many times
-    // as large as dQ itself.
-    let at_once = TASKS.div_ceil(parts).min(problems);
+    // Some heads at a time: each part of each has a dQ of its own.
+    let tasks = TASKS.max(4 * rayon::current_num_threads());
+    let at_once = tasks.div_ceil(parts).min(problems);
     for first in (0..problems).step_by(at_once) {
         let problems = at_once.min(problems - first);
         let share = size([sizes.queries, sizes.channels * sizes.tile]);
@@ -102,7 +101,7 @@ pub(super) fn backward(
 /// What a task needs room for.
 #[derive(Clone, Copy, Default)]
 struct Sizes {
-    /// Keys that fill both panels and steps, and tasks that a head's are cut into.
+    /// Keys of a panel, and tasks that a head's keys are cut into.
     unit: usize,
     parts: usize,
     /// Columns of a panel of queries, and `f32` of a tile.
@@ -134,8 +133,7 @@ struct Sizes {
 
 impl Sizes {
     fn of<K: MicroKernel>(dims: Dims) -> Self {
-        let unit = unit::<K>();
-        let units = dims.keys.div_ceil(unit);
+        let units = dims.keys.div_ceil(K::ROWS);
         let parts = TASKS
             .div_ceil(dims.batch * dims.heads)
             .clamp(1, PARTS)
@@ -143,14 +141,14 @@ impl Sizes {
         let group = GROUP.div_ceil(K::COLS);
         let key = K::left_panel(dims.head_dim);
         // Keys, values, transposed keys and two gradients.
-        let most = (BLOCK * K::ROWS / (5 * key) / unit).max(1);
-        let units = units.div_ceil(parts);
-        let block = (units.div_ceil(units.div_ceil(most)) * unit).min(dims.keys);
+        let most = (BLOCK / (5 * key)).max(1);
+        let panels = units.div_ceil(parts);
+        let block = (panels.div_ceil(panels.div_ceil(most)) * K::ROWS).min(dims.keys);
         let keys = block.div_ceil(K::ROWS);
         let steps = block.div_ceil(K::TERMS);
         let packed = |n: usize| if K::PLAIN { 0 } else { n };
         let sizes = Self {
-            unit,
+            unit: K::ROWS,
             parts,
             cols: K::COLS,
             tile: K::ROWS * K::COLS,
@@ -407,9 +405,6 @@ fn task<K: MicroKernel>(
     kernel.end();
 }
 
-/// More columns than a panel has.
-const MOST_COLS: usize = 32;
-
 /// Packs rows (·, d) as right panels whose columns are channels: `room` of each panel of
 /// `wide` numbers.
 #[inline(always)]
@@ -480,7 +475,10 @@ fn differentiate<K: MicroKernel>(
     let (tops, _) = tops.as_chunks::<16>();
     let (logs, _) = logs.as_chunks::<16>();
     let (dots, _) = dots.as_chunks::<16>();
-    let (sign, unit) = (simd.splat(scale.signum()), simd.splat(logit_unit(scale)));
+    let (sign, unit) = (
+        simd.splat(if scale < 0.0 { -1.0 } else { 1.0 }),
+        simd.splat(logit_unit(scale)),
+    );
     let scale = simd.splat(scale);
     let minus = simd.splat(-1.0);
     for v in 0..K::COLS / 16 {

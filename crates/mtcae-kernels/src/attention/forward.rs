@@ -150,7 +150,7 @@ impl Sizes {
 }
 
 /// Keys that fill both panels and steps.
-pub(super) const fn unit<K: MicroKernel>() -> usize {
+const fn unit<K: MicroKernel>() -> usize {
     let mut keys = K::ROWS;
     while !keys.is_multiple_of(K::TERMS) {
         keys += K::ROWS;
@@ -264,6 +264,12 @@ fn task<K: MicroKernel>(
                 kernel.multiply(left, right, 0..run, fresh, &[], sums);
             }
             if i + 1 == sizes.blocks {
+                // Nothing that could be weighed.
+                for (total, top) in columns.totals.iter_mut().zip(&*columns.tops) {
+                    if *top == f32::NEG_INFINITY {
+                        *total = f32::NAN;
+                    }
+                }
                 store(kernel, sums, columns.totals, first, some, &mut out);
             }
         }

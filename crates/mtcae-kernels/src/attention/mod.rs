@@ -38,9 +38,9 @@ impl Dims {
         size([self.heads, self.head_dim])
     }
 
-    /// Numbers that [`forward_with`] saves of the softmax (B, H, 2, N): of each head and
-    /// query the largest logit before it is scaled, times the scale's sign, and log₂ of
-    /// what Σ 2^((logit − largest)·|scale|·log₂e) over the keys is.
+    /// Numbers that [`forward_with`] saves of the softmax (B, H, 2, N): for each head and
+    /// query its largest logit before scaling (times the scale's sign), and
+    /// log₂ Σ 2^((logit − largest)·|scale|·log₂e) over the keys.
     pub fn norms(&self) -> usize {
         size([self.batch, self.heads, 2, self.queries])
     }
@@ -205,7 +205,8 @@ fn forward_on(
 /// rowsum(grad∘out).
 ///
 /// # Panics
-/// When an operand is shorter than `dims` says or a dimension is 0.
+/// When an operand is shorter than `dims` says, another slice has not the length that it
+/// says, or a dimension is 0.
 #[expect(clippy::too_many_arguments)]
 pub fn backward(
     dims: Dims,

@@ -63,16 +63,18 @@ pub(super) fn weigh<K: MicroKernel>(
             odd = simd.max(odd, simd.load(&pair[vectors + v]));
         }
         let top = simd.max(even, odd);
+        // Where all are −∞ so far, what is taken off is not: −∞ less −∞ is no number.
+        let off = simd.max(simd.splat(f32::MIN), top);
         // Nothing before: the least there is, whatever the difference to −∞ may be.
         let none = simd.splat(f32::NEG_INFINITY);
         let units = simd.splat(unit);
-        let rest = simd.exp2(simd.mul(simd.sub(before, top), units));
+        let rest = simd.exp2(simd.mul(simd.sub(before, off), units));
         let factor = simd.if_below(none, before, rest, simd.splat(0.0));
         simd.store(factor, &mut factors[v]);
         simd.store(top, &mut tops[v]);
         let mut sum = simd.splat(0.0);
         for row in cells.chunks_exact_mut(vectors) {
-            let x = simd.sub(simd.load(&row[v]), top);
+            let x = simd.sub(simd.load(&row[v]), off);
             let weight = simd.exp2(simd.mul(x, units));
             sum = simd.add(sum, weight);
             simd.store(weight, &mut row[v]);

@@ -341,3 +341,41 @@ fn nan_stays_where_it_belongs() {
         }
     }
 }
+
+/// Keys whose logits are −∞, hundreds in a row before any other, get no weight; where
+/// there are no others, nothing can be weighed.
+#[test]
+fn keys_that_are_masked_get_no_weight() {
+    let d = dims(1, 1, 20, 900, 4);
+    let q: Vec<f32> = randn(80, 1).iter().map(|x| x.abs() + 0.1).collect();
+    let (mut k, v) = (randn(3600, 2), randn(3600, 3));
+    k[..800 * 4].fill(f32::NEG_INFINITY);
+    let rows = |data| Rows { data, stride: 4 };
+    // Digits have no infinity: a row that holds one is NaN.
+    for format in Format::available()
+        .into_iter()
+        .filter(|f| f.name() != "amx")
+    {
+        let mut out = vec![0.0; 80];
+        forward_in(format, d, rows(&q), rows(&k), rows(&v), 0.5, &mut out);
+        let rest = dims(1, 1, 20, 100, 4);
+        let (k, v) = (&k[3200..], &v[3200..]);
+        let want = reference::forward(rest, &widen(&q), &widen(k), &widen(v), 0.5);
+        let tolerance = match format.factors() {
+            Factors::F32 => 3e-6,
+            Factors::Bf16 => 3e-2,
+        };
+        compare(&out, &want, tolerance, format.name());
+        let nothing = vec![f32::NEG_INFINITY; 3600];
+        forward_in(
+            format,
+            d,
+            rows(&q),
+            rows(&nothing),
+            rows(&[1.0; 3600]),
+            0.5,
+            &mut out,
+        );
+        assert!(out.iter().all(|x| x.is_nan()), "{}", format.name());
+    }
+}

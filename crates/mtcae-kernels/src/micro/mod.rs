@@ -9,7 +9,7 @@
 //! | [`dots::Dots`] | AVX512-BF16 | 32×32 | bf16 |
 //! | [`fma::Wide`] | AVX-512 | 14×32 | `f32` |
 //! | [`fma::Narrow`] | AVX2 and FMA | 6×16 | `f32` |
-//! | [`fma::Small`] | whatever there is | 2×16 | `f32` |
+//! | [`fma::Small`] | whatever there is | 2×16, 6×16 on ARM | `f32` |
 //!
 //! A panel is a row of *steps*, each [`TERMS`](MicroKernel::TERMS) terms of the inner
 //! dimension. Rows and columns beyond the operand are computed, or not, and left out of
@@ -31,6 +31,9 @@ use std::ops::Range;
 
 use crate::lanes::Lanes;
 use crate::matrix::MatRef;
+
+/// The most columns that a right panel has.
+pub(crate) const MOST_COLS: usize = 32;
 
 /// How panels are laid out and multiplied. Holding one proves that the CPU has its
 /// instructions.
@@ -119,8 +122,9 @@ pub(crate) trait MicroKernel: Copy {
     fn finish_weights(self, _panel: &mut [f32]) {}
     /// The products of left panels with a right panel over a range of terms that begins
     /// at a step: `ROWS`×`COLS` sums for each, row by row, added to `sums` or in their
-    /// place when they are `fresh`. Meanwhile the second-level cache is asked for what is
-    /// `ahead`.
+    /// place when they are `fresh`. What is `ahead` is read next: a kernel may ask the
+    /// second-level cache for it. (On multiply-adds that took longer than to leave it to
+    /// the CPU's own prefetching.)
     fn multiply(
         self,
         left: Left<'_>,

@@ -79,10 +79,10 @@ pub(super) fn mask(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as u16
 }
 
-/// Writes line `i` of a tile.
+/// Writes line `i` of a square.
 #[inline(always)]
-pub(super) fn put(line: __m512, tile: usize, i: usize, step: &mut [f32]) {
-    let from = tile * SQUARE + i * 16;
+pub(super) fn put(line: __m512, square: usize, i: usize, step: &mut [f32]) {
+    let from = square * SQUARE + i * 16;
     let line_of = &mut step[from..from + 16];
     // SAFETY: the slice holds sixteen `f32` and is borrowed mutably; callers
     // hold a kernel, which proves AVX-512.

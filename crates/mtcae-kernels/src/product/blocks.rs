@@ -17,7 +17,7 @@ use crate::format::{Kind, OperandMut, with_kernel};
 use crate::gelu;
 use crate::lanes::Lanes;
 use crate::matrix::MatRef;
-use crate::micro::{Left, MicroKernel};
+use crate::micro::{Left, MOST_COLS, MicroKernel};
 use crate::scratch;
 
 /// A product: `rows`×`cols` sums of `terms` products.
@@ -239,57 +239,71 @@ fn ask<K: MicroKernel>(job: Job<'_>, row: usize, col: usize) {
 fn finish<K: MicroKernel>(kernel: K, job: Job<'_>, row: usize, col: usize, sums: &[f32]) {
     let simd = kernel.simd();
     let [first_row, rows, first_col, cols] = place::<K>(job, row, col);
-    let mut bias = [0.0; MOST_COLS];
+    let mut bias = [simd.splat(0.0); MOST_COLS / 16];
     if !job.bias.is_empty() {
-        simd.copy(&job.bias[first_col..first_col + cols], &mut bias[..cols]);
+        for (v, some) in job.bias[first_col..first_col + cols].chunks(16).enumerate() {
+            bias[v] = load(simd, some);
+        }
     }
-    let (bias, _) = bias.as_chunks::<16>();
     let alpha = simd.splat(job.alpha);
-    let sums = sums.chunks_exact(K::COLS).take(rows);
-    let (out, add) = match job.sink {
+    let (sums, _) = sums[..rows * K::COLS].as_chunks::<16>();
+    let sums = sums.chunks_exact(K::COLS / 16);
+    match job.sink {
         Sink::Gelu(squares) => {
             // SAFETY: each task has squares of its own.
             let square = unsafe { squares.square(row, col) };
             for (r, sums) in sums.enumerate() {
                 let mut terms = [0.0; MOST_COLS];
-                let (sums, _) = sums.as_chunks::<16>();
                 let (vectors, _) = terms.as_chunks_mut::<16>();
                 for v in 0..K::COLS / 16 {
-                    let y = simd.mul_add(alpha, simd.load(&sums[v]), simd.load(&bias[v]));
+                    let y = simd.mul_add(alpha, simd.load(&sums[v]), bias[v]);
                     simd.store(gelu::gelu(simd, y), &mut vectors[v]);
                 }
                 kernel.put(&terms[..K::COLS], r, square);
             }
-            return;
         }
-        Sink::Store(out) => (out, false),
-        Sink::Add(out) => (out, true),
-    };
-    // SAFETY: each task has a rectangle of its own.
-    let mut out = unsafe { out.part(first_row, rows, first_col, cols) };
-    for (r, sums) in sums.enumerate() {
-        let (sums, _) = sums.as_chunks::<16>();
-        let (whole, rest) = out.row(r, 0, cols).as_chunks_mut::<16>();
-        for (v, out) in whole.iter_mut().enumerate() {
-            let mut y = simd.mul_add(alpha, simd.load(&sums[v]), simd.load(&bias[v]));
-            if add {
-                y = simd.add(y, simd.load(out));
+        Sink::Store(out) | Sink::Add(out) => {
+            let add = matches!(job.sink, Sink::Add(_));
+            // SAFETY: each task has a rectangle of its own.
+            let mut out = unsafe { out.part(first_row, rows, first_col, cols) };
+            for (r, sums) in sums.enumerate() {
+                let out = out.row(r, 0, cols);
+                if cols == K::COLS {
+                    // Of a known length: without a loop.
+                    let (out, _) = out.as_chunks_mut::<16>();
+                    for v in 0..K::COLS / 16 {
+                        let y = simd.mul_add(alpha, simd.load(&sums[v]), bias[v]);
+                        let y = match add {
+                            true => simd.add(y, simd.load(&out[v])),
+                            false => y,
+                        };
+                        simd.store(y, &mut out[v]);
+                    }
+                    continue;
+                }
+                for (v, out) in out.chunks_mut(16).enumerate() {
+                    let mut y = simd.mul_add(alpha, simd.load(&sums[v]), bias[v]);
+                    if add {
+                        y = simd.add(y, load(simd, out));
+                    }
+                    let mut all = [0.0; 16];
+                    simd.store(y, &mut all);
+                    out.copy_from_slice(&all[..out.len()]);
+                }
             }
-            simd.store(y, out);
-        }
-        if !rest.is_empty() {
-            let v = whole.len();
-            let mut last = [0.0; 16];
-            last[..rest.len()].copy_from_slice(rest);
-            let mut y = simd.mul_add(alpha, simd.load(&sums[v]), simd.load(&bias[v]));
-            if add {
-                y = simd.add(y, simd.load(&last));
-            }
-            simd.store(y, &mut last);
-            rest.copy_from_slice(&last[..rest.len()]);
         }
     }
 }
 
-/// More columns than a right panel has.
-const MOST_COLS: usize = 32;
+/// At most sixteen numbers, zeros beyond them.
+#[inline(always)]
+fn load<L: Lanes>(simd: L, some: &[f32]) -> L::F {
+    match some.first_chunk() {
+        Some(all) => simd.load(all),
+        None => {
+            let mut all = [0.0; 16];
+            all[..some.len()].copy_from_slice(some);
+            simd.load(&all)
+        }
+    }
+}

@@ -57,12 +57,12 @@ pub fn product_with(
         "product: the result is {m}×{n}"
     );
     let bias = match start {
-        Initial::Bias(bias) => bias,
+        Initial::Bias(bias) => {
+            assert_eq!(bias.len(), n, "product: the bias has {n} elements");
+            bias
+        }
         _ => &[],
     };
-    if !bias.is_empty() {
-        assert_eq!(bias.len(), n, "product: the bias has {n} elements");
-    }
     if m == 0 || n == 0 {
         return;
     }

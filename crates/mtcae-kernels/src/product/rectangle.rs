@@ -15,7 +15,8 @@ pub(crate) struct Rectangle<'a> {
 
 // SAFETY: it stands for an exclusive borrow of its elements.
 unsafe impl Send for Rectangle<'_> {}
-// SAFETY: through a shared reference only `part` is reachable, which is unsafe.
+// SAFETY: through a shared reference its elements are reachable by `part` alone, which
+// is unsafe.
 unsafe impl Sync for Rectangle<'_> {}
 
 impl<'a> Rectangle<'a> {

@@ -1,15 +1,28 @@
 //! How work is cut into tasks so that no thread waits for the others: pure functions of
 //! shapes and of the number of threads.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// What [`search`] has found: a model asks for the same few shapes again and again.
+static FOUND: LazyLock<Mutex<HashMap<[usize; 4], (usize, usize)>>> = LazyLock::new(Mutex::default);
+
 /// Tasks that a thread is to have at least: where another program takes its core for a
 /// while, others take over what it has not begun.
 const TASKS: usize = 2;
 
 /// Into how many parts the panels of a result's rows and of its columns are cut, one
-/// task each: the fewest whose [`idle`] time is below a hundredth, else the least idle.
+/// task each: the first whose [`idle`] time is below a hundredth, tried from few parts of
+/// the columns to many, else the least idle.
 /// No part has more than `most` panels of rows, which are to stay in a cache; each part
 /// of the rows reads all columns, and each part of the columns all rows.
 pub(crate) fn cut(rows: usize, cols: usize, most: usize, threads: usize) -> (usize, usize) {
+    let shape = [rows, cols, most, threads];
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    *found.entry(shape).or_insert_with(|| search(shape))
+}
+
+fn search([rows, cols, most, threads]: [usize; 4]) -> (usize, usize) {
     let least = rows.div_ceil(most.max(1)).max(1);
     if threads <= 1 || rows == 0 || cols == 0 {
         return (least, 1);
@@ -19,6 +32,13 @@ pub(crate) fn cut(rows: usize, cols: usize, most: usize, threads: usize) -> (usi
     for across in 1..=cols.min(TASKS * threads) {
         for down in least..=most_down {
             if down * across < TASKS * threads.min(rows * cols / TASKS) {
+                continue;
+            }
+            // Some thread has as many tasks as this, and they are no smaller.
+            let tasks = (down * across).div_ceil(threads);
+            let last = tasks * (rows / down) * (cols / across);
+            let least = 1.0 - (rows * cols) as f64 / (last * threads).max(1) as f64;
+            if least >= best.0 {
                 continue;
             }
             let idle = idle(rows, cols, (down, across), threads);
@@ -74,13 +94,16 @@ mod tests {
         ];
         for (rows, cols, most) in KERNELS {
             for n in outputs {
-                let (down, across) = (1568usize.div_ceil(rows), n.div_ceil(cols));
-                for threads in [1, 2, 4, 8, 16] {
+                for (clips, threads) in [1, 4]
+                    .into_iter()
+                    .flat_map(|clips| [1, 2, 4, 8, 16].map(|threads| (clips, threads)))
+                {
+                    let (down, across) = ((clips * 1568usize).div_ceil(rows), n.div_ceil(cols));
                     let cut = cut(down, across, most, threads);
                     let idle = idle(down, across, cut, threads);
                     assert!(
                         idle <= 0.02,
-                        "1568×{n} in panels of {rows}×{cols} on {threads} threads: {cut:?} leaves {:.1} % idle",
+                        "{clips}·1568×{n} in panels of {rows}×{cols} on {threads} threads: {cut:?} leaves {:.1} % idle",
                         100.0 * idle
                     );
                     assert!(down.div_ceil(cut.0) <= most);

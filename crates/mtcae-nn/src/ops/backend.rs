@@ -113,7 +113,8 @@ pub(super) enum Heads<'a> {
 /// What attention gives (B, N, H·d), and what its backward needs of it besides.
 pub(super) struct Attended {
     pub(super) out: Fresh,
-    /// (B, H, N): log₂ of each row's sum of exponentials, on GPUs.
+    /// What the backward needs of the softmax: on GPUs log₂ of each row's sum of
+    /// exponentials (B, H, N), on the CPU [`Dims::norms`] (B, H, 2, N).
     pub(super) log_sums: Option<Tensor>,
 }
 
