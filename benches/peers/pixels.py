@@ -24,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import machine
 import numpy as np
 
 SIDE = 224
@@ -35,13 +36,6 @@ WORK = [
     ("area", 1920, 1080, 16),
     ("tubes", 224, 224, 16),
 ]
-
-
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown CPU"
 
 
 def frames(width: int, height: int, count: int) -> np.ndarray:
@@ -91,16 +85,15 @@ def main() -> None:
     parser.add_argument("--program", default="target/release/examples/pixels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
+    machine.add_argument(parser)
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    import PIL
+    os.environ.update(machine.environment(args.isa, args.threads))
     import torch as library
 
     library.set_num_threads(args.threads)
-    ours = subprocess.Popen([args.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                            env=os.environ | {"RAYON_NUM_THREADS": str(args.threads)})
-    print(f"{cpu()}, {args.threads} threads, {args.rounds} rounds, load {os.getloadavg()[0]:.1f}")
-    print(f"Pillow {PIL.__version__}, PyTorch {library.__version__}, numpy {np.__version__}\n")
+    ours = subprocess.Popen([args.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    print(f"pictures, {args.threads} threads, {args.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    machine.describe(args.program, args.isa, args.threads, ["pillow", "torch", "numpy"])
     print("| what | engine | milliseconds for all frames | over ours | best rounds | max difference |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         raw, result = Path(folder) / "frames.rgb", Path(folder) / "result"

@@ -351,6 +351,8 @@ fn keys_that_are_masked_get_no_weight() {
     let (mut k, v) = (randn(3600, 2), randn(3600, 3));
     k[..800 * 4].fill(f32::NEG_INFINITY);
     let rows = |data| Rows { data, stride: 4 };
+    let nothing = vec![f32::NEG_INFINITY; 3600];
+    let ones = vec![1.0; 3600];
     // Digits have no infinity: a row that holds one is NaN.
     for format in Format::available()
         .into_iter()
@@ -366,13 +368,12 @@ fn keys_that_are_masked_get_no_weight() {
             Factors::Bf16 => 3e-2,
         };
         compare(&out, &want, tolerance, format.name());
-        let nothing = vec![f32::NEG_INFINITY; 3600];
         forward_in(
             format,
             d,
             rows(&q),
             rows(&nothing),
-            rows(&[1.0; 3600]),
+            rows(&ones),
             0.5,
             &mut out,
         );
