@@ -104,9 +104,10 @@ pub(crate) trait Lanes: Copy {
 
 #[inline(always)]
 fn turn<const N: usize>(x: &mut [[f32; N]; N]) {
-    for i in 0..N {
-        for j in 0..i {
-            (x[i][j], x[j][i]) = (x[j][i], x[i][j]);
+    let before = *x;
+    for (i, row) in x.iter_mut().enumerate() {
+        for (j, v) in row.iter_mut().enumerate() {
+            *v = before[j][i];
         }
     }
 }
@@ -604,6 +605,41 @@ mod x86 {
     }
 }
 
+/// Calls `$f(token, args…)` compiled for the instruction set `$isa`.
+///
+/// `$f` must be `#[inline(always)]` and generic over its first argument's
+/// [`Lanes`], so that its body takes on the features of the wrapper.
+macro_rules! vectorise {
+    ($isa:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+        fn avx512($($arg: $ty),*) {
+            // SAFETY: this function runs only where AVX-512F was found.
+            $f(unsafe { $crate::lanes::Avx512::new() }, $($arg),*)
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2($($arg: $ty),*) {
+            // SAFETY: this function runs only where AVX2 and FMA were found.
+            $f(unsafe { $crate::lanes::Avx2::new() }, $($arg),*)
+        }
+        match $isa.level() {
+            // SAFETY: an `Isa` of this level exists only where the probe found
+            // every feature that the function enables.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+            $crate::isa::Level::Portable => $f($crate::lanes::Portable, $($arg),*),
+        }
+    }};
+}
+pub(crate) use vectorise;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -653,38 +689,3 @@ mod tests {
         }
     }
 }
-
-/// Calls `$f(token, args…)` compiled for the instruction set `$isa`.
-///
-/// `$f` must be `#[inline(always)]` and generic over its first argument's
-/// [`Lanes`], so that its body takes on the features of the wrapper.
-macro_rules! vectorise {
-    ($isa:expr, $f:ident($($arg:ident: $ty:ty),* $(,)?)) => {{
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-        fn avx512($($arg: $ty),*) {
-            // SAFETY: this function runs only where AVX-512F was found.
-            $f(unsafe { $crate::lanes::Avx512::new() }, $($arg),*)
-        }
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2($($arg: $ty),*) {
-            // SAFETY: this function runs only where AVX2 and FMA were found.
-            $f(unsafe { $crate::lanes::Avx2::new() }, $($arg),*)
-        }
-        match $isa.level() {
-            // SAFETY: an `Isa` of this level exists only where the probe found
-            // every feature that the function enables.
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
-            $crate::isa::Level::Portable => $f($crate::lanes::Portable, $($arg),*),
-        }
-    }};
-}
-pub(crate) use vectorise;

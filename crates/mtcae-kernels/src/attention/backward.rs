@@ -74,8 +74,9 @@ pub(super) fn backward(
                 let [dk, dv] = [0, width]
                     .map(|half| unsafe { dkv.part(from, keys.len(), half + h * d, d) });
                 let gradients = [dk, dv];
+                let share = Share { b, h, keys };
                 scratch::with(sizes.room, |buffer| {
-                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, b: usize, h: usize, keys: Range<usize>, dq: &mut [f32], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
+                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, dq: &mut [f32], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
                 });
             });
             let partial = &*partial;
@@ -96,6 +97,13 @@ pub(super) fn backward(
             });
         });
     }
+}
+
+/// What a task has: some keys of one head of one problem.
+struct Share {
+    b: usize,
+    h: usize,
+    keys: Range<usize>,
 }
 
 /// What a task needs room for.
@@ -213,9 +221,7 @@ fn task<K: MicroKernel>(
     of: Operands<'_>,
     given: Given<'_>,
     sizes: Sizes,
-    b: usize,
-    h: usize,
-    keys: Range<usize>,
+    Share { b, h, keys }: Share,
     dq: &mut [f32],
     gradients: [Rectangle<'_>; 2],
     buffer: &mut [f32],

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// What [`search`] has found: a model asks for the same few shapes again and again.
-static FOUND: LazyLock<Mutex<HashMap<[usize; 4], (usize, usize)>>> = LazyLock::new(Mutex::default);
+static FOUND: LazyLock<Mutex<Cuts>> = LazyLock::new(Mutex::default);
+
+/// By rows, columns, most rows and threads.
+type Cuts = HashMap<[usize; 4], (usize, usize)>;
 
 /// Tasks that a thread is to have at least: where another program takes its core for a
 /// while, others take over what it has not begun.
