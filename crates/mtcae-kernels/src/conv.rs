@@ -360,7 +360,7 @@ fn row_blocks<L: Lanes, const S: usize, const V: usize, const R: usize>(
 }
 
 /// `R` rows of `P` pixels from `x`, of `pixels` in all, times `V` vectors of channels.
-#[allow(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments)]
 #[inline(always)]
 fn pixel_block<L: Lanes, const S: usize, const V: usize, const R: usize, const P: usize>(
     simd: L,

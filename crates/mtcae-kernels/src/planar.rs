@@ -104,9 +104,10 @@ impl PlanarConv {
             from.pitch
         );
         assert_eq!(out.len(), size([outputs, pitch]), "planar: output");
-        let end = pixels.start + pixels.len().next_multiple_of(LANES);
+        let whole = pixels.len().checked_next_multiple_of(LANES);
+        let end = pixels.start.saturating_add(whole.unwrap_or(usize::MAX));
         assert!(
-            end <= pitch && end + width - 1 <= from.pitch,
+            end <= pitch && end.saturating_add(width - 1) <= from.pitch,
             "planar: pixels up to {end} of planes of {} to {pitch}",
             from.pitch
         );
@@ -265,7 +266,7 @@ pub fn pool(isa: Isa, from: Rows<'_>, width: usize, out: &mut [f32], pitch: usiz
     );
     let pixels = output(width, 2).next_multiple_of(LANES);
     assert!(
-        pixels <= pitch && 2 * pixels <= from.pitch,
+        pixels <= pitch && pixels <= from.pitch / 2,
         "planar: {width} pixels of planes of {} to {pitch}",
         from.pitch
     );
