@@ -11,12 +11,13 @@ use mtcae_nn::candle_core::Device;
 use mtcae_nn::weights::{self, Source, TensorFile, load_strict, shown};
 use serde_json::Value;
 
+use crate::classifier::Classifier;
 use crate::error::Error;
 use crate::family::{self, Families};
 use crate::json::Fields;
 use crate::pickle::TorchFile;
 use crate::preprocessing::Preprocessing;
-use crate::published::{Foreign, Form, OWN, Overrides, Part, Published, Spelling};
+use crate::published::{Foreign, OWN, Overrides, Part, Published, Spelling};
 use crate::renamed::Renamed;
 use crate::seam::{Config, Encoder};
 use crate::source::Shards;
@@ -25,7 +26,8 @@ use crate::source::Shards;
 pub struct Checkpoint {
     /// Sizes, from `config.json` or from the shapes of the tensors.
     pub config: Config,
-    /// Whose names its tensors have: `huggingface`, `videomae`, `marlin`, or [`OWN`].
+    /// Whose names its tensors have: `huggingface`, `videomae`, `marlin`,
+    /// `mae-dfer`, `svfap`, or [`OWN`].
     pub spelling: &'static str,
     /// How it wants its pixels: from `preprocessor_config.json`, else what the
     /// family's code does. `None` when neither says: published Hugging Face models
@@ -37,6 +39,8 @@ pub struct Checkpoint {
     /// decoders, mask tokens, heads, biases of keys that are all zero, entries of a
     /// pickle that are no tensors.
     pub ignored: Vec<String>,
+    /// The classifier on the encoder, where it is a file of others that has one.
+    pub classifier: Option<Classifier>,
     view: Renamed,
 }
 
@@ -119,6 +123,7 @@ impl Files {
         let Opened { source, skipped } = open_weights(&self.weights)?;
         let names = source.names();
         let fields = self.config.as_deref().map(Fields::read).transpose()?;
+        let mut classifier = None;
         let (spelling, config): (Box<dyn Spelling>, Config) = match &fields {
             // Those of Hugging Face say their type.
             Some(fields) if fields.get("model_type").is_none() => {
@@ -126,9 +131,11 @@ impl Files {
                 (Box::new(Own::of(&config, &names)), config)
             }
             fields => {
-                let spelling = published(source.as_ref(), &names)
+                let (fields, source) = (fields.as_ref(), source.as_ref());
+                let spelling = published(source, &names)
                     .map_err(|reason| Error::File(FileError::new(&self.weights, reason)))?;
-                let config = spelling.config(fields.as_ref(), source.as_ref(), overrides)?;
+                let (config, found) = spelling.read(fields, source, overrides)?;
+                classifier = found;
                 (spelling, config)
             }
         };
@@ -144,6 +151,7 @@ impl Files {
             spelling: spelling.name(),
             preprocessing,
             config_file: self.config.clone(),
+            classifier,
             ignored: ignored.iter().cloned().chain(skipped).collect(),
             view: Renamed {
                 inner: source,
@@ -158,9 +166,13 @@ impl Files {
 /// The one encoder of a known family among the tensors of a file; `Err` says what there
 /// is instead.
 fn published(source: &dyn Source, names: &[String]) -> Result<Box<dyn Foreign>, String> {
-    let mut found: Vec<_> = family::published()
-        .flat_map(|family| family.find(source, names))
-        .collect();
+    let mut found: Vec<Box<dyn Foreign>> = Vec::new();
+    for family in family::published() {
+        // What one family knows as its own is none of a family after it.
+        let known: Vec<String> = found.iter().map(|one| one.prefix().to_owned()).collect();
+        let more = family.find(source, names).into_iter();
+        found.extend(more.filter(|one| known.iter().all(|prefix| prefix != one.prefix())));
+    }
     match (found.pop(), found.pop()) {
         (Some(one), None) => Ok(one),
         (None, _) => {
@@ -237,10 +249,7 @@ impl Spelling for Own {
     }
 
     fn parts(&self, name: &str) -> Vec<Part> {
-        vec![Part {
-            names: vec![format!("{}{name}", self.prefix)],
-            form: Form::Plain,
-        }]
+        Part::plain(format!("{}{name}", self.prefix))
     }
 
     fn is_neighbour(&self, name: &str) -> bool {
@@ -268,6 +277,11 @@ impl Checkpoint {
     /// known neighbours come under the names they have in the file.
     pub fn source(&self) -> &dyn Source {
         &self.view
+    }
+
+    /// A tensor of the file, under its name there.
+    pub(crate) fn raw(&self) -> &dyn Source {
+        self.view.inner.as_ref()
     }
 
     /// Compares names and shapes with what the encoder needs; reads no weights.

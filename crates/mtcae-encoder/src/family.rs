@@ -7,17 +7,49 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::published::Published;
+use crate::lgi_former::{self, LgiFormerConfig};
+use crate::published::{Overrides, Published};
 use crate::seam::{Config, EncoderConfig};
+use crate::sizes::fault;
+use crate::tpsbt::{self, TpsbtConfig};
 use crate::videomae::{self, VideoMaeConfig};
 
-/// The families of this crate, each with its config and the files of others that hold
-/// such encoders.
-const FAMILIES: [(&str, Factory, &dyn Published); 1] = [(
-    videomae::FAMILY,
-    read::<VideoMaeConfig>,
-    &videomae::Spellings,
-)];
+/// One family of this crate.
+struct Family {
+    name: &'static str,
+    /// Its configs, as they are read.
+    read: Factory,
+    /// Its encoders in the files of others.
+    published: &'static dyn Published,
+    /// Its sizes by name, the smallest first.
+    presets: &'static [Preset],
+}
+
+/// A config by its name.
+pub(crate) type Preset = (&'static str, fn() -> Config);
+
+/// The families of this crate. Where the tensors of a file could be of several, the first
+/// of them has it.
+const FAMILIES: [Family; 3] = [
+    Family {
+        name: lgi_former::FAMILY,
+        read: read::<LgiFormerConfig>,
+        published: &lgi_former::Spellings,
+        presets: &lgi_former::PRESETS,
+    },
+    Family {
+        name: tpsbt::FAMILY,
+        read: read::<TpsbtConfig>,
+        published: &tpsbt::Spellings,
+        presets: &tpsbt::PRESETS,
+    },
+    Family {
+        name: videomae::FAMILY,
+        read: read::<VideoMaeConfig>,
+        published: &videomae::Spellings,
+        presets: &videomae::PRESETS,
+    },
+];
 
 /// The family of configs that do not say, which are those of format version 1.
 const FIRST: &str = videomae::FAMILY;
@@ -33,8 +65,7 @@ pub struct Families(BTreeMap<&'static str, Factory>);
 impl Default for Families {
     /// Those of this crate.
     fn default() -> Self {
-        let own = FAMILIES.map(|(name, factory, _)| (name, factory));
-        Self(own.into())
+        Self(FAMILIES.map(|family| (family.name, family.read)).into())
     }
 }
 
@@ -45,6 +76,43 @@ impl Families {
     pub fn with<C: EncoderConfig + DeserializeOwned>(mut self, family: &'static str) -> Self {
         self.0.insert(family, read::<C>);
         self
+    }
+
+    /// The names of the families, and of the sizes that [`Self::preset`] knows.
+    pub fn presets() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        let sizes = |family: &Family| family.presets.iter().map(|(size, _)| *size).collect();
+        FAMILIES
+            .iter()
+            .map(move |family| (family.name, sizes(family)))
+    }
+
+    /// A family's encoder of a published size, with what is given in place of its own.
+    ///
+    /// # Errors
+    /// [`Error::Field`] names the family or the size that there is not, or the field that
+    /// does not fit.
+    pub fn preset(family: &str, size: &str, given: &Overrides) -> Result<Config, Error> {
+        let none = |field: &str, name: &str, of: &str, known: Vec<&str>| {
+            let reason = format!("there is no {name:?}{of}; known: {}", known.join(", "));
+            fault("encoder", field, shown(&reason))
+        };
+        let found = FAMILIES.iter().find(|known| known.name == family);
+        let found = found.ok_or_else(|| {
+            let known = Self::presets().map(|(name, _)| name).collect();
+            none("family", family, "", known)
+        })?;
+        let preset = found.presets.iter().find(|(name, _)| *name == size);
+        let (_, preset) = preset.ok_or_else(|| {
+            let known = found.presets.iter().map(|(name, _)| *name).collect();
+            none("size", size, &format!(" of the family {family}"), known)
+        })?;
+        let mut fields = match preset().fields() {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        fields.extend(given.fields());
+        fields.insert("family".to_owned(), family.into());
+        Self::default().read(fields, "encoder")
     }
 
     /// Reads the encoder's part of a `config.json`. One without `family` is VideoMAE's, as
@@ -91,7 +159,7 @@ impl Families {
 
 /// The files of others that hold encoders of this crate's families.
 pub(crate) fn published() -> impl Iterator<Item = &'static dyn Published> {
-    FAMILIES.iter().map(|(_, _, published)| *published)
+    FAMILIES.iter().map(|family| family.published)
 }
 
 fn read<C: EncoderConfig + DeserializeOwned>(fields: Value) -> serde_json::Result<Config> {

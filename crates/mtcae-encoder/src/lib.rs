@@ -16,21 +16,28 @@
 //! - [`Encoder`], [`EncoderConfig`], [`EncoderPlan`]: the seam, which other crates may
 //!   implement too.
 //! - [`Config`], [`Families`]: the config of an encoder of any family, and how it is read.
-//! - [`VideoMae`] in S, B, L and H, and MARLIN, which is one too.
+//! - [`VideoMae`] in S, B, L and H, and MARLIN, which is one too; [`LgiFormer`] of MAE-DFER;
+//!   [`Tpsbt`] of SVFAP.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
 //! - [`open_named`]: the same by `hub:ORG/NAME`.
 
+mod block;
 mod checkpoint;
+mod classifier;
+mod embedding;
 mod error;
 mod family;
 mod hub;
 mod json;
+mod lgi_former;
 mod pickle;
 mod preprocessing;
 mod published;
 mod renamed;
 mod seam;
+mod sizes;
 mod source;
+mod tpsbt;
 mod videomae;
 
 use std::path::Path;
@@ -38,11 +45,14 @@ use std::path::Path;
 use mtcae_core::files::{self, At};
 
 pub use checkpoint::{Checkpoint, open, open_with};
+pub use classifier::Classifier;
+pub use embedding::Position;
 pub use error::{Error, HubFault};
 pub use family::{Factory, Families};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use hub::{HubName, Progress, fetch_folder, open_named};
+pub use lgi_former::{Features, LgiFormer, LgiFormerConfig};
 pub use mtcae_nn as nn;
 pub use mtcae_nn::candle_core;
 pub use preprocessing::{Preprocessing, Resize};
@@ -51,7 +61,8 @@ pub use seam::{
     Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter,
 };
 pub use source::Below;
-pub use videomae::{Position, VideoMae, VideoMaeConfig};
+pub use tpsbt::{Tpsbt, TpsbtConfig};
+pub use videomae::{VideoMae, VideoMaeConfig};
 
 /// The longest JSON that is read, and a hundred times what any config takes.
 const LONGEST_JSON: u64 = 4 << 20;

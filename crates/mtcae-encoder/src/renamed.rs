@@ -27,9 +27,11 @@ impl Renamed {
         };
         for (name, want) in self.config.tensors() {
             let parts = self.spelling.parts(&name);
-            let mut want = want;
-            want[0] /= parts.len();
+            let shares: usize = parts.iter().map(|part| part.share).sum();
+            let whole = want;
             for part in &parts {
+                let mut want = whole.clone();
+                want[0] = want[0] / shares * part.share;
                 match self.find(part) {
                     None => faults.missing.push(part.names.join(" or ")),
                     Some((name, found)) => {
@@ -77,6 +79,7 @@ impl Renamed {
                 vec![*d, kernel.iter().product()]
             }
             (Form::Table, [1, n, d]) => vec![*n, *d],
+            (Form::Pairs, [d, c, 2]) => vec![*d, 2 * c],
             _ => found.to_vec(),
         }
     }
@@ -93,6 +96,7 @@ impl Renamed {
         match (form, found.len()) {
             (Form::Kernel, 5) => [&want[..1], &self.kernel()].concat(),
             (Form::Table, 3) => [&[1], want].concat(),
+            (Form::Pairs, 3) => vec![want[0], want[1] / 2, 2],
             _ => want.to_vec(),
         }
     }

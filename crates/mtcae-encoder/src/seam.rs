@@ -188,15 +188,15 @@ impl Config {
                 format!("the grid of {output:?} is not its tokens"),
             ));
         }
-        match self.groups().iter().find(|group| group.depth > depth + 1) {
-            Some(Group {
-                name, depth: at, ..
-            }) => Err(fault(
-                "groups",
-                format!("{name} is at depth {at}, above {depth} blocks and what follows them"),
-            )),
-            None => Ok(()),
+        for group in self.groups() {
+            let (name, at) = (group.name, group.depth.max(group.rate_depth));
+            if at > depth + 1 {
+                let reason =
+                    format!("{name} is at depth {at}, above {depth} blocks and what follows them");
+                return Err(fault("groups", reason));
+            }
         }
+        Ok(())
     }
 
     /// Names and shapes of all tensors below the encoder's prefix.
@@ -380,8 +380,11 @@ pub struct Group {
     /// What they are of, in the family's words.
     pub name: String,
     /// 0 for what comes before the first block, i + 1 for block i, one more than the
-    /// number of blocks for what comes after the last.
+    /// number of blocks for what comes after the last. Freezing goes by it.
     pub depth: usize,
+    /// The depth that layer-wise decay of the learning rate counts: that of its place,
+    /// but where the family is published with another.
+    pub rate_depth: usize,
     /// The parameters, by the names that [`EncoderConfig::build`] asks for.
     pub parameters: Vec<Parameter>,
 }
@@ -393,15 +396,14 @@ impl Group {
         depth: usize,
         parameters: impl IntoIterator<Item = (N, Vec<usize>)>,
     ) -> Self {
-        let parameter = |(name, shape): (N, Vec<usize>)| Parameter {
-            name: name.into(),
-            decays: shape.len() > 1,
-            shape,
-        };
+        let parameters = parameters.into_iter();
         Self {
             name: name.into(),
             depth,
-            parameters: parameters.into_iter().map(parameter).collect(),
+            rate_depth: depth,
+            parameters: parameters
+                .map(|(name, shape)| Parameter::new(name, shape))
+                .collect(),
         }
     }
 }
@@ -415,4 +417,19 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether weight decay is for it: not for biases, norms and positions.
     pub decays: bool,
+    /// Whether F depends on it. What F does not depend on has no gradient: it is kept as
+    /// it is.
+    pub used: bool,
+}
+
+impl Parameter {
+    /// One that F depends on, and that decays unless it is a vector.
+    pub fn new(name: impl Into<String>, shape: Vec<usize>) -> Self {
+        Self {
+            name: name.into(),
+            decays: shape.len() > 1,
+            used: true,
+            shape,
+        }
+    }
 }

@@ -68,8 +68,29 @@ impl SelfAttention {
         pass: &mut Pass,
     ) -> Result<Tensor> {
         let samples = x.dim(0)?;
-        let attention = ops::Attention {
-            branch: norm1.branch(drop, samples, pass),
+        let attention = self.half(norm1.branch(drop, samples, pass))?;
+        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
+        ops::block(x, Some(attention), Some(mlp), pass.way())
+    }
+
+    /// x + drop(attention(norm(x))) for x (B, N, D): a block's first half alone.
+    ///
+    /// # Errors
+    /// When x is of another width.
+    pub fn residual(
+        &self,
+        x: &Tensor,
+        norm: &LayerNorm,
+        drop: &DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let half = self.half(norm.branch(drop, x.dim(0)?, pass))?;
+        ops::block(x, Some(half), None, pass.way())
+    }
+
+    fn half<'a>(&'a self, branch: ops::Branch<'a>) -> Result<ops::Attention<'a>> {
+        Ok(ops::Attention {
+            branch,
             heads: self.heads,
             projection: ops::Projection::Own {
                 weight: self.qkv.weight(),
@@ -77,9 +98,7 @@ impl SelfAttention {
                 v_bias: &self.v_bias,
             },
             proj: self.proj.parts()?.into(),
-        };
-        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
-        ops::block(x, Some(attention), Some(mlp), pass.way())
+        })
     }
 }
 
@@ -218,6 +237,28 @@ impl CrossAttention {
         pass: &mut Pass,
     ) -> Result<Tensor> {
         let samples = y.dim(0)?;
+        let attention = self.half(over, norm1.branch(drop, samples, pass))?;
+        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
+        ops::block(y, Some(attention), Some(mlp), pass.way())
+    }
+
+    /// y + drop(attention(norm(y), ·)) for y (B, N, w): a block's first half alone.
+    ///
+    /// # Errors
+    /// When an operand is of another width.
+    pub fn residual(
+        &self,
+        y: &Tensor,
+        over: Over<'_>,
+        norm: &LayerNorm,
+        drop: &DropPath,
+        pass: &mut Pass,
+    ) -> Result<Tensor> {
+        let half = self.half(over, norm.branch(drop, y.dim(0)?, pass))?;
+        ops::block(y, Some(half), None, pass.way())
+    }
+
+    fn half<'a>(&'a self, over: Over<'a>, branch: ops::Branch<'a>) -> Result<ops::Attention<'a>> {
         let (q, q_bias) = self.q.parts()?;
         let projection = match over {
             Over::Features(x) => ops::Projection::Of {
@@ -229,14 +270,12 @@ impl CrossAttention {
             },
             Over::KeysAndValues(kv) => ops::Projection::Over { kv, q, q_bias },
         };
-        let attention = ops::Attention {
-            branch: norm1.branch(drop, samples, pass),
+        Ok(ops::Attention {
+            branch,
             heads: self.heads,
             projection,
             proj: self.proj.parts()?.into(),
-        };
-        let mlp = mlp.half(norm2.branch(drop, samples, pass))?;
-        ops::block(y, Some(attention), Some(mlp), pass.way())
+        })
     }
 }
 

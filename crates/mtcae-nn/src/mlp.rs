@@ -16,9 +16,15 @@ pub struct Mlp {
 impl Mlp {
     /// `fc1` (hidden, D) and `fc2` (D, hidden), with biases, below `vb`.
     pub fn new(width: usize, hidden: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Self::between([width, hidden, width], vb)
+    }
+
+    /// `fc1` (hidden, inputs) and `fc2` (outputs, hidden), with biases, below `vb`: one
+    /// that gives as many channels as it is asked for.
+    pub fn between([inputs, hidden, outputs]: [usize; 3], vb: VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            fc1: linear(width, hidden, vb.pp("fc1"))?,
-            fc2: linear(hidden, width, vb.pp("fc2"))?,
+            fc1: linear(inputs, hidden, vb.pp("fc1"))?,
+            fc2: linear(hidden, outputs, vb.pp("fc2"))?,
         })
     }
 
@@ -62,7 +68,7 @@ impl Mlp {
 }
 
 impl Module for Mlp {
-    /// (…, D) → (…, D).
+    /// (…, inputs) → (…, outputs).
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.fc2.forward(&ops::gelu(&self.fc1.forward(x)?)?)
     }

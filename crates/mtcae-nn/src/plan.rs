@@ -9,8 +9,8 @@ use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
 pub use mtcae_kernels::buffer::give_back;
-use mtcae_kernels::format::OperandMut;
 pub use mtcae_kernels::format::{Factors, Format};
+use mtcae_kernels::format::{Operand, OperandMut};
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::layer_norm;
 pub use mtcae_kernels::linear::Packed;
@@ -258,16 +258,28 @@ pub struct SelfAttention {
 impl SelfAttention {
     /// y (N, D) += attention(norm(y)).
     pub fn residual(&self, norm: &Norm, y: &mut [f32], room: &mut Workspace<'_>) {
+        self.residual_within(1, norm, y, room);
+    }
+
+    /// As [`Self::residual`] of y (S·N, D), S = `sequences` of N tokens one after the
+    /// other, each of which attends to itself alone.
+    pub fn residual_within(
+        &self,
+        sequences: usize,
+        norm: &Norm,
+        y: &mut [f32],
+        room: &mut Workspace<'_>,
+    ) {
         let width = self.proj.outputs();
         let tokens = y.len() / width;
         let (qkv, attended) = room.wide.split_at_mut(tokens * 3 * width);
         let attended = &mut attended[..tokens * width];
         project_normed(self.format, y, width, norm, &self.qkv, room.operand, qkv);
         let dims = Dims {
-            batch: 1,
+            batch: sequences,
             heads: self.heads,
-            queries: tokens,
-            keys: tokens,
+            queries: tokens / sequences,
+            keys: tokens / sequences,
             head_dim: width / self.heads,
         };
         let qkv = [0, 1, 2].map(|i| Rows::columns(qkv, 3 * width, i * width));
@@ -338,13 +350,28 @@ impl Mlp {
 
     /// y (N, D) += fc2(gelu(fc1(norm(y)))).
     pub fn residual(&self, norm: &Norm, y: &mut [f32], room: &mut Workspace<'_>) {
-        let (width, hidden) = (self.fc2.outputs(), self.hidden());
-        let tokens = y.len() / width;
-        let mut normed = OperandMut::new(self.format, tokens, width, &mut *room.operand);
-        norm.operand(y, width, normed.reborrow());
+        let (width, tokens) = (self.fc2.outputs(), y.len() / self.fc2.outputs());
+        let hidden = self.hidden_of(norm, y, room);
+        let y = MatMut::new(y, tokens, width, width);
+        linear(hidden, &self.fc2, Target::Add(y));
+    }
+
+    /// fc2(gelu(fc1(norm(x)))) of x (N, inputs), into `out` (N, outputs).
+    pub fn forward(&self, norm: &Norm, x: &[f32], room: &mut Workspace<'_>, out: &mut [f32]) {
+        let (outputs, tokens) = (self.fc2.outputs(), x.len() / self.fc1.inputs());
+        let hidden = self.hidden_of(norm, x, room);
+        let out = MatMut::new(out, tokens, outputs, outputs);
+        linear(hidden, &self.fc2, Target::Store(out));
+    }
+
+    /// gelu(fc1(norm(x))), as the second layer takes it.
+    fn hidden_of<'a>(&self, norm: &Norm, x: &[f32], room: &'a mut Workspace<'_>) -> Operand<'a> {
+        let (inputs, hidden) = (self.fc1.inputs(), self.hidden());
+        let tokens = x.len() / inputs;
+        let mut normed = OperandMut::new(self.format, tokens, inputs, &mut *room.operand);
+        norm.operand(x, inputs, normed.reborrow());
         let mut wide = OperandMut::new(self.format, tokens, hidden, &mut *room.wide);
         linear(normed.finish(), &self.fc1, Target::Gelu(wide.reborrow()));
-        let y = MatMut::new(y, tokens, width, width);
-        linear(wide.finish(), &self.fc2, Target::Add(y));
+        wide.finish()
     }
 }

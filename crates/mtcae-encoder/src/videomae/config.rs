@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::embedding::Position;
+use crate::sizes::Sizes;
 
 /// Everything needed to rebuild a VideoMAE encoder.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -39,21 +40,16 @@ pub struct VideoMaeConfig {
     pub drop_path: f64,
 }
 
-/// Numbers in the largest tensor of a model or of a forward of one clip: a gigabyte of
-/// them, thirty times ViT-H's.
-const MOST_NUMBERS: u64 = 1 << 28;
-
-/// Where position embeddings come from.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Position {
-    /// VideoMAE's fixed table, computed and not stored.
-    SinCos,
-    /// A table (N, D) among the weights, as MARLIN has it.
-    Stored,
-}
-
 impl VideoMaeConfig {
+    /// 4 blocks of width 96 on 112×112: a toy, as in the demo.
+    pub fn tiny() -> Self {
+        Self {
+            image_size: 112,
+            hidden: 384,
+            ..Self::vit(96, 4, 3)
+        }
+    }
+
     /// ViT-S: width 384, 12 blocks, 6 heads (`vit_small_patch16_224` of
     /// MCG-NJU/VideoMAE, `modeling_finetune.py`, as are the other three).
     pub fn small() -> Self {
@@ -103,117 +99,28 @@ impl VideoMaeConfig {
 
     /// Tokens N of a clip: (T/t)·(H/p)·(W/p); 1568 for the presets.
     pub fn tokens(&self) -> usize {
-        let side = self.image_size / self.patch;
-        self.frames / self.tubelet * side * side
+        self.sizes().tokens()
     }
 
     /// Values of one tube: C·t·p·p; 1536 for the presets.
     pub fn tube_len(&self) -> usize {
-        self.channels * self.tubelet * self.patch * self.patch
+        self.sizes().tube_len()
     }
 
-    /// Checks that the values, which come from `origin`, make an encoder.
-    pub(crate) fn validate_from(&self, origin: &str) -> Result<(), Error> {
-        let fail = |field: &str, reason: String| {
-            Err(Error::Field {
-                origin: origin.to_owned(),
-                field: field.to_owned(),
-                reason,
-            })
-        };
-        // Far above any model, low enough that no product of five overflows.
-        let sizes = [
-            ("image_size", self.image_size, 1 << 14),
-            ("frames", self.frames, 1 << 14),
-            ("channels", self.channels, 1 << 8),
-            ("patch", self.patch, 1 << 10),
-            ("tubelet", self.tubelet, 1 << 10),
-            ("width", self.width, 1 << 16),
-            ("depth", self.depth, 1 << 10),
-            ("heads", self.heads, 1 << 10),
-            ("hidden", self.hidden, 1 << 18),
-        ];
-        for (field, value, most) in sizes {
-            if value == 0 || value > most {
-                return fail(field, format!("{value} is not within 1 to {most}"));
-            }
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            image_size: self.image_size,
+            frames: self.frames,
+            channels: self.channels,
+            patch: self.patch,
+            tubelet: self.tubelet,
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            hidden: self.hidden,
+            eps: self.eps,
+            drop_path: self.drop_path,
         }
-        self.check_sizes(fail)?;
-        if !self.image_size.is_multiple_of(self.patch) {
-            let reason = format!(
-                "{} is not a multiple of the patch size {}",
-                self.image_size, self.patch
-            );
-            return fail("image_size", reason);
-        }
-        if !self.frames.is_multiple_of(self.tubelet) {
-            let reason = format!(
-                "{} is not a multiple of the tubelet size {}",
-                self.frames, self.tubelet
-            );
-            return fail("frames", reason);
-        }
-        if !self.width.is_multiple_of(self.heads) {
-            let reason = format!(
-                "{} heads do not divide the width {}",
-                self.heads, self.width
-            );
-            return fail("heads", reason);
-        }
-        // As it is used: in `f32`.
-        if !(self.eps as f32 > 0.0 && self.eps < 1.0) {
-            return fail(
-                "eps",
-                format!("{:e} is not an f32 between 0 and 1", self.eps),
-            );
-        }
-        if !(0.0..1.0).contains(&self.drop_path) {
-            return fail("drop_path", format!("{} is not in [0, 1)", self.drop_path));
-        }
-        Ok(())
-    }
-
-    /// Checks what the values that are within their bounds make together, before memory
-    /// for any of it is had.
-    fn check_sizes(&self, fail: impl Fn(&str, String) -> Result<(), Error>) -> Result<(), Error> {
-        let product = |factors: &[usize]| factors.iter().map(|&n| n as u64).product::<u64>();
-        let side = self.image_size / self.patch;
-        let tokens = product(&[self.frames / self.tubelet, side, side]);
-        let made = [
-            (
-                "image_size",
-                "a clip has",
-                product(&[self.frames, self.channels, self.image_size, self.image_size]),
-            ),
-            (
-                "width",
-                "the tokens of a clip have",
-                tokens * self.width as u64,
-            ),
-            ("hidden", "a hidden layer has", tokens * self.hidden as u64),
-            (
-                "hidden",
-                "a weight has",
-                product(&[self.width, self.hidden]),
-            ),
-            (
-                "width",
-                "a weight has",
-                product(&[3, self.width, self.width]),
-            ),
-            (
-                "patch",
-                "a weight has",
-                product(&[self.width, self.tube_len()]),
-            ),
-        ];
-        for (field, what, numbers) in made {
-            if numbers > MOST_NUMBERS {
-                let reason = format!("{what} {numbers} numbers, more than {MOST_NUMBERS}");
-                return fail(field, reason);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::config::{Position, VideoMaeConfig};
+use super::config::VideoMaeConfig;
+use crate::embedding::Position;
 use crate::error::Error;
 use crate::json::Fields;
 
@@ -41,7 +42,7 @@ impl VideoMaeConfig {
                 "missing; should be \"videomae\" or \"marlin\"",
             )),
         }?;
-        config.validate_from(fields.origin())?;
+        config.sizes().check(fields.origin())?;
         Ok(config)
     }
 }

@@ -13,18 +13,28 @@ use mtcae_nn::plan::Format;
 use mtcae_nn::{Pass, VarBuilder};
 use serde_json::Value;
 
-pub use config::{Position, VideoMaeConfig};
+pub use config::VideoMaeConfig;
 pub use model::VideoMae;
 pub(crate) use names::Spellings;
 use plan::Plan;
 
+use crate::block::Block;
+use crate::embedding::Embedding;
 use crate::error::Error;
-use crate::seam::{
-    Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter,
-};
+use crate::family::Preset;
+use crate::seam::{Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Output};
 
 /// The family's name in a `config.json`.
 pub const FAMILY: &str = "videomae";
+
+/// Its sizes by name.
+pub(crate) const PRESETS: [Preset; 5] = [
+    ("tiny", || VideoMaeConfig::tiny().into()),
+    ("small", || VideoMaeConfig::small().into()),
+    ("base", || VideoMaeConfig::base().into()),
+    ("large", || VideoMaeConfig::large().into()),
+    ("huge", || VideoMaeConfig::huge().into()),
+];
 
 impl EncoderConfig for VideoMaeConfig {
     fn family(&self) -> &'static str {
@@ -36,27 +46,19 @@ impl EncoderConfig for VideoMaeConfig {
     }
 
     fn validate(&self) -> Result<(), Error> {
-        self.validate_from("encoder config")
+        self.sizes().check("encoder config")
     }
 
     fn input(&self) -> Input {
-        Input {
-            frames: self.frames,
-            size: self.image_size,
-            channels: self.channels,
-            layout: Layout::Tubes {
-                tubelet: self.tubelet,
-                patch: self.patch,
-            },
-        }
+        self.sizes().input()
     }
 
     fn output(&self) -> Output {
-        let side = self.image_size / self.patch;
+        let grid = self.sizes().grid();
         Output {
-            tokens: self.tokens(),
+            tokens: grid.iter().product(),
             width: self.width,
-            grid: Some([self.frames / self.tubelet, side, side]),
+            grid: Some(grid),
         }
     }
 
@@ -65,43 +67,20 @@ impl EncoderConfig for VideoMaeConfig {
     }
 
     fn groups(&self) -> Vec<Group> {
-        let (d, hidden) = (self.width, self.hidden);
-        let embedding = [
-            ("patch_embed.proj.weight", vec![d, self.tube_len()]),
-            ("patch_embed.proj.bias", vec![d]),
-        ];
-        let mut embedding = Group::new("embedding", 0, embedding);
-        if self.position == Position::Stored {
-            embedding.parameters.push(Parameter {
-                name: "pos_embed".to_owned(),
-                shape: vec![self.tokens(), d],
-                decays: false,
-            });
-        }
+        let sizes = self.sizes();
         let block = |i: usize| {
-            let tensors = [
-                ("norm1.weight", vec![d]),
-                ("norm1.bias", vec![d]),
-                ("attn.qkv.weight", vec![3 * d, d]),
-                ("attn.q_bias", vec![d]),
-                ("attn.v_bias", vec![d]),
-                ("attn.proj.weight", vec![d, d]),
-                ("attn.proj.bias", vec![d]),
-                ("norm2.weight", vec![d]),
-                ("norm2.bias", vec![d]),
-                ("mlp.fc1.weight", vec![hidden, d]),
-                ("mlp.fc1.bias", vec![hidden]),
-                ("mlp.fc2.weight", vec![d, hidden]),
-                ("mlp.fc2.bias", vec![d]),
-            ];
             let name = format!("blocks.{i}");
-            let tensors = tensors.map(|(tensor, shape)| (format!("{name}.{tensor}"), shape));
+            let tensors = Block::tensors(&sizes, &name);
             Group::new(name, i + 1, tensors)
         };
-        let norm = [("norm.weight", vec![d]), ("norm.bias", vec![d])];
+        let norm = [
+            ("norm.weight", vec![self.width]),
+            ("norm.bias", vec![self.width]),
+        ];
         let norm = self
             .final_norm
             .then(|| Group::new("norm", self.depth + 1, norm));
+        let embedding = Embedding::group(&sizes, self.position);
         let blocks = (0..self.depth).map(block);
         [embedding].into_iter().chain(blocks).chain(norm).collect()
     }

@@ -4,48 +4,14 @@
 //! Tensor names below the encoder's prefix mirror the original checkpoints; they
 //! and their shapes are those of [`VideoMaeConfig`]'s groups.
 
-use candle_nn::Init;
 use mtcae_nn::candle_core::{self, Module, Tensor};
-use mtcae_nn::{
-    DropPath, LayerNorm, Mlp, Pass, SelfAttention, TubeEmbedding, VarBuilder, sin_cos_table,
-};
+use mtcae_nn::{LayerNorm, Pass, VarBuilder};
 
-use super::config::{Position, VideoMaeConfig};
+use super::config::VideoMaeConfig;
+use crate::block::Block;
+use crate::embedding::Embedding;
 use crate::error::Error;
 use crate::seam::EncoderConfig;
-
-/// x + attn(norm1(x)), then x + mlp(norm2(x)).
-#[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub(super) norm1: LayerNorm,
-    pub(super) attn: SelfAttention,
-    pub(super) norm2: LayerNorm,
-    pub(super) mlp: Mlp,
-    drop_path: DropPath,
-}
-
-impl Block {
-    pub(super) fn new(
-        config: &VideoMaeConfig,
-        drop_path: f64,
-        vb: VarBuilder<'_>,
-    ) -> candle_core::Result<Self> {
-        let (width, eps) = (config.width, config.eps);
-        Ok(Self {
-            norm1: LayerNorm::new(width, eps, vb.pp("norm1"))?,
-            attn: SelfAttention::new(width, config.heads, vb.pp("attn"))?,
-            norm2: LayerNorm::new(width, eps, vb.pp("norm2"))?,
-            mlp: Mlp::new(width, config.hidden, vb.pp("mlp"))?,
-            drop_path: DropPath::new(drop_path)?,
-        })
-    }
-
-    /// (B, N, D) → (B, N, D).
-    fn forward(&self, x: &Tensor, pass: &mut Pass) -> candle_core::Result<Tensor> {
-        let norms = [&self.norm1, &self.norm2];
-        self.attn.block(x, norms, &self.mlp, &self.drop_path, pass)
-    }
-}
 
 /// The encoder: tubes in, features F (B, N, D) out.
 #[derive(Clone, Debug)]
@@ -58,39 +24,18 @@ pub struct VideoMae {
 /// What stands before and after the blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
-    pub(super) patch_embed: TubeEmbedding,
-    /// (N, D)
-    pub(super) positions: Tensor,
+    pub(super) embedding: Embedding,
     pub(super) norm: Option<LayerNorm>,
 }
 
 impl Parts {
     pub(super) fn new(config: &VideoMaeConfig, vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
-        let (tokens, width) = (config.tokens(), config.width);
-        let patch_embed = TubeEmbedding::new(
-            config.channels,
-            config.tubelet,
-            config.patch,
-            width,
-            vb.pp("patch_embed"),
-        )?;
-        let positions = match config.position {
-            Position::SinCos => sin_cos_table(tokens, width, vb.device())?.to_dtype(vb.dtype())?,
-            Position::Stored => {
-                let init = Init::Randn {
-                    mean: 0.0,
-                    stdev: mtcae_nn::INIT_STD,
-                };
-                vb.get_with_hints((tokens, width), "pos_embed", init)?
-            }
-        };
         let norm = match config.final_norm {
-            true => Some(LayerNorm::new(width, config.eps, vb.pp("norm"))?),
+            true => Some(LayerNorm::new(config.width, config.eps, vb.pp("norm"))?),
             false => None,
         };
         Ok(Self {
-            patch_embed,
-            positions,
+            embedding: Embedding::new(&config.sizes(), config.position, vb)?,
             norm,
         })
     }
@@ -103,10 +48,9 @@ impl VideoMae {
     /// When the configuration is not valid or `vb` refuses a tensor.
     pub fn new(config: &VideoMaeConfig, vb: VarBuilder<'_>) -> Result<Self, Error> {
         config.validate()?;
-        // torch.linspace(0, drop_path, depth) of the original.
-        let step = config.drop_path / (config.depth - 1).max(1) as f64;
+        let sizes = config.sizes();
         let blocks = (0..config.depth)
-            .map(|i| Block::new(config, step * i as f64, vb.pp("blocks").pp(i)))
+            .map(|i| Block::new(&sizes, sizes.drop_path(i), vb.pp("blocks").pp(i)))
             .collect::<candle_core::Result<_>>()?;
         Ok(Self {
             config: config.clone(),
@@ -122,11 +66,7 @@ impl VideoMae {
     /// [`Error::Input`] when there are more or fewer tubes, or of another size.
     pub fn embed(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor, Error> {
         self.config.input().check(tubes)?;
-        let x = self.parts.patch_embed.forward(tubes)?;
-        pass.record(|| "patch_embed".to_owned(), &x);
-        let x = x.broadcast_add(&self.parts.positions.to_dtype(x.dtype())?)?;
-        pass.record(|| "embeddings".to_owned(), &x);
-        Ok(x)
+        Ok(self.parts.embedding.forward(tubes, pass)?)
     }
 
     /// The second half of `run`: any number M of embedded tokens

@@ -1,16 +1,17 @@
 //! Names of the encoder's tensors in the spellings of published checkpoints.
 
-use std::collections::BTreeSet;
-
+use mtcae_nn::Pool;
 use mtcae_nn::candle_core::Device;
 use mtcae_nn::weights::{self, Source};
 
-use super::config::{Position, VideoMaeConfig};
+use super::config::VideoMaeConfig;
 use super::hugging_face::MARLIN_EPS;
+use crate::classifier::Classifier;
+use crate::embedding::Position;
 use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
-use crate::published::{Foreign, Form, OWN, Overrides, Part, Published, Spelling};
+use crate::published::{Foreign, Form, OWN, Overrides, Part, Published, Spelling, Told, is_of};
 use crate::seam::Config;
 
 /// How a checkpoint spells the names of its tensors.
@@ -94,19 +95,42 @@ impl Published for Spellings {
 }
 
 impl Foreign for Layout {
-    fn config(
+    fn read(
         &self,
         fields: Option<&Fields>,
         source: &dyn Source,
         overrides: &Overrides,
-    ) -> Result<Config, Error> {
-        let mut config = match fields {
+    ) -> Result<(Config, Option<Classifier>), Error> {
+        let origin = fields.map_or_else(|| source.origin(), |f| f.origin().to_owned());
+        let config = match fields {
             Some(fields) => VideoMaeConfig::from_fields(fields)?,
             None => self.infer(source, overrides)?,
         };
-        overrides.apply(&mut config);
-        config.validate_from(&fields.map_or_else(|| source.origin(), |f| f.origin().to_owned()))?;
-        Ok(config.into())
+        let config = overrides.apply(&config, &origin)?;
+        config.sizes().check(&origin)?;
+        // Where tokens are not averaged, the first is read, behind the final norm.
+        let pool = match config.final_norm {
+            true => Pool::First,
+            false => Pool::Mean,
+        };
+        let config = Config::from(config);
+        let (layer, norm, eps) = match self.family {
+            // `modeling_videomae.py`: PyTorch's default ε, whatever the config's.
+            Family::HuggingFace => ("classifier".to_owned(), "fc_norm".to_owned(), 1e-5),
+            Family::VideoMae => {
+                let below = |module| format!("{}{module}", self.prefix);
+                (below("head"), below("fc_norm"), 1e-6)
+            }
+            Family::Marlin | Family::Own => return Ok((config, None)),
+        };
+        let mut classifier = Classifier::find(source, &config, layer, norm, eps)?;
+        if let Some(classifier) = &mut classifier {
+            classifier.pool = pool;
+            if let Some(fields) = fields {
+                classifier.name_classes(fields)?;
+            }
+        }
+        Ok((config, classifier))
     }
 }
 
@@ -151,23 +175,17 @@ impl Spelling for Layout {
                     .map(|name| format!("{}{name}", self.prefix))
                     .collect(),
                 form,
+                share: 1,
             })
             .collect()
     }
 
     fn is_neighbour(&self, name: &str) -> bool {
-        let root = self.prefix.strip_suffix("encoder.").unwrap_or(&self.prefix);
-        NEIGHBOURS
+        let modules = NEIGHBOURS
             .iter()
-            .filter(|(family, _)| *family == self.family)
-            .flat_map(|(_, modules)| modules.iter())
-            .any(|module| {
-                ["", root, &self.prefix].into_iter().any(|prefix| {
-                    name.strip_prefix(prefix)
-                        .and_then(|n| n.strip_prefix(module))
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-                })
-            })
+            .find(|(family, _)| *family == self.family)
+            .map_or(&[][..], |(_, modules)| modules);
+        is_of(modules, &self.prefix, name)
     }
 
     /// The biases of keys in the file, which must be zero: softmax does not see them,
@@ -219,17 +237,6 @@ impl Layout {
             .collect()
     }
 
-    /// The number of blocks: one more than the highest index in a block's name.
-    /// A gap then shows as missing tensors. `None` where no block is.
-    fn depth(&self, names: &[String]) -> Option<usize> {
-        let blocks = self.blocks();
-        let indices: BTreeSet<usize> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(&blocks)?.split('.').next()?.parse().ok())
-            .collect();
-        indices.last()?.checked_add(1)
-    }
-
     fn blocks(&self) -> String {
         let blocks = match self.family {
             Family::HuggingFace => "encoder.layer.",
@@ -240,51 +247,9 @@ impl Layout {
 
     /// Sizes from the shapes of the tensors.
     fn infer(&self, source: &dyn Source, overrides: &Overrides) -> Result<VideoMaeConfig, Error> {
-        let names = source.names();
-        let origin = source.origin();
-        let fault = |field: &str, reason: String| Error::Field {
-            origin: origin.clone(),
-            field: field.to_owned(),
-            reason,
-        };
-        let find = |canonical: &str| {
-            let part = self.parts(canonical).into_iter().next()?;
-            let found = part.names.iter().find_map(|name| source.shape(name));
-            found.map(|shape| (part.names.join(" or "), shape))
-        };
-        let needs = |canonical: &str, field: &str| {
-            find(canonical).ok_or_else(|| {
-                let reason =
-                    format!("there is no config.json and no tensor {canonical} to tell it");
-                fault(field, reason)
-            })
-        };
-        let (name, patch) = needs("patch_embed.proj.weight", "width")?;
-        let (width, channels, tubelet, patch) = match patch[..] {
-            [width, channels, tubelet, h, w] if h == w => (width, channels, tubelet, h),
-            // The only tube of this length in use.
-            [width, 1536] => (width, 3, 2, 16),
-            _ => {
-                let reason = format!(
-                    "{name} of shape {patch:?} is neither (D, C, t, p, p) nor (D, 1536), \
-                     and there is no config.json to tell its tubes"
-                );
-                return Err(fault("patch", reason));
-            }
-        };
-        let depth = self.depth(&names).ok_or_else(|| {
-            fault(
-                "depth",
-                "there is no config.json and no tensor of a block to tell it".to_owned(),
-            )
-        })?;
-        let hidden = needs("blocks.0.mlp.fc1.weight", "hidden")?.1;
-        let heads = overrides.heads.or(VideoMaeConfig::known_heads(width));
-        let heads = heads.ok_or_else(|| Error::Heads {
-            origin: origin.clone(),
-            width,
-        })?;
-        let positions = find("pos_embed");
+        let spelling: &dyn Spelling = self;
+        let told = Told { source, spelling };
+        let [width, channels, tubelet, patch] = told.tubes()?;
         Ok(VideoMaeConfig {
             image_size: 224,
             frames: 16,
@@ -292,32 +257,22 @@ impl Layout {
             patch,
             tubelet,
             width,
-            depth,
-            heads,
-            hidden: hidden.first().copied().unwrap_or(0),
+            depth: told.depth(&self.blocks())?,
+            hidden: told.rows("blocks.0.mlp.fc1.weight", "hidden")?,
+            heads: told.heads(overrides.heads, VideoMaeConfig::known_heads(width), width)?,
             eps: match self.family {
                 Family::Marlin => MARLIN_EPS,
                 // The default of transformers' VideoMAEConfig.
                 Family::HuggingFace => 1e-12,
                 Family::VideoMae | Family::Own => 1e-6,
             },
-            final_norm: find("norm.weight").is_some(),
-            position: match positions {
+            final_norm: told.find("norm.weight").is_some(),
+            position: match told.find("pos_embed") {
                 Some(_) => Position::Stored,
                 None => Position::SinCos,
             },
             drop_path: 0.0,
         })
-    }
-}
-
-impl Overrides {
-    fn apply(&self, config: &mut VideoMaeConfig) {
-        config.heads = self.heads.unwrap_or(config.heads);
-        config.image_size = self.image_size.unwrap_or(config.image_size);
-        config.frames = self.frames.unwrap_or(config.frames);
-        config.eps = self.eps.unwrap_or(config.eps);
-        config.drop_path = self.drop_path.unwrap_or(config.drop_path);
     }
 }
 

@@ -1,11 +1,13 @@
 //! The encoder for inference on the CPU: weights packed once, memory used again.
 
 use mtcae_nn::candle_core::Result;
-use mtcae_nn::plan::{Arena, Format, Mlp, Norm, Packed, SelfAttention, Workspace, pack, project};
+use mtcae_nn::plan::{Arena, Format, Norm, Workspace};
 use mtcae_nn::{VarBuilder, on_pool};
 
 use super::config::VideoMaeConfig;
-use super::model::{Block, Parts, VideoMae};
+use super::model::{Parts, VideoMae};
+use crate::block::{Block, BlockPlan};
+use crate::embedding::EmbeddingPlan;
 use crate::error::Error;
 use crate::seam::{EncoderConfig, EncoderPlan};
 
@@ -15,30 +17,9 @@ use crate::seam::{EncoderConfig, EncoderPlan};
 pub struct Plan {
     config: VideoMaeConfig,
     format: Format,
-    patch_embed: Packed,
-    /// (N, D)
-    positions: Vec<f32>,
+    embedding: EmbeddingPlan,
     blocks: Vec<BlockPlan>,
     norm: Option<Norm>,
-}
-
-#[derive(Debug)]
-struct BlockPlan {
-    norm1: Norm,
-    attn: SelfAttention,
-    norm2: Norm,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn plan(&self, format: Format) -> Result<BlockPlan> {
-        Ok(BlockPlan {
-            norm1: self.norm1.plan()?,
-            attn: self.attn.plan(format)?,
-            norm2: self.norm2.plan()?,
-            mlp: self.mlp.plan(format)?,
-        })
-    }
 }
 
 impl Plan {
@@ -63,9 +44,9 @@ impl Plan {
         vb: VarBuilder<'_>,
     ) -> std::result::Result<Self, Error> {
         config.validate()?;
-        let parts = Parts::new(config, &vb)?;
+        let (parts, sizes) = (Parts::new(config, &vb)?, config.sizes());
         let blocks = (0..config.depth)
-            .map(|i| Block::new(config, 0.0, vb.pp("blocks").pp(i))?.plan(format))
+            .map(|i| Block::new(&sizes, 0.0, vb.pp("blocks").pp(i))?.plan(format))
             .collect::<Result<_>>()?;
         Ok(Self::build(config, format, &parts, blocks)?)
     }
@@ -79,8 +60,7 @@ impl Plan {
         Ok(Self {
             config: config.clone(),
             format,
-            patch_embed: pack(format, &[parts.patch_embed.projection()])?,
-            positions: parts.positions.flatten_all()?.to_vec1()?,
+            embedding: parts.embedding.plan(format)?,
             blocks,
             norm: parts.norm.as_ref().map(|norm| norm.plan()).transpose()?,
         })
@@ -91,23 +71,12 @@ impl Plan {
         let (tokens, width) = (c.tokens(), c.width);
         let [operand, wide] =
             Workspace::lengths(self.format, tokens, width, width, 3 * width, c.hidden);
-        let operand = operand.max(self.format.operand_len(tokens, c.tube_len()));
+        let operand = operand.max(self.embedding.operand_len());
         let [y, operand, wide] = arena.split([tokens * width, operand, wide]);
-        project(
-            self.format,
-            tubes,
-            c.tube_len(),
-            &self.patch_embed,
-            operand,
-            y,
-        );
-        for (y, position) in y.iter_mut().zip(&self.positions) {
-            *y += position;
-        }
+        self.embedding.forward(tubes, operand, y);
         let mut room = Workspace { operand, wide };
         for block in &self.blocks {
-            block.attn.residual(&block.norm1, y, &mut room);
-            block.mlp.residual(&block.norm2, y, &mut room);
+            block.forward(y, &mut room);
         }
         match &self.norm {
             Some(norm) => norm.forward(y, features),
