@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mtcae_nn::Pool;
 use mtcae_nn::weights::shown;
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,20 @@ pub struct Config {
     /// layer applied; it grows linearly from 0 in the first, of shared layers too.
     #[serde(default)]
     pub drop_path: f64,
+    /// How the single-task structure makes one row of F; the heads of the others take the
+    /// mean.
+    #[serde(default, skip_serializing_if = "is_mean")]
+    pub pool: Pool,
+    /// ε of a LayerNorm between that pool and the linear layer, as published classifiers
+    /// have it; none in the paper's single-task structure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooled_norm: Option<f64>,
     /// The tasks, in the order of the cascade.
     pub tasks: Vec<Task>,
+}
+
+fn is_mean(pool: &Pool) -> bool {
+    *pool == Pool::Mean
 }
 
 impl Config {
@@ -75,6 +88,8 @@ impl Config {
             kv_order: KvOrder::DenseNorm,
             share_layers: false,
             drop_path: 0.0,
+            pool: Pool::Mean,
+            pooled_norm: None,
             tasks,
         }
     }
@@ -180,8 +195,25 @@ impl Config {
             );
         }
         // As it is used: in `f32`.
-        if !(self.eps as f32 > 0.0 && (self.eps as f32).is_finite()) {
+        let positive = |eps: f64| eps as f32 > 0.0 && (eps as f32).is_finite();
+        if !positive(self.eps) {
             return fault("eps", format!("must be a positive f32, not {:e}", self.eps));
+        }
+        if let Some(eps) = self.pooled_norm
+            && !positive(eps)
+        {
+            return fault(
+                "pooled_norm",
+                format!("must be a positive f32, not {eps:e}"),
+            );
+        }
+        if self.structure.kind().is_some() {
+            let alone = "is of the single-task structure alone".to_owned();
+            match (self.pool, self.pooled_norm) {
+                (Pool::Mean, None) => {}
+                (Pool::First, _) => return fault("pool", alone),
+                (Pool::Mean, Some(_)) => return fault("pooled_norm", alone),
+            }
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return fault(

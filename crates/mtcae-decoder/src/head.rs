@@ -1,49 +1,62 @@
 //! Task heads.
 
-use candle_core::{DType, Module, Result, Tensor};
-use mtcae_nn::{LayerNorm, Linear, VarBuilder, linear};
+use candle_core::{Module, Result, Tensor};
+use mtcae_nn::{LayerNorm, Linear, Pool, VarBuilder, linear};
 
 use crate::{Config, Stage, Task};
 
-/// FC(Pool(Norm(Y))): equations 7 to 9. The pool is the mean over tokens.
+/// FC(Pool(Norm(Y))): equations 7 to 9, whose pool is the mean over tokens; or, of F
+/// itself, FC(Norm(Pool(F))), with a norm where the config asks for one.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// Absent where the head reads F itself: there it is the linear layer alone.
-    pub norm: Option<LayerNorm>,
+    pub norm: Norm,
+    pub pool: Pool,
     pub fc: Linear,
+}
+
+/// The norm of a head, and where it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Norm {
+    /// There is none.
+    None,
+    /// Of every token.
+    Tokens(LayerNorm),
+    /// Of what the pool gives.
+    Pooled(LayerNorm),
 }
 
 impl Head {
     /// The head of a task on a stage: `norm` (w) and `fc` (outputs, w) below `vb`, or
-    /// `fc` (outputs, D) on F itself.
+    /// `fc` (outputs, D), with `norm` (D) where F is normalised after the pool, on F itself.
     pub fn new(cfg: &Config, stage: &Stage, task: &Task, vb: VarBuilder<'_>) -> Result<Self> {
-        let (norm, width) = match stage.decoder {
-            Some(_) => {
-                let norm = LayerNorm::new(cfg.width, cfg.eps, vb.pp("norm"))?;
-                (Some(norm), cfg.width)
+        let norm = |width, eps| LayerNorm::new(width, eps, vb.pp("norm"));
+        let (norm, pool, width) = match (stage.decoder, cfg.pooled_norm) {
+            (Some(_), _) => {
+                let norm = Norm::Tokens(norm(cfg.width, cfg.eps)?);
+                (norm, Pool::Mean, cfg.width)
             }
-            None => (None, cfg.features),
+            (None, Some(eps)) => {
+                let norm = Norm::Pooled(norm(cfg.features, eps)?);
+                (norm, cfg.pool, cfg.features)
+            }
+            (None, None) => (Norm::None, cfg.pool, cfg.features),
         };
         Ok(Self {
             norm,
+            pool,
             fc: linear(width, task.outputs, vb.pp("fc"))?,
         })
     }
 }
 
 impl Module for Head {
-    /// (B, N, w) → (B, outputs), in `f32` from the mean over tokens on.
+    /// (B, N, w) → (B, outputs), in `f32` from the pool on.
     fn forward(&self, y: &Tensor) -> Result<Tensor> {
-        let y = match &self.norm {
-            Some(norm) => norm.forward(y)?,
-            None => y.clone(),
+        let row = match &self.norm {
+            Norm::None => self.pool.forward(y)?,
+            Norm::Tokens(norm) => self.pool.forward(&norm.forward(y)?)?,
+            Norm::Pooled(norm) => norm.forward(&self.pool.forward(y)?)?,
         };
-        // A mean over a thousand tokens would lose most of bf16's eight bits. Nothing is
-        // done where y is wide already.
-        let y = match y.dtype() {
-            DType::BF16 | DType::F16 => y.to_dtype(DType::F32)?,
-            _ => y,
-        };
-        self.fc.forward(&y.mean(1)?)
+        self.fc.forward(&row)
     }
 }

@@ -4,9 +4,9 @@ use candle_core::Result as CandleResult;
 use mtcae_nn::plan::{
     Arena, CrossAttention, Format, Mlp, Norm, Packed, Workspace, pack, project, project_normed,
 };
-use mtcae_nn::{CrossAttention as CandleAttention, LayerNorm, Linear, VarBuilder, on_pool};
+use mtcae_nn::{CrossAttention as CandleAttention, LayerNorm, Linear, Pool, VarBuilder, on_pool};
 
-use crate::head::Head;
+use crate::head::{self, Head};
 use crate::multi_task::{input_norm, parts};
 use crate::stage::Decoder;
 use crate::{Config, Error, Input, MultiTaskDecoder, Stage};
@@ -95,10 +95,19 @@ struct Layer {
 
 #[derive(Debug)]
 struct HeadPlan {
-    norm: Option<Norm>,
+    norm: HeadNorm,
+    pool: Pool,
     /// W (outputs, w), row by row: a product of one row needs no packing.
     weight: Vec<f32>,
     bias: Vec<f32>,
+}
+
+/// As the model's.
+#[derive(Debug)]
+enum HeadNorm {
+    None,
+    Tokens(Norm),
+    Pooled(Norm),
 }
 
 /// Collects the Dense layers of the stages, which are packed as one.
@@ -363,10 +372,15 @@ impl<'a> Builder<'a> {
 
 impl HeadPlan {
     fn new(head: &Head) -> CandleResult<Self> {
-        let (norm, fc) = (&head.norm, &head.fc);
+        let fc = &head.fc;
         let values = |t: &candle_core::Tensor| t.flatten_all()?.to_vec1();
         Ok(Self {
-            norm: norm.as_ref().map(LayerNorm::plan).transpose()?,
+            norm: match &head.norm {
+                head::Norm::None => HeadNorm::None,
+                head::Norm::Tokens(norm) => HeadNorm::Tokens(norm.plan()?),
+                head::Norm::Pooled(norm) => HeadNorm::Pooled(norm.plan()?),
+            },
+            pool: head.pool,
             weight: values(fc.weight())?,
             bias: match fc.bias() {
                 Some(bias) => values(bias)?,
@@ -377,15 +391,21 @@ impl HeadPlan {
 
     /// Y (N, width) → (outputs).
     fn forward(&self, y: &[f32], width: usize) -> Vec<f32> {
-        let mean = match &self.norm {
-            Some(norm) => norm.mean(y),
-            None => mtcae_nn::plan::mean(y, width),
+        let pooled = match &self.norm {
+            HeadNorm::None => self.pool.row(y, width),
+            HeadNorm::Tokens(norm) => norm.mean(y),
+            HeadNorm::Pooled(norm) => {
+                let row = self.pool.row(y, width);
+                let mut normed = vec![0.0; width];
+                norm.forward(&row, &mut normed);
+                normed
+            }
         };
         let rows = self.weight.chunks_exact(width).zip(&self.bias);
         rows.map(|(weight, bias)| {
             let products = weight
                 .iter()
-                .zip(&mean)
+                .zip(&pooled)
                 .map(|(w, x)| f64::from(*w) * f64::from(*x));
             (f64::from(*bias) + products.sum::<f64>()) as f32
         })

@@ -279,8 +279,8 @@ impl Checkpoint {
         &self.view
     }
 
-    /// A tensor of the file, under its name there.
-    pub(crate) fn raw(&self) -> &dyn Source {
+    /// The tensors of the file under the names they have there.
+    pub fn file(&self) -> &dyn Source {
         self.view.inner.as_ref()
     }
 

@@ -1,5 +1,6 @@
 //! Classifiers that others published on their encoders.
 
+use mtcae_core::{Resize, Sampling};
 use mtcae_nn::Pool;
 use mtcae_nn::weights::{Source, shown};
 use serde_json::Value;
@@ -8,6 +9,17 @@ use crate::error::Error;
 use crate::json::Fields;
 use crate::seam::Config;
 use crate::sizes::fault;
+
+/// Two clips of 16 frames, the first and the last of every fourth frame, of the whole
+/// picture: as MAE-DFER and SVFAP are tested on crops of faces (`kinetics.py` and the
+/// scripts of both).
+pub(crate) const TWO_CLIPS: Protocol = Protocol {
+    sampling: Sampling::MultiClip {
+        clips: 2,
+        stride: 4,
+    },
+    resize: Resize::Squash,
+};
 
 /// A linear layer on the pooled features of a published encoder: what its tensors and its
 /// `config.json` say of it.
@@ -25,13 +37,34 @@ pub struct Classifier {
     pub classes: Option<Vec<String>>,
     /// Whether it was trained on crops of faces.
     pub of_faces: bool,
+    /// How its publishers test it, where it is known.
+    pub protocol: Option<Protocol>,
     /// What the names of the linear layer's tensors in the file begin with.
     pub(crate) layer: String,
     /// Those of the LayerNorm's.
     pub(crate) norm_layer: String,
 }
 
+/// What a classifier is shown of a video; its probabilities are averaged over views.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Protocol {
+    /// Which frames.
+    pub sampling: Sampling,
+    /// What part of them.
+    pub resize: Resize,
+}
+
 impl Classifier {
+    /// The name in the file of a tensor of the head: `norm.weight`, `norm.bias`,
+    /// `fc.weight`, `fc.bias`; `None` for others.
+    pub fn tensor(&self, name: &str) -> Option<String> {
+        match name.split_once('.')? {
+            ("norm", part) => Some(format!("{}.{part}", self.norm_layer)),
+            ("fc", part) => Some(format!("{}.{part}", self.layer)),
+            _ => None,
+        }
+    }
+
     /// The classifier whose linear layer is `{layer}.weight` and `{layer}.bias`, over the
     /// LayerNorm `{norm_layer}` where the file has one; `None` where it has no such layer.
     pub(crate) fn find(
@@ -62,6 +95,7 @@ impl Classifier {
             outputs,
             classes: None,
             of_faces: false,
+            protocol: None,
             layer,
             norm_layer,
         }))

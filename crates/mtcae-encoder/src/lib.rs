@@ -45,7 +45,7 @@ use std::path::Path;
 use mtcae_core::files::{self, At};
 
 pub use checkpoint::{Checkpoint, open, open_with};
-pub use classifier::Classifier;
+pub use classifier::{Classifier, Protocol};
 pub use embedding::Position;
 pub use error::{Error, HubFault};
 pub use family::{Factory, Families};

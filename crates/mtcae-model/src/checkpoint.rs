@@ -9,40 +9,83 @@ use candle_core::{DType, Device, Tensor};
 use mtcae_core::files::{self, FileError};
 use mtcae_encoder::Families;
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
-use mtcae_nn::weights::{TensorFile, compare, load_strict_as, save_folder, shown};
+use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder, shown};
 use serde::Deserialize;
 
+use crate::published::{Given, Published};
 use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
 
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 4 << 20;
 
-/// An opened checkpoint folder. Config and weights fit each other; no weight is read yet.
+/// An opened checkpoint. Config and weights fit each other; no weight is read yet.
 pub struct Checkpoint {
     config: Config,
-    weights: TensorFile,
+    weights: Box<dyn Source>,
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Opens a folder whose encoder is of a family of `mtcae-encoder`.
+    /// Opens a folder of ours, or a classifier that others published, whose encoder is of
+    /// a family of `mtcae-encoder`.
     ///
     /// # Errors
     /// Names the file, and the field or every tensor at fault.
-    pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::open_with(folder, &Families::default())
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(path, &Families::default())
     }
 
     /// As [`Self::open`], with the families that other crates handed over.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with(folder: impl AsRef<Path>, families: &Families) -> Result<Self, Error> {
-        let folder = folder.as_ref();
-        let config = read_config(folder.join(CONFIG), families)?;
+    pub fn open_with(path: impl AsRef<Path>, families: &Families) -> Result<Self, Error> {
+        Self::open_given(path, families, &Given::default())
+    }
+
+    /// As [`Self::open_with`], with what a file of others does not say.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::Classes`] where the classes of a published classifier
+    /// are not named, and where names are given for a model of ours, which has its own.
+    pub fn open_given(
+        path: impl AsRef<Path>,
+        families: &Families,
+        given: &Given,
+    ) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let folder = folder_of(path);
+        let config = folder.join(CONFIG);
+        let text = match config.is_file() {
+            true => Some(read(&config)?),
+            false => None,
+        };
+        let is_ours = text.is_some() || path.is_dir() || !path.exists();
+        if !is_ours || text.as_deref().is_some_and(is_of_others) {
+            let found = Published::open(path, families, given)?;
+            return Ok(Self {
+                config: found.config,
+                weights: Box::new(found.weights),
+                notes: found.notes,
+            });
+        }
+        if *given != Given::default() {
+            return Err(Error::Classes {
+                path: path.to_owned(),
+                reason: "a model of ours, whose config.json names its classes and sizes: none \
+                         are taken beside it"
+                    .to_owned(),
+            });
+        }
+        let config = read_config(config, families)?;
         let weights = TensorFile::open(folder.join(WEIGHTS))?;
         // Before memory is taken for what a config asks for and no file may hold.
         compare(&weights, config.tensors()?)?;
-        Ok(Self { config, weights })
+        Ok(Self {
+            config,
+            weights: Box::new(weights),
+            notes: Vec::new(),
+        })
     }
 
     /// The model's config.
@@ -50,9 +93,14 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The tensors.
-    pub fn weights(&self) -> &TensorFile {
-        &self.weights
+    /// The tensors, under the names of [`Config::tensors`].
+    pub fn weights(&self) -> &dyn Source {
+        &*self.weights
+    }
+
+    /// What a file of others leaves unsaid, and what of it is not used; a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Loads the model onto a device, as `f32`.
@@ -68,7 +116,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::model`].
     pub fn model_as(&self, device: &Device, dtype: DType) -> Result<Mtcae, Error> {
-        load_strict_as(&self.weights, device, dtype, |vb| {
+        load_strict_as(&*self.weights, device, dtype, |vb| {
             Mtcae::new(&self.config, vb)
         })
     }
@@ -78,7 +126,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::engine`].
     pub fn encoder(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
-        Engine::load_encoder(&self.config, &self.weights, device, precision)
+        Engine::load_encoder(&self.config, &*self.weights, device, precision)
     }
 
     /// Loads the model for inference on a device: on the CPU packed as it is read, so
@@ -88,7 +136,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::model`], or names what the device lacks for the precision.
     pub fn engine(&self, device: &Device, precision: Precision) -> Result<Engine, Error> {
-        Engine::load(&self.config, &self.weights, device, precision)
+        Engine::load(&self.config, &*self.weights, device, precision)
     }
 }
 
@@ -167,12 +215,32 @@ fn elsewhere(config: &Path) -> Option<Error> {
 
 /// Where a config that is none of ours is one of Hugging Face's.
 fn foreign(path: &Path, text: &str) -> Option<Error> {
+    let model_type = model_type(text)?;
+    Some(Error::HuggingFace {
+        path: path.to_owned(),
+        model_type,
+    })
+}
+
+/// The folder of a checkpoint by this path: of a file that bears one of a folder's names,
+/// its own.
+fn folder_of(path: &Path) -> &Path {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match (name, path.parent()) {
+        (Some(CONFIG | WEIGHTS), Some(folder)) if path.is_file() => folder,
+        _ => path,
+    }
+}
+
+/// Whether the text of a config is one of Hugging Face's.
+fn is_of_others(text: &str) -> bool {
+    model_type(text).is_some()
+}
+
+fn model_type(text: &str) -> Option<String> {
     let config: serde_json::Value = serde_json::from_str(text).ok()?;
     let model_type = config.get("model_type")?.as_str()?;
-    config.get("format").is_none().then(|| Error::HuggingFace {
-        path: path.to_owned(),
-        model_type: shown(model_type),
-    })
+    config.get("format").is_none().then(|| shown(model_type))
 }
 
 /// Writes a checkpoint folder, which is created if need be. Each file is written

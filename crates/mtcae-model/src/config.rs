@@ -79,6 +79,10 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// What the result is divided by.
     pub std: [f32; 3],
+    /// Whether frames are crops to the face, as published models of faces have them,
+    /// before they are resized.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub face_crop: bool,
 }
 
 const SAMPLING: &str = "preprocessing.sampling";
@@ -137,6 +141,7 @@ impl Default for Preprocessing {
             resize: Resize::Squash,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            face_crop: false,
         }
     }
 }

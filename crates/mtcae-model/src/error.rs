@@ -19,10 +19,28 @@ pub enum Error {
         /// What the parser says, with line and column.
         reason: String,
     },
-    /// The config is one of Hugging Face's, which says nothing of a decoder.
+    /// A file of others holds an encoder alone.
     #[error(
-        "{}: a Hugging Face model of type {model_type:?}, which has no decoder; \
-         `mtcae init` makes a checkpoint of it",
+        "{}: an encoder without a classifier, which answers nothing by itself; `mtcae init \
+         --encoder` puts a decoder on it, to be trained",
+        path.display()
+    )]
+    NoClassifier {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The names of a published classifier's classes are missing, or too many or too few.
+    #[error("{}: {reason}", path.display())]
+    Classes {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or does not fit.
+        reason: String,
+    },
+    /// The config is one of Hugging Face's where one of ours is needed.
+    #[error(
+        "{}: a Hugging Face model of type {model_type:?}, where a config of ours is needed; \
+         `mtcae init --encoder` makes one of it",
         path.display()
     )]
     HuggingFace {

@@ -27,6 +27,7 @@
 use std::collections::BTreeSet;
 
 use candle_core::Device;
+use mtcae_core::Resize as CoreResize;
 use mtcae_decoder::Config as DecoderConfig;
 use mtcae_encoder::{Checkpoint, Families, OWN, Resize};
 use mtcae_nn::{INIT_STD, ParamStore};
@@ -170,29 +171,42 @@ fn preprocessing(
     {
         return Ok(own);
     }
+    let mut given = pixels(name, found, notes);
+    if found.classifier.as_ref().is_some_and(|c| c.of_faces) {
+        notes.push(format!(
+            "{name} was trained on crops of faces; a decoder is trained on what label files \
+             hold, which are whole frames"
+        ));
+    }
+    if given.resize != CoreResize::Squash {
+        notes.push(format!(
+            "{name}: its crop to {} is not used: the whole frame is squashed, as in the paper \
+             (preprocessing.resize in config.json)",
+            given.resize
+        ));
+        given.resize = CoreResize::Squash;
+    }
+    Ok(given)
+}
+
+/// What a file of others says of pixels: how they are normalised, and what part of the
+/// frame is seen.
+pub(crate) fn pixels(name: &str, found: &Checkpoint, notes: &mut Vec<String>) -> Preprocessing {
     let paper = Preprocessing::default();
     let Some(given) = &found.preprocessing else {
         notes.push(format!(
             "{name} does not say how pixels are normalised: ImageNet's mean and std are used"
         ));
-        return Ok(paper);
+        return paper;
     };
-    let edge = match given.resize {
-        Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
-        Some(Resize::Exact(..)) | None => None,
+    let resize = match (given.resize, given.crop) {
+        (Some(Resize::ShortestEdge(_)), _) => CoreResize::ShortestEdgeCrop,
+        (Some(Resize::Exact(..)) | None, _) => CoreResize::Squash,
     };
-    let crop = given.crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
-    let left: Vec<String> = edge.into_iter().chain(crop).collect();
-    if !left.is_empty() {
-        notes.push(format!(
-            "{name}: its {} is not used: the whole frame is squashed, as in the paper \
-             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
-            left.join(" with ")
-        ));
-    }
-    Ok(Preprocessing {
+    Preprocessing {
         mean: given.mean,
         std: given.std,
+        resize,
         ..paper
-    })
+    }
 }

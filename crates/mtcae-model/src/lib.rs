@@ -11,6 +11,7 @@ mod engine;
 mod error;
 pub mod init;
 mod model;
+mod published;
 mod subjects;
 
 pub use candle_core;
@@ -22,4 +23,5 @@ pub use model::{Mtcae, Outputs};
 pub use mtcae_decoder as decoder;
 pub use mtcae_encoder as encoder;
 pub use mtcae_nn::Precision;
+pub use published::Given;
 pub use subjects::TrainedSubjects;

@@ -3,7 +3,7 @@
 use mtcae_nn::weights::Source;
 
 use super::config::{Features, LgiFormerConfig};
-use crate::classifier::Classifier;
+use crate::classifier::{Classifier, TWO_CLIPS};
 use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
@@ -137,6 +137,7 @@ impl Foreign for MaeDfer {
         let classifier = Classifier::find(source, &regions.into(), layer, norm, config.eps)?;
         let classifier = classifier.map(|classifier| Classifier {
             of_faces: true,
+            protocol: Some(TWO_CLIPS),
             ..classifier
         });
         Ok((config.into(), classifier))

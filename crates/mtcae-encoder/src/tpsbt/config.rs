@@ -49,7 +49,8 @@ impl TpsbtConfig {
         Self::sized(512, [12, 6, 3], 8)
     }
 
-    /// SVFAP's small: width 384, 8, 4 and 2 blocks.
+    /// SVFAP's small: width 384, 8, 4 and 2 blocks. Its paper says no more; heads of 64
+    /// channels and 128 channels for choosing bottlenecks are taken from the base.
     pub fn small() -> Self {
         Self::sized(384, [8, 4, 2], 6)
     }
@@ -58,6 +59,7 @@ impl TpsbtConfig {
     pub fn tiny() -> Self {
         Self {
             image_size: 112,
+            bottleneck_hidden: 24,
             ..Self::sized(96, [4, 2, 1], 3)
         }
     }
@@ -74,7 +76,7 @@ impl TpsbtConfig {
             heads,
             hidden: 4 * width,
             bottlenecks: 8,
-            bottleneck_hidden: width / 4,
+            bottleneck_hidden: 128,
             eps: 1e-6,
             drop_path: 0.0,
         }

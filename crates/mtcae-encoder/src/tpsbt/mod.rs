@@ -114,12 +114,12 @@ impl EncoderConfig for TpsbtConfig {
         let slices = self.slices().map(|slices| slices as f64);
         let mut flops = 2.0 * slices[0] * p * self.sizes().tube_len() as f64 * d;
         flops += self.depths[0] as f64 * plain(slices[0] * p);
-        for stage in 1..3 {
-            let (x, z) = (slices[stage] * p, slices[stage] * self.bottlenecks as f64);
-            let chosen = self.bottleneck_hidden as f64 * (d + self.bottlenecks as f64);
-            flops += 4.0 * x * d * d + 2.0 * x * chosen + 2.0 * z * p * d;
-            let forth = self.depths[stage] as f64 - 1.0;
-            flops += forth * (cross(z, x) + plain(z)) + cross(x, z) + plain(x);
+        for (depth, slices) in self.depths.into_iter().zip(slices).skip(1) {
+            let (x, z) = (slices * p, slices * self.bottlenecks as f64);
+            let scores = self.bottleneck_hidden as f64 * (d + self.bottlenecks as f64);
+            flops += 4.0 * x * d * d + 2.0 * x * scores + 2.0 * z * p * d;
+            flops += (depth as f64 - 1.0) * (cross(z, x) + plain(z));
+            flops += cross(x, z) + plain(x);
         }
         flops
     }

@@ -3,7 +3,7 @@
 use mtcae_nn::weights::Source;
 
 use super::config::TpsbtConfig;
-use crate::classifier::Classifier;
+use crate::classifier::{Classifier, TWO_CLIPS};
 use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
@@ -138,6 +138,7 @@ impl Foreign for Svfap {
         let classifier = Classifier::find(source, &config, below("head"), below("fc_norm"), eps)?;
         let classifier = classifier.map(|classifier| Classifier {
             of_faces: true,
+            protocol: Some(TWO_CLIPS),
             ..classifier
         });
         Ok((config, classifier))

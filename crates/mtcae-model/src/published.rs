@@ -1,0 +1,160 @@
+//! Classifiers that others published, as models: the single-task structure with a norm.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
+use mtcae_encoder::{Checkpoint as Found, Classifier, Families, Overrides, open_with};
+use mtcae_nn::weights::{self, Source};
+
+use crate::config::EXPRESSION;
+use crate::init::pixels;
+use crate::{Config, Error};
+
+/// What a file of others does not say, or is to say in place of what it does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Names of the classes, in the order of the logits.
+    pub classes: Option<Vec<String>>,
+    /// Sizes of the encoder.
+    pub sizes: Overrides,
+}
+
+/// A published classifier: its config, its tensors under the names of
+/// `docs/checkpoint-format.md`, and what it leaves unsaid; a sentence each.
+pub(crate) struct Published {
+    pub config: Config,
+    pub weights: Renamed,
+    pub notes: Vec<String>,
+}
+
+impl Published {
+    /// Opens a file or folder of others.
+    ///
+    /// # Errors
+    /// Names the file, and the field or tensor at fault; [`Error::Classes`] where nothing
+    /// names the classes, and [`Error::NoClassifier`] where there is an encoder alone.
+    pub fn open(path: &Path, families: &Families, given: &Given) -> Result<Self, Error> {
+        let found = open_with(path, &given.sizes, families)?;
+        found.check()?;
+        let Some(classifier) = found.classifier.clone() else {
+            return Err(Error::NoClassifier {
+                path: path.to_owned(),
+            });
+        };
+        let classes = classes(path, &classifier, given)?;
+        let mut notes = Vec::new();
+        let name = path.display().to_string();
+        let mut preprocessing = pixels(&name, &found, &mut notes);
+        preprocessing.face_crop = classifier.of_faces;
+        match &classifier.protocol {
+            Some(protocol) => {
+                preprocessing.sampling = protocol.sampling;
+                preprocessing.resize = protocol.resize;
+            }
+            None => notes.push(format!(
+                "{name} does not say which frames make a clip: they are taken evenly over the \
+                 whole video"
+            )),
+        }
+        let encoder = classifier.encoder.clone();
+        let tasks = vec![Task::new(EXPRESSION, classes.len())];
+        let decoder = DecoderConfig {
+            structure: Structure::SingleTask,
+            pool: classifier.pool,
+            pooled_norm: classifier.norm,
+            ..DecoderConfig::cascade(encoder.output().width, tasks)
+        };
+        let config = Config {
+            trained_on: Some(format!(
+                "what its publisher used, which {name} ({}) does not say",
+                found.spelling
+            )),
+            preprocessing,
+            decoder,
+            ..Config::new(encoder, Structure::SingleTask, classes)
+        };
+        config.validate()?;
+        let weights = Renamed { found, classifier };
+        weights::compare(&weights, config.tensors()?)?;
+        Ok(Self {
+            config,
+            weights,
+            notes,
+        })
+    }
+}
+
+/// The names of the classes: those that are given, or else those of the file.
+fn classes(path: &Path, classifier: &Classifier, given: &Given) -> Result<Vec<String>, Error> {
+    let outputs = classifier.outputs;
+    let fault = |reason| Error::Classes {
+        path: path.to_owned(),
+        reason,
+    };
+    match (&given.classes, &classifier.classes) {
+        (Some(names), _) if names.len() != outputs => Err(fault(format!(
+            "{} names of classes are given ({}), but its classifier has {outputs} outputs",
+            names.len(),
+            names.join(", ")
+        ))),
+        (Some(names), _) | (None, Some(names)) => Ok(names.clone()),
+        (None, None) => Err(fault(format!(
+            "nothing in it names the {outputs} classes of its classifier: they must be given, in \
+             the order of its outputs"
+        ))),
+    }
+}
+
+/// The tensors of a published classifier under our names.
+pub(crate) struct Renamed {
+    found: Found,
+    classifier: Classifier,
+}
+
+impl Renamed {
+    /// The name of a tensor of the head in the file; `None` for one of the encoder.
+    fn head(&self, name: &str) -> Option<String> {
+        let rest = name.strip_prefix("decoder.heads.")?;
+        let rest = rest.strip_prefix(EXPRESSION)?.strip_prefix('.')?;
+        self.classifier.tensor(rest)
+    }
+}
+
+impl Source for Renamed {
+    fn origin(&self) -> String {
+        self.found.source().origin()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let encoder = self.found.config.tensors().into_iter();
+        let encoder = encoder.map(|(name, _)| format!("encoder.{name}"));
+        let parts = ["norm.weight", "norm.bias", "fc.weight", "fc.bias"];
+        let head = parts.map(|part| format!("decoder.heads.{EXPRESSION}.{part}"));
+        let mut names: Vec<String> = encoder
+            .chain(head)
+            .filter(|name| self.shape(name).is_some())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match name.strip_prefix("encoder.") {
+            Some(name) => self.found.source().shape(name),
+            None => self.found.file().shape(&self.head(name)?),
+        }
+    }
+
+    fn load(&self, name: &str, device: &Device) -> Result<Tensor, weights::Error> {
+        match (name.strip_prefix("encoder."), self.head(name)) {
+            (Some(name), _) => self.found.source().load(name, device),
+            (None, Some(name)) => self.found.file().load(&name, device),
+            (None, None) => Err(weights::Error::Tensor {
+                origin: self.origin(),
+                name: name.to_owned(),
+                reason: "not in the file".to_owned(),
+            }),
+        }
+    }
+}
