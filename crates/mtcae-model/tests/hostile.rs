@@ -164,15 +164,18 @@ fn folders_that_are_something_else_say_what() {
     let root = tempfile::tempdir().expect("a folder");
     let path = root.path().join(checkpoint::CONFIG);
     std::fs::write(&path, r#"{"model_type": "videomae", "hidden_size": 16}"#).expect("written");
-    let error = Checkpoint::open(root.path())
-        .map(drop)
-        .expect_err("another's");
+    // Where one of ours is needed.
+    let error = checkpoint::read_config(&path, &Families::default()).expect_err("another's");
     let said = error.to_string();
     assert!(matches!(error, Error::HuggingFace { .. }), "{said}");
     assert!(
-        said.contains("\"videomae\"") && said.contains("`mtcae init`"),
+        said.contains("\"videomae\"") && said.contains("`mtcae init --encoder`"),
         "{said}"
     );
+    // As a classifier it is read, and has no weights.
+    let error = Checkpoint::open(root.path()).map(drop);
+    let said = error.expect_err("no weights").to_string();
+    assert!(said.contains("none of model.safetensors"), "{said}");
 
     std::fs::remove_file(&path).expect("removed");
     let (saved, _) = saved();
