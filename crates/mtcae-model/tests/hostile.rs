@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::encoder::{Families, VideoMaeConfig};
 use mtcae_model::{Checkpoint, Config, Error, Mtcae, Precision, checkpoint};
 use mtcae_nn::{ParamStore, Pass};
 use rand::{Rng, SeedableRng};
