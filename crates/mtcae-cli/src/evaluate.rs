@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config;
+use crate::foreign::Foreign;
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, folds_in_words, in_words};
@@ -13,7 +14,6 @@ use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
 use mtcae_dfer::Precision;
-use mtcae_dfer::model::Checkpoint;
 use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
@@ -44,9 +44,13 @@ struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
     root: Option<PathBuf>,
 
-    /// The model's checkpoint folder.
-    #[arg(long, value_name = "DIR", requires = "labels")]
-    checkpoint: Option<PathBuf>,
+    /// The model's checkpoint folder, or a published classifier: a folder, a file, or
+    /// hub:ORG/NAME.
+    #[arg(long, value_name = "DIR|FILE|hub:NAME", requires = "labels")]
+    checkpoint: Option<String>,
+
+    #[command(flatten)]
+    foreign: Foreign,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
     #[arg(long)]
@@ -268,9 +272,9 @@ fn by_fold(
 }
 
 /// What a model says of labelled clips.
-fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, Fault> {
+fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, Fault> {
     let device = device(&args.device)?;
-    let opened = Checkpoint::open(checkpoint)?;
+    let opened = args.foreign.open(checkpoint, args.quiet)?;
     let model = opened.config();
     let classes = model.classes.clone();
     if args.batch == 0 {
@@ -298,11 +302,23 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &Path) -> Result<Measured, 
         )
         .into());
     }
-    let known = acquaintance(&data, &places, checkpoint, model, args.allow_seen)?;
+    let known = acquaintance(
+        &data,
+        &places,
+        Path::new(checkpoint),
+        model,
+        args.allow_seen,
+    )?;
     let engine = opened.engine(&device, Precision::F32)?;
     match &model.trained_on {
         Some(clips) => note!("trained on: {clips}"),
         None => note!("warning: the model is untrained; its figures mean nothing"),
+    }
+    if model.preprocessing.face_crop {
+        note!(
+            "warning: the model was trained on crops to faces, and is shown the whole pictures of \
+             the label file: its figures say little where faces do not fill them"
+        );
     }
     let loading = Loading {
         batch: args.batch,

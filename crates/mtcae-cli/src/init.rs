@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::{
-    Error as EncoderError, Families, Overrides, VideoMaeConfig, open_named, open_with,
-};
+use mtcae_dfer::model::encoder::{Error as EncoderError, Families, open_named, open_with};
 use mtcae_dfer::model::init::{Draw, draw, suited_decoder, take_encoder};
 use mtcae_dfer::model::{Config, Preprocessing, checkpoint as folder};
 use mtcae_nn::{Isa, ParamStore};
 
+use crate::foreign::{Sizes, flagged};
 use crate::output::clean_up_when_stopped;
 use crate::{Download, Fault, note, say};
 
@@ -33,22 +32,35 @@ struct Args {
     #[arg(long)]
     force: bool,
 
-    /// A pretrained VideoMAE encoder: a file, a folder, or hub:ORG/NAME, such as
-    /// hub:MCG-NJU/videomae-large. Its config, mean and std are taken over; from
-    /// a folder that init or train wrote, all of the preprocessing.
+    /// A pretrained encoder: a file, a folder, or hub:ORG/NAME, such as
+    /// hub:MCG-NJU/videomae-large (docs/models.md lists what loads). Its config, mean and
+    /// std are taken over; from a folder that init or train wrote, all of the preprocessing.
     #[arg(long, value_name = "FILE|DIR|hub:NAME")]
     encoder: Option<OsString>,
 
     /// Sizes of a random model: a file like a checkpoint's config.json, from which
     /// everything but `trained_on` is taken.
     #[arg(long, value_name = "FILE.json",
-          conflicts_with_all = ["encoder", "size", "structure", "classes", "decoder_width",
+          conflicts_with_all = ["encoder", "family", "size", "image_size", "frames", "structure", "classes", "decoder_width",
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
     config: Option<PathBuf>,
 
-    /// Size of a random encoder.
-    #[arg(long, default_value = "large", conflicts_with = "encoder")]
-    size: Size,
+    /// Family of a random encoder: videomae, lgi-former (MAE-DFER's) or tpsbt (SVFAP's).
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "videomae",
+        conflicts_with = "encoder"
+    )]
+    family: String,
+
+    /// Size of a random encoder: tiny, a toy as in the demo; of videomae, small, base, large
+    /// or huge; of lgi-former, base; of tpsbt, small or base [default: large, or base].
+    #[arg(long, value_name = "NAME", conflicts_with = "encoder")]
+    size: Option<String>,
+
+    #[command(flatten)]
+    sizes: Sizes,
 
     /// Heads of an --encoder that does not say how many it has: a bare file of a width that
     /// is not published.
@@ -93,16 +105,6 @@ struct Args {
     /// Seed of everything that is random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Size {
-    /// 4 blocks of width 96 on 112x112: a toy, as in the demo.
-    Tiny,
-    Small,
-    Base,
-    Large,
-    Huge,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -155,12 +157,22 @@ fn run(args: &Args) -> Result<(), Fault> {
     let mut preprocessing = Preprocessing::default();
     let mut trained_subjects = None;
     let encoder = match &args.encoder {
-        None => random_encoder(args.size).into(),
-        Some(name) => {
-            let overrides = Overrides {
-                heads: args.heads,
-                ..Overrides::default()
+        None => {
+            let largest = match args.family.as_str() {
+                "videomae" => "large",
+                _ => "base",
             };
+            let size = args.size.as_deref().unwrap_or(largest);
+            let sizes = args.sizes.overrides(None);
+            Families::preset(&args.family, size, &sizes).map_err(|error| match error {
+                EncoderError::Field { field, reason, .. } => {
+                    format!("--{}: {reason}", field.replace('_', "-"))
+                }
+                error => error.to_string(),
+            })?
+        }
+        Some(name) => {
+            let overrides = args.sizes.overrides(args.heads);
             let mut download = Download::new(false);
             let found = match name.to_str() {
                 Some(name) => open_named(name, &overrides, &families, &mut |file, done, total| {
@@ -168,10 +180,7 @@ fn run(args: &Args) -> Result<(), Fault> {
                 }),
                 None => open_with(name, &overrides, &families),
             };
-            let found = found.map_err(|error| match error {
-                EncoderError::Heads { .. } => Fault::from(format!("{error} (--heads)")),
-                error => error.into(),
-            })?;
+            let found = found.map_err(flagged)?;
             let taken = take_encoder(&found, &name.to_string_lossy(), &families, &store)?;
             for text in &taken.notes {
                 note!("{text}");
@@ -230,21 +239,4 @@ fn write(args: &Args, config: &Config, store: &ParamStore) -> Result<(), Fault> 
         decoder.head_dim
     );
     Ok(())
-}
-
-fn random_encoder(size: Size) -> VideoMaeConfig {
-    match size {
-        Size::Tiny => VideoMaeConfig {
-            image_size: 112,
-            width: 96,
-            depth: 4,
-            heads: 3,
-            hidden: 384,
-            ..VideoMaeConfig::small()
-        },
-        Size::Small => VideoMaeConfig::small(),
-        Size::Base => VideoMaeConfig::base(),
-        Size::Large => VideoMaeConfig::large(),
-        Size::Huge => VideoMaeConfig::huge(),
-    }
 }

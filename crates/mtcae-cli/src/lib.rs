@@ -8,6 +8,7 @@ struct Readme;
 mod ablation;
 mod config;
 mod evaluate;
+mod foreign;
 mod infer;
 mod init;
 mod inputs;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use mtcae_encoder::candle_core::{Device, Module, Tensor};
 use mtcae_encoder::nn::plan::{Arena, Precision, format};
-use mtcae_encoder::{Config, Encoder, Families, Overrides};
+use mtcae_encoder::{Config, Encoder, Families, Overrides, open_with};
 use mtcae_nn::weights::{InMemory, load_strict};
 use mtcae_nn::{LayerNorm, Linear, ParamStore, Pass};
-use mtcae_testing::{Fixture, assert_close, deviation, devices, without_gradient};
+use mtcae_testing::{Fixture, assert_close, deviation, devices, fixtures, without_gradient};
 
 const FIXTURES: [&str; 3] = ["lgi-former-tokens", "lgi-former-regions", "tpsbt"];
 
@@ -148,6 +148,67 @@ fn what_region_features_leave_unused_is_the_last_third_attention() {
     }
     assert_eq!(unused(&config(&fixture("lgi-former-tokens"))), [""; 0]);
     assert_eq!(unused(&config(&fixture("tpsbt"))), [""; 0]);
+}
+
+/// As the releases' scripts store them, with what else lies beside the encoder.
+#[test]
+fn published_files_give_the_features_of_their_definitions() {
+    let given = Overrides {
+        heads: Some(2),
+        image_size: Some(32),
+        frames: Some(16),
+        ..Overrides::default()
+    };
+    for (name, spelling, feature, has_classifier) in [
+        ("mae-dfer-pretrain", "mae-dfer", "trace.F", false),
+        ("mae-dfer-finetune", "mae-dfer", "trace.F.tokens", true),
+        ("svfap-pretrain", "svfap", "trace.F", false),
+        ("svfap-finetune", "svfap", "trace.F", true),
+    ] {
+        let path = fixtures().join(format!("families/{name}.pth"));
+        let found = open_with(path, &given, &Families::default());
+        let found = found.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(found.spelling, spelling);
+        assert_eq!(found.classifier.is_some(), has_classifier, "{name}");
+        assert!(!found.ignored.is_empty(), "{name}");
+        let want = Fixture::load(&format!("families/expected-{name}.safetensors"));
+        let encoder = found.load(&Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
+        let f = encoder.forward(want.get("input.video")).expect("features");
+        assert_close(name, &f, want.get(feature), TOLERANCE);
+    }
+}
+
+#[test]
+fn what_a_published_file_does_not_tell_is_asked_for() {
+    let open = |name: &str, given: Overrides| {
+        let path = fixtures().join(format!("families/{name}.pth"));
+        let error = open_with(path, &given, &Families::default()).map(drop);
+        error.expect_err("refused").to_string()
+    };
+    let heads = Overrides {
+        heads: Some(2),
+        ..Overrides::default()
+    };
+    for name in ["mae-dfer-pretrain", "svfap-finetune"] {
+        let said = open(name, Overrides::default());
+        assert!(said.contains("how many attention heads"), "{said}");
+    }
+    let odd = Overrides {
+        image_size: Some(24),
+        ..heads.clone()
+    };
+    let said = open("mae-dfer-pretrain", odd);
+    let want = "mae-dfer-pretrain.pth: regions: 4×2×1 do not divide the grid of 8×3×3 tubes";
+    assert!(said.contains(want), "{said}");
+    let few = Overrides {
+        frames: Some(4),
+        ..heads
+    };
+    let said = open("svfap-finetune", few);
+    assert!(
+        said.contains("svfap-finetune.pth: frames: 4 make 2 slices"),
+        "{said}"
+    );
 }
 
 #[test]

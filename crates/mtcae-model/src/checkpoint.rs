@@ -7,6 +7,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files::{self, FileError};
+use mtcae_core::{Resize, Sampling};
 use mtcae_encoder::Families;
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
 use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder, shown};
@@ -86,6 +87,22 @@ impl Checkpoint {
             weights: Box::new(weights),
             notes: Vec::new(),
         })
+    }
+
+    /// The same model, which sees other frames or another part of them than its config says.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for [`Sampling::All`], which is no clip.
+    pub fn seeing(
+        mut self,
+        sampling: Option<Sampling>,
+        resize: Option<Resize>,
+    ) -> Result<Self, Error> {
+        let seen = &mut self.config.preprocessing;
+        seen.sampling = sampling.unwrap_or(seen.sampling);
+        seen.resize = resize.unwrap_or(seen.resize);
+        seen.validate()?;
+        Ok(self)
     }
 
     /// The model's config.

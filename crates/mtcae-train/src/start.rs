@@ -10,7 +10,6 @@ use mtcae_model::encoder::{EncoderConfig, Parameter};
 use mtcae_model::{Checkpoint, Config as ModelConfig, Engine, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
-use mtcae_nn::weights::Source as _;
 
 use crate::digest::{self, Identity};
 use crate::people::trained_subjects;
@@ -178,11 +177,13 @@ impl Start {
                 store.set(&name, &weights.load(&name, device)?)?;
             }
         }
-        let depths = depths(&*model.encoder);
+        let places = places(&*model.encoder);
         let tune = config.tune;
-        let is_frozen = move |name: &str| match (tune, depths.get(name)) {
-            (Tune::Last(n), Some((at, _))) => *at <= depth - n,
-            _ => false,
+        // What F does not depend on stays as it is.
+        let is_frozen = move |name: &str| match (tune, places.get(name)) {
+            (Tune::Last(n), Some(place)) => !place.used || place.depth <= depth - n,
+            (_, Some(place)) => !place.used,
+            (_, None) => false,
         };
         let is_frozen = Arc::new(is_frozen);
         let asked = is_frozen.clone();
@@ -276,14 +277,30 @@ impl Started {
     }
 }
 
-/// Of each parameter of the encoder, by its name in the model: the depth of its group,
-/// and whether it decays.
-fn depths(encoder: &dyn EncoderConfig) -> BTreeMap<String, (usize, bool)> {
+/// Where a parameter of the encoder is, as its family says.
+struct Place {
+    depth: usize,
+    rate_depth: usize,
+    decays: bool,
+    used: bool,
+}
+
+/// Of each parameter of the encoder, by its name in the model.
+fn places(encoder: &dyn EncoderConfig) -> BTreeMap<String, Place> {
     let groups = encoder.groups().into_iter();
     groups
         .flat_map(|group| {
-            let of = move |p: Parameter| (format!("{ENCODER}{}", p.name), (group.depth, p.decays));
-            group.parameters.into_iter().map(of)
+            let (depth, rate_depth) = (group.depth, group.rate_depth);
+            let place = move |p: Parameter| {
+                let place = Place {
+                    depth,
+                    rate_depth,
+                    decays: p.decays,
+                    used: p.used,
+                };
+                (format!("{ENCODER}{}", p.name), place)
+            };
+            group.parameters.into_iter().map(place)
         })
         .collect()
 }
@@ -292,12 +309,12 @@ fn depths(encoder: &dyn EncoderConfig) -> BTreeMap<String, (usize, bool)> {
 /// VideoMAE count it, the decoder being the top; biases, norms and positions are not
 /// decayed unless the config says so.
 pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str, &Var) -> Group {
-    let (depths, top) = (depths(encoder), encoder.depth() + 1);
+    let (places, top) = (places(encoder), encoder.depth() + 1);
     let (layer_decay, weight_decay) = (config.layer_decay, config.weight_decay);
     let all_decay = config.decay_norms;
     move |name, var| {
-        let (depth, decays) = match depths.get(name) {
-            Some(known) => *known,
+        let (depth, decays) = match places.get(name) {
+            Some(place) => (place.rate_depth, place.decays),
             None => (top, var.rank() > 1),
         };
         Group {
@@ -312,21 +329,35 @@ pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str,
 
 #[cfg(test)]
 mod tests {
-    use mtcae_model::encoder::VideoMaeConfig;
+    use mtcae_model::encoder::{Families, Overrides};
 
     use super::*;
 
     #[test]
-    fn layers_are_counted_as_videomae_does() {
-        let depths = depths(&VideoMaeConfig::small());
-        for (name, want) in [
-            ("encoder.patch_embed.proj.weight", 0),
-            ("encoder.blocks.0.norm1.weight", 1),
-            ("encoder.blocks.11.mlp.fc2.bias", 12),
-            ("encoder.norm.weight", 13),
-        ] {
-            assert_eq!(depths[name].0, want, "{name}");
+    fn layers_are_counted_as_their_families_do() {
+        type Want = (&'static str, &'static str, usize, usize);
+        let wanted: [Want; 8] = [
+            ("videomae", "patch_embed.proj.weight", 0, 0),
+            ("videomae", "blocks.0.norm1.weight", 1, 1),
+            ("videomae", "blocks.11.mlp.fc2.bias", 12, 12),
+            ("videomae", "norm.weight", 13, 13),
+            // MAE-DFER: 17 − id, region tokens at the full rate.
+            ("lgi-former", "lg_region_tokens", 0, 17),
+            ("lgi-former", "blocks.15.third_attn.q.bias", 16, 16),
+            // SVFAP: 22 − id, down-sampling at the full rate.
+            ("tpsbt", "temporal_downsamples.0.weight", 13, 22),
+            ("tpsbt", "blocks.20.cross_norm2.bias", 21, 21),
+        ];
+        for (family, name, depth, rate_depth) in wanted {
+            let config = Families::preset(family, "base", &Overrides::default());
+            let places = places(&**config.as_ref().expect("a preset"));
+            let place = &places[&format!("encoder.{name}")];
+            assert_eq!(
+                (place.depth, place.rate_depth),
+                (depth, rate_depth),
+                "{name}"
+            );
+            assert!(!places.contains_key("decoder.stages.face_box.dense.weight"));
         }
-        assert!(!depths.contains_key("decoder.stages.face_box.dense.weight"));
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use mtcae_dfer::{DetectAt, Precision};
 
+use crate::foreign::Foreign;
+
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
 /// Without arguments: the demo clip and the demo checkpoint of the repository.
@@ -16,9 +18,13 @@ pub struct Args {
     #[arg(value_name = "VIDEO|DIR|GLOB")]
     pub inputs: Vec<OsString>,
 
-    /// Checkpoint folder, or hub:ORG/NAME[@REVISION]; default: the demo checkpoint.
-    #[arg(long, value_name = "DIR|hub:NAME")]
+    /// Checkpoint folder, published classifier (a folder, a file, or
+    /// hub:ORG/NAME[@REVISION]; docs/models.md); default: the demo checkpoint.
+    #[arg(long, value_name = "DIR|FILE|hub:NAME")]
     pub checkpoint: Option<String>,
+
+    #[command(flatten)]
+    pub foreign: Foreign,
 
     /// Folder for results; created if need be. Without it they go to stdout.
     #[arg(long, value_name = "DIR")]
@@ -65,9 +71,10 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", value_parser = pixels)]
     pub min_face: Option<f64>,
 
-    /// Look at a crop: face is the square around the followed face, 1.3 times as
-    /// large as it.
-    #[arg(long, value_name = "face", conflicts_with = "trace")]
+    /// Look at a crop: face is the square around the followed face, 1.3 times as large as
+    /// it; none is the whole picture [default: what the checkpoint says, which is none but
+    /// for published models of faces].
+    #[arg(long, value_name = "face|none")]
     pub crop: Option<Crop>,
 
     /// Whom to look at: the subject (the face seen longest), or all, each with a crop and
@@ -133,9 +140,9 @@ impl Args {
         self.faces.unwrap_or(default) == Faces::Mtcnn
     }
 
-    /// Whether the model looks at crops to faces.
+    /// Whether the model looks at crops to faces, where its checkpoint does not say it.
     pub fn follows(&self) -> bool {
-        self.crop.is_some() || self.people == People::All
+        self.crop == Some(Crop::Face) || self.people == People::All
     }
 
     /// What the parser cannot see: flags of which one would be ignored.
@@ -143,21 +150,40 @@ impl Args {
         let looks = self.detect_at != At::Source || self.min_face.is_some();
         match self.faces {
             Some(Faces::None) if self.follows() => Err(
-                "--crop and --people all follow MTCNN's faces: --faces none cannot be used with them",
+                "--crop face and --people all follow MTCNN's faces: --faces none cannot be used with them",
             ),
             Some(Faces::Mtcnn) if self.trace.is_some() => {
                 Err("no faces are looked for with --trace: --faces mtcnn cannot be used with it")
             }
+            _ if self.trace.is_some() && self.follows() => {
+                Err("--trace is of the whole picture: --crop face cannot be used with it")
+            }
+            _ if self.people == People::All && self.crop == Some(Crop::None) => {
+                Err("--people all looks at a crop to each: --crop none cannot be used with it")
+            }
             _ if looks && !self.finds_faces() => Err(
                 "--detect-at and --min-face have no effect where MTCNN does not look for faces (--faces none, --trace)",
             ),
-            _ if self.min_seen.is_some() && !self.follows() => {
-                Err("--min-seen has no effect without --crop face or --people all")
-            }
             _ if self.force && self.out.is_none() && self.trace.is_none() => {
                 Err("--force has no effect without --out or --trace")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// [`Self::follows`], or what the checkpoint says; and what cannot be with it.
+    pub fn settle(&mut self, face_crop: bool) -> Result<(), &'static str> {
+        if face_crop && self.crop.is_none() {
+            if !self.finds_faces() {
+                return Err(
+                    "the checkpoint looks at crops to faces, which MTCNN does not look for with --faces none and --trace: give --crop none to show it the whole picture",
+                );
+            }
+            self.crop = Some(Crop::Face);
+        }
+        match self.min_seen.is_some() && !self.follows() {
+            true => Err("--min-seen has no effect without --crop face or --people all"),
+            false => Ok(()),
         }
     }
 }
@@ -189,6 +215,7 @@ impl From<At> for DetectAt {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Crop {
     Face,
+    None,
 }
 
 /// Whom the model looks at.

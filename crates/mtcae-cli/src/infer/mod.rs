@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
-use crate::{Bars, Fault, checkpoint, demo, device, note, one_line};
+use crate::{Bars, Fault, demo, device, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, FileId, same_file};
 use mtcae_dfer::annotate::{film, sheet, viz::save_png};
+use mtcae_dfer::model::Engine;
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
     Answer, FaceFinder, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
@@ -40,24 +41,27 @@ pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
     let args = Args::from_arg_matches(&command.try_get_matches_from_mut(line)?)?;
     args.check()
         .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
-    run(&args)
+    run(args)
 }
 
 /// Whether everything worked.
-fn run(args: &Args) -> Result<bool, Fault> {
+fn run(mut args: Args) -> Result<bool, Fault> {
     Isa::held()?;
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;
-    let folder = match &args.checkpoint {
-        Some(name) => checkpoint(name, args.quiet)?,
-        None => demo("checkpoint")?,
+    let name = match &args.checkpoint {
+        Some(name) => name.clone(),
+        None => demo("checkpoint")?.to_string_lossy().into_owned(),
     };
-    let pipeline = match args.trace {
+    let checkpoint = args.foreign.open(&name, args.quiet)?;
+    args.settle(checkpoint.config().preprocessing.face_crop)?;
+    let args = &args;
+    let pipeline = Pipeline::new(match args.trace {
         // Packed weights keep no intermediates.
-        Some(_) => Pipeline::load_model(&folder, &device)?,
-        None => Pipeline::load_in(&folder, &device, args.precision)?,
-    };
+        Some(_) => Engine::on_candle(&checkpoint.model(&device)?, &device),
+        None => checkpoint.engine(&device, args.precision)?,
+    });
     let finder = match args.finds_faces() {
         true => Some(FaceFinder::new(
             &device,
@@ -88,7 +92,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     let may_resume = match &args.out {
         Some(out) => {
             std::fs::create_dir_all(out).at(out)?;
-            output::note_settings(out, &folder, args)?
+            output::note_settings(out, &name, args)?
         }
         None => false,
     };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::{
     At as _, open, read, read_to_string, write_atomically, write_text_atomically,
 };
+use mtcae_core::{Resize, Sampling};
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
 use mtcae_dfer::{Answer, Device, Tensor, write_csv};
@@ -114,6 +115,10 @@ struct Settings {
     program: String,
     version: String,
     checkpoint: String,
+    #[serde(default)]
+    sampling: Option<Sampling>,
+    #[serde(default)]
+    resize: Option<Resize>,
     precision: String,
     windows: Option<(f64, f64)>,
     faces: bool,
@@ -132,12 +137,14 @@ struct Settings {
 /// # Errors
 /// When the folder has another's file of that name, or, to resume, results of a run that
 /// was asked for something else.
-pub fn note_settings(out: &Path, checkpoint: &Path, args: &Args) -> Result<bool, Fault> {
+pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, Fault> {
     let path = out.join(SETTINGS);
     let mut now = Settings {
         program: "infer".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        checkpoint: checkpoint.to_string_lossy().into_owned(),
+        checkpoint: checkpoint.to_owned(),
+        sampling: args.foreign.sampling,
+        resize: args.foreign.resize,
         precision: args.precision.to_string(),
         windows: args.windows(),
         faces: args.finds_faces(),

@@ -1,0 +1,93 @@
+//! What the files of others do not say, as flags; and checkpoints opened with it.
+
+use clap::{Args, value_parser};
+use mtcae_core::{Resize, Sampling};
+use mtcae_dfer::model::encoder::{Error as EncoderError, Families, Overrides};
+use mtcae_dfer::model::{Checkpoint, Error as ModelError, Given};
+
+use crate::{Fault, checkpoint, note};
+
+/// Sizes of an encoder in a file that does not say them.
+#[derive(Args)]
+pub struct Sizes {
+    /// Height and width of the frames of a bare file's encoder, or of a random one, in
+    /// pixels [default: its family's published size].
+    #[arg(long, value_name = "PIXELS", value_parser = value_parser!(u16).range(1..=8192))]
+    image_size: Option<u16>,
+
+    /// Frames of a clip of such an encoder [default: 16].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=8192))]
+    frames: Option<u16>,
+}
+
+impl Sizes {
+    /// With the heads that another flag asks for.
+    pub fn overrides(&self, heads: Option<usize>) -> Overrides {
+        Overrides {
+            heads,
+            image_size: self.image_size.map(usize::from),
+            frames: self.frames.map(usize::from),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// A checkpoint that may be one of others.
+#[derive(Args)]
+pub struct Foreign {
+    /// Names of the classes of a published classifier that does not name them, in the
+    /// order of its outputs (docs/models.md lists them).
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    classes: Option<Vec<String>>,
+
+    #[command(flatten)]
+    sizes: Sizes,
+
+    /// Heads of a bare file's encoder whose width is not published.
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+
+    /// Which frames make a clip, in place of what the checkpoint says: uniform, authors,
+    /// dense:STRIDE, or multi-clip:CLIPSxSTRIDE, whose probabilities are averaged.
+    #[arg(long, value_name = "SAMPLING")]
+    pub sampling: Option<Sampling>,
+
+    /// What part of a frame is seen, in place of what the checkpoint says: squash,
+    /// shortest-edge, or three-crop, whose probabilities are averaged.
+    #[arg(long, value_name = "RESIZE")]
+    pub resize: Option<Resize>,
+}
+
+impl Foreign {
+    /// Opens a checkpoint by its folder, file or hub name, and says what it leaves unsaid.
+    ///
+    /// # Errors
+    /// Names the file at fault, or the flag that is missing.
+    pub fn open(&self, name: &str, quiet: bool) -> Result<Checkpoint, Fault> {
+        let path = checkpoint(name, quiet)?;
+        let given = Given {
+            classes: self.classes.clone(),
+            sizes: self.sizes.overrides(self.heads),
+        };
+        let opened = Checkpoint::open_given(path, &Families::default(), &given);
+        let opened = opened.map_err(|error| match error {
+            ModelError::Classes { .. } => format!("{error} (--classes)").into(),
+            ModelError::Encoder(error) => flagged(error),
+            error => error.into(),
+        })?;
+        if !quiet {
+            for text in opened.notes() {
+                note!("note: {text} (--sampling, --resize)");
+            }
+        }
+        Ok(opened.seeing(self.sampling, self.resize)?)
+    }
+}
+
+/// A fault of an encoder's file, with the flag that mends it.
+pub fn flagged(error: EncoderError) -> Fault {
+    match error {
+        EncoderError::Heads { .. } => format!("{error} (--heads)").into(),
+        error => error.into(),
+    }
+}
