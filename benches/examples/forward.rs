@@ -5,7 +5,8 @@
 //! `forward WEIGHTS f32|bf16 INPUT.f32 OUTPUT.f32`: with a checkpoint folder as
 //! WEIGHTS, INPUT are the raw `f32` of one clip's normalised tubes; with a file of
 //! the paper's cascade alone (`decoder.safetensors`), they are its features. The
-//! outputs of the heads are written to OUTPUT.
+//! outputs of the heads are written to OUTPUT. When it is ready it says the most memory
+//! so far, in bytes, and the floating-point operations of a forward.
 
 #![allow(clippy::print_stdout)]
 
@@ -14,7 +15,7 @@ use std::time::Instant;
 
 use mtcae_benches::{peak_memory, processor_time};
 use mtcae_decoder::candle_core::Device;
-use mtcae_decoder::{Config, Task};
+use mtcae_decoder::{Config, InferencePlan, Task};
 use mtcae_model::{Checkpoint, Outputs};
 use mtcae_nn::Isa;
 use mtcae_nn::plan::{Arena, Precision, format};
@@ -38,17 +39,23 @@ fn main() -> Result<(), Fault> {
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
     if Path::new(weights).is_dir() {
-        let engine = Checkpoint::open(weights)?.engine(&Device::Cpu, precision)?;
-        serve(output, || numbers(&engine.run_slice(&input)?))
+        let checkpoint = Checkpoint::open(weights)?;
+        let config = checkpoint.config();
+        let flops = config.encoder.flops() + config.decoder.flops(config.encoder.output().tokens);
+        let engine = checkpoint.engine(&Device::Cpu, precision)?;
+        serve(output, flops, || numbers(&engine.run_slice(&input)?))
     } else {
-        let plan = decoder(weights, precision)?;
+        let (config, plan) = decoder(weights, precision)?;
+        let flops = config.flops(input.len() / config.features);
         let mut arena = Arena::default();
-        serve(output, || Ok(plan.forward(&input, &mut arena)?.concat()))
+        serve(output, flops, || {
+            Ok(plan.forward(&input, &mut arena)?.concat())
+        })
     }
 }
 
 /// The paper's cascade over the features that its weights are made for.
-fn decoder(weights: &str, precision: Precision) -> Result<mtcae_decoder::InferencePlan, Fault> {
+fn decoder(weights: &str, precision: Precision) -> Result<(Config, InferencePlan), Fault> {
     let file = TensorFile::open(weights)?;
     let shape = file.shape("stages.face_box.dense.weight");
     let features = shape.and_then(|s| s.get(1).copied());
@@ -57,17 +64,22 @@ fn decoder(weights: &str, precision: Precision) -> Result<mtcae_decoder::Inferen
     let tasks = outputs.map(|(name, n)| Task::new(name, n)).to_vec();
     let config = Config::cascade(features, tasks);
     let format = format(precision)?;
-    Ok(load_strict(&file, &Device::Cpu, |vb| {
-        mtcae_decoder::InferencePlan::new(&config, format, vb)
-    })?)
+    let plan = load_strict(&file, &Device::Cpu, |vb| {
+        InferencePlan::new(&config, format, vb)
+    })?;
+    Ok((config, plan))
 }
 
 /// Writes the first answer to `output`, then answers for each line.
-fn serve(output: &str, mut forward: impl FnMut() -> Result<Vec<f32>, Fault>) -> Result<(), Fault> {
+fn serve(
+    output: &str,
+    flops: f64,
+    mut forward: impl FnMut() -> Result<Vec<f32>, Fault>,
+) -> Result<(), Fault> {
     let bytes: Vec<u8> = forward()?.iter().flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(output, bytes)?;
     forward()?;
-    println!("ready {}", peak_memory());
+    println!("ready {} {flops}", peak_memory());
     for line in std::io::stdin().lines() {
         line?;
         let (wall, processor) = (Instant::now(), processor_time());

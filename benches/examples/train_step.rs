@@ -4,10 +4,16 @@
 //! seconds and its loss.
 //!
 //! `train_step features BATCH [AT_ONCE]`: the paper's cascade on cached features of
-//! ViT-L (B, 1568, 1024). `train_step small|base|large BATCH [AT_ONCE]`: the whole
-//! model, all of it trained, on tubes (B, 1568, 1536). AT_ONCE clips go through the
-//! model at once (all, unless given), as training's `accumulate` does it: the gradient
-//! is that of the batch.
+//! ViT-L (B, 1568, 1024). `train_step small|base|large BATCH [AT_ONCE]`: the cascade and
+//! a VideoMAE of that size, all of it trained, on tubes (B, 1568, 1536).
+//! `train_step FAMILY-SIZE[-PIXELS] BATCH [AT_ONCE]`: an encoder of a family's size by
+//! name, at another frame size where one is given, with one linear layer of the mean of
+//! its features (structure `single-task`) and the expression's loss alone. AT_ONCE clips
+//! go through the model at once (all, unless given), as training's `accumulate` does it:
+//! the gradient is that of the batch.
+//!
+//! When it is ready it says the most memory so far, in bytes, and how many parameters it
+//! trains.
 
 #![allow(clippy::print_stdout)]
 
@@ -18,14 +24,14 @@ use mtcae_decoder::candle_core::{DType, Device, Tensor};
 use mtcae_decoder::nn::optim::{AdamW, AdamWConfig, Gradients, Group};
 use mtcae_decoder::nn::{Isa, ParamStore, Pass};
 use mtcae_decoder::{Config, MultiTaskDecoder, Structure, Task};
-use mtcae_encoder::VideoMaeConfig;
+use mtcae_encoder::{Config as EncoderConfig, Families, Overrides};
 use mtcae_model::Mtcae;
 
 const TOKENS: usize = 1568;
 const CLASSES: usize = 7;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
-/// Outputs of the three heads for some clips: the first, how many.
+/// Outputs of the heads for some clips, the expression's last: the first, how many.
 type Forward = Box<dyn Fn(usize, usize, &mut Pass) -> Result<Vec<Tensor>, Fault> + Send + Sync>;
 
 fn main() -> Result<(), Fault> {
@@ -34,7 +40,10 @@ fn main() -> Result<(), Fault> {
     let (what, batch, at_once) = match args.as_slice() {
         [what, batch] => (what, batch, batch),
         [what, batch, at_once] => (what, batch, at_once),
-        _ => return Err("train_step features|small|base|large BATCH [AT_ONCE]".into()),
+        _ => {
+            let usage = "train_step features|small|base|large|FAMILY-SIZE[-PIXELS] BATCH [AT_ONCE]";
+            return Err(usage.into());
+        }
     };
     let (batch, at_once): (usize, usize) = (batch.parse()?, at_once.parse()?);
     if at_once == 0 || batch % at_once != 0 {
@@ -59,10 +68,12 @@ fn main() -> Result<(), Fault> {
             let some = |x: &Tensor| x.narrow(0, part * at_once, at_once);
             let mut pass = Pass::training(seed).collecting();
             let heads = forward(part * at_once, at_once, &mut pass)?;
-            let loss = ((candle_nn::loss::mse(&heads[0], &some(&boxes)?)? * 0.5)?
-                + (candle_nn::loss::mse(&heads[1], &some(&points)?)? * 0.5)?)?;
-            let expression = candle_nn::loss::cross_entropy(&heads[2], &some(&classes)?)?;
-            let loss = ((loss + (expression * 1.5)?)? * (1.0 / parts as f64))?;
+            let (logits, faces) = heads.split_last().ok_or("no head")?;
+            let mut loss = (candle_nn::loss::cross_entropy(logits, &some(&classes)?)? * 1.5)?;
+            for (output, target) in faces.iter().zip([&boxes, &points]) {
+                loss = (loss + (candle_nn::loss::mse(output, &some(target)?)? * 0.5)?)?;
+            }
+            let loss = (loss * (1.0 / parts as f64))?;
             drop(heads);
             let mut grads = loss.backward()?;
             grads.extend(pass.into_gradients())?;
@@ -79,7 +90,8 @@ fn main() -> Result<(), Fault> {
     // As `mtcae-train` does: on a thread of the pool.
     let mut step = || rayon::scope(|_| step());
     step()?;
-    println!("ready {}", peak_memory());
+    let parameters: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
+    println!("ready {} {parameters}", peak_memory());
     for line in std::io::stdin().lines() {
         line?;
         let (wall, processor) = (Instant::now(), processor_time());
@@ -92,31 +104,48 @@ fn main() -> Result<(), Fault> {
 
 fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fault> {
     let vb = params.builder(&Device::Cpu);
-    let encoder = match what {
-        "features" => {
-            let tasks = vec![
-                Task::new("face_box", 64),
-                Task::new("landmarks", 160),
-                Task::new("expression", CLASSES),
-            ];
-            let decoder = MultiTaskDecoder::new(&Config::cascade(1024, tasks), vb)?;
-            let f = tensor(&[batch, TOKENS, 1024])?;
-            return Ok(Box::new(move |from, clips, pass| {
-                Ok(decoder.run(&f.narrow(0, from, clips)?, pass)?.heads)
-            }));
+    if what == "features" {
+        let tasks = vec![
+            Task::new("face_box", 64),
+            Task::new("landmarks", 160),
+            Task::new("expression", CLASSES),
+        ];
+        let decoder = MultiTaskDecoder::new(&Config::cascade(1024, tasks), vb)?;
+        let f = tensor(&[batch, TOKENS, 1024])?;
+        return Ok(Box::new(move |from, clips, pass| {
+            Ok(decoder.run(&f.narrow(0, from, clips)?, pass)?.heads)
+        }));
+    }
+    let (encoder, structure) = match what.split_once('-') {
+        None => {
+            let encoder = Families::preset("videomae", what, &Overrides::default())?;
+            (encoder, Structure::Cascade)
         }
-        "small" => VideoMaeConfig::small(),
-        "base" => VideoMaeConfig::base(),
-        "large" => VideoMaeConfig::large(),
-        other => return Err(format!("{other} is not one of features, small, base, large").into()),
+        Some(_) => (encoder(what)?, Structure::SingleTask),
     };
     let classes = (0..CLASSES).map(|i| format!("class {i}")).collect();
-    let config = mtcae_model::Config::new(encoder, Structure::Cascade, classes);
+    let config = mtcae_model::Config::new(encoder, structure, classes);
     let model = Mtcae::new(&config, vb)?;
-    let tubes = tensor(&[batch, TOKENS, 1536])?;
+    let tubes = tensor(&[&[batch], &config.encoder.input().shape()[..]].concat())?;
     Ok(Box::new(move |from, clips, pass| {
         let encoder = model.encoder().ok_or("no encoder")?;
         let f = encoder.run(&tubes.narrow(0, from, clips)?, pass)?;
         Ok(model.decoder().run(&f, pass)?.heads)
     }))
+}
+
+/// The encoder FAMILY-SIZE or FAMILY-SIZE-PIXELS.
+fn encoder(name: &str) -> Result<EncoderConfig, Fault> {
+    let pixels = name.rsplit_once('-').map(|(preset, n)| (preset, n.parse()));
+    let (preset, image_size) = match pixels {
+        Some((preset, Ok(pixels))) => (preset, Some(pixels)),
+        _ => (name, None),
+    };
+    let named = preset.rsplit_once('-');
+    let (family, size) = named.ok_or_else(|| format!("{name} is not FAMILY-SIZE[-PIXELS]"))?;
+    let given = Overrides {
+        image_size,
+        ..Overrides::default()
+    };
+    Ok(Families::preset(family, size, &given)?)
 }

@@ -1,101 +1,28 @@
-"""MTCAE-DFER as one would write it for speed in PyTorch: fused attention, one packed projection for q, k and v of the
-encoder, nothing computed twice. Its parameters have the names of a checkpoint (docs/checkpoint-format.md), so that one
-file serves it and the Rust program."""
+"""MTCAE-DFER as one would write it for speed in PyTorch. Its parameters have the names of a checkpoint
+(docs/checkpoint-format.md), so that one file serves it and the Rust program.
+
+A size is `small`, `base` or `large`, a VideoMAE with the cascade of the paper's three tasks; or one of `encoders.config`,
+such as `lgi-former-base` or `videomae-base-160`, with one linear layer of the mean of its tokens (structure
+`single-task`), so that what is timed is the encoder."""
+
+import argparse
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
-EPS = 1e-6
-SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+import encoders
+from layers import EPS, CrossAttention, Mlp, norm
+
+CASCADES = {"small": "videomae-small", "base": "videomae-base", "large": "videomae-large"}
 TASKS = {"face_box": 64, "landmarks": 160, "expression": 7}
 TOKENS, TUBE = 1568, 1536
-
-
-def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, N, H·d) → (B, H, N, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x):
-        return self.fc2(gelu(self.fc1(x)))
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_bias, self.v_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x):
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        q, k, v = (split_heads(t, self.heads) for t in linear(x, self.qkv.weight, bias).chunk(3, -1))
-        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class CrossAttention(nn.Module):
-    def __init__(self, width: int, heads: int, head_dim: int):
-        super().__init__()
-        inner = heads * head_dim
-        self.heads = heads
-        self.q, self.kv = nn.Linear(width, inner), nn.Linear(width, 2 * inner, bias=False)
-        self.v_bias = nn.Parameter(torch.zeros(inner))
-        self.proj = nn.Linear(inner, width)
-
-    def forward(self, y, x):
-        bias = torch.cat([torch.zeros_like(self.v_bias), self.v_bias])
-        k, v = (split_heads(t, self.heads) for t in linear(x, self.kv.weight, bias).chunk(2, -1))
-        attended = scaled_dot_product_attention(split_heads(self.q(y), self.heads), k, v)
-        return self.proj(attended.transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width, EPS), nn.LayerNorm(width, EPS)
-        self.attn, self.mlp = SelfAttention(width, heads), Mlp(width, 4 * width)
-
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-def sin_cos_table(tokens: int, width: int) -> torch.Tensor:
-    """VideoMAE's fixed positions."""
-    place = torch.arange(tokens, dtype=torch.float64)[:, None]
-    rate = 10000 ** (2 * (torch.arange(width) // 2).double() / width)
-    table = place / rate
-    table[:, 0::2], table[:, 1::2] = table[:, 0::2].sin(), table[:, 1::2].cos()
-    return table.float()
-
-
-class Encoder(nn.Module):
-    def __init__(self, width: int, depth: int, heads: int):
-        super().__init__()
-        self.patch_embed = nn.ModuleDict({"proj": nn.Linear(TUBE, width)})
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, EPS)
-        self.register_buffer("positions", sin_cos_table(TOKENS, width), persistent=False)
-
-    def forward(self, tubes):
-        x = self.patch_embed["proj"](tubes) + self.positions
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
 
 
 class Layer(nn.Module):
     def __init__(self, width: int, heads: int, head_dim: int):
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width, EPS), nn.LayerNorm(width, EPS)
-        self.attn, self.mlp = CrossAttention(width, heads, head_dim), Mlp(width, 4 * width)
+        self.norm1, self.norm2 = norm(width), norm(width)
+        self.attn, self.mlp = CrossAttention(width, heads, head_dim), Mlp(width, 4 * width, width)
 
     def forward(self, y, x):
         y = y + self.attn(self.norm1(y), x)
@@ -105,7 +32,7 @@ class Layer(nn.Module):
 class Stage(nn.Module):
     def __init__(self, features: int, width: int, depth: int, heads: int, head_dim: int):
         super().__init__()
-        self.dense, self.norm = nn.Linear(features, width), nn.LayerNorm(width, EPS)
+        self.dense, self.norm = nn.Linear(features, width), norm(width)
         self.layers = nn.ModuleList(Layer(width, heads, head_dim) for _ in range(depth))
 
     def forward(self, y, f):
@@ -120,7 +47,7 @@ class Stage(nn.Module):
 class Head(nn.Module):
     def __init__(self, width: int, outputs: int):
         super().__init__()
-        self.norm, self.fc = nn.LayerNorm(width, EPS), nn.Linear(width, outputs)
+        self.norm, self.fc = norm(width), nn.Linear(width, outputs)
 
     def forward(self, y):
         return self.fc(self.norm(y).mean(1))
@@ -140,13 +67,61 @@ class Decoder(nn.Module):
         return tuple(outputs)
 
 
+class Classifier(nn.Module):
+    """The structure `single-task`."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        fc = nn.Linear(features, TASKS["expression"])
+        self.heads = nn.ModuleDict({"expression": nn.ModuleDict({"fc": fc})})
+
+    def forward(self, f):
+        return (self.heads["expression"]["fc"](f.mean(1)),)
+
+
+def size(name: str) -> str:
+    """A size's name as an argument of a command line."""
+    try:
+        encoder(name)
+    except KeyError:
+        cascades, presets = ", ".join(CASCADES), ", ".join(encoders.PRESETS)
+        known = f"{cascades}; of an encoder alone {presets}, each with -PIXELS for another frame size"
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {known}") from None
+    return name
+
+
+def sizes(names: str) -> list[str]:
+    """Several of them."""
+    return [size(name) for name in names.split(",")]
+
+
+def encoder(size: str) -> dict:
+    """The encoder's part of its `config.json`."""
+    return encoders.config(CASCADES.get(size, size))
+
+
+def decoder(size: str) -> nn.Module:
+    """Features (B, tokens, D) → what the heads say."""
+    return (Decoder if size in CASCADES else Classifier)(encoder(size)["width"])
+
+
+def tasks(size: str) -> list[str]:
+    """What its heads say, in order."""
+    return list(TASKS) if size in CASCADES else ["expression"]
+
+
+def tokens(size: str) -> int:
+    """Tubes of a clip."""
+    return encoders.tokens(encoder(size))
+
+
 class Mtcae(nn.Module):
-    """Tubes (B, 1568, 1536) → boxes (B, 64), landmarks (B, 160), logits (B, 7)."""
+    """Tubes (B, tokens, 1536) → boxes (B, 64), landmarks (B, 160), logits (B, 7), or the last alone."""
 
     def __init__(self, size: str):
         super().__init__()
-        self.encoder = Encoder(*SIZES[size])
-        self.decoder = Decoder(SIZES[size][0])
+        self.encoder = encoders.build(encoder(size))
+        self.decoder = decoder(size)
 
     def forward(self, tubes):
         return self.decoder(self.encoder(tubes))
@@ -166,12 +141,10 @@ def draw(size: str, seed: int = 0) -> Mtcae:
 
 def config(size: str) -> dict:
     """The `config.json` of its checkpoint."""
-    width, depth, heads = SIZES[size]
-    encoder = dict(image_size=224, frames=16, channels=3, patch=16, tubelet=2, width=width, depth=depth, heads=heads)
-    decoder = dict(features=width, width=512, depth=5, heads=3, head_dim=176, mlp_ratio=4.0, eps=EPS)
+    features = encoder(size)["width"]
     return {
         "format": "mtcae-dfer",
-        "version": 1,
+        "version": 2,
         "trained_on": None,
         "preprocessing": {
             "sampling": "uniform",
@@ -179,10 +152,10 @@ def config(size: str) -> dict:
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
         },
-        "encoder": {**encoder, "hidden": 4 * width, "eps": EPS, "final_norm": True, "position": "sin-cos"},
+        "encoder": encoder(size),
         "decoder": {
-            **decoder,
-            "structure": "cascade",
+            **dict(features=features, width=512, depth=5, heads=3, head_dim=176, mlp_ratio=4.0, eps=EPS),
+            "structure": "cascade" if size in CASCADES else "single-task",
             "tasks": [{"name": t, "outputs": n} for t, n in TASKS.items()],
         },
         "classes": [f"class {i}" for i in range(TASKS["expression"])],

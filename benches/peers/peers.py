@@ -5,11 +5,15 @@ weights, the same input, the same number of threads, in turns within one run.
     cargo build --release -p mtcae-benches --examples
     python benches/peers/peers.py --size large --program target/release/examples/forward
     python benches/peers/peers.py --size large --isa avx2
+    python benches/peers/peers.py --size lgi-former-base --against videomae-base-160,videomae-base
 
 Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
 input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
 printed are their median, minimum and maximum, the ratio of both engines' best rounds and that of their processor time.
 Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
+
+GFLOP/s count what our program counts of the size: two operations for each multiplication of a matrix product. With
+`--against` our engine computes other sizes too, in turns with the first, and the ratios of its GFLOP/s are printed.
 
 `--isa` holds all of them to an instruction set; what an engine does not obey is said in the last column. Where the
 instruction set has no bf16, bf16 is left out unless `--engines` asks for it.
@@ -41,13 +45,13 @@ ENGINES = [
 ]
 
 
-def prepare(size: str, part: str, folder: str) -> None:
-    """Weights, input and ONNX graph, unless they are there."""
+def prepare(size: str, part: str, folder: str, graph: bool) -> None:
+    """Weights, input and, where it is asked for, ONNX graph, unless they are there."""
     import torch
     from safetensors.torch import save_file
 
     os.makedirs(folder, exist_ok=True)
-    files = ["model.safetensors", "decoder.safetensors", f"{part}.f32", f"{part}.onnx"]
+    files = ["model.safetensors", "decoder.safetensors", f"{part}.f32", *[f"{part}.onnx"] * graph]
     if all(os.path.exists(f"{folder}/{name}") for name in files):
         return
     model = peer.draw(size)
@@ -56,18 +60,20 @@ def prepare(size: str, part: str, folder: str) -> None:
             json.dump(peer.config(size), f)
         save_file(model.state_dict(), f"{folder}/model.safetensors")
         save_file(model.decoder.state_dict(), f"{folder}/decoder.safetensors")
-    width = peer.SIZES[size][0] if part == "decoder" else peer.TUBE
-    x = torch.from_numpy(np.random.default_rng(1).standard_normal((1, peer.TOKENS, width), dtype=np.float32))
+    width = peer.encoder(size)["width"] if part == "decoder" else peer.TUBE
+    shape = (1, peer.tokens(size), width)
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
     x.numpy().tofile(f"{folder}/{part}.f32")
-    if not os.path.exists(f"{folder}/{part}.onnx"):
+    if graph and not os.path.exists(f"{folder}/{part}.onnx"):
         module = model.decoder if part == "decoder" else model
-        names = dict(input_names=["x"], output_names=list(peer.TASKS))
+        names = dict(input_names=["x"], output_names=peer.tasks(size))
         torch.onnx.export(module, (x,), f"{folder}/{part}.onnx", opset_version=18, dynamo=False, **names)
 
 
 class Engine:
-    def __init__(self, name: str, args, folder: str):
-        self.name, self.output = name, f"{folder}/{name}-{args.part}.out"
+    def __init__(self, name: str, size: str, args):
+        folder = os.path.join(args.folder, size)
+        self.name, self.size, self.output = name, size, f"{folder}/{name}-{args.part}.out"
         environment = machine.environment(args.isa, args.threads)
         if name.startswith("ours-"):
             weights = f"{folder}/decoder.safetensors" if args.part == "decoder" else folder
@@ -75,7 +81,8 @@ class Engine:
             command = [args.program, weights, precision, f"{folder}/{args.part}.f32", self.output]
         else:
             worker = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
-            command = [sys.executable, worker, name, args.part, args.size, folder, str(args.threads), self.output]
+            shape = [args.part, size, str(peer.tokens(size))]
+            command = [sys.executable, worker, name, *shape, folder, str(args.threads), self.output]
         quiet = subprocess.DEVNULL if not args.verbose else None
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, text=True, env=environment
@@ -84,9 +91,11 @@ class Engine:
         self.processor: list[float] = []
         for line in self.process.stdout:
             if line.startswith("ready "):
-                self.memory = float(line.split()[1])
+                self.memory, *counted = map(float, line.split()[1:])
+                # Of one forward; only our program counts them.
+                self.flops = counted[0] if counted else None
                 return
-        raise RuntimeError(f"{name} did not start: exit code {self.process.wait()}")
+        raise RuntimeError(f"{name} of {size} did not start: exit code {self.process.wait()}")
 
     def run(self) -> None:
         self.process.stdin.write("\n")
@@ -100,14 +109,55 @@ class Engine:
         self.process.wait()
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+def spread(values: list[float], digits: int = 2) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def rates(flops: float, engine: Engine) -> list[float]:
+    """GFLOP/s of each round."""
+    return [flops / seconds / 1e9 for seconds in engine.wall]
+
+
+def beside_peers(engines: list[Engine], args) -> None:
+    """The table of engines that compute the same."""
+    outputs = {e.name: np.fromfile(e.output, dtype=np.float32) for e in engines}
+    reference = outputs.get("torch-f32")
+    last = "  not held" if args.isa else ""
+    columns = f"{'seconds':>22}{'GFLOP/s':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'cpu':>7}{'peak MB':>10}"
+    print(f"{'engine':22}{columns}{'deviation':>12}{last}")
+    flops = next((e.flops for e in engines if e.flops), None)
+    for precision in ["f32", "bf16"]:
+        ours = next((e for e in engines if e.name == f"ours-{precision}"), None)
+        for e in (e for e in engines if e.name.endswith(precision)):
+            rate = spread(rates(flops, e), 1) if flops else "-"
+            ratio = spread([a / b for a, b in zip(e.wall, ours.wall)]) if ours else "-"
+            best = f"{min(e.wall) / min(ours.wall):.2f}" if ours else "-"
+            cpu = f"{statistics.median(e.processor) / statistics.median(ours.processor):.2f}" if ours else "-"
+            deviation = "-"
+            if reference is not None:
+                deviation = f"{np.abs(outputs[e.name] - reference).max() / np.abs(reference).max():.1e}"
+            print(f"{e.name:22}{spread(e.wall):>22}{rate:>22}{spread(e.processor):>22}{ratio:>22}", end="")
+            print(f"{best:>7}{cpu:>7}{e.memory / 1e6:10.0f}{deviation:>12}", end="")
+            print(f"  {machine.not_held(e.name, args.isa)}".rstrip())
+
+
+def beside_sizes(engines: list[Engine], size: str) -> None:
+    """The table of our engine on other sizes, and the ratios of `size`'s GFLOP/s to theirs."""
+    columns = f"{'GFLOP':>8}{'seconds':>22}{'GFLOP/s':>22}{'ratio to it':>22}{'best':>7}"
+    print(f"\n{size} of ours beside other sizes, by GFLOP/s\n{'engine':12}{'size':22}{columns}")
+    for ours in (e for e in engines if e.size == size):
+        mine = rates(ours.flops, ours)
+        for e in (e for e in engines if e.name == ours.name):
+            its = rates(e.flops, e)
+            print(f"{e.name:12}{e.size:22}{e.flops / 1e9:8.1f}{spread(e.wall):>22}{spread(its, 1):>22}", end="")
+            print(f"{spread([a / b for a, b in zip(mine, its)]):>22}{max(mine) / max(its):>7.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--size", default="large", choices=peer.SIZES)
+    parser.add_argument("--size", default="large", type=peer.size)
     parser.add_argument("--part", default="model", choices=["model", "decoder"])
+    parser.add_argument("--against", default=[], type=peer.sizes, metavar="SIZE,…", help="other sizes for our engine")
     parser.add_argument("--engines", help="some of " + ",".join(ENGINES))
     parser.add_argument("--program", default="target/release/examples/forward")
     parser.add_argument("--threads", type=int, default=2)
@@ -116,13 +166,17 @@ def main() -> None:
     machine.add_argument(parser)
     parser.add_argument("--verbose", action="store_true", help="let the engines write to standard error")
     args = parser.parse_args()
-    folder = os.path.join(args.folder, args.size)
-    # In a process of its own: a child's peak memory begins with its parent's.
-    preparing = multiprocessing.get_context("spawn").Process(target=prepare, args=(args.size, args.part, folder))
-    preparing.start()
-    preparing.join()
-    if preparing.exitcode != 0:
-        sys.exit(f"{folder}: weights, input or graph could not be made")
+    if args.part == "decoder" and not {args.size, *args.against} <= set(peer.CASCADES):
+        parser.error(f"--part decoder is of {', '.join(peer.CASCADES)}: other sizes have no decoder")
+    for size in [args.size, *args.against]:
+        folder = os.path.join(args.folder, size)
+        # In a process of its own: a child's peak memory begins with its parent's.
+        needs = (size, args.part, folder, size == args.size)
+        preparing = multiprocessing.get_context("spawn").Process(target=prepare, args=needs)
+        preparing.start()
+        preparing.join()
+        if preparing.exitcode != 0:
+            sys.exit(f"{folder}: weights, input or graph could not be made")
 
     print(f"{args.size} {args.part}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
     found = machine.describe(args.program, args.isa, args.threads, ["torch", "onnxruntime", "openvino"])
@@ -131,35 +185,24 @@ def main() -> None:
     names = args.engines.split(",") if args.engines else [e for e in ENGINES if e.rsplit("-", 1)[1] in precisions]
     engines = []
     for name in names:
-        try:
-            engines.append(Engine(name, args, folder))
-            print(f"{name} is ready", file=sys.stderr, flush=True)
-        except RuntimeError as error:
-            print(error, flush=True)
+        # What is compared runs side by side.
+        for size in [args.size, *(args.against if name.startswith("ours-") else [])]:
+            try:
+                engines.append(Engine(name, size, args))
+                print(f"{name} of {size} is ready", file=sys.stderr, flush=True)
+            except RuntimeError as error:
+                print(error, flush=True)
     for _ in range(args.rounds):
         for engine in engines:
             engine.run()
             seconds = f"{engine.wall[-1]:.2f} s, {engine.processor[-1]:.2f} s of processor time"
-            print(f"{engine.name}: {seconds}", file=sys.stderr, flush=True)
+            print(f"{engine.name} of {engine.size}: {seconds}", file=sys.stderr, flush=True)
     for engine in engines:
         engine.close()
 
-    outputs = {e.name: np.fromfile(e.output, dtype=np.float32) for e in engines}
-    reference = outputs.get("torch-f32")
-    last = "  not held" if args.isa else ""
-    columns = f"{'seconds':>22}{'processor':>22}{'x/ours':>22}{'best':>7}{'cpu':>7}{'peak MB':>10}{'deviation':>12}{last}"
-    print(f"{'engine':22}{columns}")
-    for precision in ["f32", "bf16"]:
-        ours = next((e for e in engines if e.name == f"ours-{precision}"), None)
-        for e in (e for e in engines if e.name.endswith(precision)):
-            ratio = spread([a / b for a, b in zip(e.wall, ours.wall)]) if ours else "-"
-            best = f"{min(e.wall) / min(ours.wall):.2f}" if ours else "-"
-            cpu = f"{statistics.median(e.processor) / statistics.median(ours.processor):.2f}" if ours else "-"
-            deviation = "-"
-            if reference is not None:
-                deviation = f"{np.abs(outputs[e.name] - reference).max() / np.abs(reference).max():.1e}"
-            print(f"{e.name:22}{spread(e.wall):>22}{spread(e.processor):>22}{ratio:>22}{best:>7}{cpu:>7}", end="")
-            print(f"{e.memory / 1e6:10.0f}{deviation:>12}  {machine.not_held(e.name, args.isa)}".rstrip())
+    beside_peers([e for e in engines if e.size == args.size], args)
+    if args.against:
+        beside_sizes([e for e in engines if e.name.startswith("ours-")], args.size)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def worker(path: str, checkpoint: str, threads: int) -> None:
 
     import decode
     import model as peer
+    from layers import sin_cos_table
 
     torch.set_num_threads(threads)
     with open(f"{checkpoint}/config.json") as f:
@@ -39,7 +40,7 @@ def worker(path: str, checkpoint: str, threads: int) -> None:
     with torch.inference_mode(), torch.device("meta"):
         model = peer.Mtcae(SIZES[config["encoder"]["width"]]).eval()
     model.load_state_dict(load_file(f"{checkpoint}/model.safetensors"), assign=True)
-    model.encoder.positions = peer.sin_cos_table(peer.TOKENS, config["encoder"]["width"])
+    model.encoder.positions = sin_cos_table(peer.TOKENS, config["encoder"]["width"])
     mean, std = (torch.tensor(config["preprocessing"][k]) for k in ["mean", "std"])
     frames = torch.from_numpy(decode.pyav(path, threads))
     pixels = (frames.float() / 255 - mean) / std

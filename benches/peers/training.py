@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Seconds of a training step on this machine's CPU (forward, the three tasks' loss, backward, AdamW; float32), ours
+"""Seconds of a training step on this machine's CPU (forward, the tasks' loss, backward, AdamW; float32), ours
 beside PyTorch eager, in turns within one run.
 
     cargo build --release -p mtcae-benches --examples
     python benches/peers/training.py features 4 --program target/release/examples/train_step
     python benches/peers/training.py base 1 --program target/release/examples/train_step
+    python benches/peers/training.py lgi-former-base 1
 
-`features`: the cascade alone on features as ViT-L makes them; otherwise the whole model with an encoder of that size.
+`features`: the cascade alone on features as ViT-L makes them; otherwise the whole model of that size as `peers.py` has
+it, all of it trained. An encoder alone has the expression's loss alone.
 With `--at-once N` our clips go through the model N by N and their gradients are added; PyTorch's all at once.
 `--isa` holds both to an instruction set.
 """
@@ -18,6 +20,7 @@ import subprocess
 import sys
 
 import machine
+import model as peer
 
 
 def serve(what: str, batch: int, threads: int) -> None:
@@ -28,24 +31,26 @@ def serve(what: str, batch: int, threads: int) -> None:
     import torch
     from torch.nn import functional as F
 
-    import model as peer
-
     torch.set_num_threads(threads)
     model = peer.Decoder(1024) if what == "features" else peer.Mtcae(what)
-    x = torch.randn(batch, peer.TOKENS, 1024 if what == "features" else peer.TUBE)
+    shape = (peer.TOKENS, 1024) if what == "features" else (peer.tokens(what), peer.TUBE)
+    x = torch.randn(batch, *shape)
     boxes, points, classes = torch.randn(batch, 64), torch.randn(batch, 160), torch.zeros(batch, dtype=torch.long)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=True)
 
     def step() -> float:
         optimiser.zero_grad()
-        b, p, y = model(x)
-        loss = 0.5 * F.mse_loss(b, boxes) + 0.5 * F.mse_loss(p, points) + 1.5 * F.cross_entropy(y, classes)
+        *faces, y = model(x)
+        loss = 1.5 * F.cross_entropy(y, classes)
+        for output, target in zip(faces, (boxes, points)):
+            loss = loss + 0.5 * F.mse_loss(output, target)
         loss.backward()
         optimiser.step()
         return loss.item()
 
     step()
-    print("ready", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+    parameters = sum(p.numel() for p in model.parameters())
+    print("ready", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, parameters, flush=True)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
         loss = step()
@@ -61,7 +66,7 @@ class Side:
         answer = self.process.stdout.readline().split()
         if answer[:1] != ["ready"]:
             raise RuntimeError(f"{name} did not start: exit code {self.process.wait()}")
-        self.memory = float(answer[1])
+        self.memory, self.parameters = map(int, answer[1:])
 
     def step(self) -> None:
         self.process.stdin.write("\n")
@@ -76,9 +81,13 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
+def case_name(name: str) -> str:
+    return name if name == "features" else peer.size(name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["features", "small", "base", "large"])
+    parser.add_argument("what", type=case_name, metavar="features|SIZE")
     parser.add_argument("batch", type=int)
     parser.add_argument("--program", default="target/release/examples/train_step")
     parser.add_argument("--threads", type=int, default=2)
@@ -99,6 +108,8 @@ def main() -> None:
     sys.stdout.flush()
     environment = machine.environment(args.isa, args.threads)
     ours, torch = Side("ours", [args.program, *case, *parts], environment), Side("torch", python, environment)
+    if ours.parameters != torch.parameters:
+        sys.exit(f"ours trains {ours.parameters} parameters, torch {torch.parameters}: these are not the same model")
     for _ in range(args.rounds):
         ours.step()
         torch.step()

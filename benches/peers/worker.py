@@ -7,7 +7,7 @@ import time
 import warnings
 
 warnings.filterwarnings("ignore")
-engine, part, size, folder, threads, output = sys.argv[1:]
+engine, part, size, tokens, folder, threads, output = sys.argv[1:]
 threads = int(threads)
 os.environ["OMP_NUM_THREADS"] = str(threads)
 import numpy as np
@@ -21,7 +21,7 @@ def torch_model(precision, compiled):
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    model = peer.Decoder(peer.SIZES[size][0]).eval() if part == "decoder" else peer.Mtcae(size).eval()
+    model = (peer.decoder(size) if part == "decoder" else peer.Mtcae(size)).eval()
     model.load_state_dict(load_file(f"{folder}/{part}.safetensors"))
     x = torch.from_numpy(inputs.copy())
     if precision == "bf16":
@@ -67,7 +67,7 @@ def processor():
     return t.user + t.system
 
 
-inputs = np.fromfile(f"{folder}/{part}.f32", dtype=np.float32).reshape(1, 1568, -1)
+inputs = np.fromfile(f"{folder}/{part}.f32", dtype=np.float32).reshape(1, int(tokens), -1)
 name, precision = engine.rsplit("-", 1)
 run = {
     "torch": lambda: torch_model(precision, False),
