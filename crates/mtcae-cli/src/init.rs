@@ -165,9 +165,10 @@ fn run(args: &Args) -> Result<(), Fault> {
             let size = args.size.as_deref().unwrap_or(largest);
             let sizes = args.sizes.overrides(None);
             Families::preset(&args.family, size, &sizes).map_err(|error| match error {
-                EncoderError::Field { field, reason, .. } => {
-                    format!("--{}: {reason}", field.replace('_', "-"))
-                }
+                EncoderError::Field { field, reason, .. } => match field.as_str() {
+                    "regions" => format!("--image-size, --frames: {reason}"),
+                    field => format!("--{}: {reason}", field.replace('_', "-")),
+                },
                 error => error.to_string(),
             })?
         }

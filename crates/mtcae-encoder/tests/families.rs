@@ -198,7 +198,8 @@ fn what_a_published_file_does_not_tell_is_asked_for() {
         ..heads.clone()
     };
     let said = open("mae-dfer-pretrain", odd);
-    let want = "mae-dfer-pretrain.pth: regions: 4×2×1 do not divide the grid of 8×3×3 tubes";
+    let want =
+        "mae-dfer-pretrain.pth: regions: 4×2×1 regions do not divide the grid of 8×3×3 tubes";
     assert!(said.contains(want), "{said}");
     let few = Overrides {
         frames: Some(4),
@@ -326,7 +327,10 @@ fn presets_and_what_is_given_in_their_place() {
         ..none()
     };
     let said = error("lgi-former", "base", odd);
-    assert!(said.contains("regions: 4×2×1 do not divide"), "{said}");
+    assert!(
+        said.contains("regions: 4×2×1 regions do not divide"),
+        "{said}"
+    );
     let few = Overrides {
         frames: Some(12),
         ..none()

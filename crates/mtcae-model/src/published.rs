@@ -66,10 +66,7 @@ impl Published {
             ..DecoderConfig::cascade(encoder.output().width, tasks)
         };
         let config = Config {
-            trained_on: Some(format!(
-                "what its publisher used, which {name} ({}) does not say",
-                found.spelling
-            )),
+            trained_on: Some(format!("data that {name} does not name")),
             preprocessing,
             decoder,
             ..Config::new(encoder, Structure::SingleTask, classes)

@@ -128,7 +128,7 @@ impl LgiFormerConfig {
             false => {
                 let shown = |[t, h, w]: [usize; 3]| format!("{t}×{h}×{w}");
                 let reason = format!(
-                    "{} do not divide the grid of {} tubes (time × height × width) that {} \
+                    "{} regions do not divide the grid of {} tubes (time × height × width) that {} \
                      frames of {}×{} pixels are cut into",
                     shown(self.regions),
                     shown(grid),
@@ -208,7 +208,9 @@ mod tests {
             .expect_err("11 rows in two")
             .to_string();
         assert!(
-            error.starts_with("a.json: regions: 4×2×1 do not divide the grid of 8×11×11 tubes"),
+            error.starts_with(
+                "a.json: regions: 4×2×1 regions do not divide the grid of 8×11×11 tubes"
+            ),
             "{error}"
         );
     }
