@@ -14,6 +14,7 @@ use mtcae_nn::weights::Source as _;
 
 use crate::digest::{self, Identity};
 use crate::people::trained_subjects;
+use crate::view::one_view;
 use crate::{Dataset, Error, Split, TrainConfig, Tune};
 
 /// What the names of the encoder's tensors begin with.
@@ -118,6 +119,14 @@ impl Start {
     /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Whether the model takes one view of each clip, as training does.
+    ///
+    /// # Errors
+    /// Names the field of the config that says otherwise, and what would be right.
+    pub fn check(&self) -> Result<(), Error> {
+        one_view(&self.config)
     }
 
     /// The encoder as it is, on a device.
