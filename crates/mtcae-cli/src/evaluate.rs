@@ -68,7 +68,7 @@ struct Args {
     #[arg(long, requires = "out")]
     force: bool,
 
-    /// Clips that go through the model at once.
+    /// Clips, or views of them, that go through the model at once.
     #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
     batch: usize,
 

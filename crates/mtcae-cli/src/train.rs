@@ -154,6 +154,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     let model = start.config();
     acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
     // Whatever can be refused is, before there is a folder.
+    start.check()?;
     let device = device(&args.device)?;
     if let Some(fold) = args.fold
         && fold >= data.folds

@@ -162,11 +162,18 @@ fn faces_are_looked_for_unless_it_is_said() {
 
 /// A demo checkpoint with another sampling.
 fn with_sampling(sampling: &str) -> tempfile::TempDir {
+    with_preprocessing(sampling, "squash")
+}
+
+/// A demo checkpoint with another sampling and resizing.
+fn with_preprocessing(sampling: &str, resize: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = fixtures().join("demo/checkpoint");
     let config = std::fs::read_to_string(demo.join("config.json")).expect("read");
     assert!(config.contains("\"uniform\""));
     let config = config.replace("\"uniform\"", &format!("\"{sampling}\""));
+    assert!(config.contains("\"squash\""));
+    let config = config.replace("\"squash\"", &format!("\"{resize}\""));
     std::fs::write(folder.path().join("config.json"), config).expect("written");
     let weights = "model.safetensors";
     std::fs::copy(demo.join(weights), folder.path().join(weights)).expect("copied");
@@ -202,6 +209,45 @@ fn every_way_to_look_takes_several_views() {
         Fixture::open(&trace_file).get("clip").dims(),
         [16, 64, 64, 3]
     );
+}
+
+/// Three squares of each frame are averaged in every way to look at a whole picture; of a
+/// face there is one.
+#[test]
+fn every_way_to_look_takes_three_crops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder
+        .path()
+        .join("trace.safetensors")
+        .display()
+        .to_string();
+    let ask = |resize: &str, args: &[&str]| {
+        let checkpoint = with_preprocessing("multi-clip:2x4", resize);
+        let checkpoint = checkpoint.path().display().to_string();
+        let portrait = portrait();
+        let all = ["--checkpoint", &checkpoint, "--format", "json", &portrait];
+        let output = infer(&[&all[..], args].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json
+    };
+    let confidence = |json: &serde_json::Value| json["confidence"].as_f64().expect("a number");
+    let plain = ask("three-crop", &[]);
+    // Each frame of each clip once, in the answer and for the detector.
+    assert_eq!(plain["frames"].as_array().map(Vec::len), Some(32));
+    assert_eq!(plain["seen"]["of"], 32);
+    assert_eq!(plain["source"]["crop"], serde_json::Value::Null);
+    let windows = ask("three-crop", &["--window", "10", "--batch", "4"]);
+    let window = &windows["windows"][0];
+    assert_eq!(window["frames"].as_array().map(Vec::len), Some(32));
+    assert!((confidence(window) - confidence(&plain)).abs() < 1e-4);
+    let traced = ask("three-crop", &["--trace", &trace]);
+    assert!((confidence(&traced) - confidence(&plain)).abs() < 1e-4);
+    let clip = Fixture::open(Path::new(&trace)).get("clip").clone();
+    assert_eq!(clip.dims(), [16, 64, 64, 3]);
+    let crop = ["--crop", "face"];
+    assert_eq!(ask("three-crop", &crop), ask("squash", &crop));
+    assert_ne!(confidence(&plain), confidence(&ask("squash", &[])));
 }
 
 #[test]

@@ -201,6 +201,42 @@ fn settings_that_cannot_be_used_are_named() {
     );
 }
 
+/// Published models are tested on several views of a clip, and trained on one.
+#[test]
+fn a_model_of_several_views_is_measured_and_not_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, out, cache) = (at("model"), at("run"), at("cache"));
+    std::fs::create_dir(&model).expect("made");
+    let checkpoint = Path::new(&material().checkpoint);
+    let copy = |name: &str| {
+        std::fs::copy(checkpoint.join(name), Path::new(&model).join(name)).expect("copied");
+    };
+    copy("config.json");
+    copy("model.safetensors");
+    let path = Path::new(&model).join("config.json");
+    let config = std::fs::read_to_string(&path).expect("a config");
+    let config = config.replace("\"squash\"", "\"three-crop\"");
+    std::fs::write(&path, config).expect("written");
+    for more in [&[][..], &["--cache", &cache]] {
+        let args = [&["--checkpoint", &model], more].concat();
+        let said = refused("train", &arguments(&out, &args));
+        assert!(
+            said.contains("preprocessing.resize: three-crop") && said.contains("shortest-edge"),
+            "{said}"
+        );
+        assert!(!Path::new(&out).exists() && !Path::new(&cache).exists());
+    }
+    let labels = &material().labels;
+    let base = ["--labels", labels, "--checkpoint", &model, "--quiet"];
+    let said = done("evaluate", &base);
+    assert!(said.starts_with("18 clips: "), "{said}");
+    assert_eq!(
+        done("evaluate", &[&base[..], &["--batch", "1"]].concat()),
+        said
+    );
+}
+
 #[test]
 fn a_run_is_neither_overwritten_nor_gone_on_with_otherwise() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -39,13 +39,18 @@ pub enum Sampling {
         /// First frame, or `None` for the centred clip.
         offset: Option<u64>,
     },
-    /// `clips` dense clips whose starts are spread evenly from the first to
-    /// the last possible one: `⌊j·max(T − count·stride, 0)/(clips − 1)⌋`, as
-    /// VideoMAE's test-time segments. One clip is the centred dense clip.
+    /// `clips` clips of neighbours in the list of every `stride`-th frame,
+    /// `[0, stride, 2·stride, …]`, which is padded with its last entry to at
+    /// least `count`. Clip `j` starts at `⌊j·step⌋` in that list, where
+    /// `step = (length − count)/(clips − 1)` in `f64`. One clip is the centred
+    /// one, from `⌊(length − count)/2⌋` on.
+    ///
+    /// VideoMAE's segments at test time: `5x4` on Kinetics. `2x4`, the first and
+    /// the last frames of every fourth, is MAE-DFER's and SVFAP's test.
     MultiClip {
         /// Number of clips; at least 1.
         clips: u32,
-        /// Distance between sampled frames of a clip; at least 1.
+        /// Distance between frames of the list; at least 1.
         stride: u32,
     },
     /// Every frame, in order; `count` is ignored. Memory grows with the video:
@@ -105,18 +110,23 @@ impl Sampling {
             }
             Self::MultiClip { clips, stride } => {
                 let stride = u64::from(stride.max(1));
-                let slack = total.saturating_sub(n.saturating_mul(stride));
-                let clips = u64::from(clips.max(1));
-                (0..clips)
-                    .map(|j| {
-                        let start = if clips == 1 {
-                            slack / 2
-                        } else {
-                            (u128::from(j) * u128::from(slack) / u128::from(clips - 1)) as u64
-                        };
-                        dense(start, stride)
-                    })
-                    .collect()
+                let listed = total.div_ceil(stride);
+                let slack = listed.saturating_sub(n);
+                let clips = clips.max(1);
+                let clip = |start: u64| -> Vec<u64> {
+                    (start..start + n)
+                        .map(|i| i.min(listed - 1) * stride)
+                        .collect()
+                };
+                match clips {
+                    1 => vec![clip(slack / 2)],
+                    _ => {
+                        // Divided first, as the original does: ⌊7·(61/7)⌋ is 60.
+                        let step = slack as f64 / f64::from(clips - 1);
+                        let starts = (0..clips).map(|j| (f64::from(j) * step) as u64);
+                        starts.map(|start| clip(start.min(slack))).collect()
+                    }
+                }
             }
             Self::All => vec![(0..total).collect()],
         }
@@ -247,6 +257,53 @@ mod tests {
         assert_eq!(s.clips(), 3);
     }
 
+    /// Tables made by numpy from VideoMAE's rule: `a = np.arange(0, T, stride)`, padded by
+    /// `np.pad(a, (0, max(count - len(a), 0)), mode="edge")`, and of it
+    /// `a[int(j * step):][:count]` with `step = max(1.0 * (len(a) - count) / (clips - 1), 0)`.
+    #[test]
+    fn clips_are_videomaes_test_segments() {
+        let starts = |text: &str, total| -> Vec<u64> {
+            let s: Sampling = text.parse().unwrap();
+            s.groups(total, 16).iter().map(|g| g[0]).collect()
+        };
+        assert_eq!(starts("multi-clip:5x4", 250), [0, 44, 92, 140, 188]);
+        assert_eq!(starts("multi-clip:3x2", 75), [0, 22, 44]);
+        assert_eq!(
+            starts("multi-clip:10x4", 300),
+            [0, 24, 52, 76, 104, 128, 156, 180, 208, 236]
+        );
+        assert_eq!(starts("multi-clip:8x1", 77), [0, 8, 17, 26, 34, 43, 52, 60]);
+        let two: Sampling = "multi-clip:2x4".parse().unwrap();
+        assert_eq!(
+            two.groups(101, 16),
+            [
+                [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60],
+                [
+                    40, 44, 48, 52, 56, 60, 64, 68, 72, 76, 80, 84, 88, 92, 96, 100
+                ],
+            ]
+        );
+        // The first and the last 16 of every fourth.
+        for total in [61, 64, 65, 99, 100, 4001] {
+            let every: Vec<u64> = (0..total).step_by(4).collect();
+            let (first, last) = (&every[..16], &every[every.len() - 16..]);
+            assert_eq!(two.groups(total, 16), [first, last], "{total}");
+        }
+        // Too few: the last of the list again, which is not the video's last.
+        let short = [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 36, 36, 36, 36, 36, 36];
+        assert_eq!(two.groups(39, 16), [short, short]);
+        assert_eq!(two.groups(1, 3), [[0; 3]; 2]);
+        let one: Sampling = "multi-clip:1x4".parse().unwrap();
+        // 26 in the list, of which 5 before and 5 after.
+        assert_eq!(
+            one.groups(101, 16),
+            [[
+                20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76, 80
+            ]]
+        );
+        assert_eq!(one.groups(39, 16), [short]);
+    }
+
     #[test]
     fn every_index_is_below_total() {
         for text in [
@@ -254,6 +311,7 @@ mod tests {
             "authors",
             "dense:4",
             "dense:7@3",
+            "multi-clip:1x4",
             "multi-clip:5x4",
             "all",
         ] {

@@ -39,6 +39,8 @@ mod pipeline;
 mod prediction;
 mod table;
 mod timeline;
+#[cfg(feature = "ffmpeg")]
+mod views;
 
 pub use candle_core::{Device, Tensor};
 pub use error::Error;

@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mtcae_core::{Rect, Resize, Sampling};
-use mtcae_video::{Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, WindowOptions};
+use mtcae_video::{
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, Warning, WindowOptions,
+};
 use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 
@@ -81,7 +83,7 @@ struct Span {
     sampled: Vec<u64>,
     /// Numbers of the frames that were looked at.
     looked_at: Vec<u64>,
-    clip: Clip,
+    warnings: Vec<Warning>,
 }
 
 /// A crop to one person in one span.
@@ -112,7 +114,8 @@ struct Taken {
 
 impl FaceFinder {
     /// What the model says of the people of a file, each from a crop to their face: a
-    /// square 1.3 times as large as all of the person's boxes in a clip.
+    /// square 1.3 times as large as all of the person's boxes in a clip. That is one view,
+    /// whatever views the checkpoint takes of a whole picture.
     ///
     /// `progress` is called after each window or, without windows, each person, with half
     /// of the seconds gone when everybody is found. When it breaks, the work stops with
@@ -239,23 +242,22 @@ fn look(
     let windowing = request.options.windowing.as_ref();
     let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
     let duration = video.info().duration;
-    let mut span = |bounds, mut clip: Clip| {
-        // The pixels are not needed.
-        clip.frames = Array4::zeros((0, 0, 0, 3));
+    // The pixels are not needed.
+    let mut span = |bounds, mut views: Vec<Clip>| {
+        let numbers = views.iter().flat_map(|clip| &clip.indices).copied();
+        let mut looked_at: Vec<u64> = numbers.clone().collect();
+        looked_at.sort_unstable();
+        looked_at.dedup();
         spans.push(Span {
             bounds,
-            sampled: clip.indices.iter().copied().step_by(every).collect(),
-            looked_at: {
-                let mut numbers = clip.indices.clone();
-                numbers.sort_unstable();
-                numbers.dedup();
-                numbers
-            },
-            clip,
+            sampled: numbers.step_by(every).collect(),
+            looked_at,
+            // The same in all.
+            warnings: views.pop().map_or_else(Vec::new, |clip| clip.warnings),
         });
     };
     match windowing {
-        None => span(None, request.pipeline.install(|| video.clip(&options))?),
+        None => span(None, request.pipeline.install(|| video.clips(&options))?),
         Some(w) => {
             let windows = || video.windows(&window_options(w, &options));
             let mut windows = request.pipeline.install(windows)?;
@@ -263,7 +265,7 @@ fn look(
                 let window = window?;
                 // The other half is for the answers.
                 progress(window.end / 2.0, duration)?;
-                span(Some((window.start, window.end)), window.clip);
+                span(Some((window.start, window.end)), window.views);
             }
         }
     }
@@ -370,7 +372,7 @@ fn cut(
             job.put(&mut clip, frame, part);
         }
         if let Some(mut clip) = clip {
-            clip.warnings.clone_from(&spans[job.span].clip.warnings);
+            clip.warnings.clone_from(&spans[job.span].warnings);
             done(job, clip)?;
         }
     }
@@ -407,7 +409,7 @@ fn read_and_cut(
         for (j, job) in crops.jobs.iter().enumerate().filter(|j| j.1.span == span) {
             let clip = crops.clip(j);
             let mut clip = clip.map_err(|e| e.of(request.path))?;
-            clip.warnings.clone_from(&spans[span].clip.warnings);
+            clip.warnings.clone_from(&spans[span].warnings);
             done(job, clip)?;
         }
         Ok(())

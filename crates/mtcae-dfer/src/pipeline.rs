@@ -329,8 +329,10 @@ mod files {
     use crate::Timeline;
 
     impl Pipeline {
-        /// What the model says of a video or image file. Where the sampling takes
-        /// several clips of a video, their probabilities are averaged.
+        /// What the model says of a video or image file. Where sampling and resizing give
+        /// several views of a video ([`ClipOptions::most_views`](super::ClipOptions::most_views)), their probabilities are
+        /// averaged; of the crops of a clip, boxes and landmarks have the median of each
+        /// coordinate.
         ///
         /// # Errors
         /// One line that names the file and its fault.
@@ -340,7 +342,8 @@ mod files {
         }
 
         /// What [`Self::predict`] says of a file whose clips were read before, as
-        /// [`Self::read`] gives them.
+        /// [`Self::read`] gives them: neighbours that show other parts of the same frames
+        /// are crops of one clip.
         ///
         /// # Errors
         /// One line that names the file and its fault.
@@ -363,7 +366,8 @@ mod files {
             Ok(prediction)
         }
 
-        /// The clips that the model would look at: one, or several views.
+        /// The clips that the model would look at: one, or several views in the order of
+        /// [`Video::clips`].
         ///
         /// # Errors
         /// One line that names the file and its fault.
@@ -371,8 +375,8 @@ mod files {
             self.read_of(&mut self.open(path)?)
         }
 
-        /// Slides a window over a video. Where the sampling takes several clips of a
-        /// window, their probabilities are averaged. Memory does not grow with the
+        /// Slides a window over a video. Several views of a window are made one answer as
+        /// [`Self::predict`] does. Memory does not grow with the
         /// video's length, but for the predictions themselves. On a GPU the next batch of
         /// windows is decoded while one is computed ([`Pipeline::with_decoding_ahead`]).
         ///
@@ -426,16 +430,16 @@ mod files {
             };
             let mut predictions: Vec<Prediction> = Vec::new();
             let compute = |batch: Vec<WindowClip>| {
-                let bounds: Vec<(f64, f64)> = batch.iter().map(|w| (w.start, w.end)).collect();
-                let clips = batch.into_iter().flat_map(|w| self.clip.views(w.clip));
-                let clips: Vec<Clip> = clips.collect();
+                let bounds = batch.iter().map(|w| (w.start, w.end, w.views.len()));
+                let bounds: Vec<(f64, f64, usize)> = bounds.collect();
+                let clips: Vec<Clip> = batch.into_iter().flat_map(|w| w.views).collect();
                 let mut said = Vec::with_capacity(clips.len());
                 for clips in clips.chunks(windowing.batch) {
                     said.extend(self.predict_clips(clips).map_err(|e| e.of(path))?);
                 }
                 let mut said = said.into_iter();
-                for (start, end) in bounds {
-                    let views = said.by_ref().take(self.clip.sampling.clips()).collect();
+                for (start, end, views) in bounds {
+                    let views = said.by_ref().take(views).collect();
                     if let Some(mut prediction) = Prediction::merge(views) {
                         (prediction.start, prediction.end) = (start, end);
                         prediction.file = Some(path.to_owned());

@@ -29,9 +29,10 @@ pub struct Prediction {
     pub confidence: f32,
     /// All classes in the model's order; the probabilities sum to 1.
     pub probabilities: Vec<ClassProbability>,
-    /// Every sampled frame, in the order of time.
+    /// Every sampled frame, in the order of time; once for each clip that has it.
     pub frames: Vec<FramePrediction>,
-    /// The source's picture; all coordinates are in its upright pixels.
+    /// The source's picture; all coordinates are in its upright pixels. Its crop is what
+    /// the model saw: of several views, the rectangle around their parts.
     pub source: Geometry,
     /// What the weights were trained on, as the checkpoint says it. `None` when they
     /// were not trained: the numbers mean nothing then.
@@ -121,10 +122,11 @@ pub struct FramePrediction {
     pub index: u64,
     /// Seconds from the stream's first frame.
     pub time: f64,
-    /// The face, in pixels of the source. `None` where the model has no such task.
+    /// The face, in pixels of the source; where several crops of the clip were looked at,
+    /// the median of each coordinate. `None` where the model has no such task.
     pub face_box: Option<FaceBox>,
-    /// Five landmarks in pixels of the source. `None` where the model has no such
-    /// task.
+    /// Five landmarks in pixels of the source, of several crops as the box. `None` where
+    /// the model has no such task.
     pub landmarks: Option<Landmarks>,
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
     /// `mtcae-faces`, in pixels of the source; the pipeline asks none.
@@ -210,34 +212,10 @@ impl Prediction {
     }
 
     /// Names the most probable class; the first of equals.
-    fn decide(&mut self) {
+    pub(crate) fn decide(&mut self) {
         if let Some(best) = most_probable(&self.probabilities) {
             (self.expression, self.confidence) = (best.class.clone(), best.probability);
         }
-    }
-
-    /// One prediction of several clips of a video: probabilities averaged (as
-    /// VideoMAE tests on several views), frames in the order of time.
-    #[cfg(feature = "ffmpeg")]
-    pub(crate) fn merge(views: Vec<Self>) -> Option<Self> {
-        let count = views.len() as f32;
-        let mut views = views.into_iter();
-        let mut merged = views.next()?;
-        for view in views {
-            for (sum, p) in merged.probabilities.iter_mut().zip(&view.probabilities) {
-                sum.probability += p.probability;
-            }
-            merged.frames.extend(view.frames);
-            merged.start = merged.start.min(view.start);
-            merged.end = merged.end.max(view.end);
-        }
-        merged
-            .probabilities
-            .iter_mut()
-            .for_each(|p| p.probability /= count);
-        merged.frames.sort_by(|a, b| a.time.total_cmp(&b.time));
-        merged.decide();
-        Some(merged)
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where

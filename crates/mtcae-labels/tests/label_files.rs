@@ -269,12 +269,31 @@ fn settings_say_the_resizing_as_it_is_spelt_elsewhere() {
     for (resize, said) in [
         (Resize::Squash, "224x224/squash"),
         (Resize::ShortestEdgeCrop, "224x224/shortest-edge"),
+        (
+            Resize::CentreCrop {
+                edge: 256,
+                crop: 224,
+            },
+            "224x224/shortest-edge:256/224",
+        ),
         (crop, "224x224/crop:8,0.5,90,80"),
     ] {
         let mut settings = LabelSettings::default();
         settings.clip.resize = resize;
         assert_eq!(labeller_with(settings).run_settings().detect_at, said);
     }
+}
+
+#[test]
+fn a_frame_is_not_labelled_three_times() {
+    let mut settings = LabelSettings::default();
+    settings.clip.resize = Resize::ThreeCrop;
+    let detector = Detector::new(DetectorConfig::default()).unwrap();
+    let error = Labeller::new(detector, settings).err().unwrap();
+    assert!(
+        error.to_string().starts_with("resize: three-crop"),
+        "{error}"
+    );
 }
 
 #[test]

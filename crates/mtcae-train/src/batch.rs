@@ -16,7 +16,7 @@ use rand_distr::{Beta, Distribution};
 use crate::cache::FeatureCache;
 use crate::data::Dataset;
 use crate::memory::Memory;
-use crate::view::{Augment, Frames, Viewer};
+use crate::view::{Frames, Viewer};
 use crate::{Error, TrainConfig, random};
 
 /// What goes into the model.
@@ -39,8 +39,47 @@ pub struct Batch {
     pub classes: Option<Vec<u32>>,
     /// Whether a frame has a face to learn from.
     pub has_faces: bool,
-    /// The clips' places in the dataset.
+    /// The clips' places in the dataset: one a row.
     pub items: Vec<usize>,
+}
+
+impl Batch {
+    /// The same in parts of at most so many rows.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub(crate) fn parts(self, most: usize) -> Result<Vec<Self>, Error> {
+        let (rows, most) = (self.items.len(), most.max(1));
+        if rows <= most {
+            return Ok(vec![self]);
+        }
+        let part = |from: usize| {
+            let count = most.min(rows - from);
+            let of = |t: &Tensor| t.narrow(0, from, count);
+            Ok(Self {
+                input: match &self.input {
+                    Input::Clips(t) => Input::Clips(of(t)?),
+                    Input::Features(t) => Input::Features(of(t)?),
+                },
+                targets: Targets {
+                    boxes: of(&self.targets.boxes)?,
+                    landmarks: of(&self.targets.landmarks)?,
+                    valid: of(&self.targets.valid)?,
+                    class: match &self.targets.class {
+                        Class::Index(t) => Class::Index(of(t)?),
+                        Class::Soft(t) => Class::Soft(of(t)?),
+                    },
+                },
+                classes: self
+                    .classes
+                    .as_ref()
+                    .map(|c| c[from..from + count].to_vec()),
+                has_faces: self.has_faces,
+                items: self.items[from..from + count].to_vec(),
+            })
+        };
+        (0..rows).step_by(most).map(part).collect()
+    }
 }
 
 /// A batch as the threads that prepare it hand it on: on the host, and where it goes to a
@@ -104,7 +143,8 @@ impl Source {
     /// Clips decoded from their videos, to train on.
     ///
     /// # Errors
-    /// When the config asks for a mixture that the encoder's input does not allow.
+    /// When the config asks for a mixture that the encoder's input does not allow, or the
+    /// model takes several views of a clip.
     pub fn videos(
         data: &Arc<Dataset>,
         model: &ModelConfig,
@@ -119,7 +159,7 @@ impl Source {
                     .to_owned(),
             });
         }
-        let viewer = Viewer::new(model, Augment::of(config));
+        let viewer = Viewer::to_train(model, config)?;
         let memory = Memory::new(config.frame_memory << 20);
         let from = From::Videos { viewer, memory };
         Ok(Self::new(data, model, config, from, device))
@@ -160,7 +200,8 @@ impl Source {
         }
     }
 
-    /// Clips as they are, decoded from their videos, to measure a model by.
+    /// Clips as they are, decoded from their videos, to measure a model by: in all views
+    /// that it takes of them.
     pub fn to_test(data: &Arc<Dataset>, engine: &Engine, loading: Loading) -> Self {
         let model = engine.config();
         Self {
@@ -173,7 +214,7 @@ impl Source {
             device: engine.device().clone(),
             dtype: engine.precision().dtype(),
             from: From::Videos {
-                viewer: Viewer::new(model, Augment::NOTHING),
+                viewer: Viewer::to_test(model),
                 memory: Memory::new(0),
             },
         }
@@ -220,16 +261,28 @@ impl Source {
         }
     }
 
-    /// A batch as it is.
+    /// The most rows that a clip takes in a batch as it is.
+    pub(crate) fn most_views(&self) -> usize {
+        match &self.from {
+            From::Videos { viewer, .. } => viewer.most_views(),
+            From::Cache(_) => 1,
+        }
+    }
+
+    /// A batch as it is: a row a view, those of a clip one after the other.
     ///
     /// # Errors
     /// Names the file that cannot be read.
     pub fn plain(&self, items: &[usize]) -> Result<Loaded, Error> {
         match &self.from {
             From::Videos { viewer, .. } => {
-                let clips = items.iter().map(|&i| viewer.plain(&self.data.items[i]));
-                let clips = clips.collect::<Result<_, _>>()?;
-                self.load_clips(viewer, items, clips, None)
+                let (mut rows, mut clips) = (Vec::new(), Vec::new());
+                for &i in items {
+                    let views = viewer.views(&self.data.items[i])?;
+                    rows.extend(views.iter().map(|_| i));
+                    clips.extend(views);
+                }
+                self.load_clips(viewer, &rows, clips, None)
             }
             From::Cache(cache) => self.load_features(cache, items, |_| 0),
         }

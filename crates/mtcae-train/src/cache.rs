@@ -31,7 +31,7 @@ use crate::disk::{free_space, make_sure_of_room, read_at, write_at};
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::start::Start;
-use crate::view::{Augment, Frames, Viewer};
+use crate::view::{Frames, Viewer};
 use crate::{Error, Event, TrainConfig, random};
 
 const MAGIC: &[u8; 8] = b"MTCAEF02";
@@ -116,8 +116,9 @@ impl FeatureCache {
     /// written.
     ///
     /// # Errors
-    /// [`Error::Full`] when the disk has no room; otherwise names the file at fault.
-    /// What was computed before is kept.
+    /// [`Error::Full`] when the disk has no room; [`Error::Model`] when the model takes
+    /// several views of a clip; otherwise names the file at fault. What was computed
+    /// before is kept.
     pub fn open(
         folder: &Path,
         start: &Start,
@@ -128,6 +129,7 @@ impl FeatureCache {
     ) -> Result<Self, Error> {
         // Before anything is written.
         config.prepare(device)?;
+        start.check()?;
         let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
         let idle = config.idle_on_features();
         if !idle.is_empty() {
@@ -288,7 +290,7 @@ impl FeatureCache {
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let engine = start.engine(config, device)?;
-        let viewer = Viewer::new(start.config(), Augment::of(config));
+        let viewer = Viewer::to_train(start.config(), config)?;
         let decoder = viewer.clone();
         let each = self.header.views + 1;
         let total = missing.len();

@@ -33,6 +33,7 @@ pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result
     // Before the first hour is spent, and before the folder becomes one of a run that
     // cannot be.
     cv.data.splits(cv.config)?;
+    cv.start.check()?;
     let _claim = Claim::of(cv.folder)?;
     identify(cv)?;
     let cache = open_cache(cv, watch)?;

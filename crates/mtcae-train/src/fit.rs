@@ -68,6 +68,7 @@ pub struct Fitted {
 /// of another run, or a cross-validation. Otherwise names the setting or file at fault.
 pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
     run.config.validate()?;
+    run.start.check()?;
     let _claim = Claim::of(run.folder)?;
     let other = run.folder.join(IDENTITY);
     if other.exists() {

@@ -35,7 +35,7 @@ pub struct ClipResult {
     pub class: usize,
     /// Probability of each class.
     pub probabilities: Vec<f64>,
-    /// Labelled frames that boxes and landmarks were measured on.
+    /// Labelled frames that boxes and landmarks were measured on, in all views.
     pub frames: usize,
     /// Mean overlap of the boxes on these frames.
     pub iou: Option<f64>,
@@ -51,7 +51,8 @@ impl ClipResult {
 }
 
 /// Predicts clips as they are, and with an objective also measures its loss (mean
-/// over the clips).
+/// over the clips). Where the model takes several views of a clip, probabilities are their
+/// mean; boxes and landmarks are measured in each view, on the frames whose face it shows.
 ///
 /// # Errors
 /// Names the clip that cannot be read.
@@ -68,30 +69,40 @@ pub fn predict(
         workers,
         queue,
     } = source.loading;
-    let batches: Vec<Vec<usize>> = places.chunks(batch).map(<[usize]>::to_vec).collect();
+    let clips = (batch / source.most_views()).max(1);
+    let batches: Vec<Vec<usize>> = places.chunks(clips).map(<[usize]>::to_vec).collect();
     let from = source.clone();
     let loaded = Prefetch::new(batches.len(), workers, queue, move |i| {
         from.plain(&batches[i])
     });
     let mut results = Vec::with_capacity(places.len());
-    let mut loss = 0.0;
-    for batch in loaded {
-        let batch = source.on_device(batch?)?;
-        let mut pass = Pass::inference();
-        let outputs = on_pool(|| match &batch.input {
-            Input::Clips(clips) => engine.run(clips, &mut pass),
-            Input::Features(features) => engine.decode(features, &mut pass),
-        })?;
-        if let Some(objective) = objective {
-            let losses = objective.forward(
-                outputs.boxes.as_ref(),
-                outputs.landmarks.as_ref(),
-                &outputs.logits,
-                &batch.targets,
-            )?;
-            loss += scalar(&losses.total)? * batch.items.len() as f64;
+    let (mut loss, mut rows) = (0.0, 0);
+    for loaded in loaded {
+        let whole = source.on_device(loaded?)?;
+        let items = whole.items.clone();
+        let mut views = Vec::with_capacity(items.len());
+        for batch in whole.parts(batch)? {
+            let mut pass = Pass::inference();
+            let outputs = on_pool(|| match &batch.input {
+                Input::Clips(clips) => engine.run(clips, &mut pass),
+                Input::Features(features) => engine.decode(features, &mut pass),
+            })?;
+            if let Some(objective) = objective {
+                let losses = objective.forward(
+                    outputs.boxes.as_ref(),
+                    outputs.landmarks.as_ref(),
+                    &outputs.logits,
+                    &batch.targets,
+                )?;
+                loss += scalar(&losses.total)? * batch.items.len() as f64;
+            }
+            measure(&outputs, &batch, &source.data, resize, &mut views)?;
         }
-        measure(&outputs, &batch, &source.data, resize, &mut results)?;
+        rows += items.len();
+        let mut views = views.into_iter();
+        for clip in items.chunk_by(|a, b| a == b) {
+            results.extend(of_views(views.by_ref().take(clip.len()).collect()));
+        }
         let event = Event::Predicted {
             done: results.len(),
             total: places.len(),
@@ -100,7 +111,27 @@ pub fn predict(
             return Err(Error::Cancelled);
         }
     }
-    Ok((results, loss / places.len().max(1) as f64))
+    Ok((results, loss / rows.max(1) as f64))
+}
+
+/// One result of a clip's views; `None` of none.
+fn of_views(mut views: Vec<ClipResult>) -> Option<ClipResult> {
+    let count = views.len();
+    if count < 2 {
+        return views.pop();
+    }
+    let first = views.first()?;
+    let mean = |class: usize| {
+        let of_class = views.iter().map(|view| view.probabilities[class]);
+        of_class.sum::<f64>() / count as f64
+    };
+    Some(ClipResult {
+        probabilities: (0..first.probabilities.len()).map(mean).collect(),
+        frames: views.iter().map(|view| view.frames).sum(),
+        iou: over_frames(&views, |view| view.iou),
+        nme: over_frames(&views, |view| view.nme),
+        ..first.clone()
+    })
 }
 
 fn scalar(tensor: &Tensor) -> Result<f64, Error> {
@@ -128,7 +159,7 @@ fn measure(
         // Coordinates are fractions of what the clip shows of the picture.
         let aspect = match resize {
             Resize::Squash => item.aspect,
-            Resize::ShortestEdgeCrop => 1.0,
+            Resize::ShortestEdgeCrop | Resize::CentreCrop { .. } | Resize::ThreeCrop => 1.0,
             Resize::Crop(part) => {
                 let whole = f64::from(item.size.0) / f64::from(item.size.1.max(1));
                 part.width / part.height * item.aspect / whole

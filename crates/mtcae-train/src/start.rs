@@ -13,6 +13,7 @@ use mtcae_nn::optim::Group;
 
 use crate::digest::{self, Identity};
 use crate::people::trained_subjects;
+use crate::view::one_view;
 use crate::{Dataset, Error, Split, TrainConfig, Tune};
 
 /// What the names of the encoder's tensors begin with.
@@ -117,6 +118,14 @@ impl Start {
     /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Whether the model takes one view of each clip, as training does.
+    ///
+    /// # Errors
+    /// Names the field of the config that says otherwise, and what would be right.
+    pub fn check(&self) -> Result<(), Error> {
+        one_view(&self.config)
     }
 
     /// The encoder as it is, on a device.

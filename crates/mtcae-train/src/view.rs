@@ -1,12 +1,12 @@
 //! A labelled clip as the model sees it: decoded, perhaps augmented, with boxes and landmarks that stay true to the pixels.
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::{Face, Landmarks, Rect};
-use mtcae_model::Config as ModelConfig;
+use mtcae_core::{Face, Landmarks, Rect, Resize, Sampling};
 use mtcae_model::encoder::Input;
+use mtcae_model::{Config as ModelConfig, Preprocessing};
 use mtcae_nn::ops::tubes_of_levels;
 use mtcae_video::{
-    ClipOptions, FrameResizer, Normalization, OpenOptions, TubeShape, Video, tubes_into,
+    ClipOptions, FrameResizer, Geometry, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
 use ndarray::{Array4, ArrayViewMut3, Axis};
 use rand::Rng;
@@ -64,9 +64,57 @@ pub struct Frames {
     pub faces: Vec<Option<Face>>,
 }
 
+/// Whether a model takes one view of each clip, as training does.
+///
+/// # Errors
+/// Names the field of the model's config that says otherwise, and what would be right.
+pub fn one_view(model: &ModelConfig) -> Result<(), Error> {
+    let Preprocessing {
+        sampling, resize, ..
+    } = &model.preprocessing;
+    let (field, several, one) = match (sampling, resize) {
+        (Sampling::MultiClip { clips, stride }, _) if *clips > 1 => (
+            "preprocessing.sampling",
+            sampling.to_string(),
+            format!("multi-clip:1x{stride}"),
+        ),
+        (_, Resize::ThreeCrop) => (
+            "preprocessing.resize",
+            resize.to_string(),
+            Resize::ShortestEdgeCrop.to_string(),
+        ),
+        _ => return Ok(()),
+    };
+    Err(fault(
+        field,
+        format!(
+            "{several} gives several views of a clip, and training takes one: put {one} into \
+             the checkpoint's config.json to train, and {several} into that of the trained \
+             one to test"
+        ),
+    ))
+}
+
+fn fault(field: &'static str, reason: String) -> Error {
+    mtcae_model::Error::Config { field, reason }.into()
+}
+
 impl Viewer {
-    /// Views for a model, varied so.
-    pub fn new(model: &ModelConfig, augment: Augment) -> Self {
+    /// Views to train a model on, varied as the settings say.
+    ///
+    /// # Errors
+    /// As [`one_view`].
+    pub fn to_train(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
+        one_view(model)?;
+        Ok(Self::new(model, Augment::of(config)))
+    }
+
+    /// Views to test a model on.
+    pub fn to_test(model: &ModelConfig) -> Self {
+        Self::new(model, Augment::NOTHING)
+    }
+
+    fn new(model: &ModelConfig, augment: Augment) -> Self {
         let (input, preprocessing) = (model.encoder.input(), &model.preprocessing);
         Self {
             clip: ClipOptions {
@@ -94,6 +142,11 @@ impl Viewer {
     /// Frames T of a view.
     pub fn frames(&self) -> usize {
         self.input.frames
+    }
+
+    /// The most views of a clip.
+    pub fn most_views(&self) -> usize {
+        self.clip.most_views()
     }
 
     /// Normalised input (B, …) of views, as the encoder takes it, on the CPU.
@@ -156,14 +209,23 @@ impl Viewer {
         item: &Item,
         rng: Option<&mut ChaCha8Rng>,
     ) -> Result<Frames, Error> {
-        self.decode(item, self.decoded_side, rng)
+        one(self.decode(item, self.decoded_side, rng)?)
     }
 
-    /// The clip as it is: what is tested and predicted.
+    /// The clip as it is, to train or validate on.
     ///
     /// # Errors
     /// Names the file and its fault.
     pub fn plain(&self, item: &Item) -> Result<Frames, Error> {
+        one(self.views(item)?)
+    }
+
+    /// All views of the clip as it is: what is tested and predicted. A face that one of
+    /// three crops does not hold counts as none in it.
+    ///
+    /// # Errors
+    /// Names the file and its fault.
+    pub fn views(&self, item: &Item) -> Result<Vec<Frames>, Error> {
         self.decode(item, self.input.size, None)
     }
 
@@ -172,7 +234,7 @@ impl Viewer {
         item: &Item,
         side: usize,
         rng: Option<&mut ChaCha8Rng>,
-    ) -> Result<Frames, Error> {
+    ) -> Result<Vec<Frames>, Error> {
         // One thread a file: the files are decoded side by side.
         let open = OpenOptions {
             threads: 1,
@@ -189,23 +251,27 @@ impl Viewer {
             options.start = Some(length * rng.random_range(0.0..self.augment.trim));
             options.end = Some(length * (1.0 - rng.random_range(0.0..self.augment.trim)));
         }
-        let clip = video.clip(&options)?;
-        let (width, height) = (f64::from(clip.source.width), f64::from(clip.source.height));
-        let to_frame = |[x, y]: [f32; 2]| {
-            let (x, y) = clip
-                .source
-                .to_fraction(f64::from(x) * width, f64::from(y) * height);
-            [x as f32, y as f32]
-        };
-        let faces = clip
-            .indices
-            .iter()
-            .map(|&index| item.face_at(index).map(|face| face.map(to_frame)))
-            .collect();
-        Ok(Frames {
-            pixels: clip.frames,
-            faces,
-        })
+        let views = video.clips(&options)?.into_iter().map(|clip| {
+            let (width, height) = (f64::from(clip.source.width), f64::from(clip.source.height));
+            let to_frame = |[x, y]: [f32; 2]| {
+                let (x, y) = clip
+                    .source
+                    .to_fraction(f64::from(x) * width, f64::from(y) * height);
+                [x as f32, y as f32]
+            };
+            // Another crop shows what this one cuts off.
+            let is_held = |face: &Face| match options.resize {
+                Resize::ThreeCrop => holds(&clip.source, face),
+                _ => true,
+            };
+            let face = |&index| item.face_at(index).filter(is_held);
+            let faces = clip.indices.iter().map(|i| Some(face(i)?.map(to_frame)));
+            Frames {
+                faces: faces.collect(),
+                pixels: clip.frames,
+            }
+        });
+        Ok(views.collect())
     }
 
     /// Varies a decoded clip. Boxes and landmarks follow the pixels.
@@ -258,6 +324,34 @@ impl Viewer {
         let faces = faces.collect();
         Ok(Frames { pixels, faces })
     }
+}
+
+/// The only view.
+fn one(mut views: Vec<Frames>) -> Result<Frames, Error> {
+    let none = || fault("preprocessing", "gives no view of a clip".to_owned());
+    views.pop().ok_or_else(none)
+}
+
+/// Whether a part of the picture holds a face, in fractions of the picture; where the
+/// picture cuts it, the part may as well.
+fn holds(source: &Geometry, face: &Face) -> bool {
+    let Rect {
+        x,
+        y,
+        width,
+        height,
+    } = source.shown();
+    let (w, h) = (f64::from(source.width), f64::from(source.height));
+    let [x1, y1, x2, y2] = face
+        .face_box
+        .corners()
+        .map(|v| f64::from(v.clamp(0.0, 1.0)));
+    // Labels are rounded to `f32`.
+    let near = 1e-3;
+    x1 * w >= x - near
+        && y1 * h >= y - near
+        && x2 * w <= x + width + near
+        && y2 * h <= y + height + near
 }
 
 /// A face in a mirror: what was on the left is on the right, by name as well.

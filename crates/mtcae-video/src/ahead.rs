@@ -208,7 +208,7 @@ impl Ahead {
             } else {
                 std::mem::take(&mut self.warnings)
             };
-            let clip = self.room.assemble(&chosen, warnings);
+            let views = self.room.views(&chosen, &warnings);
             let next = self.plans.front().map_or(self.next, |p| p.index);
             if !plan.last {
                 let (start, _) = self.options.bounds(next);
@@ -222,7 +222,7 @@ impl Ahead {
                 index: k,
                 start,
                 end,
-                clip,
+                views,
             }));
         }
     }

@@ -31,7 +31,7 @@ pub fn check(demuxer: &Demuxer, options: &ClipOptions) -> Result<()> {
     }
     let source = &demuxer.info.geometry;
     source
-        .part(&options.resize, options.size)
+        .parts(&options.resize, options.size)
         .map(|_| ())
         .or_else(|reason| {
             // A size of zero never works; a crop may fit frames of another
@@ -51,6 +51,7 @@ pub fn picks(demuxer: &Demuxer, options: &ClipOptions, total: u64) -> Result<Vec
         Sampling::All => total,
         s => (s.clips() as u64).saturating_mul(options.frames as u64),
     };
+    let asked = asked.saturating_mul(options.resize.crops() as u64);
     if asked > options.max_frames {
         return Err(Fault::TooManyFrames {
             frames: asked,

@@ -83,10 +83,9 @@ pub struct WindowClip {
     pub start: f64,
     /// Seconds, exclusive; may lie past the end of the video.
     pub end: f64,
-    /// The window's frames, of all views of a multi-clip sampling
-    /// ([`ClipOptions::views`](crate::ClipOptions::views)). Warnings are those met
-    /// since the window before.
-    pub clip: Clip,
+    /// The window's views, in the order of [`Video::clips`](crate::Video::clips); at
+    /// least one. Warnings are those met since the window before, in each of them.
+    pub views: Vec<Clip>,
 }
 
 /// Something about a video that a careful user should know. None of these

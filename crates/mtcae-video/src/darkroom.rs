@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ndarray::{Array3, Array4, Axis};
+use ndarray::{Array4, Axis};
 use rayon::prelude::*;
 
 use crate::clip::{Clip, Warning};
@@ -14,16 +14,24 @@ use crate::ffi::decoder::Frame;
 use crate::frames::FullFrame;
 use crate::geometry::Geometry;
 use crate::options::ClipOptions;
-use crate::shrink::{ShrinkFault, geometry, shrink};
+use crate::shrink::{ShrinkFault, View, geometry, shrink};
 
 /// Who is shown the frames that clips are made of.
 pub type Watch = Arc<dyn Fn(FullFrame) + Send + Sync>;
 
 /// A finished frame.
 pub struct Shot {
-    pub pixels: Array3<u8>,
-    pub source: Geometry,
-    pub time: f64,
+    views: Vec<View>,
+    time: f64,
+}
+
+impl Shot {
+    /// View `k` of `of`. Where the picture's size changes within the stream, this frame
+    /// may have another number of views: then its middle or only one.
+    fn view(&self, k: usize, of: usize) -> Option<&View> {
+        let own = self.views.len();
+        self.views.get(if own == of { k } else { own / 2 })
+    }
 }
 
 /// Decoded frames on their way to shots, converted several at a time.
@@ -90,28 +98,39 @@ impl Darkroom {
                     source: geometry(frame, info),
                 });
             }
-            Ok((shrunk.small, shrunk.source))
+            Ok(shrunk.views)
         };
         let done: Vec<Result<_, ShrinkFault>> = stamps.par_iter().zip(&frames).map(work).collect();
         for ((index, time), result) in stamps.into_iter().zip(done) {
-            let (pixels, source) = result.map_err(|fault| match fault {
+            let views = result.map_err(|fault| match fault {
                 ShrinkFault::Convert(reason) => Fault::Convert { index, reason }.of(&demuxer.path),
                 ShrinkFault::Resize(reason) => Fault::Resize { reason }.of(&demuxer.path),
             })?;
-            self.shots.insert(
-                index,
-                Shot {
-                    pixels,
-                    source,
-                    time,
-                },
-            );
+            self.shots.insert(index, Shot { views, time });
         }
         Ok(())
     }
 
-    /// Puts shots together in the order of `picks`.
-    pub fn assemble(&self, picks: &[u64], mut warnings: Vec<Warning>) -> Clip {
+    /// Puts shots together in the order of `picks`: a clip a view.
+    pub fn views(&self, picks: &[u64], warnings: &[Warning]) -> Vec<Clip> {
+        let first = picks.first().and_then(|index| self.shots.get(index));
+        let crops = first.map_or(0, |shot| shot.views.len());
+        let clips = (0..crops).map(|k| self.assemble(picks, (k, crops), warnings.to_vec()));
+        self.options.views(clips.collect())
+    }
+
+    /// As [`Self::views`], where each frame has one: all of a multi-clip sampling in one
+    /// clip.
+    pub fn clip(&self, picks: &[u64], warnings: Vec<Warning>) -> Clip {
+        self.assemble(picks, (0, 1), warnings)
+    }
+
+    fn assemble(
+        &self,
+        picks: &[u64],
+        (view, of): (usize, usize),
+        mut warnings: Vec<Warning>,
+    ) -> Clip {
         let (w, h) = self.options.size;
         let (w, h) = (w as usize, h as usize);
         let mut frames = Array4::zeros((picks.len(), h, w, 3));
@@ -122,10 +141,13 @@ impl Darkroom {
             let Some(shot) = self.shots.get(index) else {
                 continue;
             };
-            frames.index_axis_mut(Axis(0), i).assign(&shot.pixels);
+            let Some(view) = shot.view(view, of) else {
+                continue;
+            };
+            frames.index_axis_mut(Axis(0), i).assign(&view.pixels);
             times.push(shot.time);
-            source.get_or_insert(shot.source);
-            let now = (shot.source.coded_width, shot.source.coded_height);
+            source.get_or_insert(view.source);
+            let now = (view.source.coded_width, view.source.coded_height);
             if size.is_some_and(|s| s != now) {
                 Warning::SizeChange {
                     index: *index,
@@ -145,5 +167,34 @@ impl Darkroom {
             source: source.unwrap_or_else(|| Geometry::plain(0, 0)),
             warnings,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    #[test]
+    fn a_frame_of_another_shape_gives_its_middle_or_its_only_view() {
+        let shot = |levels: &[u8]| Shot {
+            views: levels
+                .iter()
+                .map(|&level| View {
+                    pixels: Array3::from_elem((1, 1, 3), level),
+                    source: Geometry::plain(1, 1),
+                })
+                .collect(),
+            time: 0.0,
+        };
+        let seen = |levels: &[u8], of: usize| -> Vec<u8> {
+            let shot = shot(levels);
+            let views = (0..of).filter_map(|k| shot.view(k, of));
+            views.map(|view| view.pixels[[0, 0, 0]]).collect()
+        };
+        assert_eq!(seen(&[1, 2, 3], 3), [1, 2, 3]);
+        assert_eq!(seen(&[1, 2, 3], 1), [2]);
+        assert_eq!(seen(&[7], 3), [7, 7, 7]);
+        assert_eq!(seen(&[7], 1), [7]);
     }
 }

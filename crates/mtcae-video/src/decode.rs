@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::choose::{outside, picks, within};
-use crate::clip::{Clip, Warning};
+use crate::clip::Warning;
 use crate::darkroom::{Darkroom, Watch};
 use crate::demuxer::Demuxer;
 use crate::error::Result;
@@ -13,13 +13,21 @@ use crate::scan::Scan;
 use crate::sequence::Clock;
 use crate::tape::Tape;
 
-/// See [`Video::clip`](crate::Video::clip); the options were checked by [`check`](crate::choose::check).
-pub fn clip(
+/// The frames of a clip.
+pub struct Roll {
+    pub room: Darkroom,
+    /// Their numbers, as the sampling has them.
+    pub picks: Vec<u64>,
+    pub warnings: Vec<Warning>,
+}
+
+/// See [`Video::clips`](crate::Video::clips); the options were checked by [`check`](crate::choose::check).
+pub fn roll(
     demuxer: &mut Demuxer,
     scan: &Scan,
     options: &ClipOptions,
     watch: Option<&Watch>,
-) -> Result<Clip> {
+) -> Result<Roll> {
     let mut base = demuxer.info.warnings.clone();
     base.extend(scan.warnings.iter().cloned());
     let mut expected = scan.shown.len();
@@ -43,7 +51,11 @@ pub fn clip(
         sparse(demuxer, scan, &picks, &mut room, &mut warnings)?;
         if picks.iter().all(|&i| room.holds(i)) {
             room.develop(demuxer)?;
-            return Ok(room.assemble(&picks, warnings));
+            return Ok(Roll {
+                room,
+                picks,
+                warnings,
+            });
         }
         room = Darkroom::new(options, watch);
     }
@@ -143,7 +155,7 @@ fn sequential(
     expected: u64,
     mut room: Darkroom,
     base: Vec<Warning>,
-) -> Result<Clip> {
+) -> Result<Roll> {
     // First guess: all packets decode, so that one pass is enough. Whether
     // bounds cut frames off is only known after a pass.
     let bounded = options.start.is_some() || options.end.is_some();
@@ -205,7 +217,11 @@ fn sequential(
             .collect();
         if picks.iter().all(|&i| room.holds(i)) {
             room.develop(demuxer)?;
-            return Ok(room.assemble(&picks, warnings));
+            return Ok(Roll {
+                room,
+                picks,
+                warnings,
+            });
         }
         wanted = picks.into_iter().collect();
     }

@@ -138,13 +138,29 @@ impl Geometry {
         (w.clamp(1.0, f64::from(u32::MAX)) as u32, self.height)
     }
 
-    /// The rectangle of the source that a clip of `size` (width, height) shows, or
-    /// `None` for the whole frame.
+    /// As [`Geometry::parts`], where that is one.
+    ///
+    /// # Errors
+    /// As [`Geometry::parts`], and where there are several.
+    pub fn part(&self, resize: &Resize, size: (u32, u32)) -> Result<Option<Rect>, String> {
+        match self.parts(resize, size)?[..] {
+            [part] => Ok(part),
+            _ => Err(format!(
+                "{resize} makes several parts of a frame of {}x{}, and one is asked for",
+                self.width, self.height
+            )),
+        }
+    }
+
+    /// The rectangles of the source that clips of `size` (width, height) show, one a
+    /// view; `None` is the whole frame. There is one but for [`Resize::ThreeCrop`],
+    /// which has three from left to right or from top to bottom where the frame becomes
+    /// no square.
     ///
     /// # Errors
     /// A text that says what is wrong: a size of zero or over 65,535, or a
     /// crop with no pixel of the frame.
-    pub fn part(&self, resize: &Resize, size: (u32, u32)) -> Result<Option<Rect>, String> {
+    pub fn parts(&self, resize: &Resize, size: (u32, u32)) -> Result<Vec<Option<Rect>>, String> {
         let (w, h) = size;
         if w == 0 || h == 0 || w > 65_535 || h > 65_535 {
             return Err(format!(
@@ -152,35 +168,41 @@ impl Geometry {
             ));
         }
         let (sw, sh) = (f64::from(self.width), f64::from(self.height));
+        let centred = |share: f64| {
+            // Aspect of the crop in stored pixels.
+            let aspect = f64::from(w) / f64::from(h) / self.pixel_aspect();
+            let (cw, ch) = if sw / sh > aspect {
+                (sh * aspect, sh)
+            } else {
+                (sw, sw / aspect)
+            };
+            let (cw, ch) = (share * cw, share * ch);
+            let (cw, ch) = (cw.clamp(1.0_f64.min(sw), sw), ch.clamp(1.0_f64.min(sh), sh));
+            Some(Rect {
+                x: (sw - cw) / 2.0,
+                y: (sh - ch) / 2.0,
+                width: cw,
+                height: ch,
+            })
+        };
         match *resize {
-            Resize::Squash => Ok(None),
-            Resize::ShortestEdgeCrop => {
-                // Aspect of the crop in stored pixels.
-                let aspect = f64::from(w) / f64::from(h) / self.pixel_aspect();
-                let (cw, ch) = if sw / sh > aspect {
-                    (sh * aspect, sh)
-                } else {
-                    (sw, sw / aspect)
-                };
-                let (cw, ch) = (cw.clamp(1.0_f64.min(sw), sw), ch.clamp(1.0_f64.min(sh), sh));
-                Ok(Some(Rect {
-                    x: (sw - cw) / 2.0,
-                    y: (sh - ch) / 2.0,
-                    width: cw,
-                    height: ch,
-                }))
+            Resize::Squash => Ok(vec![None]),
+            Resize::ShortestEdgeCrop => Ok(vec![centred(1.0)]),
+            Resize::CentreCrop { edge, crop } => {
+                Ok(vec![centred(f64::from(crop) / f64::from(edge))])
             }
+            Resize::ThreeCrop => Ok(self.three(size)),
             Resize::Crop(r) => {
                 let (x0, y0) = (r.x.max(0.0), r.y.max(0.0));
                 let (x1, y1) = ((r.x + r.width).min(sw), (r.y + r.height).min(sh));
                 let finite = [r.x, r.y, r.width, r.height].iter().all(|v| v.is_finite());
                 if finite && x1 - x0 > 1e-3 && y1 - y0 > 1e-3 {
-                    Ok(Some(Rect {
+                    Ok(vec![Some(Rect {
                         x: x0,
                         y: y0,
                         width: x1 - x0,
                         height: y1 - y0,
-                    }))
+                    })])
                 } else {
                     Err(format!(
                         "the crop {resize} has no pixel of a frame of {}x{}",
@@ -189,6 +211,47 @@ impl Geometry {
                 }
             }
         }
+    }
+
+    /// The views of [`Resize::ThreeCrop`].
+    fn three(&self, (w, h): (u32, u32)) -> Vec<Option<Rect>> {
+        let (aspect_w, aspect_h) = match self.orientation.transposes() {
+            true => (self.sample_aspect.1, self.sample_aspect.0),
+            false => self.sample_aspect,
+        };
+        let product = |a: u32, b: u32| u128::from(a) * u128::from(b);
+        // Proportions of the frame as it is displayed.
+        let shown_w = product(self.width, aspect_w).max(1);
+        let shown_h = product(self.height, aspect_h).max(1);
+        let wide = shown_w * u128::from(h) >= shown_h * u128::from(w);
+        // Pixels along the axis that is too long, after the short side became the clip's.
+        let (long, side, stored) = match wide {
+            true => (u128::from(h) * shown_w / shown_h, w, self.width),
+            false => (u128::from(w) * shown_h / shown_w, h, self.height),
+        };
+        let rest = long - u128::from(side);
+        if rest == 0 {
+            return vec![None];
+        }
+        let scale = f64::from(stored) / long as f64;
+        let view = |k: u128| {
+            let (at, length) = ((k * rest / 2) as f64 * scale, f64::from(side) * scale);
+            Some(match wide {
+                true => Rect {
+                    x: at,
+                    y: 0.0,
+                    width: length,
+                    height: f64::from(self.height),
+                },
+                false => Rect {
+                    x: 0.0,
+                    y: at,
+                    width: f64::from(self.width),
+                    height: length,
+                },
+            })
+        };
+        (0..3).map(view).collect()
     }
 
     /// The part of the source that the clip shows.
@@ -289,6 +352,76 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((r.x, r.y, r.width, r.height), (90.0, 0.0, 540.0, 576.0));
+    }
+
+    /// Tables made by Python from VideoMAE's rule: the long side becomes
+    /// `int(size * long / short)`, and crop k begins at `int(k * (that - size) / 2)`.
+    #[test]
+    fn three_crops_are_videomaes_in_source_pixels() {
+        let crops = |g: &Geometry, size: u32| -> Vec<[f64; 4]> {
+            let parts = g.parts(&Resize::ThreeCrop, (size, size)).unwrap();
+            let parts = parts.into_iter().map(|r| r.unwrap());
+            parts.map(|r| [r.x, r.y, r.width, r.height]).collect()
+        };
+        let near = |got: &[[f64; 4]], want: &[[f64; 4]]| {
+            assert_eq!(got.len(), want.len());
+            for (a, b) in got.iter().flatten().zip(want.iter().flatten()) {
+                assert!((a - b).abs() < 1e-9, "{got:?}");
+            }
+        };
+        let side = 360.201_005_025_125_65;
+        let starts = [0.0, 139.899_497_487_437_2, 279.798_994_974_874_4];
+        let wide = crops(&Geometry::plain(640, 360), 224);
+        near(&wide, &starts.map(|x| [x, 0.0, side, 360.0]));
+        let tall = crops(&Geometry::plain(360, 640), 224);
+        near(&tall, &starts.map(|y| [0.0, y, 360.0, side]));
+        let coarse = crops(&Geometry::plain(64, 48), 16);
+        let starts = [0.0, 6.095_238_095_238_095, 15.238_095_238_095_237];
+        near(
+            &coarse,
+            &starts.map(|x| [x, 0.0, 48.761_904_761_904_76, 48.0]),
+        );
+        let barely = crops(&Geometry::plain(225, 224), 224);
+        near(&barely, &[0.0, 0.0, 1.0].map(|x| [x, 0.0, 224.0, 224.0]));
+        // Pixels of 16:15, also on their side: shown as 768x576, which becomes 298x224.
+        let pal = |rotation| Orientation {
+            mirrored: false,
+            rotation,
+        };
+        let starts = [0.0, 37.0, 74.0].map(|px| px * 720.0 / 298.0);
+        let side = 224.0 * 720.0 / 298.0;
+        let g = Geometry::new(720, 576, (16, 15), pal(0));
+        near(&crops(&g, 224), &starts.map(|x| [x, 0.0, side, 576.0]));
+        let g = Geometry::new(720, 576, (16, 15), pal(90));
+        near(&crops(&g, 224), &starts.map(|y| [0.0, y, 576.0, side]));
+        // Those that become squares: by rounding down, and by their pixels.
+        for (g, size) in [
+            (Geometry::plain(48, 48), 224),
+            (Geometry::plain(1000, 999), 224),
+            (Geometry::new(48, 64, (4, 3), pal(0)), 16),
+            (Geometry::plain(0, 0), 16),
+        ] {
+            let parts = g.parts(&Resize::ThreeCrop, (size, size)).unwrap();
+            assert_eq!(parts, [None], "{g:?}");
+        }
+        let g = Geometry::plain(u32::MAX, 1);
+        let last = crops(&g, 65_535)[2];
+        assert!(last[0] + last[2] <= f64::from(u32::MAX) + 1e-3);
+    }
+
+    #[test]
+    fn a_centre_crop_is_a_share_of_the_shortest_edge() {
+        let g = Geometry::plain(640, 360);
+        let of = |edge, crop| {
+            let r = g.part(&Resize::CentreCrop { edge, crop }, (224, 224));
+            r.unwrap().unwrap()
+        };
+        let r = of(256, 224);
+        assert_eq!((r.x, r.y, r.width, r.height), (162.5, 22.5, 315.0, 315.0));
+        let whole = g.part(&Resize::ShortestEdgeCrop, (224, 224)).unwrap();
+        assert_eq!(Some(of(7, 7)), whole);
+        // Never less than a pixel.
+        assert_eq!(of(u32::MAX, 1).width, 1.0);
     }
 
     #[test]

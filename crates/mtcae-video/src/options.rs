@@ -3,6 +3,7 @@
 use mtcae_core::{Resize, Sampling};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "ffmpeg")]
 use crate::clip::Clip;
 
 /// How a file is opened.
@@ -51,8 +52,8 @@ pub struct ClipOptions {
     pub start: Option<f64>,
     /// Only frames before this time, in seconds from the stream's start.
     pub end: Option<f64>,
-    /// Most frames a clip may hold (it matters for `all` and `multi-clip`):
-    /// a guard on memory.
+    /// Most frames that the views of a clip may hold together (it matters for
+    /// `all`, `multi-clip` and `three-crop`): a guard on memory.
     pub max_frames: u64,
 }
 
@@ -71,13 +72,32 @@ impl Default for ClipOptions {
 }
 
 impl ClipOptions {
-    /// A clip that was taken with these options as one clip a view: several of
-    /// `frames` frames for [`Sampling::MultiClip`], the clip itself otherwise.
-    pub fn views(&self, clip: Clip) -> Vec<Clip> {
-        match self.sampling.clips() {
-            1 => vec![clip],
-            _ => clip.split(self.frames),
+    /// The most views that a video or window gives: clips of the sampling times crops of
+    /// the resizing.
+    pub fn most_views(&self) -> usize {
+        self.sampling.clips().saturating_mul(self.resize.crops())
+    }
+
+    /// Clips that were taken with these options, one a crop, as one clip a view: first
+    /// all crops of the first clip of a [`Sampling::MultiClip`], then those of the next.
+    #[cfg(feature = "ffmpeg")]
+    pub(crate) fn views(&self, crops: Vec<Clip>) -> Vec<Clip> {
+        let clips = self.sampling.clips();
+        if clips == 1 {
+            return crops;
         }
+        let mut crops: Vec<_> = crops
+            .iter()
+            .map(|clip| clip.split(self.frames).into_iter())
+            .collect();
+        (0..clips)
+            .flat_map(|_| {
+                crops
+                    .iter_mut()
+                    .filter_map(Iterator::next)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use mtcae_core::Resize;
+use mtcae_core::{Rect, Resize};
 use ndarray::Array3;
 
 use crate::demuxer::VideoInfo;
@@ -61,17 +61,23 @@ pub fn geometry(frame: &Frame, info: &VideoInfo) -> Geometry {
     Geometry::new(frame.width(), frame.height(), aspect, orientation)
 }
 
-/// A frame for a clip.
-pub struct Shrunk {
+/// A view of a frame.
+pub struct View {
     /// (H, W, 3).
-    pub small: Array3<u8>,
+    pub pixels: Array3<u8>,
     /// What of the picture it shows.
     pub source: Geometry,
+}
+
+/// A frame for clips.
+pub struct Shrunk {
+    /// As many as [`Geometry::parts`] has, in its order.
+    pub views: Vec<View>,
     /// The picture at full size, as [`full`] gives it, where it was asked for.
     pub whole: Option<Array3<u8>>,
 }
 
-/// One frame to `size`; with `whole`, also at full size, of the same conversion.
+/// One frame to views of `size`; with `whole`, also at full size, of the same conversion.
 pub fn shrink(
     frame: &Frame,
     info: &VideoInfo,
@@ -79,19 +85,19 @@ pub fn shrink(
     size: (u32, u32),
     whole: bool,
 ) -> Result<Shrunk, ShrinkFault> {
-    let mut source = geometry(frame, info);
-    source.crop = source.part(resize, size).map_err(ShrinkFault::Resize)?;
+    let source = geometry(frame, info);
+    let parts = source.parts(resize, size).map_err(ShrinkFault::Resize)?;
     let stored = if source.orientation.transposes() {
         (size.1, size.0)
     } else {
         size
     };
     let bytes = size.0 as usize * size.1 as usize * 3;
-    let mut out = vec![0; bytes];
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     // Of larger ones, rows are made without the planes.
     let with_whole = whole && width * height <= LARGE;
     let mut rgb = Vec::new();
+    let mut views = Vec::with_capacity(parts.len());
     with_tools(|tools| {
         let picture = tools
             .converter
@@ -100,35 +106,42 @@ pub fn shrink(
         if with_whole {
             picture.pack(width, &mut rgb);
         }
-        let crop = source.crop.map(|r| to_coded(r, &source));
         let coded = (source.coded_width, source.coded_height);
         let resizer = &mut tools.resizer;
-        let mut resize = |out: &mut [u8]| match picture {
-            Picture::Packed(rgb) => resizer.resize(rgb, coded, crop, stored, out),
-            Picture::Planes { planes, stride } => {
-                resizer.resize_planes((planes, stride), coded, crop, stored, out)
-            }
+        let mut resize = |crop: Option<Rect>, out: &mut [u8]| {
+            let crop = crop.map(|r| to_coded(r, &source));
+            let done = match &picture {
+                Picture::Packed(rgb) => resizer.resize(rgb, coded, crop, stored, out),
+                Picture::Planes { planes, stride } => {
+                    resizer.resize_planes((*planes, *stride), coded, crop, stored, out)
+                }
+            };
+            done.map_err(ShrinkFault::Resize)
         };
-        if source.orientation == Orientation::default() {
-            return resize(&mut out).map_err(ShrinkFault::Resize);
+        for crop in parts {
+            let mut out = vec![0; bytes];
+            if source.orientation == Orientation::default() {
+                resize(crop, &mut out)?;
+            } else {
+                tools.small.resize(bytes, 0);
+                resize(crop, &mut tools.small)?;
+                orient(&tools.small, stored, source.orientation, &mut out);
+            }
+            let pixels = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
+                .map_err(|e| ShrinkFault::Resize(e.to_string()))?;
+            views.push(View {
+                pixels,
+                source: Geometry { crop, ..source },
+            });
         }
-        tools.small.resize(bytes, 0);
-        resize(&mut tools.small).map_err(ShrinkFault::Resize)?;
-        orient(&tools.small, stored, source.orientation, &mut out);
         Ok(())
     })?;
-    let small = Array3::from_shape_vec((size.1 as usize, size.0 as usize, 3), out)
-        .map_err(|e| ShrinkFault::Resize(e.to_string()))?;
     let whole = match (whole, with_whole) {
         (false, _) => None,
         (true, true) => Some(upright(rgb, &source).map_err(ShrinkFault::Convert)?),
         (true, false) => Some(full(frame, info).map_err(ShrinkFault::Convert)?.0),
     };
-    Ok(Shrunk {
-        small,
-        source,
-        whole,
-    })
+    Ok(Shrunk { views, whole })
 }
 
 /// One frame at full size, upright, (H, W, 3).

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::choose::check;
 use crate::clip::{Clip, Warning, WindowClip};
 use crate::darkroom::Watch;
-use crate::decode;
+use crate::decode::{self, Roll};
 use crate::demuxer::{Demuxer, VideoInfo};
-use crate::error::Result;
+use crate::error::{Fault, Result};
 use crate::frames::{FrameReader, FullFrame};
 use crate::options::{ClipOptions, OpenOptions, WindowOptions};
 use crate::scan::Scan;
@@ -90,28 +90,47 @@ impl Video {
     ///
     /// The frames are counted first (see [`Video::frame_count`]); then only
     /// what the sampled frames need is decoded, and only they are converted.
+    /// A multi-clip sampling has its clips one after the other.
     ///
     /// # Errors
-    /// [`Error`](crate::Error); damage that leaves frames is a warning of the clip.
+    /// [`Error`](crate::Error); damage that leaves frames is a warning of the clip. A
+    /// resizing that shows a frame several times is a
+    /// [`Fault::Option`](crate::Fault::Option).
     pub fn clip(&mut self, options: &ClipOptions) -> Result<Clip> {
-        check(&self.demuxer, options)?;
-        let scan = scanned(&mut self.scan, &mut self.demuxer)?;
-        decode::clip(&mut self.demuxer, scan, options, self.watch.as_ref())
+        if options.resize.crops() > 1 {
+            return Err(Fault::Option {
+                option: "resize",
+                got: options.resize.to_string(),
+                want: "one that makes one view of a frame; `Video::clips` gives several",
+            }
+            .of(&self.demuxer.path));
+        }
+        let roll = self.roll(options)?;
+        Ok(roll.room.clip(&roll.picks, roll.warnings))
     }
 
-    /// As [`Video::clip`], one clip per group of a multi-clip sampling.
+    /// As [`Video::clip`], one clip a view: for each clip of a multi-clip sampling, one a
+    /// part of the frame ([`Geometry::parts`](crate::Geometry::parts)). Each frame is
+    /// decoded once.
     ///
     /// # Errors
-    /// As [`Video::clip`].
+    /// [`Error`](crate::Error); damage that leaves frames is a warning of each clip.
     pub fn clips(&mut self, options: &ClipOptions) -> Result<Vec<Clip>> {
-        Ok(options.views(self.clip(options)?))
+        let roll = self.roll(options)?;
+        Ok(roll.room.views(&roll.picks, &roll.warnings))
+    }
+
+    fn roll(&mut self, options: &ClipOptions) -> Result<Roll> {
+        check(&self.demuxer, options)?;
+        let scan = scanned(&mut self.scan, &mut self.demuxer)?;
+        decode::roll(&mut self.demuxer, scan, options, self.watch.as_ref())
     }
 
     /// Clips of a sliding window, in order, in memory that grows with the
     /// window and not with the video.
     ///
     /// Window `k` covers the frames of time `[k·stride, k·stride + length)`
-    /// and has the frames that [`Video::clip`] with these `start` and `end`
+    /// and has the frames that [`Video::clips`] with these `start` and `end`
     /// would give. The window that reaches the end of the video is the last
     /// and may be shorter; windows without a frame (in a gap) are left out.
     ///

@@ -139,7 +139,7 @@ impl Sequential {
                 index: k,
                 start,
                 end,
-                clip: self.room.assemble(&picks, warnings),
+                views: self.room.views(&picks, &warnings),
             }));
         }
     }

@@ -42,7 +42,7 @@ fn windows() {
         let windows = Video::open(path()).unwrap().windows(&options).unwrap();
         let mut n = 0;
         for w in windows {
-            assert_eq!(w.unwrap().clip.len(), 16);
+            assert_eq!(w.unwrap().views[0].len(), 16);
             n += 1;
         }
         println!(

@@ -343,10 +343,10 @@ fn windows_equal_clips() {
                         ..clip.clone()
                     })
                     .unwrap();
-                assert_eq!(w.clip.indices, want.indices, "{name} {length} {stride}");
-                assert_eq!(w.clip.times, want.times, "{name} {length} {stride}");
-                assert!(w.clip.frames == want.frames, "{name} {length} {stride}");
-                last = w.clip.indices.last().copied();
+                assert_eq!(w.views[0].indices, want.indices, "{name} {length} {stride}");
+                assert_eq!(w.views[0].times, want.times, "{name} {length} {stride}");
+                assert!(w.views[0].frames == want.frames, "{name} {length} {stride}");
+                last = w.views[0].indices.last().copied();
             }
             if length > 99.0 {
                 assert_eq!(
@@ -387,9 +387,15 @@ fn windows_side_by_side_lose_no_frame() {
     assert_eq!(want.len(), 8);
     for threads in [1, 2, 3, 8] {
         for (got, want) in windows(threads).iter().zip(&want) {
-            assert_eq!(got.clip.warnings, [], "{threads} threads");
-            assert_eq!(got.clip.indices, want.clip.indices, "{threads} threads");
-            assert_eq!(got.clip.frames, want.clip.frames, "{threads} threads");
+            assert_eq!(got.views[0].warnings, [], "{threads} threads");
+            assert_eq!(
+                got.views[0].indices, want.views[0].indices,
+                "{threads} threads"
+            );
+            assert_eq!(
+                got.views[0].frames, want.views[0].frames,
+                "{threads} threads"
+            );
         }
     }
 }

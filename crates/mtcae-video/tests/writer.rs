@@ -91,9 +91,9 @@ fn windows_are_the_clips_of_their_bounds() {
                     ..options.clip.clone()
                 })
                 .unwrap();
-            assert_eq!(w.clip.indices, want.indices);
-            assert_eq!(w.clip.times, want.times);
-            assert_eq!(w.clip.frames, want.frames);
+            assert_eq!(w.views[0].indices, want.indices);
+            assert_eq!(w.views[0].times, want.times);
+            assert_eq!(w.views[0].frames, want.frames);
             count += 1;
         }
         let last = 60.0 / 25.0;

@@ -115,7 +115,7 @@ pub struct Args {
     pub threads: Option<u16>,
 
     /// Write the input clip and every named intermediate of one video into this file; those
-    /// of the first view where the checkpoint's sampling takes several.
+    /// of the first view where the checkpoint's sampling or resizing takes several.
     #[arg(long, value_name = "FILE.safetensors", conflicts_with_all = ["window", "stride"])]
     pub trace: Option<PathBuf>,
 

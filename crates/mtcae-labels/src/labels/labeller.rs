@@ -88,6 +88,16 @@ impl Labeller {
     /// [`Error::Config`] or [`Error::Faces`] when a setting cannot be used.
     pub fn new(detector: Detector, settings: LabelSettings) -> Result<Self, Error> {
         settings.tracking.check()?;
+        if settings.clip.resize.crops() > 1 {
+            return Err(Error::Config {
+                field: "resize",
+                reason: format!(
+                    "{} shows a frame several times, and it is labelled once; squash shows all \
+                     of it",
+                    settings.clip.resize
+                ),
+            });
+        }
         if settings.pick == Pick::Every(0) {
             return Err(Error::Config {
                 field: "every",
@@ -256,20 +266,21 @@ impl Labeller {
                 let (mut found, mut warnings) = (Vec::new(), Vec::new());
                 let mut source = None;
                 for window in windows {
-                    let mut clip = window?.clip;
-                    source.get_or_insert(clip.source);
-                    for warning in std::mem::take(&mut clip.warnings) {
-                        warning.add_to(&mut warnings);
+                    for mut clip in window?.views {
+                        source.get_or_insert(clip.source);
+                        for warning in std::mem::take(&mut clip.warnings) {
+                            warning.add_to(&mut warnings);
+                        }
+                        let kept: Vec<usize> = (0..clip.len())
+                            .filter(|&i| clip.indices[i] % n == 0)
+                            .collect();
+                        if kept.len() < clip.len() {
+                            clip.frames = clip.frames.select(ndarray::Axis(0), &kept);
+                            clip.times = kept.iter().map(|&i| clip.times[i]).collect();
+                            clip.indices = kept.iter().map(|&i| clip.indices[i]).collect();
+                        }
+                        found.extend(self.faces(&clip)?);
                     }
-                    let kept: Vec<usize> = (0..clip.len())
-                        .filter(|&i| clip.indices[i] % n == 0)
-                        .collect();
-                    if kept.len() < clip.len() {
-                        clip.frames = clip.frames.select(ndarray::Axis(0), &kept);
-                        clip.times = kept.iter().map(|&i| clip.times[i]).collect();
-                        clip.indices = kept.iter().map(|&i| clip.indices[i]).collect();
-                    }
-                    found.extend(self.faces(&clip)?);
                 }
                 let source = source.unwrap_or_else(|| Geometry::plain(1, 1));
                 let mut labels = self.assemble(sample, &source, found)?;
