@@ -114,8 +114,9 @@ struct Taken {
 
 impl FaceFinder {
     /// What the model says of the people of a file, each from a crop to their face: a
-    /// square 1.3 times as large as all of the person's boxes in a clip. That is one view,
-    /// whatever views the checkpoint takes of a whole picture.
+    /// square 1.3 times as large as all of the person's boxes in what is sampled. Of
+    /// several clips ([`Sampling::MultiClip`]) probabilities are averaged; three crops of a
+    /// picture are one here.
     ///
     /// `progress` is called after each window or, without windows, each person, with half
     /// of the seconds gone when everybody is found. When it breaks, the work stops with
@@ -195,10 +196,9 @@ fn answer(
     let half = spans.last().and_then(|s| s.bounds).map_or(0.0, |b| b.1);
     let mut by_person: HashMap<usize, Vec<Prediction>> = HashMap::new();
     let done = |job: &Job, clip: Clip| {
-        let prediction = request.pipeline.predict_clip(&clip);
-        let mut prediction = prediction.map_err(|e| e.of(path))?;
+        let views = clip.split(request.pipeline.clip_options().frames);
+        let mut prediction = request.pipeline.predict_views(path, &views)?;
         let span = &spans[job.span];
-        prediction.file = Some(path.to_path_buf());
         if let Some(bounds) = span.bounds {
             (prediction.start, prediction.end) = bounds;
         }
@@ -334,13 +334,27 @@ fn job(
         return None;
     }
     let frames = request.pipeline.clip_options().frames;
+    let evenly = |of: &[u64]| -> Vec<u64> {
+        let picks = (0..frames).map(|i| of[i * of.len() / frames]);
+        picks.collect()
+    };
+    let picks = match sampled.len() > frames {
+        false => evenly(&present),
+        // Several clips: of each the frames that they are in.
+        true => {
+            let clips = sampled.chunks(frames).map(|clip| -> Vec<u64> {
+                let seen = clip.iter().copied();
+                seen.filter(|i| present.binary_search(i).is_ok()).collect()
+            });
+            let clips = clips.filter(|clip| !clip.is_empty());
+            clips.flat_map(|clip| evenly(&clip)).collect()
+        }
+    };
     Some(Job {
         span,
         person,
         crop: surround(found, person, &present),
-        picks: (0..frames)
-            .map(|i| present[i * present.len() / frames])
-            .collect(),
+        picks,
     })
 }
 
@@ -354,8 +368,7 @@ fn cut(
 ) -> Result<(), Error> {
     let size = request.pipeline.clip_options().size;
     for job in jobs {
-        let mut numbers = job.picks.clone();
-        numbers.dedup();
+        let numbers = job.numbers();
         let part = |index: &u64| {
             let frame = kept.frame(*index).ok_or(Error::Changed)?;
             Ok((frame, job.part(frame, size)?))
@@ -388,9 +401,7 @@ fn read_and_cut(
 ) -> Result<(), Error> {
     let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
     for (j, job) in jobs.iter().enumerate() {
-        let mut picks = job.picks.clone();
-        picks.dedup();
-        for index in picks {
+        for index in job.numbers() {
             wanted.entry(index).or_default().push(j);
         }
     }
@@ -435,6 +446,14 @@ fn read_and_cut(
 }
 
 impl Job {
+    /// Numbers of the frames that it takes, each once.
+    fn numbers(&self) -> Vec<u64> {
+        let mut numbers = self.picks.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
     /// What the model is given of a frame, and the geometry of that.
     fn part(&self, frame: &FullFrame, size: (u32, u32)) -> Result<(Array3<u8>, Geometry), Error> {
         let mut resizer = FrameResizer::default();

@@ -9,7 +9,7 @@ use mtcae_nn::{Pass, Precision, device, ops};
 use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
 
 use crate::prediction::Raw;
-use crate::{Error, Prediction};
+use crate::{Error, FaceWarning, Prediction, Warning};
 
 /// A model with everything around it: preprocessing, class names and the threads
 /// it runs on. It can be shared between threads.
@@ -303,7 +303,12 @@ impl Pipeline {
                 if let Some(head) = raw.not_finite() {
                     return Err(Error::NotFinite { head });
                 }
-                Ok(Prediction::new(clip, raw, &config.classes, trained_on))
+                let mut prediction = Prediction::new(clip, raw, &config.classes, trained_on);
+                if config.preprocessing.face_crop && clip.source.crop.is_none() {
+                    let warning = Warning::Face(FaceWarning::NotCropped);
+                    prediction.warnings.push(warning);
+                }
+                Ok(prediction)
             });
             predictions.collect()
         })

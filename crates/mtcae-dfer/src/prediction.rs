@@ -72,7 +72,7 @@ pub enum Warning {
     Face(FaceWarning),
 }
 
-/// What a detector of faces says against an answer.
+/// What speaks against an answer about a face.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 #[non_exhaustive]
@@ -89,6 +89,8 @@ pub enum FaceWarning {
         /// Frames that were looked at.
         of: u32,
     },
+    /// The model was trained on crops to faces, and was shown the whole picture.
+    NotCropped,
 }
 
 impl fmt::Display for Warning {
@@ -102,6 +104,9 @@ impl fmt::Display for Warning {
             Self::Face(FaceWarning::FaceInFew { frames, of }) => {
                 write!(f, "a face is seen in only {frames} of the {of} frames")
             }
+            Self::Face(FaceWarning::NotCropped) => f.write_str(
+                "the model was trained on crops to faces, and is shown the whole picture",
+            ),
         }
     }
 }

@@ -178,9 +178,15 @@ impl Geometry {
             };
             let (cw, ch) = (share * cw, share * ch);
             let (cw, ch) = (cw.clamp(1.0_f64.min(sw), sw), ch.clamp(1.0_f64.min(sh), sh));
+            // What needs no resampling begins at a whole pixel, as others crop.
+            let as_it_is = (cw, ch) == (f64::from(w), f64::from(h));
+            let start = |rest: f64| match as_it_is {
+                true => (rest / 2.0).floor(),
+                false => rest / 2.0,
+            };
             Some(Rect {
-                x: (sw - cw) / 2.0,
-                y: (sh - ch) / 2.0,
+                x: start(sw - cw),
+                y: start(sh - ch),
                 width: cw,
                 height: ch,
             })
