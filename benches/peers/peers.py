@@ -143,14 +143,16 @@ def beside_peers(engines: list[Engine], args) -> None:
 
 def beside_sizes(engines: list[Engine], size: str) -> None:
     """The table of our engine on other sizes, and the ratios of `size`'s GFLOP/s to theirs."""
-    columns = f"{'GFLOP':>8}{'seconds':>22}{'GFLOP/s':>22}{'ratio to it':>22}{'best':>7}"
+    columns = f"{'GFLOP':>8}{'seconds':>22}{'GFLOP/s':>22}{'ratio to it':>22}{'best':>7}{'cpu':>7}"
     print(f"\n{size} of ours beside other sizes, by GFLOP/s\n{'engine':12}{'size':22}{columns}")
     for ours in (e for e in engines if e.size == size):
         mine = rates(ours.flops, ours)
         for e in (e for e in engines if e.name == ours.name):
             its = rates(e.flops, e)
             print(f"{e.name:12}{e.size:22}{e.flops / 1e9:8.1f}{spread(e.wall):>22}{spread(its, 1):>22}", end="")
-            print(f"{spread([a / b for a, b in zip(mine, its)]):>22}{max(mine) / max(its):>7.2f}")
+            per_second = [e.flops / statistics.median(e.processor) for e in (ours, e)]
+            print(f"{spread([a / b for a, b in zip(mine, its)]):>22}{max(mine) / max(its):>7.2f}", end="")
+            print(f"{per_second[0] / per_second[1]:>7.2f}")
 
 
 def main() -> None:
