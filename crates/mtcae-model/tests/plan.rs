@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::Structure;
-use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::encoder::{Families, Overrides, VideoMaeConfig};
 use mtcae_model::{Config, Engine, Mtcae, Precision};
 use mtcae_nn::ParamStore;
 use mtcae_nn::Pass;
@@ -66,7 +66,25 @@ fn config(structure: Structure) -> Config {
         hidden: 384,
         ..VideoMaeConfig::small()
     };
-    Config::new(encoder, structure, vec!["calm".into(), "angry".into()])
+    Config::new(encoder, structure, classes())
+}
+
+fn classes() -> Vec<String> {
+    vec!["calm".into(), "angry".into()]
+}
+
+/// All structures on one encoder, and the first on those of other families.
+fn configs() -> Vec<Config> {
+    let mut configs: Vec<Config> = Structure::ALL.map(config).to_vec();
+    let size = Overrides {
+        image_size: Some(64),
+        ..Overrides::default()
+    };
+    for (family, _) in Families::presets() {
+        let encoder = Families::preset(family, "tiny", &size).expect("a preset");
+        configs.push(Config::new(encoder, Structure::SingleTask, classes()));
+    }
+    configs
 }
 
 fn tubes(config: &Config, clips: usize) -> Tensor {
@@ -84,8 +102,8 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
     other_shapes_are_refused();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.expect("a pool");
-    for structure in Structure::ALL {
-        let config = config(structure);
+    for config in configs() {
+        let structure = format!("{} {}", config.encoder.family(), config.decoder.structure);
         let store = ParamStore::new(3);
         let vb = store.builder(&Device::Cpu);
         let model = Mtcae::new(&config, vb.clone()).expect("built");
