@@ -68,7 +68,7 @@ pub struct Frames {
 ///
 /// # Errors
 /// Names the field of the model's config that says otherwise, and what would be right.
-pub fn one_view(model: &ModelConfig) -> Result<(), Error> {
+pub(crate) fn one_view(model: &ModelConfig) -> Result<(), Error> {
     let Preprocessing {
         sampling, resize, ..
     } = &model.preprocessing;
@@ -103,7 +103,7 @@ impl Viewer {
     /// Views to train a model on, varied as the settings say.
     ///
     /// # Errors
-    /// As [`one_view`].
+    /// As [`Start::check`](crate::Start::check).
     pub fn to_train(model: &ModelConfig, config: &TrainConfig) -> Result<Self, Error> {
         one_view(model)?;
         Ok(Self::new(model, Augment::of(config)))
