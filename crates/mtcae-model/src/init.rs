@@ -199,7 +199,16 @@ pub(crate) fn pixels(name: &str, found: &Checkpoint, notes: &mut Vec<String>) ->
         ));
         return paper;
     };
+    let pixels = |n: usize| u32::try_from(n).ok();
     let resize = match (given.resize, given.crop) {
+        (Some(Resize::ShortestEdge(edge)), Some((height, width)))
+            if height == width && height < edge =>
+        {
+            match (pixels(edge), pixels(height)) {
+                (Some(edge), Some(crop)) => CoreResize::CentreCrop { edge, crop },
+                _ => CoreResize::ShortestEdgeCrop,
+            }
+        }
         (Some(Resize::ShortestEdge(_)), _) => CoreResize::ShortestEdgeCrop,
         (Some(Resize::Exact(..)) | None, _) => CoreResize::Squash,
     };
