@@ -134,7 +134,6 @@ fn an_encoder_of_another_crate_is_cross_validated_cached_and_tuned_in_part() {
         assert_eq!(noticed, tune != Tune::Decoder, "{name}");
         let model = Checkpoint::open_with(folder.join("fold-0/model"), &families).expect(name);
         let of = |file: &str| -> Vec<f32> {
-            use mtcae_nn::weights::Source as _;
             let tensor = model.weights().load(file, &Device::Cpu).expect(file);
             tensor.flatten_all().and_then(|t| t.to_vec1()).expect(file)
         };
