@@ -84,13 +84,25 @@ struct Args {
     #[arg(long)]
     threads: Option<usize>,
 
-    /// No bars.
+    /// No bars and notes.
     #[arg(long)]
     quiet: bool,
 }
 
 pub fn command() -> Result<Command, Fault> {
-    Ok(config::command::<Args>("evaluate"))
+    // They are of a model, and a table needs none.
+    let of_models = [
+        "classes",
+        "image_size",
+        "frames",
+        "heads",
+        "sampling",
+        "resize",
+    ];
+    let command = config::command::<Args>("evaluate");
+    Ok(of_models.iter().fold(command, |command, name| {
+        command.mut_arg(name, |arg| arg.conflicts_with("predictions"))
+    }))
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {

@@ -4,18 +4,20 @@ use clap::{Args, value_parser};
 use mtcae_core::{Resize, Sampling};
 use mtcae_dfer::model::encoder::{Error as EncoderError, Families, Overrides};
 use mtcae_dfer::model::{Checkpoint, Error as ModelError, Given};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{Fault, checkpoint, note};
 
 /// Sizes of an encoder in a file that does not say them.
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub struct Sizes {
-    /// Height and width of the frames of a bare file's encoder, or of a random one, in
-    /// pixels [default: its family's published size].
+    /// Height and width of an encoder's frames in pixels, where no file says them [default:
+    /// its family's published size].
     #[arg(long, value_name = "PIXELS", value_parser = value_parser!(u16).range(1..=8192))]
     image_size: Option<u16>,
 
-    /// Frames of a clip of such an encoder [default: 16].
+    /// Frames of an encoder's clip, where no file says them [default: 16].
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=8192))]
     frames: Option<u16>,
 }
@@ -33,7 +35,7 @@ impl Sizes {
 }
 
 /// A checkpoint that may be one of others.
-#[derive(Args)]
+#[derive(Args, Serialize)]
 pub struct Foreign {
     /// Names of the classes of a published classifier that does not name them, in the
     /// order of its outputs (docs/models.md lists them).
@@ -41,6 +43,7 @@ pub struct Foreign {
     classes: Option<Vec<String>>,
 
     #[command(flatten)]
+    #[serde(flatten)]
     sizes: Sizes,
 
     /// Heads of a bare file's encoder whose width is not published.
@@ -52,13 +55,25 @@ pub struct Foreign {
     #[arg(long, value_name = "SAMPLING")]
     pub sampling: Option<Sampling>,
 
-    /// What part of a frame is seen, in place of what the checkpoint says: squash,
+    /// What part of a whole frame is seen, in place of what the checkpoint says: squash,
     /// shortest-edge, or three-crop, whose probabilities are averaged.
     #[arg(long, value_name = "RESIZE")]
     pub resize: Option<Resize>,
 }
 
 impl Foreign {
+    /// What was given, as it is noted beside results; `null` where nothing was.
+    pub fn given(&self) -> serde_json::Result<Value> {
+        let mut given = serde_json::to_value(self)?;
+        if let Value::Object(fields) = &mut given {
+            fields.retain(|_, value| !value.is_null());
+            if fields.is_empty() {
+                given = Value::Null;
+            }
+        }
+        Ok(given)
+    }
+
     /// Opens a checkpoint by its folder, file or hub name, and says what it leaves unsaid.
     ///
     /// # Errors
@@ -77,7 +92,7 @@ impl Foreign {
         })?;
         if !quiet {
             for text in opened.notes() {
-                note!("note: {text} (--sampling, --resize)");
+                note!("note: {text}");
             }
         }
         Ok(opened.seeing(self.sampling, self.resize)?)

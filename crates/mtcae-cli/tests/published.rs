@@ -168,8 +168,114 @@ fn models_of_faces_are_shown_crops_unless_it_is_said_otherwise() {
     assert!(warned.contains("trained on crops to faces"), "{warned}");
     assert_ne!(whole["probabilities"], cropped["probabilities"]);
 
-    let said = refused(&[&base[..], &["--faces", "none"]].concat());
-    assert!(said.contains("give --crop none"), "{said}");
+    // Of windows it is said once.
+    let windows = [&base[..], &["--crop", "none", "--window", "1"]].concat();
+    let warned = text(&infer(&windows).stderr);
+    assert_eq!(
+        warned.matches("trained on crops to faces").count(),
+        1,
+        "{warned}"
+    );
+    for (more, want) in [
+        (&["--faces", "none"][..], "give --crop none"),
+        (
+            &["--resize", "three-crop"],
+            "--resize has no effect on crops to faces",
+        ),
+    ] {
+        let output = infer(&[&base[..], more].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(want) && output.stdout.is_empty(), "{said}");
+    }
+}
+
+/// What the answers depend on is noted beside them.
+#[test]
+fn results_are_not_gone_on_with_under_other_names_of_classes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out").display().to_string();
+    let (checkpoint, video) = (
+        path("classifiers/hugging-face"),
+        path("classifiers/exact.mkv"),
+    );
+    let run = |more: &[&str]| {
+        let args = [
+            "--checkpoint",
+            &checkpoint,
+            &video,
+            "--faces",
+            "none",
+            "--out",
+            &out,
+        ];
+        infer(&[&args[..], more].concat())
+    };
+    assert!(run(&["--classes", "a,b,c,d,e"]).status.success());
+    assert!(
+        run(&["--classes", "a,b,c,d,e", "--resume"])
+            .status
+            .success()
+    );
+    for more in [
+        &["--classes", "e,d,c,b,a"][..],
+        &["--sampling", "authors"],
+        &[],
+    ] {
+        let output = run(&[more, &["--resume"]].concat());
+        let said = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains("given was "),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn flags_of_a_model_are_none_of_a_table_and_training_is_of_models_of_ours() {
+    let run = |name: &str, args: &[&str]| {
+        let output = Command::new(MTCAE).arg(name).args(args).output();
+        let output = output.expect("started");
+        (output.status.code(), text(&output.stderr))
+    };
+    for flag in [
+        ["--classes", "a,b"],
+        ["--sampling", "authors"],
+        ["--image-size", "64"],
+    ] {
+        let (code, said) = run(
+            "evaluate",
+            &[&["--predictions", "t.csv"][..], &flag].concat(),
+        );
+        assert!(
+            code == Some(2) && said.contains("cannot be used with"),
+            "{said}"
+        );
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out").display().to_string();
+    for checkpoint in [
+        "classifiers/hugging-face",
+        "classifiers/videomae-finetune.pth",
+    ] {
+        let checkpoint = path(checkpoint);
+        let labels = path("e3dce91/labels.jsonl");
+        let args = [
+            "--labels",
+            &labels,
+            "--checkpoint",
+            &checkpoint,
+            "--out",
+            &out,
+        ];
+        let (code, said) = run("train", &args);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("`mtcae init --encoder` makes one of ours"),
+            "{said}"
+        );
+        assert!(!Path::new(&out).exists());
+    }
 }
 
 #[test]
@@ -214,4 +320,19 @@ fn what_cannot_answer_says_why() {
     let ours = path("demo/checkpoint");
     let said = refuse(&ours, &["--classes", "a,b"]);
     assert!(said.contains("a model of ours"), "{said}");
+    let said = refuse("nowhere.pth", &["--classes", "a,b"]);
+    assert!(said.starts_with("error: nowhere.pth: "), "{said}");
+    let said = refuse(&path("classifiers/hugging-face"), &["--heads", "1"]);
+    assert!(
+        said.contains("config.json: heads: 1 heads are given, but it says 3"),
+        "{said}"
+    );
+    let said = refuse(
+        &path("classifiers/hugging-face"),
+        &["--classes", "a,a,b,c,d"],
+    );
+    assert!(
+        said.contains("hugging-face: ") && said.contains("\"a\" is listed twice"),
+        "{said}"
+    );
 }

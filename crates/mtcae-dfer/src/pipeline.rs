@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use mtcae_model::{Checkpoint, Config, Engine, Outputs};
 use mtcae_nn::{Pass, Precision, device, ops};
-use mtcae_video::{Clip, ClipOptions, Normalization, TubeShape, tubes_into};
+use mtcae_video::{Clip, ClipOptions, Geometry, Normalization, TubeShape, tubes_into};
 
 use crate::prediction::Raw;
 use crate::{Error, FaceWarning, Prediction, Warning};
@@ -256,6 +256,17 @@ impl Pipeline {
         Ok(Tensor::from_vec(data, size, device)?)
     }
 
+    /// Whether a clip shows what this pipeline itself takes of a frame, and no part that
+    /// somebody else chose.
+    fn is_of_whole_frames(&self, clip: &Clip) -> bool {
+        let whole = Geometry {
+            crop: None,
+            ..clip.source
+        };
+        let parts = whole.parts(&self.clip.resize, self.clip.size);
+        parts.is_ok_and(|parts| parts.contains(&clip.source.crop))
+    }
+
     fn run(&self, clips: &[Clip], pass: &mut Pass) -> Result<Vec<Prediction>, Error> {
         self.run_batch(clips, pass).map_err(|error| {
             let free =
@@ -304,7 +315,7 @@ impl Pipeline {
                     return Err(Error::NotFinite { head });
                 }
                 let mut prediction = Prediction::new(clip, raw, &config.classes, trained_on);
-                if config.preprocessing.face_crop && clip.source.crop.is_none() {
+                if config.preprocessing.face_crop && self.is_of_whole_frames(clip) {
                     let warning = Warning::Face(FaceWarning::NotCropped);
                     prediction.warnings.push(warning);
                 }

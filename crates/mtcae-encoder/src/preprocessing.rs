@@ -22,6 +22,10 @@ pub struct Preprocessing {
     pub resize: Option<Resize>,
     /// Height and width of the centre crop, in pixels, or `None` for no crop.
     pub crop: Option<(usize, usize)>,
+    /// The filter that frames are resized by, as Pillow numbers them (2 is bilinear), or
+    /// `None` where the source does not say.
+    #[serde(default)]
+    pub resample: Option<u64>,
 }
 
 /// The size that frames are resized to.
@@ -43,6 +47,7 @@ impl Preprocessing {
             std: [0.229, 0.224, 0.225],
             resize: None,
             crop: None,
+            resample: None,
         }
     }
 
@@ -53,6 +58,7 @@ impl Preprocessing {
             std: [1.0; 3],
             resize: None,
             crop: None,
+            resample: None,
         }
     }
 
@@ -93,6 +99,7 @@ impl Preprocessing {
                 return Err(fields.fault("image_std", "a deviation is not above 0"));
             }
         }
+        this.resample = fields.get("resample").and_then(Value::as_u64);
         if fields.flag_or("do_resize", true)? {
             this.resize = fields
                 .get("size")
@@ -152,6 +159,7 @@ mod tests {
             std: [0.5; 3],
             resize: Some(Resize::ShortestEdge(256)),
             crop: Some((224, 224)),
+            resample: None,
         };
         for text in [old, new] {
             assert_eq!(Preprocessing::from_hugging_face(text).expect("read"), want);

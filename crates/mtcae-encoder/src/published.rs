@@ -1,7 +1,5 @@
 //! How files that others published hold the encoders of a family.
 
-use std::collections::BTreeSet;
-
 use mtcae_nn::weights::Source;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +10,7 @@ use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
 use crate::seam::Config;
-use crate::sizes::fault;
+use crate::sizes::{MOST_BLOCKS, fault};
 
 /// The spelling of this project's own files.
 pub const OWN: &str = "own";
@@ -147,6 +145,28 @@ impl Part {
     }
 }
 
+/// What stands before a tensor by which a family's files show, for each that there is.
+pub(crate) fn prefixes(names: &[String], mark: &str) -> Vec<String> {
+    let prefixes = names.iter().filter_map(|name| name.strip_suffix(mark));
+    let whole = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+    whole.map(str::to_owned).collect()
+}
+
+/// Refuses a `config.json` beside a file of a release whose files have none: it is of
+/// something else.
+pub(crate) fn without_config(fields: Option<&Fields>, whose: &str) -> Result<(), Error> {
+    match fields {
+        None => Ok(()),
+        Some(fields) => {
+            let reason = format!(
+                "this config is of another model: the weights beside it are {whose}'s, whose \
+                 files have none"
+            );
+            Err(fields.fault("model_type", reason))
+        }
+    }
+}
+
 /// Whether `name` is a tensor of one of `modules`, which stand at the file's root, beside
 /// the encoder, or below its `prefix`.
 pub(crate) fn is_of(modules: &[&str], prefix: &str, name: &str) -> bool {
@@ -213,15 +233,21 @@ impl Told<'_> {
     /// the highest. A gap then shows as missing tensors.
     pub fn depth(&self, blocks: &str) -> Result<usize, Error> {
         let names = self.source.names();
-        let indices: BTreeSet<usize> = names
+        let indices = names
             .iter()
-            .filter_map(|name| name.strip_prefix(blocks)?.split('.').next()?.parse().ok())
-            .collect();
-        let depth = indices.last().and_then(|last| last.checked_add(1));
-        depth.ok_or_else(|| {
-            let reason = "there is no config.json and no tensor of a block to tell it";
-            self.fault("depth", reason.to_owned())
-        })
+            .filter_map(|name| name.strip_prefix(blocks)?.split('.').next()?.parse().ok());
+        let last: Option<usize> = indices.max();
+        match last {
+            Some(last) if last < MOST_BLOCKS => Ok(last + 1),
+            Some(last) => {
+                let reason = format!("there is a block {last}, above {MOST_BLOCKS}");
+                Err(self.fault("depth", reason))
+            }
+            None => {
+                let reason = "there is no config.json and no tensor of a block to tell it";
+                Err(self.fault("depth", reason.to_owned()))
+            }
+        }
     }
 
     /// The heads that were given, or else those that are known of a width.

@@ -21,7 +21,10 @@ pub(crate) struct Sizes {
 
 /// Numbers in the largest tensor of a model or of a forward of one clip: a gigabyte of
 /// them, thirty times ViT-H's.
-const MOST_NUMBERS: u64 = 1 << 28;
+pub(crate) const MOST_NUMBERS: u64 = 1 << 28;
+
+/// More blocks than any model has.
+pub(crate) const MOST_BLOCKS: usize = 1 << 10;
 
 impl Sizes {
     pub fn input(&self) -> Input {
@@ -52,6 +55,14 @@ impl Sizes {
         self.channels * self.tubelet * self.patch * self.patch
     }
 
+    /// Numbers that blocks of these sizes take at their peak, over `rows` tokens: in the MLP,
+    /// x, its norm, the hidden layer before and after GELU, the result; or in attention, x,
+    /// its norm, q, k and v, what attention gives, its projection.
+    pub fn activations(&self, rows: usize) -> usize {
+        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
+        rows * widest.max(self.tube_len())
+    }
+
     /// The drop path rate of block `i`: it grows linearly from 0 at the first, as
     /// `torch.linspace(0, drop_path, depth)`.
     pub fn drop_path(&self, i: usize) -> f64 {
@@ -71,7 +82,7 @@ impl Sizes {
             ("patch", self.patch, 1 << 10),
             ("tubelet", self.tubelet, 1 << 10),
             ("width", self.width, 1 << 16),
-            ("depth", self.depth, 1 << 10),
+            ("depth", self.depth, MOST_BLOCKS),
             ("heads", self.heads, 1 << 10),
             ("hidden", self.hidden, 1 << 18),
         ];

@@ -213,6 +213,101 @@ fn what_a_published_file_does_not_tell_is_asked_for() {
 }
 
 #[test]
+fn files_made_to_hurt_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let zeros = |shape: &[usize]| {
+        Tensor::zeros(shape, mtcae_encoder::candle_core::DType::F32, &Device::Cpu).expect("zeros")
+    };
+    let refused = |tensors: &[(&str, Tensor)]| {
+        let path = folder.path().join("file.safetensors");
+        let named = tensors.iter().map(|(name, tensor)| (*name, tensor));
+        mtcae_nn::weights::save(&path, named, [].into()).expect("saved");
+        let opened = open_with(&path, &Overrides::default(), &Families::default());
+        let said = opened.and_then(|found| found.check()).expect_err("refused");
+        said.to_string()
+    };
+    let kernel = ("patch_embed.proj.weight", zeros(&[512, 3, 2, 16, 16]));
+    let down = ("temporal_downsamples.0.weight", zeros(&[512, 512, 2]));
+    let far = ("blocks.18446744073709551614.x", zeros(&[1]));
+    let said = refused(&[kernel.clone(), down.clone(), far]);
+    assert!(
+        said.contains("depth: there is a block 18446744073709551614"),
+        "{said}"
+    );
+    for mark in [down, ("lg_region_tokens", zeros(&[8, 512]))] {
+        let block = ("blocks.0.mlp.fc1.weight", zeros(&[64, 512]));
+        let said = refused(&[kernel.clone(), mark.clone(), block]);
+        assert!(!said.contains('\n'), "{said}");
+        let scalar = (mark.0, zeros(&[]));
+        assert!(!refused(&[kernel.clone(), scalar]).contains('\n'));
+    }
+}
+
+/// A config of something else beside a release's file is not passed over.
+#[test]
+fn a_config_beside_a_release_without_one_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = |name: &str| fixtures().join(name);
+    let to = |name: &str| folder.path().join(name);
+    std::fs::copy(
+        from("classifiers/hugging-face/config.json"),
+        to("config.json"),
+    )
+    .expect("copied");
+    for (file, whose) in [
+        ("svfap-finetune.pth", "SVFAP"),
+        ("mae-dfer-pretrain.pth", "MAE-DFER"),
+    ] {
+        let weights = to("pytorch_model.bin");
+        std::fs::copy(from(&format!("families/{file}")), weights).expect("copied");
+        let opened = open_with(folder.path(), &Overrides::default(), &Families::default());
+        let said = opened.map(drop).expect_err("refused").to_string();
+        let want = format!(
+            "config.json: model_type: this config is of another model: the weights beside it are {whose}'s"
+        );
+        assert!(said.contains(&want), "{said}");
+    }
+}
+
+#[test]
+fn sizes_without_bounds_are_refused_before_memory_is_had() {
+    for (family, field, value) in [
+        ("tpsbt", "bottlenecks", 1024),
+        ("tpsbt", "bottleneck_hidden", 4096),
+        ("lgi-former", "regions", 0),
+    ] {
+        let config = Families::preset(family, "base", &Overrides::default()).expect("a preset");
+        let serde_json::Value::Object(mut fields) = serde_json::to_value(&config).expect("JSON")
+        else {
+            panic!("the config is no object");
+        };
+        let huge = [
+            ("frames", 16_384),
+            ("tubelet", 1),
+            ("image_size", 64),
+            ("patch", 16),
+        ];
+        let huge = huge.iter().filter(|_| family == "tpsbt");
+        fields.extend(huge.map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        fields.insert(
+            field.to_owned(),
+            match field {
+                "regions" => serde_json::json!([value, 2, 1]),
+                _ => value.into(),
+            },
+        );
+        let said = Families::default()
+            .read(fields, "a.json")
+            .expect_err("refused");
+        let said = said.to_string();
+        assert!(
+            said.starts_with("a.json: ") && !said.contains('\n'),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn plans_compute_what_the_model_computes() {
     for name in FIXTURES {
         let fixture = fixture(name);
@@ -361,6 +456,30 @@ fn off_by(name: &str, change: impl Fn(&str, Tensor) -> Tensor, [field, value]: [
     deviation(&f, fixture.get("trace.F"))
 }
 
+/// Deviation of F where queries and keys of every cross attention change places.
+fn off_by_cross_attention(name: &str) -> f64 {
+    let fixture = fixture(name);
+    let mut weights = fixture.below("weights.encoder.");
+    let names: Vec<String> = weights.keys().cloned().collect();
+    for name in names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".q.weight"))
+    {
+        let (q, kv) = (format!("{name}.q.weight"), format!("{name}.kv.weight"));
+        let keys = weights[&kv].narrow(0, 0, 16).expect("keys");
+        let values = weights[&kv].narrow(0, 16, 16).expect("values");
+        let swapped = Tensor::cat(&[&weights[&q], &values], 0).expect("rows");
+        weights.insert(q, keys.contiguous().expect("rows"));
+        weights.insert(kv, swapped);
+    }
+    let source = InMemory::new("changed weights", weights);
+    let encoder = load_strict(&source, &Device::Cpu, |vb| config(&fixture).build(vb));
+    let f = encoder
+        .expect("an encoder")
+        .forward(fixture.get("input.video"));
+    deviation(&f.expect("features"), fixture.get("trace.F"))
+}
+
 /// Rows of a tensor in another order.
 fn rows(tensor: &Tensor, order: impl IntoIterator<Item = u32>) -> Tensor {
     let order = Tensor::from_iter(order, &Device::Cpu).expect("an index");
@@ -436,6 +555,9 @@ fn mistakes_do_not_pass() {
         }
     }
     for name in FIXTURES {
+        let off = off_by_cross_attention(name);
+        println!("{name}: queries and keys of cross attentions swapped: {off:.1e}");
+        assert!(off > 100.0 * TOLERANCE, "{name}: passes at {off:e}");
         let off = off_by(name, same, none);
         assert!(off <= TOLERANCE, "{name}: {off:e}");
     }

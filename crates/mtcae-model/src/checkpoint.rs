@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::files::{self, FileError};
+use mtcae_core::files::{self, At, FileError};
 use mtcae_core::{Resize, Sampling};
 use mtcae_encoder::Families;
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
@@ -15,6 +15,9 @@ use serde::Deserialize;
 
 use crate::published::{Given, Published};
 use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
+
+/// Weights in folders of others alone.
+const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 4 << 20;
@@ -48,21 +51,21 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Self::open`]; [`Error::Classes`] where the classes of a published classifier
-    /// are not named, and where names are given for a model of ours, which has its own.
+    /// are not named, and [`Error::Ours`] where a model of ours is given what it says itself.
     pub fn open_given(
         path: impl AsRef<Path>,
         families: &Families,
         given: &Given,
     ) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let folder = folder_of(path);
-        let config = folder.join(CONFIG);
-        let text = match config.is_file() {
-            true => Some(read(&config)?),
-            false => None,
+        let path = folder_of(path.as_ref());
+        let metadata = path.metadata().at(path)?;
+        let config = path.join(CONFIG);
+        let is_of_others = match config.is_file() {
+            true => is_of_others(&read(&config)?),
+            // A folder of a training run has no weights of its own.
+            false => metadata.is_file() || path.join(TORCH_WEIGHTS).is_file(),
         };
-        let is_ours = text.is_some() || path.is_dir() || !path.exists();
-        if !is_ours || text.as_deref().is_some_and(is_of_others) {
+        if is_of_others {
             let found = Published::open(path, families, given)?;
             return Ok(Self {
                 config: found.config,
@@ -70,15 +73,33 @@ impl Checkpoint {
                 notes: found.notes,
             });
         }
-        if *given != Given::default() {
-            return Err(Error::Classes {
+        let opened = Self::open_folder(path, families)?;
+        match *given == Given::default() {
+            true => Ok(opened),
+            false => Err(Error::Ours {
                 path: path.to_owned(),
-                reason: "a model of ours, whose config.json names its classes and sizes: none \
-                         are taken beside it"
-                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Opens a folder of ours, to be trained.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::NotOurs`] for a file or folder of others.
+    pub fn open_ours(folder: impl AsRef<Path>) -> Result<Self, Error> {
+        let folder = folder_of(folder.as_ref());
+        let config = folder.join(CONFIG);
+        let is_file = folder.metadata().at(folder)?.is_file();
+        if is_file || (config.is_file() && is_of_others(&read(&config)?)) {
+            return Err(Error::NotOurs {
+                path: folder.to_owned(),
             });
         }
-        let config = read_config(config, families)?;
+        Self::open_folder(folder, &Families::default())
+    }
+
+    fn open_folder(folder: &Path, families: &Families) -> Result<Self, Error> {
+        let config = read_config(folder.join(CONFIG), families)?;
         let weights = TensorFile::open(folder.join(WEIGHTS))?;
         // Before memory is taken for what a config asks for and no file may hold.
         compare(&weights, config.tensors()?)?;

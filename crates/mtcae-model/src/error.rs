@@ -29,6 +29,26 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
+    /// A file or folder of others where one of ours is needed.
+    #[error(
+        "{}: a model that others published, which is not trained from as it is; `mtcae init \
+         --encoder` makes one of ours of its encoder",
+        path.display()
+    )]
+    NotOurs {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A model of ours is given what its config says.
+    #[error(
+        "{}: a model of ours, whose config.json says its classes and sizes: none are taken \
+         beside it",
+        path.display()
+    )]
+    Ours {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The names of a published classifier's classes are missing, or too many or too few.
     #[error("{}: {reason}", path.display())]
     Classes {

@@ -212,6 +212,25 @@ pub(crate) fn pixels(name: &str, found: &Checkpoint, notes: &mut Vec<String>) ->
         (Some(Resize::ShortestEdge(_)), _) => CoreResize::ShortestEdgeCrop,
         (Some(Resize::Exact(..)) | None, _) => CoreResize::Squash,
     };
+    const BILINEAR: u64 = 2;
+    if let Some(filter) = given.resample.filter(|filter| *filter != BILINEAR) {
+        notes.push(format!(
+            "{name}: frames are resized by a bilinear filter, not by its own (number {filter} of \
+             Pillow's)"
+        ));
+    }
+    let is_as_it_says = match (given.resize, given.crop) {
+        (Some(Resize::ShortestEdge(edge)), Some((h, w))) => h == w && h <= edge,
+        (Some(Resize::Exact(h, w)), crop) => h == w && crop.is_none_or(|crop| crop == (h, w)),
+        (Some(Resize::ShortestEdge(_)), None) | (None, None) => true,
+        (None, Some(_)) => false,
+    };
+    if !is_as_it_says {
+        notes.push(format!(
+            "{name}: its size and crop of frames are not done here as it says them: {resize} is \
+             used"
+        ));
+    }
     Preprocessing {
         mean: given.mean,
         std: given.std,

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Checkpoint as Found, Classifier, Families, Overrides, open_with};
-use mtcae_nn::weights::{self, Source};
+use mtcae_nn::weights::{self, Faults, Source};
 
 use crate::config::EXPRESSION;
 use crate::init::pixels;
@@ -71,9 +71,12 @@ impl Published {
             decoder,
             ..Config::new(encoder, Structure::SingleTask, classes)
         };
-        config.validate()?;
+        config.validate().map_err(|e| Error::In {
+            path: path.to_owned(),
+            source: Box::new(e),
+        })?;
         let weights = Renamed { found, classifier };
-        weights::compare(&weights, config.tensors()?)?;
+        weights.check_head(&config)?;
         Ok(Self {
             config,
             weights,
@@ -110,6 +113,27 @@ pub(crate) struct Renamed {
 }
 
 impl Renamed {
+    /// Compares the tensors of the head with what the config needs; every fault comes under
+    /// the names of the file. The encoder's were compared before.
+    fn check_head(&self, config: &Config) -> Result<(), Error> {
+        let mut faults = Faults {
+            origin: self.origin(),
+            ..Faults::default()
+        };
+        for (name, want) in config.decoder.tensors()? {
+            let name = self.head(&format!("decoder.{name}")).unwrap_or(name);
+            match self.found.file().shape(&name) {
+                None => faults.missing.push(name),
+                Some(found) if found != want => faults.misshapen.push((name, want, found)),
+                Some(_) => {}
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(weights::Error::from(faults).into()),
+        }
+    }
+
     /// The name of a tensor of the head in the file; `None` for one of the encoder.
     fn head(&self, name: &str) -> Option<String> {
         let rest = name.strip_prefix("decoder.heads.")?;

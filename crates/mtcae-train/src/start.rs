@@ -84,12 +84,12 @@ impl Start {
         }
     }
 
-    /// Encoder and decoder of a checkpoint folder.
+    /// Encoder and decoder of a checkpoint folder of ours.
     ///
     /// # Errors
     /// Names the file and the field at fault.
     pub fn checkpoint(folder: impl AsRef<Path>) -> Result<Self, Error> {
-        Ok(Self::of(Checkpoint::open(folder)?))
+        Ok(Self::of(Checkpoint::open_ours(folder)?))
     }
 
     /// The same encoder; a decoder of this structure and for these classes drawn from the
@@ -104,6 +104,11 @@ impl Start {
         if structure.kind() != Some(Kind::Vit) {
             // It has no keys and values to order.
             config.decoder.kv_order = KvOrder::default();
+        }
+        if structure.kind().is_some() {
+            // What a published classifier has before its linear layer.
+            config.decoder.pool = tasks.decoder.pool;
+            config.decoder.pooled_norm = tasks.decoder.pooled_norm;
         }
         config.decoder.tasks = tasks.decoder.tasks;
         config.classes = classes.to_vec();

@@ -161,6 +161,9 @@ impl Args {
             _ if self.people == People::All && self.crop == Some(Crop::None) => {
                 Err("--people all looks at a crop to each: --crop none cannot be used with it")
             }
+            _ if self.min_seen.is_some() && !self.may_follow() => {
+                Err("--min-seen has no effect without --crop face or --people all")
+            }
             _ if looks && !self.finds_faces() => Err(
                 "--detect-at and --min-face have no effect where MTCNN does not look for faces (--faces none, --trace)",
             ),
@@ -171,19 +174,30 @@ impl Args {
         }
     }
 
+    /// Whether the model might look at crops to faces, whatever its checkpoint says.
+    fn may_follow(&self) -> bool {
+        let is_left_to_it = self.checkpoint.is_some() && self.crop.is_none();
+        self.follows() || (is_left_to_it && self.finds_faces())
+    }
+
     /// [`Self::follows`], or what the checkpoint says; and what cannot be with it.
     pub fn settle(&mut self, face_crop: bool) -> Result<(), &'static str> {
         if face_crop && self.crop.is_none() {
             if !self.finds_faces() {
                 return Err(
-                    "the checkpoint looks at crops to faces, which MTCNN does not look for with --faces none and --trace: give --crop none to show it the whole picture",
+                    "the checkpoint looks at crops to faces, which are not looked for with --faces none and --trace: give --crop none to show it the whole picture",
                 );
             }
             self.crop = Some(Crop::Face);
         }
-        match self.min_seen.is_some() && !self.follows() {
-            true => Err("--min-seen has no effect without --crop face or --people all"),
-            false => Ok(()),
+        match self.follows() {
+            true if self.foreign.resize.is_some() => Err(
+                "--resize has no effect on crops to faces, which are squares: --crop none shows the whole picture",
+            ),
+            false if self.min_seen.is_some() => {
+                Err("--min-seen has no effect without --crop face or --people all")
+            }
+            _ => Ok(()),
         }
     }
 }

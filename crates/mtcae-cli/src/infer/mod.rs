@@ -25,7 +25,7 @@ use mtcae_dfer::annotate::{film, sheet, viz::save_png};
 use mtcae_dfer::model::Engine;
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
-    Answer, FaceFinder, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
+    Answer, FaceFinder, FaceWarning, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
 };
 use mtcae_nn::Isa;
 
@@ -41,11 +41,11 @@ pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
     let args = Args::from_arg_matches(&command.try_get_matches_from_mut(line)?)?;
     args.check()
         .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
-    run(args)
+    run(args, command)
 }
 
 /// Whether everything worked.
-fn run(mut args: Args) -> Result<bool, Fault> {
+fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     Isa::held()?;
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
@@ -55,7 +55,8 @@ fn run(mut args: Args) -> Result<bool, Fault> {
         None => demo("checkpoint")?.to_string_lossy().into_owned(),
     };
     let checkpoint = args.foreign.open(&name, args.quiet)?;
-    args.settle(checkpoint.config().preprocessing.face_crop)?;
+    args.settle(checkpoint.config().preprocessing.face_crop)
+        .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
     let args = &args;
     let pipeline = Pipeline::new(match args.trace {
         // Packed weights keep no intermediates.
@@ -375,7 +376,8 @@ impl Warnings {
             match warning {
                 mtcae_dfer::Warning::Video(warning) => warning.clone().add_to(&mut of_video),
                 // Of windows, those without a face are counted.
-                _ if windows => {}
+                mtcae_dfer::Warning::Face(warning)
+                    if windows && *warning != FaceWarning::NotCropped => {}
                 other => {
                     let text = other.to_string();
                     if said.insert(text.clone()) {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::{
     At as _, open, read, read_to_string, write_atomically, write_text_atomically,
 };
-use mtcae_core::{Resize, Sampling};
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
 use mtcae_dfer::{Answer, Device, Tensor, write_csv};
@@ -115,10 +114,9 @@ struct Settings {
     program: String,
     version: String,
     checkpoint: String,
+    /// What the checkpoint does not say, or not so.
     #[serde(default)]
-    sampling: Option<Sampling>,
-    #[serde(default)]
-    resize: Option<Resize>,
+    given: Value,
     precision: String,
     windows: Option<(f64, f64)>,
     faces: bool,
@@ -143,8 +141,7 @@ pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, 
         program: "infer".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         checkpoint: checkpoint.to_owned(),
-        sampling: args.foreign.sampling,
-        resize: args.foreign.resize,
+        given: args.foreign.given()?,
         precision: args.precision.to_string(),
         windows: args.windows(),
         faces: args.finds_faces(),

@@ -141,12 +141,9 @@ impl EncoderConfig for LgiFormerConfig {
             + last
     }
 
-    /// As VideoMAE's: in the MLP or in attention, of which that of the tokens to the
-    /// regions takes less.
     fn activations(&self) -> usize {
-        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
-        let tokens = self.sizes().tokens() + self.region_count();
-        tokens * widest.max(self.sizes().tube_len())
+        let rows = self.sizes().tokens() + self.region_count();
+        self.sizes().activations(rows)
     }
 
     fn with_drop_path(&self, rate: f64) -> Option<Config> {

@@ -7,8 +7,12 @@ use crate::classifier::{Classifier, TWO_CLIPS};
 use crate::error::Error;
 use crate::json::Fields;
 use crate::preprocessing::Preprocessing;
-use crate::published::{Foreign, Form, Overrides, Part, Published, Spelling, Told, is_of};
+use crate::published::{
+    Foreign, Form, Overrides, Part, Published, Spelling, Told, is_of, prefixes, without_config,
+};
 use crate::seam::Config;
+
+const WHOSE: &str = "MAE-DFER";
 
 /// The tensor by which a file shows; what stands before it is the prefix.
 const MARK: &str = "lg_region_tokens";
@@ -27,13 +31,10 @@ pub(crate) struct Spellings;
 
 impl Published for Spellings {
     fn find(&self, _: &dyn Source, names: &[String]) -> Vec<Box<dyn Foreign>> {
-        let found = names.iter().filter_map(|name| {
-            let prefix = name.strip_suffix(MARK)?;
-            let whole = prefix.is_empty() || prefix.ends_with('.');
-            let prefix = prefix.to_owned();
-            whole.then(|| Box::new(MaeDfer { prefix }) as Box<dyn Foreign>)
-        });
-        found.collect()
+        let found = prefixes(names, MARK).into_iter();
+        found
+            .map(|prefix| Box::new(MaeDfer { prefix }) as Box<dyn Foreign>)
+            .collect()
     }
 
     fn marks(&self) -> String {
@@ -123,10 +124,11 @@ impl Foreign for MaeDfer {
     /// scripts of the release train it (`--lg_classify_token_type region`).
     fn read(
         &self,
-        _: Option<&Fields>,
+        fields: Option<&Fields>,
         source: &dyn Source,
         overrides: &Overrides,
     ) -> Result<(Config, Option<Classifier>), Error> {
+        without_config(fields, WHOSE)?;
         let config = self.sizes(source, overrides)?;
         let regions = LgiFormerConfig {
             features: Features::Regions,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::sizes::{Sizes, fault};
+use crate::sizes::{MOST_NUMBERS, Sizes, fault};
 
 /// Everything needed to rebuild a TPSBT.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -153,6 +153,16 @@ impl TpsbtConfig {
         ] {
             if value == 0 || value > most {
                 let reason = format!("{value} is not within 1 to {most}");
+                return Err(fault(origin, field, reason));
+            }
+        }
+        let halved = (slices / 2) as u64;
+        let widest = self.width.max(self.hidden).max(self.places()) as u64;
+        let chosen = halved * self.bottlenecks as u64 * widest;
+        let scores = halved * self.places() as u64 * self.bottleneck_hidden as u64;
+        for (field, numbers) in [("bottlenecks", chosen), ("bottleneck_hidden", scores)] {
+            if numbers > MOST_NUMBERS {
+                let reason = format!("they make {numbers} numbers, more than {MOST_NUMBERS}");
                 return Err(fault(origin, field, reason));
             }
         }

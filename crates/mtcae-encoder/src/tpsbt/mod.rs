@@ -124,10 +124,10 @@ impl EncoderConfig for TpsbtConfig {
         flops
     }
 
-    /// As VideoMAE's: the first stage has the most tokens.
+    /// The first stage has the most tokens, or the second the most bottlenecks.
     fn activations(&self) -> usize {
-        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
-        self.sizes().tokens() * widest.max(self.sizes().tube_len())
+        let chosen = self.slices()[1] * self.bottlenecks;
+        self.sizes().activations(self.sizes().tokens().max(chosen))
     }
 
     fn with_drop_path(&self, rate: f64) -> Option<Config> {

@@ -117,16 +117,20 @@ impl Plan {
         let c = &self.config;
         let (d, places) = (c.width, c.places());
         let [tokens, halved, _] = c.slices().map(|slices| slices * places);
-        let [operand, wide] = Workspace::lengths(self.format, tokens, d, d, 3 * d, c.hidden);
+        // Where a slice has few places, its bottlenecks may be more than the tokens.
+        let chosen = c.slices()[1] * c.bottlenecks;
+        let rows = tokens.max(chosen);
+        let hidden = c.hidden.max(c.bottleneck_hidden);
+        let [operand, wide] = Workspace::lengths(self.format, rows, d, d, 3 * d, hidden);
         // Half the tokens have twice the channels.
         let pairs = self.format.operand_len(halved, 2 * d);
         let operand = operand.max(self.embedding.operand_len()).max(pairs);
         let lengths = [
             tokens * d,
             tokens * d,
-            halved * 2 * d,
+            halved.max(chosen) * 2 * d,
             halved * c.bottlenecks,
-            c.slices()[1] * c.bottlenecks * d,
+            chosen * d,
             operand,
             wide,
         ];

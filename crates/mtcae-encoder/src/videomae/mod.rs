@@ -91,11 +91,8 @@ impl EncoderConfig for VideoMaeConfig {
         2.0 * n * self.tube_len() as f64 * d + self.depth as f64 * block
     }
 
-    /// In the MLP: x, its norm, the hidden layer before and after GELU, the result; or in
-    /// attention: x, its norm, q, k and v, what attention gives, its projection.
     fn activations(&self) -> usize {
-        let widest = (3 * self.width + 2 * self.hidden).max(7 * self.width);
-        self.tokens() * widest.max(self.tube_len())
+        self.sizes().activations(self.tokens())
     }
 
     fn with_drop_path(&self, rate: f64) -> Option<Config> {

@@ -106,6 +106,12 @@ impl Foreign for Layout {
             Some(fields) => VideoMaeConfig::from_fields(fields)?,
             None => self.infer(source, overrides)?,
         };
+        if let (Some(fields), Some(heads)) = (fields, overrides.heads)
+            && heads != config.heads
+        {
+            let reason = format!("{heads} heads are given, but it says {}", config.heads);
+            return Err(fields.fault("heads", reason));
+        }
         let config = overrides.apply(&config, &origin)?;
         config.sizes().check(&origin)?;
         // Where tokens are not averaged, the first is read, behind the final norm.
