@@ -179,10 +179,18 @@ fn preprocessing(
         ));
     }
     if given.resize != CoreResize::Squash {
+        let said = found.preprocessing.as_ref();
+        let edge = match said.and_then(|p| p.resize) {
+            Some(Resize::ShortestEdge(edge)) => Some(format!("shortest edge of {edge}")),
+            Some(Resize::Exact(..)) | None => None,
+        };
+        let crop = said.and_then(|p| p.crop);
+        let crop = crop.map(|(h, w)| format!("centre crop of {h}x{w}"));
+        let left: Vec<String> = edge.into_iter().chain(crop).collect();
         notes.push(format!(
-            "{name}: its crop to {} is not used: the whole frame is squashed, as in the paper \
-             (preprocessing.resize in config.json)",
-            given.resize
+            "{name}: its {} is not used: the whole frame is squashed, as in the paper \
+             (preprocessing.resize in config.json; shortest-edge crops to the centre)",
+            left.join(" with ")
         ));
         given.resize = CoreResize::Squash;
     }
