@@ -7,7 +7,8 @@
 # 2. the whole path passes clippy, with Candle's kernels left out;
 # 3. on a pretend GPU (scripts/pretend_gpu.sh) the program mtcae-gpu, whole with
 #    Candle and cudarc, finds that every kernel equals its definition, and a tiny model and
-#    its training those of the CPU; and gpu_check.sh says what is wrong where faults are
+#    its training those of the CPU; encoders of every family give PyTorch's intermediates and
+#    gradients; and gpu_check.sh says what is wrong where faults are
 #    injected.
 #
 #   scripts/check_cuda.sh [ptx|lint|pretend]...      default: all of them
@@ -104,9 +105,16 @@ for step in "${steps[@]}"; do
             pretend=$(realpath -m "$target/pretend-gpu")
             JOBS=$jobs scripts/pretend_gpu.sh "$pretend"
             # Compiling takes longer than running: hardly optimised, in a directory of its own.
-            env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
-                CUDA_HOME="$pretend" CARGO_TARGET_DIR="$target/cuda-check" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
-                cargo build --release -p mtcae-gpu --features cuda
+            build() {
+                env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
+                    CUDA_HOME="$pretend" CARGO_TARGET_DIR="$target/cuda-check" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+                    cargo "$@" --release --features cuda
+            }
+            build build -p mtcae-gpu
+            # Encoders of every family: intermediates and gradients, as on the CPU.
+            families=$(build test -p mtcae-encoder --test families --no-run --message-format json |
+                sed -n 's/.*"executable":"\([^"]*families[^"]*\)".*/\1/p')
+            PATH=$pretend:$PATH LD_LIBRARY_PATH=$pretend MTCAE_TEST_DEVICE=cuda:0 "$families" intermediates
             out=$target/cuda-check/pretend
             mkdir -p "$out"
             program() {

@@ -52,6 +52,7 @@ fn config(fixture: &Fixture) -> Config {
 fn trainable(fixture: &Fixture, device: &Device) -> (ParamStore, Arc<dyn Encoder>) {
     let store = ParamStore::new(1);
     for (name, tensor) in fixture.below("weights.encoder.") {
+        let tensor = tensor.to_device(device).expect("moved");
         store.set(&name, &tensor).expect("set");
     }
     let encoder = config(fixture).build(store.builder(device));
