@@ -83,6 +83,7 @@ impl Foreign {
         let given = Given {
             classes: self.classes.clone(),
             sizes: self.sizes.overrides(self.heads),
+            called: Some(name.to_owned()),
         };
         let opened = Checkpoint::open_given(path, &Families::default(), &given);
         let opened = opened.map_err(|error| match error {

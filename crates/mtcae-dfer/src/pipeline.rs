@@ -51,8 +51,10 @@ pub struct Windowing {
 }
 
 impl Pipeline {
-    /// Loads a checkpoint folder (`config.json` and `model.safetensors`) onto a
-    /// device. On the CPU the weights are packed for it as they are read.
+    /// Loads a checkpoint folder (`config.json` and `model.safetensors`), or a published
+    /// classifier that names its classes, onto a device. On the CPU the weights are packed
+    /// for it as they are read. What a file of others does not say is given by
+    /// [`Checkpoint::open_given`], whose engine goes into [`Self::new`].
     ///
     /// # Errors
     /// Names the file, and the field or the tensors at fault.

@@ -74,7 +74,7 @@ impl Checkpoint {
             });
         }
         let opened = Self::open_folder(path, families)?;
-        match *given == Given::default() {
+        match given.is_empty() {
             true => Ok(opened),
             false => Err(Error::Ours {
                 path: path.to_owned(),

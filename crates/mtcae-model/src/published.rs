@@ -18,6 +18,15 @@ pub struct Given {
     pub classes: Option<Vec<String>>,
     /// Sizes of the encoder.
     pub sizes: Overrides,
+    /// What to call it, where its path is that of a cache.
+    pub called: Option<String>,
+}
+
+impl Given {
+    /// Whether nothing is given that a model of ours says itself.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.classes.is_none() && self.sizes == Overrides::default()
+    }
 }
 
 /// A published classifier: its config, its tensors under the names of
@@ -44,7 +53,8 @@ impl Published {
         };
         let classes = classes(path, &classifier, given)?;
         let mut notes = Vec::new();
-        let name = path.display().to_string();
+        let called = given.called.clone();
+        let name = called.unwrap_or_else(|| path.display().to_string());
         let mut preprocessing = pixels(&name, &found, &mut notes);
         preprocessing.face_crop = classifier.of_faces;
         match &classifier.protocol {

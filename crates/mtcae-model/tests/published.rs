@@ -30,6 +30,7 @@ fn given(classes: usize, heads: usize, [image_size, frames]: [usize; 2]) -> Give
             frames: Some(frames),
             ..Overrides::default()
         },
+        called: None,
     }
 }
 
