@@ -435,6 +435,57 @@ fn presets_and_what_is_given_in_their_place() {
     assert!(said.contains("should be a multiple of 8"), "{said}");
 }
 
+/// MAE-DFER's leading axis is regions within them, and clips between them.
+#[test]
+fn drop_path_drops_regions_within_them_and_clips_between_them() {
+    let fixture = fixture("lgi-former-tokens");
+    let config = config_with(&fixture, "drop_path", 0.5.into());
+    let source = InMemory::new("weights", fixture.below("weights.encoder."));
+    let encoder = load_strict(&source, &Device::Cpu, |vb| config.build(vb)).expect("built");
+    let tubes = config
+        .input()
+        .cut(fixture.get("input.video"))
+        .expect("tubes");
+    // Which rows of the last block's step, one a sequence, are those before it.
+    let dropped = |before: &Tensor, after: &Tensor| -> Vec<bool> {
+        let rows = before.dim(0).expect("rows");
+        (0..rows)
+            .map(|i| {
+                deviation(
+                    &after.get(i).expect("a row"),
+                    &before.get(i).expect("a row"),
+                ) == 0.0
+            })
+            .collect()
+    };
+    let (mut some_regions, mut clips) = (false, [false; 2]);
+    for seed in 0..8 {
+        let mut pass = Pass::training(seed).traced();
+        encoder.run(&tubes, &mut pass).expect("features");
+        let trace = pass.into_trace();
+        let of = |wanted: &str| {
+            let found = trace.iter().find(|(name, _)| name == wanted);
+            found.expect("recorded").1.clone()
+        };
+        let first = of("encoder.blocks.2.first");
+        for clip in dropped(&of("encoder.blocks.1"), &first).chunks(8) {
+            some_regions |= clip.contains(&true) && clip.contains(&false);
+        }
+        let before = first.narrow(1, 0, 1).and_then(|m| m.reshape((2, 8, 16)));
+        let messengers = of("encoder.blocks.2.messengers");
+        let regions = messengers.reshape((16, 16)).expect("rows");
+        let before = before.and_then(|m| m.reshape((16, 16))).expect("rows");
+        for clip in dropped(&before, &regions).chunks(8) {
+            assert!(clip.iter().all(|dropped| *dropped == clip[0]), "{clip:?}");
+            clips[usize::from(clip[0])] = true;
+        }
+    }
+    assert!(
+        some_regions && clips == [true; 2],
+        "{some_regions} {clips:?}"
+    );
+}
+
 /// Deviation of F after a change of the weights or of a config's field.
 fn off_by(name: &str, change: impl Fn(&str, Tensor) -> Tensor, [field, value]: [&str; 2]) -> f64 {
     let fixture = fixture(name);
