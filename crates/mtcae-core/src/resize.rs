@@ -37,7 +37,8 @@ pub enum Resize {
     /// The same rectangle, about its centre `crop/edge` as large: what is left of
     /// a shortest edge of `edge` pixels by a centre crop of `crop`, as Hugging Face
     /// processors have it (`size.shortest_edge` 256, `crop_size` 224), in one step.
-    /// Such a crop begins at a whole pixel, up to half a pixel from here.
+    /// Theirs begins at a whole pixel of the result, up to half a pixel from this one
+    /// unless nothing is resampled.
     CentreCrop {
         /// The shortest edge, in any unit; at least `crop`.
         edge: u32,

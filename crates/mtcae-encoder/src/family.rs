@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::lgi_former::{self, LgiFormerConfig};
 use crate::published::{Overrides, Published};
+use crate::release::Released;
 use crate::seam::{Config, EncoderConfig};
 use crate::sizes::fault;
 use crate::tpsbt::{self, TpsbtConfig};
@@ -34,13 +35,13 @@ const FAMILIES: [Family; 3] = [
     Family {
         name: lgi_former::FAMILY,
         read: read::<LgiFormerConfig>,
-        published: &lgi_former::Spellings,
+        published: &Released::<lgi_former::MaeDfer>::NEW,
         presets: &lgi_former::PRESETS,
     },
     Family {
         name: tpsbt::FAMILY,
         read: read::<TpsbtConfig>,
-        published: &tpsbt::Spellings,
+        published: &Released::<tpsbt::Svfap>::NEW,
         presets: &tpsbt::PRESETS,
     },
     Family {

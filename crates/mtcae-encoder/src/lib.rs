@@ -33,6 +33,7 @@ mod lgi_former;
 mod pickle;
 mod preprocessing;
 mod published;
+mod release;
 mod renamed;
 mod seam;
 mod sizes;

@@ -145,28 +145,6 @@ impl Part {
     }
 }
 
-/// What stands before a tensor by which a family's files show, for each that there is.
-pub(crate) fn prefixes(names: &[String], mark: &str) -> Vec<String> {
-    let prefixes = names.iter().filter_map(|name| name.strip_suffix(mark));
-    let whole = prefixes.filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
-    whole.map(str::to_owned).collect()
-}
-
-/// Refuses a `config.json` beside a file of a release whose files have none: it is of
-/// something else.
-pub(crate) fn without_config(fields: Option<&Fields>, whose: &str) -> Result<(), Error> {
-    match fields {
-        None => Ok(()),
-        Some(fields) => {
-            let reason = format!(
-                "this config is of another model: the weights beside it are {whose}'s, whose \
-                 files have none"
-            );
-            Err(fields.fault("model_type", reason))
-        }
-    }
-}
-
 /// Whether `name` is a tensor of one of `modules`, which stand at the file's root, beside
 /// the encoder, or below its `prefix`.
 pub(crate) fn is_of(modules: &[&str], prefix: &str, name: &str) -> bool {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use config::{Features, LgiFormerConfig};
 pub use model::LgiFormer;
-pub(crate) use names::Spellings;
+pub(crate) use names::MaeDfer;
 use plan::Plan;
 
 use crate::block;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use config::TpsbtConfig;
 pub use model::Tpsbt;
-pub(crate) use names::Spellings;
+pub(crate) use names::Svfap;
 use plan::Plan;
 
 use crate::block::{self, Block};
