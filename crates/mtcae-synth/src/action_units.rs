@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A movement of the face that the renderer can draw.
+/// A movement of the face. The drawn renderer knows eighteen of them, the scanned
+/// one all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ActionUnit {
     /// AU1: inner brow raiser.
@@ -24,12 +25,20 @@ pub enum ActionUnit {
     UpperLipRaiser,
     /// AU12: lip corner puller.
     LipCornerPuller,
+    /// AU14: dimpler.
+    Dimpler,
     /// AU15: lip corner depressor.
     LipCornerDepressor,
+    /// AU16: lower lip depressor.
+    LowerLipDepressor,
     /// AU17: chin raiser.
     ChinRaiser,
+    /// AU18: lip pucker.
+    LipPucker,
     /// AU20: lip stretcher.
     LipStretcher,
+    /// AU22: lip funneler.
+    LipFunneler,
     /// AU23: lip tightener.
     LipTightener,
     /// AU24: lip presser.
@@ -40,13 +49,48 @@ pub enum ActionUnit {
     JawDrop,
     /// AU27: mouth stretch.
     MouthStretch,
+    /// AU28: lip suck.
+    LipSuck,
+    /// AU29: jaw thrust.
+    JawThrust,
+    /// AU34: puff.
+    CheekPuffer,
     /// AU43: eyes closed.
     EyesClosed,
 }
 
 impl ActionUnit {
     /// All of them, by number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
+        Self::InnerBrowRaiser,
+        Self::OuterBrowRaiser,
+        Self::BrowLowerer,
+        Self::UpperLidRaiser,
+        Self::CheekRaiser,
+        Self::LidTightener,
+        Self::NoseWrinkler,
+        Self::UpperLipRaiser,
+        Self::LipCornerPuller,
+        Self::Dimpler,
+        Self::LipCornerDepressor,
+        Self::LowerLipDepressor,
+        Self::ChinRaiser,
+        Self::LipPucker,
+        Self::LipStretcher,
+        Self::LipFunneler,
+        Self::LipTightener,
+        Self::LipPresser,
+        Self::LipsPart,
+        Self::JawDrop,
+        Self::MouthStretch,
+        Self::LipSuck,
+        Self::JawThrust,
+        Self::CheekPuffer,
+        Self::EyesClosed,
+    ];
+
+    /// Those that the drawn renderer draws; the scanned one has all.
+    pub(crate) const DRAWN: [Self; 18] = [
         Self::InnerBrowRaiser,
         Self::OuterBrowRaiser,
         Self::BrowLowerer,
@@ -69,8 +113,9 @@ impl ActionUnit {
 
     /// Its number in the coding system.
     pub const fn number(self) -> u8 {
-        const NUMBERS: [u8; 18] = [
-            1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 17, 20, 23, 24, 25, 26, 27, 43,
+        const NUMBERS: [u8; 25] = [
+            1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 27, 28, 29,
+            34, 43,
         ];
         NUMBERS[self as usize]
     }
@@ -78,11 +123,11 @@ impl ActionUnit {
 
 /// How strong each action unit is: 0 at rest, 1 at its full strength.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ActionUnits([f32; 18]);
+pub struct ActionUnits([f32; 25]);
 
 impl ActionUnits {
     /// A face at rest.
-    pub const REST: Self = Self([0.0; 18]);
+    pub const REST: Self = Self([0.0; 25]);
 
     /// These strengths; all others are 0.
     pub fn of(weights: &[(ActionUnit, f32)]) -> Self {

@@ -36,6 +36,16 @@ pub struct Dataset {
     pub fps: u32,
     /// [`Take::variation`] of all takes, in percent.
     pub variation: u32,
+    /// The expressions that everybody makes.
+    #[serde(default = "all")]
+    pub expressions: Vec<Expression>,
+    /// Whether there are as many neutral takes as of any other expression, and not a third.
+    #[serde(default)]
+    pub balanced: bool,
+}
+
+fn all() -> Vec<Expression> {
+    Expression::ALL.to_vec()
 }
 
 impl Default for Dataset {
@@ -51,6 +61,8 @@ impl Default for Dataset {
             frames: 48,
             fps: 25,
             variation: 100,
+            expressions: all(),
+            balanced: false,
         }
     }
 }
@@ -107,17 +119,28 @@ impl Dataset {
                 "a range of at least one number, from 1 to 999999",
             );
         }
-        if !(1..=198).contains(&self.takes) {
-            return fault("takes", self.takes.to_string(), "1 to 198");
+        let most = if self.balanced { 66 } else { 198 };
+        if !(1..=most).contains(&self.takes) {
+            let want = if self.balanced { "1 to 66" } else { "1 to 198" };
+            return fault("takes", self.takes.to_string(), want);
+        }
+        if self.expressions.is_empty() {
+            return fault("expressions", "empty".to_owned(), "at least one");
         }
         if self.split.is_empty() {
             return fault("split", "empty".to_owned(), "a name");
         }
         let mut plan = Vec::new();
         for actor in self.identities.clone() {
-            for expression in Expression::ALL {
-                for &intensity in expression.intensities() {
-                    for number in 0..self.takes {
+            for &expression in &self.expressions {
+                let levels = expression.intensities();
+                let more = if self.balanced {
+                    Intensity::ALL.len() / levels.len()
+                } else {
+                    1
+                };
+                for &intensity in levels {
+                    for number in 0..self.takes * more as u32 {
                         let planned = self.clip(actor, expression, intensity, number);
                         planned.take.check()?;
                         plan.push(planned);

@@ -16,6 +16,18 @@ pub enum Error {
         /// Values allowed.
         want: &'static str,
     },
+    /// A file of a face model that is missing, cut off, or not what it should be.
+    #[error(
+        "{}: {reason}; a face model is the folder FaceXModel of ICT-FaceKit \
+         (github.com/ICT-VGL/ICT-FaceKit)",
+        path.display()
+    )]
+    FaceModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A folder cannot be made.
     #[error("{}: cannot be made: {source}", path.display())]
     Folder {

@@ -1,6 +1,6 @@
 //! Who is shown: the proportions and the looks of a face.
 
-use crate::action_units::ActionUnits;
+use crate::action_units::{ActionUnit, ActionUnits};
 use crate::seed::Draw;
 
 /// A colour, each channel 0 to 1, as displayed (sRGB).
@@ -219,7 +219,9 @@ impl Identity {
             ear: d.within(0.85, 1.15),
             clothes: [0, 1, 2].map(|_| looks.within(0.08, 0.85)),
             collar: looks.pick(3),
-            habit: ActionUnits::REST.map(|_, _| habits.within(0.87, 1.13)),
+            habit: ActionUnits::of(
+                &ActionUnit::DRAWN.map(|unit| (unit, habits.within(0.87, 1.13))),
+            ),
         }
     }
 

@@ -7,6 +7,9 @@
 //! blinks, light, background, camera and compression are drawn at random, and
 //! what is true of each frame follows from the geometry.
 //!
+//! A [`Renderer`] makes takes into pixels: faces drawn from curves, which need nothing
+//! else, or people of a scanned face model, which look like some ([`FaceModel`]).
+//!
 //! ```
 //! use mtcae_synth::{Expression, Intensity, Take, render};
 //! let take = Take {
@@ -25,9 +28,9 @@
 A folder of clips:
 
 ```no_run
-use mtcae_synth::{Dataset, write_clip};
+use mtcae_synth::{Dataset, Renderer, write_clip};
 for clip in Dataset::default().plan()? {
-    let truth = write_clip("faces", &clip)?;
+    let truth = write_clip("faces", &clip, &Renderer::Drawn)?;
     println!("{}: {:?}", clip.file, truth[0].face_box);
 }
 # Ok::<(), mtcae_synth::Error>(())
@@ -58,6 +61,8 @@ mod identity;
 mod motion;
 mod paint;
 mod render;
+mod renderer;
+mod scanned;
 mod seed;
 mod shade;
 mod shape;
@@ -71,6 +76,8 @@ pub use error::{Error, Result};
 pub use expression::{Expression, Intensity};
 pub use identity::Identity;
 pub use render::{Rendered, render, render_apex, truth};
+pub use renderer::Renderer;
+pub use scanned::{FaceModel, Facts, Scanned};
 pub use take::Take;
 #[cfg(feature = "ffmpeg")]
 pub use write::write_clip;

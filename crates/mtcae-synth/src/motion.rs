@@ -15,7 +15,7 @@ pub(crate) struct Wander {
 
 impl Wander {
     /// Within `base` ± `reach` at all times, `base` within ± `spread`.
-    fn new(d: &mut Draw, spread: f32, reach: f32) -> Self {
+    pub fn new(d: &mut Draw, spread: f32, reach: f32) -> Self {
         let base = d.within(-spread, spread);
         let reach = reach * d.within(0.25, 1.0);
         let shares = [0.5, 0.3, 0.2];
@@ -25,7 +25,7 @@ impl Wander {
         }
     }
 
-    fn at(&self, seconds: f32) -> f32 {
+    pub fn at(&self, seconds: f32) -> f32 {
         let wave = |[a, f, p]: &[f32; 3]| a * (TAU * (f * seconds + p)).sin();
         self.base + self.waves.iter().map(wave).sum::<f32>()
     }

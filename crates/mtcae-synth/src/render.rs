@@ -7,6 +7,7 @@ use crate::background;
 use crate::camera::Camera;
 use crate::draw::{self, Scene};
 use crate::error::{Error, Result};
+use crate::motion::Moment;
 use crate::paint::Layer;
 use crate::shade::{Light, shade};
 use crate::take::{Stage, Take};
@@ -25,7 +26,20 @@ pub struct Rendered {
 /// # Errors
 /// [`Error::Setting`] names the field of the take that is out of range.
 pub fn render(take: &Take) -> Result<Rendered> {
-    let mut studio = Studio::new(take)?;
+    clip(take, Studio::new(take)?)
+}
+
+/// What makes the frames of a take.
+pub(crate) trait Frames {
+    /// A frame's instant.
+    fn moment(&self, frame: u32) -> Moment;
+
+    /// Renders a frame into RGB bytes.
+    fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face;
+}
+
+/// All frames of a take.
+pub(crate) fn clip(take: &Take, mut studio: impl Frames) -> Result<Rendered> {
     let (t, h, w) = (
         take.frames as usize,
         take.height as usize,
@@ -47,12 +61,16 @@ pub fn render(take: &Take) -> Result<Rendered> {
 /// # Errors
 /// As [`render`].
 pub fn render_apex(take: &Take) -> Result<(Array3<u8>, Face)> {
-    let mut studio = Studio::new(take)?;
+    apex(take, Studio::new(take)?)
+}
+
+/// The frame at the apex.
+pub(crate) fn apex(take: &Take, mut studio: impl Frames) -> Result<(Array3<u8>, Face)> {
     let (h, w) = (take.height as usize, take.width as usize);
     let mut rgb = vec![0; h * w * 3];
     let middle = take.frames / 2;
     let best = (0..take.frames).min_by_key(|&frame| {
-        let moment = studio.stage.moment(frame);
+        let moment = studio.moment(frame);
         let hidden = moment.blink > 0.05 || moment.course < 0.98;
         (hidden, frame.abs_diff(middle))
     });
@@ -107,8 +125,13 @@ impl Studio {
             camera: Camera::new(take.seed),
         })
     }
+}
 
-    /// Renders a frame into RGB bytes.
+impl Frames for Studio {
+    fn moment(&self, frame: u32) -> Moment {
+        self.stage.moment(frame)
+    }
+
     fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face {
         let stage = &self.stage;
         let moment = stage.moment(number);

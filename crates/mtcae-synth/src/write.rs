@@ -8,7 +8,7 @@ use ndarray::Axis;
 
 use crate::dataset::Planned;
 use crate::error::{Error, Result};
-use crate::render::render;
+use crate::renderer::Renderer;
 
 /// Renders a clip and writes it to its file below `root`, making folders as
 /// needed. The file takes its name when it is whole; one that exists is replaced
@@ -20,10 +20,14 @@ use crate::render::render;
 /// # Errors
 /// [`Error::Setting`] for a take that cannot be rendered, [`Error::Folder`],
 /// [`Error::Video`] name the folder or file.
-pub fn write_clip(root: impl AsRef<Path>, planned: &Planned) -> Result<Vec<Face>> {
+pub fn write_clip(
+    root: impl AsRef<Path>,
+    planned: &Planned,
+    renderer: &Renderer,
+) -> Result<Vec<Face>> {
     let path = root.as_ref().join(&planned.file);
     let take = &planned.take;
-    let rendered = render(take)?;
+    let rendered = renderer.render(take)?;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|source| Error::Folder {
             path: folder.to_owned(),

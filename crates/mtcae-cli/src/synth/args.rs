@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use mtcae_synth::Dataset;
+use mtcae_synth::{Dataset, Expression, Renderer};
+
+use crate::Fault;
 
 /// Rendered face clips with exact boxes, landmarks and expressions, and their label
 /// file, to train and test from.
@@ -14,6 +16,23 @@ pub struct Args {
     /// labels.jsonl. Nothing in it is overwritten; see --resume.
     #[arg(required_unless_present = "sheet")]
     pub out: Option<PathBuf>,
+
+    /// How faces are made: `drawn` from curves, which needs nothing else, or `scanned`, people
+    /// of the face model that --face-model names.
+    #[arg(long, default_value = "drawn", value_name = "NAME", value_parser = ["drawn", "scanned"])]
+    pub renderer: String,
+
+    /// Folder of ICT-FaceKit (github.com/ICT-VGL/ICT-FaceKit, MIT licence), or its FaceXModel.
+    #[arg(long, value_name = "DIR", required_if_eq("renderer", "scanned"))]
+    face_model: Option<PathBuf>,
+
+    /// Expressions to render, by name.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = expression)]
+    expressions: Vec<Expression>,
+
+    /// As many neutral takes as of any other expression, and not a third.
+    #[arg(long)]
+    balanced: bool,
 
     /// Number of actors.
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -101,6 +120,27 @@ impl Args {
             frames: self.frames,
             fps: self.fps,
             variation: self.variation,
+            expressions: match &self.expressions[..] {
+                [] => Expression::ALL.to_vec(),
+                some => some.to_vec(),
+            },
+            balanced: self.balanced,
         }
     }
+
+    /// What renders it.
+    pub fn renderer(&self) -> Result<Renderer, Fault> {
+        Ok(match (&self.renderer[..], &self.face_model) {
+            ("scanned", Some(folder)) => Renderer::scanned(folder)?,
+            _ => Renderer::Drawn,
+        })
+    }
+}
+
+fn expression(name: &str) -> Result<Expression, String> {
+    let found = Expression::ALL.into_iter().find(|e| e.name() == name);
+    found.ok_or_else(|| {
+        let names = Expression::ALL.map(Expression::name).join(", ");
+        format!("{name:?} is not one of {names}")
+    })
 }

@@ -6,7 +6,7 @@ use crate::{Bars, say};
 use mtcae_dfer::video::{ClipOptions, Video};
 use mtcae_dfer::{Face, Resize, Sampling};
 use mtcae_faces::{Detector, DetectorConfig};
-use mtcae_synth::{Expression, Planned, truth};
+use mtcae_synth::{Expression, Planned, Renderer};
 
 use crate::Fault;
 
@@ -27,7 +27,13 @@ struct Tally {
 
 /// Detects in `count` frames of each clip, evenly spaced, and prints how often and
 /// how exactly the face was found.
-pub fn run(root: &Path, plan: &[Planned], count: usize, quiet: bool) -> Result<(), Fault> {
+pub fn run(
+    root: &Path,
+    plan: &[Planned],
+    renderer: &Renderer,
+    count: usize,
+    quiet: bool,
+) -> Result<(), Fault> {
     let detector = Detector::new(DetectorConfig {
         min_face: 20.0,
         ..DetectorConfig::default()
@@ -44,7 +50,7 @@ pub fn run(root: &Path, plan: &[Planned], count: usize, quiet: bool) -> Result<(
             ..ClipOptions::default()
         };
         let decoded = Video::open(root.join(&clip.file))?.clip(&options)?;
-        let exact = truth(take)?;
+        let exact = renderer.truth(take)?;
         let faces = detector.detect_batch(decoded.frames.view())?;
         for (faces, index) in faces.iter().zip(&decoded.indices) {
             let tally = &mut tallies[usize::from(take.expression.code()) - 1];

@@ -9,7 +9,7 @@ use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
     Validity, digest,
 };
-use mtcae_synth::{Dataset, Planned, write_clip};
+use mtcae_synth::{Dataset, Planned, Renderer, write_clip};
 
 /// A planned clip as a dataset's sample. Splits and seeds have different people of the
 /// same numbers, and so are datasets of their own.
@@ -47,13 +47,18 @@ pub fn settings() -> RunSettings {
 }
 
 /// Renders a clip's file and labels it.
-pub fn render(root: &Path, sample: &Sample, planned: Option<&Planned>) -> LabelledClip {
+pub fn render(
+    root: &Path,
+    sample: &Sample,
+    planned: Option<&Planned>,
+    renderer: &Renderer,
+) -> LabelledClip {
     let mut clip = LabelledClip::unlabelled(sample, &settings());
     let Some(planned) = planned else {
         clip.error = Some(format!("{}: is not planned", sample.file));
         return clip;
     };
-    let written = write_clip(root, planned)
+    let written = write_clip(root, planned, renderer)
         .map_err(|e| e.to_string())
         .and_then(|truth| Ok((truth, digest(&sample.path).map_err(|e| e.to_string())?)));
     match written {

@@ -16,7 +16,8 @@ use mtcae_core::files::{At, write_atomically};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_nn::Isa;
-use mtcae_synth::{Dataset, Planned};
+use mtcae_synth::{Dataset, Planned, Renderer};
+use serde::{Deserialize, Serialize};
 
 use args::Args;
 
@@ -35,8 +36,9 @@ fn run(args: &Args) -> Result<(), Fault> {
     let dataset = args.dataset();
     // Checks every setting before anything is written.
     let plan = dataset.plan()?;
+    let renderer = args.renderer()?;
     if let Some(path) = &args.sheet {
-        sheet::write(path, &dataset, args.rows, args.truth)?;
+        sheet::write(path, &dataset, &renderer, args.rows, args.truth)?;
         if !args.quiet {
             say!("{}: a contact sheet", path.display());
         }
@@ -49,10 +51,11 @@ fn run(args: &Args) -> Result<(), Fault> {
     if args.folds > 0 {
         folds::assign(&mut samples, args.folds.into(), args.seed)?;
     }
-    begin(out, &dataset, args.resume)?;
-    clips(args, out, &plan, &samples)?;
+    begin(out, &dataset, args, &renderer)?;
+    clips(args, out, &plan, &samples, &renderer)?;
+    facts(out, &plan, &renderer)?;
     if args.check > 0 {
-        check::run(out, &plan, args.check, args.quiet)?;
+        check::run(out, &plan, &renderer, args.check, args.quiet)?;
     }
     Ok(())
 }
@@ -60,17 +63,37 @@ fn run(args: &Args) -> Result<(), Fault> {
 /// The folder's name for its own settings.
 const SETTINGS: &str = "dataset.json";
 
+/// What a folder was made with.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Settings {
+    #[serde(default = "drawn")]
+    renderer: String,
+    #[serde(flatten)]
+    dataset: Dataset,
+}
+
+fn drawn() -> String {
+    "drawn".to_owned()
+}
+
 /// Makes the folder, or makes sure that it is one that the same settings began.
-fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
+fn begin(out: &Path, dataset: &Dataset, args: &Args, renderer: &Renderer) -> Result<(), Fault> {
     std::fs::create_dir_all(out).at(out)?;
     let empty = std::fs::read_dir(out).at(out)?.next().is_none();
     let settings = out.join(SETTINGS);
+    let now = Settings {
+        renderer: args.renderer.clone(),
+        dataset: dataset.clone(),
+    };
     if empty {
-        let text = serde_json::to_vec_pretty(dataset)?;
-        let written = write_atomically(&settings, |temporary| std::fs::write(temporary, text));
-        return Ok(written.at(&settings)?);
+        put(&settings, &serde_json::to_vec_pretty(&now)?)?;
+        if let Renderer::Scanned(scanned) = renderer {
+            let licence = scanned.model().licence();
+            put(&out.join("FACE-MODEL-LICENSE"), licence.as_bytes())?;
+        }
+        return Ok(());
     }
-    if !resume {
+    if !args.resume {
         return Err(format!(
             "{}: is not empty; give another folder, or go on with --resume",
             out.display()
@@ -78,8 +101,8 @@ fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
         .into());
     }
     let text = std::fs::read(&settings).at(&settings)?;
-    let before: Dataset = serde_json::from_slice(&text).at(&settings)?;
-    if before != *dataset {
+    let before: Settings = serde_json::from_slice(&text).at(&settings)?;
+    if before != now {
         return Err(format!(
             "{}: the folder was started with other settings",
             settings.display()
@@ -89,8 +112,46 @@ fn begin(out: &Path, dataset: &Dataset, resume: bool) -> Result<(), Fault> {
     Ok(())
 }
 
+fn put(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    Ok(write_atomically(path, |temporary| std::fs::write(temporary, bytes)).at(path)?)
+}
+
+/// What scanned people look like and do in each clip: `facts.csv`.
+fn facts(out: &Path, plan: &[Planned], renderer: &Renderer) -> Result<(), Fault> {
+    let Renderer::Scanned(scanned) = renderer else {
+        return Ok(());
+    };
+    let path = out.join("facts.csv");
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header = "file tone age light beard cover glasses held speaks still yaw pitch eyes";
+    writer.write_record(header.split(' '))?;
+    for planned in plan {
+        let f = scanned.facts(&planned.take)?;
+        let looks = (f.tone, f.age, f.light, f.beard, f.cover, f.glasses);
+        let [yaw, pitch, eyes] = [f.yaw, f.pitch, f.eyes].map(|v| format!("{v:.1}"));
+        writer.serialize((
+            &planned.file,
+            looks,
+            f.held,
+            f.speaks,
+            f.still,
+            yaw,
+            pitch,
+            eyes,
+        ))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| e.to_string())?;
+    put(&path, &bytes)
+}
+
 /// Renders and labels what is not labelled yet.
-fn clips(args: &Args, out: &Path, plan: &[Planned], samples: &[Sample]) -> Result<(), Fault> {
+fn clips(
+    args: &Args,
+    out: &Path,
+    plan: &[Planned],
+    samples: &[Sample],
+    renderer: &Renderer,
+) -> Result<(), Fault> {
     let file = out.join("labels.jsonl");
     let mut writer = if args.resume {
         LabelWriter::resume(&file, samples, &labels::settings())?
@@ -101,8 +162,14 @@ fn clips(args: &Args, out: &Path, plan: &[Planned], samples: &[Sample]) -> Resul
     bar.set_position(writer.clips() as u64);
     bar.reset_eta();
     let planned: HashMap<&str, &Planned> = plan.iter().map(|p| (&p.file[..], p)).collect();
-    let render =
-        |sample: &Sample| labels::render(out, sample, planned.get(&sample.file[..]).copied());
+    let render = |sample: &Sample| {
+        labels::render(
+            out,
+            sample,
+            planned.get(&sample.file[..]).copied(),
+            renderer,
+        )
+    };
     let summary = label_all(samples, &mut writer, args.jobs.into(), render, |progress| {
         bar.set_message(format!("{:.1} clips/s", bar.per_sec()));
         bar.set_position(progress.done as u64);

@@ -2,17 +2,24 @@
 
 use std::path::Path;
 
-use mtcae_synth::{Dataset, Expression, render_apex};
+use mtcae_synth::{Dataset, Renderer};
 use mtcae_viz::{Canvas, Colour, TextSize, contact_sheet, draw_face, save_png};
 
 use crate::Fault;
 
 /// One row an actor, one column an expression, at the apex of its full strength.
-pub fn write(path: &Path, dataset: &Dataset, rows: u32, truth: bool) -> Result<(), Fault> {
+pub fn write(
+    path: &Path,
+    dataset: &Dataset,
+    renderer: &Renderer,
+    rows: u32,
+    truth: bool,
+) -> Result<(), Fault> {
     let start = dataset.identities.start;
     let dataset = Dataset {
         identities: start..start + rows,
         takes: 1,
+        balanced: false,
         ..dataset.clone()
     };
     let mut pictures = Vec::new();
@@ -21,7 +28,7 @@ pub fn write(path: &Path, dataset: &Dataset, rows: u32, truth: bool) -> Result<(
         if full != Some(&clip.take.intensity) {
             continue;
         }
-        let (frame, face) = render_apex(&clip.take)?;
+        let (frame, face) = renderer.render_apex(&clip.take)?;
         let mut picture = Canvas::from_frame(frame.view())?;
         if truth {
             let (w, h) = (clip.take.width as f32, clip.take.height as f32);
@@ -36,6 +43,6 @@ pub fn write(path: &Path, dataset: &Dataset, rows: u32, truth: bool) -> Result<(
         named.text(4.0, 2.0, &name, TextSize::Small, Colour::WHITE);
         pictures.push(named);
     }
-    save_png(path, &contact_sheet(&pictures, Expression::ALL.len())?)?;
+    save_png(path, &contact_sheet(&pictures, dataset.expressions.len())?)?;
     Ok(())
 }
