@@ -317,7 +317,7 @@ impl Pipeline {
                     return Err(Error::NotFinite { head });
                 }
                 let mut prediction = Prediction::new(clip, raw, &config.classes, trained_on);
-                if config.preprocessing.face_crop && self.is_of_whole_frames(clip) {
+                if !config.preprocessing.crop.is_none() && self.is_of_whole_frames(clip) {
                     let warning = Warning::Face(FaceWarning::NotCropped);
                     prediction.warnings.push(warning);
                 }

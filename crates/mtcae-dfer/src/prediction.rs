@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_core::argmax;
-use mtcae_core::{Face, FaceBox, Landmarks};
+use mtcae_core::{Face, FaceBox, Landmarks, Refusal};
 use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,16 @@ pub struct Prediction {
     pub start: f64,
     /// Time of the last moment that the clip stands for, in seconds.
     pub end: f64,
-    /// The most probable expression.
+    /// The most probable expression; empty where no answer is given.
     pub expression: String,
-    /// Its probability, in [0, 1].
+    /// The greatest of the probabilities, in [0, 1]; 0 where nothing was computed.
     pub confidence: f32,
-    /// All classes in the model's order; the probabilities sum to 1.
+    /// Why no expression is named, where the model's config asks for that to be said
+    /// ([`Answers`](mtcae_model::Answers)).
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// All classes in the model's order; the probabilities sum to 1. Empty where nobody is
+    /// seen whom the model could have been shown.
     pub probabilities: Vec<ClassProbability>,
     /// Every sampled frame, in the order of time; once for each clip that has it.
     pub frames: Vec<FramePrediction>,
@@ -198,6 +203,7 @@ impl Prediction {
             end: clip.times.last().copied().unwrap_or(0.0),
             expression: String::new(),
             confidence: 0.0,
+            refusal: None,
             probabilities: classes
                 .iter()
                 .zip(raw.probabilities)
@@ -221,6 +227,12 @@ impl Prediction {
         if let Some(best) = most_probable(&self.probabilities) {
             (self.expression, self.confidence) = (best.class.clone(), best.probability);
         }
+    }
+
+    /// Names no class, and says why. A reason that was given before stays.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.expression.clear();
+        self.refusal.get_or_insert(refusal);
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where
