@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_core::argmax;
-use mtcae_core::{Face, FaceBox, Landmarks};
+use mtcae_core::{Face, FaceBox, Landmarks, Refusal, Square};
 use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,16 @@ pub struct Prediction {
     pub start: f64,
     /// Time of the last moment that the clip stands for, in seconds.
     pub end: f64,
-    /// The most probable expression.
+    /// The most probable expression; empty where no answer is given.
     pub expression: String,
-    /// Its probability, in [0, 1].
+    /// The greatest of the probabilities, in [0, 1]; 0 where nothing was computed.
     pub confidence: f32,
-    /// All classes in the model's order; the probabilities sum to 1.
+    /// Why no expression is named, where the model's config asks for that to be said
+    /// ([`Answers`](mtcae_model::Answers)).
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// All classes in the model's order; the probabilities sum to 1. Empty where nobody is
+    /// seen whom the model could have been shown.
     pub probabilities: Vec<ClassProbability>,
     /// Every sampled frame, in the order of time; once for each clip that has it.
     pub frames: Vec<FramePrediction>,
@@ -136,6 +141,10 @@ pub struct FramePrediction {
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
     /// `mtcae-faces`, in pixels of the source; the pipeline asks none.
     pub detected: Option<Face>,
+    /// The square that the model saw of this frame, where that follows the face: in pixels of
+    /// the source, made as wide as high where they are not.
+    #[serde(default)]
+    pub square: Option<Square>,
 }
 
 /// JSON holds Unicode, and names of files need not be.
@@ -173,23 +182,20 @@ impl Raw {
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
     pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained_on: Option<&str>) -> Self {
-        let pixel = |[x, y]: [f32; 2]| {
-            let (x, y) = clip.source.to_source(x.into(), y.into());
-            [x as f32, y as f32]
-        };
         let frames = clip.times.iter().zip(&clip.indices).enumerate();
         let frames = frames.map(|(i, (&time, &index))| FramePrediction {
             index,
             time,
             face_box: raw.boxes.as_ref().map(|boxes| {
                 let corner = |k: usize| boxes[i][k];
-                FaceBox::from(std::array::from_fn(corner)).map(pixel)
+                clip.box_in_source(i, &std::array::from_fn(corner).into())
             }),
             landmarks: raw.landmarks.as_ref().map(|landmarks| {
                 let point = |k: usize| [landmarks[i][k][0], landmarks[i][k][1]];
-                Landmarks::from(std::array::from_fn(point)).map(pixel)
+                clip.landmarks_in_source(i, &std::array::from_fn(point).into())
             }),
             detected: None,
+            square: clip.squares.get(i).copied(),
         });
         let mut prediction = Self {
             file: None,
@@ -198,6 +204,7 @@ impl Prediction {
             end: clip.times.last().copied().unwrap_or(0.0),
             expression: String::new(),
             confidence: 0.0,
+            refusal: None,
             probabilities: classes
                 .iter()
                 .zip(raw.probabilities)
@@ -221,6 +228,12 @@ impl Prediction {
         if let Some(best) = most_probable(&self.probabilities) {
             (self.expression, self.confidence) = (best.class.clone(), best.probability);
         }
+    }
+
+    /// Names no class, and says why. A reason that was given before stays.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.expression.clear();
+        self.refusal.get_or_insert(refusal);
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where

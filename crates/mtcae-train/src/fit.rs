@@ -220,7 +220,11 @@ impl<'a> Trainer<'a> {
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum();
-        let encoder = &self.started.model.config().encoder;
+        let model = self.started.model.config();
+        if let Some(notice) = config.idle_on(model.preprocessing.crop) {
+            tell(watch, &Event::Notice(&notice))?;
+        }
+        let encoder = &model.encoder;
         if config.drop_path > 0.0
             && config.tune != crate::Tune::Decoder
             && encoder.with_drop_path(config.drop_path).is_none()

@@ -16,6 +16,7 @@ mod average;
 mod batch;
 mod cache;
 mod config;
+mod cropped;
 mod cross_validation;
 mod data;
 mod digest;
@@ -29,6 +30,7 @@ pub mod log;
 mod loss;
 mod memory;
 mod people;
+mod photo;
 mod predict;
 mod prefetch;
 pub mod published;
@@ -44,7 +46,9 @@ mod view;
 pub use ablation::{Ablation, ablate};
 pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
-pub use config::{ClassWeights, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+pub use config::{
+    ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
+};
 pub use cross_validation::cross_validate;
 pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;
