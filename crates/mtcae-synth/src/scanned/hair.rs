@@ -12,7 +12,7 @@ use crate::motion::smooth;
 use crate::seed::Draw;
 
 /// Pieces of a strand of hair.
-const PIECES: usize = 8;
+const PIECES: usize = 7;
 
 /// Where hair grows on a head, and what its strands have in common.
 #[derive(Debug)]
@@ -283,10 +283,9 @@ fn head(
     let length = d.unit();
     let curl = d.unit();
     let count = match looks.style {
-        Style::Buzz => 2200,
-        Style::Curly | Style::Afro => 4200,
-        Style::Long | Style::Bob => 3200,
-        _ => 3000,
+        Style::Buzz => 1500,
+        Style::Curly | Style::Afro => 2600,
+        _ => 1900,
     };
     let face = d.within(5.0, 6.9);
     let knot =
@@ -343,8 +342,8 @@ fn head(
             colour: (looks.hair * shade.max(0.3)).max(Vec3::splat(0.003)),
             width: match looks.style {
                 Style::Buzz => 0.10,
-                Style::Curly | Style::Afro => d.within(0.25, 0.45),
-                _ => d.within(0.14, 0.32),
+                Style::Curly | Style::Afro => d.within(0.30, 0.55),
+                _ => d.within(0.18, 0.42),
             },
             root: None,
         });
@@ -502,7 +501,7 @@ fn face(model: &FaceModel, looks: &Looks, vertices: &[Vec3], out: &mut Vec<Stran
         Beard::None | Beard::Stubble => return,
         Beard::Moustache => 420,
         Beard::Goatee => 600,
-        Beard::Full => 1500,
+        Beard::Full => 1100,
     };
     let mut d = Draw::new(looks.seed, "scan.beard");
     let length = d.within(0.3, if looks.beard == Beard::Full { 1.9 } else { 0.8 });

@@ -256,7 +256,12 @@ fn split(vertices: &[Vec3], read: &[(String, Vec<[Corner; 3]>)]) -> Result<Split
     let kinds = linings(vertices, &face, &back);
     add(back, &|t| kinds[&kind_of(t, &kinds)]);
     add(plain(&of("M_GumsTongue")?), &|_| Part::Gums);
-    add(plain(&of("M_Teeth")?), &|_| Part::Teeth);
+    // Nobody sees the molars at the back.
+    let seen = |t: &[u32; 3]| t.iter().any(|v| vertices[*v as usize].z > 6.0);
+    add(
+        plain(&of("M_Teeth")?).into_iter().filter(seen).collect(),
+        &|_| Part::Teeth,
+    );
     add(plain(&of("M_ScleraRight")?), &|_| Part::Eye(0));
     add(plain(&of("M_ScleraLeft")?), &|_| Part::Eye(1));
     add(plain(&of("M_EyeLashes")?), &|_| Part::Lashes);

@@ -25,13 +25,35 @@ fn edge(a: Vec2, b: Vec2, c: Vec2) -> f32 {
 
 /// Pixels whose middles lie between two coordinates, of `count`.
 fn span(low: f32, high: f32, count: usize) -> std::ops::Range<usize> {
-    let from = (low - 0.5).ceil().max(0.0);
-    let to = (high + 0.5).floor().min(count as f32);
-    if from < to {
-        from as usize..to as usize
-    } else {
-        0..0
+    // Rounded up by hand, in 32 bits: without SSE4.1 `ceil` is a call.
+    let up = |x: f32| {
+        let whole = x.clamp(0.0, count as f32) as i32;
+        (whole + i32::from((whole as f32) < x)) as usize
+    };
+    up(low - 0.5)..up(high - 0.5 + f32::EPSILON).min(count)
+}
+
+/// Rows shorter than this are walked whole.
+const SHORT: usize = 6;
+
+/// Of `count` pixels of a row those in which no weight is certain to be negative: weights are
+/// `first` at the row's first pixel and change by `step`. Long, narrow triangles fill little of
+/// their rectangles.
+fn within(first: Vec2, step: Vec2, count: usize) -> std::ops::Range<usize> {
+    if count < SHORT {
+        return 0..count;
     }
+    let (mut from, mut to) = (0.0, count as f32);
+    let third = (1.0 - first.x - first.y, -step.x - step.y);
+    for (weight, step) in [(first.x, step.x), (first.y, step.y), third] {
+        let crossing = -weight / step;
+        if step > 0.0 {
+            from = f32::max(from, crossing - 1.0);
+        } else if step < 0.0 {
+            to = f32::min(to, crossing + 2.0);
+        }
+    }
+    from as i32 as usize..to.max(from) as i32 as usize
 }
 
 impl Raster {
@@ -54,11 +76,28 @@ impl Raster {
     /// interpolated in perspective. `first` is the number of the first triangle. What lies
     /// less than `bias` behind what is there is drawn over it.
     pub fn draw(&mut self, points: &[Vec3], triangles: &[[u32; 3]], first: u32, bias: f32) {
+        self.each::<false>(points, triangles, first, bias);
+    }
+
+    /// Draws triangles that can be seen from one side only, that from which their corners
+    /// run against the clock.
+    pub fn draw_fronts(&mut self, points: &[Vec3], triangles: &[[u32; 3]], first: u32) {
+        self.each::<true>(points, triangles, first, 0.0);
+    }
+
+    fn each<const FRONTS: bool>(
+        &mut self,
+        points: &[Vec3],
+        triangles: &[[u32; 3]],
+        first: u32,
+        bias: f32,
+    ) {
         for (number, triangle) in (first..).zip(triangles) {
             let [p, q, r] = triangle.map(|v| points[v as usize]);
             let [a, b, c] = [p, q, r].map(Vec3::truncate);
             let area = edge(a, b, c);
-            if area.abs() < 1e-9 || !area.is_finite() {
+            // y goes down: what runs against the clock has a negative area.
+            if area.abs() < 1e-9 || !area.is_finite() || (FRONTS && area > 0.0) {
                 continue;
             }
             let (low, high) = (a.min(b).min(c), a.max(b).max(c));
@@ -73,9 +112,11 @@ impl Raster {
             let step = Vec2::new(b.y - c.y, c.y - a.y) * inverse;
             for y in rows {
                 let at = Vec2::new(columns.start as f32 + 0.5, y as f32 + 0.5);
-                let mut w = Vec2::new(edge(b, c, at), edge(c, a, at)) * inverse;
-                let row = y * self.width;
-                for i in row + columns.start..row + columns.end {
+                let w = Vec2::new(edge(b, c, at), edge(c, a, at)) * inverse;
+                let few = within(w, step, columns.len());
+                let mut w = w + step * few.start as f32;
+                let row = y * self.width + columns.start;
+                for i in row + few.start..row + few.end {
                     let third = 1.0 - w.x - w.y;
                     if w.x >= -1e-5 && w.y >= -1e-5 && third >= -1e-5 {
                         let (u, v) = (w.x * near_p, w.y * near_q);
@@ -161,15 +202,24 @@ impl Shadow {
             return;
         }
         let (low, high) = (a.min(b).min(c), a.max(b).max(c));
+        let columns = span(low.x, high.x, self.side);
+        if columns.is_empty() {
+            return;
+        }
+        let inverse = 1.0 / area;
+        let step = Vec2::new(b.y - c.y, c.y - a.y) * inverse;
         for y in span(low.y, high.y, self.side) {
-            for x in span(low.x, high.x, self.side) {
-                let at = Vec2::new(x as f32 + 0.5, y as f32 + 0.5);
-                let (u, v) = (edge(b, c, at) / area, edge(c, a, at) / area);
-                let w = 1.0 - u - v;
-                if u >= -1e-5 && v >= -1e-5 && w >= -1e-5 {
-                    let depth = &mut self.depth[y * self.side + x];
-                    *depth = depth.min(u * p.z + v * q.z + w * r.z);
+            let at = Vec2::new(columns.start as f32 + 0.5, y as f32 + 0.5);
+            let w = Vec2::new(edge(b, c, at), edge(c, a, at)) * inverse;
+            let few = within(w, step, columns.len());
+            let mut w = w + step * few.start as f32;
+            let row = y * self.side + columns.start;
+            for depth in &mut self.depth[row + few.start..row + few.end] {
+                let third = 1.0 - w.x - w.y;
+                if w.x >= -1e-5 && w.y >= -1e-5 && third >= -1e-5 {
+                    *depth = depth.min(w.x * p.z + w.y * q.z + third * r.z);
                 }
+                w += step;
             }
         }
     }
@@ -180,11 +230,21 @@ impl Shadow {
         let (x, y, z) = (p.x as isize, p.y as isize, p.z - bias);
         let side = self.side as isize;
         let mut lit = 0;
-        for j in y - radius..=y + radius {
-            for i in x - radius..=x + radius {
-                let outside = i < 0 || j < 0 || i >= side || j >= side;
-                if outside || self.depth[(j * side + i) as usize] >= z {
-                    lit += 1;
+        let inside = radius..side - radius;
+        if inside.contains(&x) && inside.contains(&y) {
+            let width = 2 * radius as usize + 1;
+            for j in y - radius..=y + radius {
+                let first = (j * side + x - radius) as usize;
+                let row = &self.depth[first..first + width];
+                lit += row.iter().map(|d| u32::from(*d >= z)).sum::<u32>();
+            }
+        } else {
+            for j in y - radius..=y + radius {
+                for i in x - radius..=x + radius {
+                    let outside = i < 0 || j < 0 || i >= side || j >= side;
+                    if outside || self.depth[(j * side + i) as usize] >= z {
+                        lit += 1;
+                    }
                 }
             }
         }

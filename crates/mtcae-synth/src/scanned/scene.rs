@@ -22,6 +22,10 @@ const SHADOW: (usize, f32) = (180, 4.2);
 pub(super) struct Scene {
     pub triangles: Vec<[u32; 3]>,
     pub parts: Vec<Part>,
+    /// How many of the first triangles are the face's, seen from the front only.
+    pub fronts: usize,
+    /// Triangles of gums and teeth, which closed lips hide.
+    pub inside: Range<usize>,
     /// Triangles of the lashes, which lie on the lids.
     pub lashes: Range<usize>,
     pieces: Vec<(Piece, u32)>,
@@ -71,6 +75,13 @@ impl Scene {
     pub fn new(model: &FaceModel, person: &Person, held: Option<Piece>) -> Self {
         let mut triangles = model.triangles.clone();
         let mut parts = model.parts.clone();
+        let fronts = model.uv.len();
+        let is_inside = |p: &Part| matches!(p, Part::Gums | Part::Teeth);
+        let from = parts.iter().position(is_inside).unwrap_or(0);
+        let to = parts
+            .iter()
+            .rposition(is_inside)
+            .map_or(from, |last| last + 1);
         let first = parts
             .iter()
             .position(|p| *p == Part::Lashes)
@@ -102,14 +113,17 @@ impl Scene {
             next += count;
         }
         let ribbons = next;
-        for strand in &person.strands {
+        for (number, strand) in person.strands.iter().enumerate() {
             let count = strand.points.len() as u32;
             for i in 0..count - 1 {
                 let a = next + 2 * i;
                 let own = [[a, a + 2, a + 1], [a + 1, a + 2, a + 3]];
                 triangles.extend(own);
                 parts.extend([Part::Hair; 2]);
-                casters.extend(own);
+                // Each third is enough to darken what lies below.
+                if number % 3 == 0 {
+                    casters.extend(own);
+                }
             }
             for p in &strand.points {
                 head.extend([smooth(p.y, -22.0, -4.0); 2]);
@@ -119,6 +133,8 @@ impl Scene {
         Self {
             triangles,
             parts,
+            fronts,
+            inside: from..to,
             lashes,
             pieces,
             ribbons,
@@ -166,17 +182,23 @@ impl Scene {
         let from = lights.lamps[0].from;
         let middle = side as f32 / 2.0;
         let shadow = Shadow::new(from, middle, scale, side, &world, &[&self.casters]);
-        for (i, v) in out.iter_mut().enumerate() {
-            v.at = at[i];
-            let hair = i >= self.ribbons as usize;
-            if !hair {
-                v.normal = normals[i];
+        let (solid, ribbons) = out.split_at_mut(self.ribbons as usize);
+        for (i, v) in solid.iter_mut().enumerate() {
+            (v.at, v.normal) = (at[i], normals[i]);
+            // What looks away has none of it, but for what wanders under the skin.
+            v.lit = match v.normal.dot(from) > -0.4 {
+                true => shadow.light(world[i], 0.7, 2),
+                false => 0.0,
+            };
+        }
+        for (i, edges) in (self.ribbons as usize..)
+            .step_by(2)
+            .zip(ribbons.chunks_exact_mut(2))
+        {
+            let lit = shadow.light((world[i] + world[i + 1]) / 2.0, 0.9, 1);
+            for (v, at) in edges.iter_mut().zip(&at[i..]) {
+                (v.at, v.lit) = (*at, lit);
             }
-            v.lit = shadow.light(
-                world[i],
-                if hair { 0.9 } else { 0.7 },
-                if hair { 1 } else { 2 },
-            );
         }
         for (i, (colour, hair)) in person.colours.iter().enumerate() {
             let v = &mut out[i];

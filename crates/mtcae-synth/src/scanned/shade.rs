@@ -183,14 +183,11 @@ impl Shader<'_> {
 
     fn light(&self, s: &Surface, n: Vec3, to_eye: Vec3, open: f32, lit: f32) -> Vec3 {
         // What closes in on skin is warm: red gets around corners.
-        let warm = |v: f32, power: f32| {
-            if s.skin {
-                Vec3::new(v.powf(power), v, v)
-            } else {
-                Vec3::splat(v)
-            }
+        let warm = |v: f32| match s.skin {
+            true => Vec3::new((v * v.sqrt()).sqrt(), v, v),
+            false => Vec3::splat(v),
         };
-        let mut out = s.colour * self.lights.ambient(n) * warm(open, 0.8);
+        let mut out = s.colour * self.lights.ambient(n) * warm(open);
         let rim = (1.0 - n.dot(to_eye).max(0.0)).powi(4);
         for (i, lamp) in self.lights.lamps.iter().enumerate() {
             let reaches = if i == 0 { lit } else { 0.4 + 0.6 * open };
@@ -208,7 +205,7 @@ impl Shader<'_> {
                 }
             };
             let diffuse = (Vec3::splat(facing) + s.wrap) / (Vec3::ONE + s.wrap);
-            let diffuse = diffuse.max(Vec3::ZERO) * warm(reaches, 0.75);
+            let diffuse = diffuse.max(Vec3::ZERO) * warm(reaches);
             out += lamp.colour * (s.colour * diffuse + Vec3::splat(0.6 * shine * reaches));
         }
         out * s.shade

@@ -31,6 +31,10 @@ use crate::take::Take;
 const SAMPLES: usize = 2;
 /// Height of a face from the hairline to the chin, in centimetres.
 const FACE: f32 = 18.5;
+/// Lips that are no farther apart than at rest and this, in centimetres, are shut.
+const LIPS_SHUT: f32 = 0.05;
+/// How far above the middle of the lids MTCNN sees an eye, in centimetres.
+const EYES_UP: f32 = 0.25;
 /// How much farther than a drawn head a scanned one turns.
 const TURN: f32 = 1.9;
 
@@ -194,16 +198,19 @@ impl<'a> Studio<'a> {
     /// What is true of a face in this pose, in fractions of the frame, as MTCNN means it.
     fn truth_of(&self, face: &[Vec3], pose: &Pose) -> Face {
         let points = self.landmarks(face, pose);
-        let mean = |range: std::ops::Range<usize>| {
+        // MTCNN's eyes lie a little above the middle of the lids.
+        let up = EYES_UP * pose.focus / pose.distance;
+        let eye = |range: std::ops::Range<usize>| {
             let n = range.len() as f32;
-            range.map(|i| points[i]).sum::<Vec2>() / n
+            let lids = range.map(|i| points[i]).sum::<Vec2>() / n;
+            lids + (pose.head * Vec3::Y).truncate() * Vec2::new(up, -up)
         };
         let nose = 0.78 * points[30] + 0.22 * points[33];
-        let five = [mean(36..42), mean(42..48), nose, points[48], points[54]];
+        let five = [eye(36..42), eye(42..48), nose, points[48], points[54]];
         let (low, high) = bounds(&points);
         let size = high - low;
-        let low = low - Vec2::new(0.01 * size.x, 0.25 * size.y);
-        let high = high + Vec2::new(0.01 * size.x, 0.0);
+        let low = low - Vec2::new(0.015 * size.x, 0.28 * size.y);
+        let high = high + Vec2::new(0.015 * size.x, 0.018 * size.y);
         let drawn = Face {
             face_box: [low.x, low.y, high.x, high.y].into(),
             landmarks: five.map(|p| p.to_array()).into(),
@@ -221,13 +228,38 @@ impl<'a> Studio<'a> {
     }
 
     /// Finds what is seen at each sample.
-    fn look(&mut self, points: &[Vec3]) {
-        let lashes = self.scene.lashes.clone();
-        let all = &self.scene.triangles;
+    fn look(&mut self, points: &[Vec3], face: &[Vec3]) {
+        let gap = |vertices: &[Vec3]| {
+            let at = |i: usize| vertices[self.model.landmarks[i] as usize];
+            let apart = |(upper, lower)| at(upper).distance(at(lower));
+            [(61, 67), (62, 66), (63, 65)]
+                .map(apart)
+                .into_iter()
+                .fold(0.0, f32::max)
+        };
+        let shut = gap(face) < gap(&self.person.vertices) + LIPS_SHUT;
+        let Scene {
+            fronts,
+            inside,
+            lashes,
+            ..
+        } = &self.scene;
+        let hidden = if shut {
+            inside.clone()
+        } else {
+            inside.end..inside.end
+        };
         self.raster.clear();
-        self.raster.draw(points, &all[..lashes.start], 0, 0.0);
-        self.raster
-            .draw(points, &all[lashes.end..], lashes.end as u32, 0.0);
+        let all = &self.scene.triangles;
+        self.raster.draw_fronts(points, &all[..*fronts], 0);
+        for range in [
+            *fronts..hidden.start,
+            hidden.end..lashes.start,
+            lashes.end..all.len(),
+        ] {
+            self.raster
+                .draw(points, &all[range.clone()], range.start as u32, 0.0);
+        }
     }
 
     /// Darkness of the folds on the texture, as the muscles make them.
@@ -362,7 +394,7 @@ impl Frames for Studio<'_> {
             &mut vertices,
         );
         let points: Vec<Vec3> = vertices.iter().map(|v| pose.project(v.at)).collect();
-        self.look(&points);
+        self.look(&points, &face);
         let picture = self.develop(&vertices, &weights, gaze, &points, &pose);
         self.vertices = vertices;
         self.camera.expose(&picture, self.take.width as usize, rgb);
