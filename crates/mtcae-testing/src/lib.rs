@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod face_model;
+
+pub use face_model::write_face_model;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
