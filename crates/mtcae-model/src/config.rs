@@ -11,7 +11,7 @@ use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Config as EncoderConfig, Families};
 use mtcae_nn::weights::{asked_for, shown};
 
-use crate::{Error, TrainedSubjects};
+use crate::{Calibration, Error, TrainedSubjects};
 
 /// Name of the face-box task: frames × (x1, y1, x2, y2).
 pub const FACE_BOX: &str = "face_box";
@@ -48,6 +48,9 @@ pub struct Config {
     pub decoder: DecoderConfig,
     /// Names of the expression's classes, in the order of the logits; no two are alike.
     pub classes: Vec<String>,
+    /// How logits become probabilities; `None`: by softmax as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// [`Config`] as it is read, before the encoder's family is known.
@@ -63,6 +66,8 @@ struct Written {
     encoder: Map<String, Value>,
     decoder: DecoderConfig,
     classes: Vec<String>,
+    #[serde(default)]
+    calibration: Option<Calibration>,
 }
 
 /// How a video becomes the encoder's input.
@@ -192,6 +197,7 @@ impl Config {
             encoder: families.read(written.encoder, origin)?,
             decoder: written.decoder,
             classes: written.classes,
+            calibration: written.calibration,
         };
         config.validate()?;
         Ok(config)
@@ -222,6 +228,7 @@ impl Config {
             },
             encoder,
             classes,
+            calibration: None,
         }
     }
 
@@ -321,6 +328,9 @@ impl Config {
             if !seen.insert(class) {
                 return fault("classes", format!("{class:?} is listed twice"));
             }
+        }
+        if let Some(calibration) = &self.calibration {
+            calibration.validate(self.classes.len())?;
         }
         if let Some(subjects) = &self.trained_subjects {
             subjects.validate()?;

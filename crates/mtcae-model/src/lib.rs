@@ -5,6 +5,7 @@
 //! them on its device as fast as can be; [`checkpoint`] reads and writes the folder that `docs/checkpoint-format.md` describes. Video files and
 //! pixels of the source belong to the facade, `mtcae-dfer`.
 
+mod calibration;
 pub mod checkpoint;
 mod config;
 mod engine;
@@ -14,6 +15,7 @@ mod model;
 mod published;
 mod subjects;
 
+pub use calibration::Calibration;
 pub use candle_core;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};
