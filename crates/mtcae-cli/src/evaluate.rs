@@ -326,7 +326,7 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, F
         Some(clips) => note!("trained on: {clips}"),
         None => note!("warning: the model is untrained; its figures mean nothing"),
     }
-    if model.preprocessing.face_crop {
+    if !model.preprocessing.crop.is_none() {
         note!(
             "warning: the model was trained on crops to faces, and is shown the whole pictures of \
              the label file: its figures say little where faces do not fill them"

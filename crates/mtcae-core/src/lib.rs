@@ -1,19 +1,24 @@
 //! What every crate stands on and speaks of: a [`Face`], its box and landmarks, how much two
 //! of them overlap ([`iou`]) and what lies in the [`gaps`] between; how frames are chosen
-//! ([`Sampling`]) and cut ([`Resize`]), by name; [`files`], read within bounds and written
-//! whole; and how what was [`drawn`] is told from input.
+//! ([`Sampling`]) and cut ([`Resize`], [`Crop`]), by name; why no answer is given ([`Refusal`]);
+//! [`files`], read within bounds and written whole; and how what was [`drawn`] is told from
+//! input.
 
 mod argmax;
+mod crop;
 pub mod drawn;
 mod face;
 pub mod files;
 pub mod gaps;
 mod parse;
+mod refusal;
 mod resize;
 mod sampling;
 
 pub use argmax::argmax;
+pub use crop::{Crop, Square, turn};
 pub use face::{Coordinate, Face, FaceBox, Landmarks, Track, iou};
 pub use parse::ParseError;
+pub use refusal::Refusal;
 pub use resize::{Rect, Resize};
 pub use sampling::Sampling;

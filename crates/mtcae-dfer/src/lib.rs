@@ -46,7 +46,7 @@ pub use candle_core::{Device, Tensor};
 pub use error::Error;
 #[cfg(feature = "faces")]
 pub use faces::{DetectAt, FaceFinder};
-pub use mtcae_core::{Face, FaceBox, Landmarks, Rect, Resize, Sampling};
+pub use mtcae_core::{Crop, Face, FaceBox, Landmarks, Rect, Refusal, Resize, Sampling, Square};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Isa, IsaError, Pass, Precision, device};
 pub use mtcae_video as video;

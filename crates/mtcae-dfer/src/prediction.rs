@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_core::argmax;
-use mtcae_core::{Face, FaceBox, Landmarks};
-use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
+use mtcae_core::{Face, FaceBox, Landmarks, Refusal};
+use mtcae_model::{Config, EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +23,16 @@ pub struct Prediction {
     pub start: f64,
     /// Time of the last moment that the clip stands for, in seconds.
     pub end: f64,
-    /// The most probable expression.
+    /// The most probable expression; empty where no answer is given.
     pub expression: String,
-    /// Its probability, in [0, 1].
+    /// The greatest of the probabilities, in [0, 1]; 0 where nothing was computed.
     pub confidence: f32,
-    /// All classes in the model's order; the probabilities sum to 1.
+    /// Why no expression is named, where the model's config asks for that to be said
+    /// ([`Answers`](mtcae_model::Answers)).
+    #[serde(default)]
+    pub refusal: Option<Refusal>,
+    /// All classes in the model's order; the probabilities sum to 1. Empty where nobody is
+    /// seen whom the model could have been shown.
     pub probabilities: Vec<ClassProbability>,
     /// Every sampled frame, in the order of time; once for each clip that has it.
     pub frames: Vec<FramePrediction>,
@@ -172,7 +177,7 @@ impl Raw {
 
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
-    pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained_on: Option<&str>) -> Self {
+    pub(crate) fn new(clip: &Clip, raw: Raw, model: &Config) -> Self {
         let pixel = |[x, y]: [f32; 2]| {
             let (x, y) = clip.source.to_source(x.into(), y.into());
             [x as f32, y as f32]
@@ -198,7 +203,9 @@ impl Prediction {
             end: clip.times.last().copied().unwrap_or(0.0),
             expression: String::new(),
             confidence: 0.0,
-            probabilities: classes
+            refusal: None,
+            probabilities: model
+                .classes
                 .iter()
                 .zip(raw.probabilities)
                 .map(|(class, probability)| ClassProbability {
@@ -208,19 +215,44 @@ impl Prediction {
                 .collect(),
             frames: frames.collect(),
             source: clip.source,
-            trained_on: trained_on.map(str::to_owned),
+            trained_on: model.trained_on.clone(),
             seen: None,
             warnings: clip.warnings.iter().cloned().map(Warning::Video).collect(),
         };
-        prediction.decide();
+        prediction.decide(model);
         prediction
     }
 
-    /// Names the most probable class; the first of equals.
-    pub(crate) fn decide(&mut self) {
-        if let Some(best) = most_probable(&self.probabilities) {
-            (self.expression, self.confidence) = (best.class.clone(), best.probability);
+    /// Names the most probable class, the first of equals, or refuses to where the model's
+    /// config asks for more confidence.
+    pub(crate) fn decide(&mut self, model: &Config) {
+        let Some(best) = most_probable(&self.probabilities) else {
+            return;
+        };
+        (self.expression, self.confidence) = (best.class.clone(), best.probability);
+        self.refusal = None;
+        let confidence = f64::from(self.confidence);
+        let least = model.answers.as_ref().and_then(|a| a.least_confidence);
+        if let Some(least) = least.filter(|least| confidence < *least) {
+            self.refuse(Refusal::Unsure { confidence, least });
         }
+    }
+
+    /// Names no class, and says why. A reason that was given before stays, unless it was
+    /// doubt about the class alone.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.expression.clear();
+        if matches!(self.refusal, None | Some(Refusal::Unsure { .. })) {
+            self.refusal = Some(refusal);
+        }
+    }
+
+    /// The two most probable classes, the more probable first; the first of equals.
+    pub fn likeliest(&self) -> Vec<&ClassProbability> {
+        let mut sorted: Vec<&ClassProbability> = self.probabilities.iter().collect();
+        sorted.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        sorted.truncate(2);
+        sorted
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where

@@ -117,6 +117,7 @@ mod tests {
             end: start + length,
             expression: String::new(),
             confidence: 0.0,
+            refusal: None,
             probabilities: vec![class("a", p), class("b", 1.0 - p)],
             frames: vec![],
             source: Geometry::plain(1, 1),

@@ -14,7 +14,7 @@ use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder
 use serde::Deserialize;
 
 use crate::published::{Given, Published};
-use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
+use crate::{Answers, Config, Engine, Error, Mtcae, Precision, Preprocessing};
 
 /// Weights in folders of others alone.
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -123,6 +123,19 @@ impl Checkpoint {
         seen.sampling = sampling.unwrap_or(seen.sampling);
         seen.resize = resize.unwrap_or(seen.resize);
         seen.validate()?;
+        Ok(self)
+    }
+
+    /// The same model, which names a class only from another confidence on than its config
+    /// says ([`Answers::least_confidence`](crate::Answers::least_confidence)); 0 for always.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a confidence below 0, or of 1 and more.
+    pub fn sure_from(mut self, least: f64) -> Result<Self, Error> {
+        let mut answers = self.config.answers.take().unwrap_or_default();
+        answers.least_confidence = Some(least).filter(|v| *v != 0.0);
+        answers.validate()?;
+        self.config.answers = Some(answers).filter(|a| *a != Answers::default());
         Ok(self)
     }
 

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use mtcae_core::{ParseError, Resize, Sampling};
+use mtcae_core::{Crop, ParseError, Resize, Sampling};
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Config as EncoderConfig, Families};
 use mtcae_nn::weights::{asked_for, shown};
 
-use crate::{Calibration, Error, TrainedSubjects};
+use crate::{Answers, Calibration, Error, TrainedSubjects};
 
 /// Name of the face-box task: frames × (x1, y1, x2, y2).
 pub const FACE_BOX: &str = "face_box";
@@ -42,6 +42,9 @@ pub struct Config {
     pub trained_subjects: Option<TrainedSubjects>,
     /// How a video becomes the encoder's input.
     pub preprocessing: Preprocessing,
+    /// When its answers are to be believed; `None`: always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     /// The encoder, of whatever family.
     pub encoder: EncoderConfig,
     /// The decoder and its tasks.
@@ -63,6 +66,8 @@ struct Written {
     #[serde(default)]
     trained_subjects: Option<TrainedSubjects>,
     preprocessing: Preprocessing,
+    #[serde(default)]
+    answers: Option<Answers>,
     encoder: Map<String, Value>,
     decoder: DecoderConfig,
     classes: Vec<String>,
@@ -84,10 +89,15 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// What the result is divided by.
     pub std: [f32; 3],
-    /// Whether frames are crops to the face, as published models of faces have them,
-    /// before they are resized.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub face_crop: bool,
+    /// What part of a frame is seen, before it becomes a square. Configs of before have
+    /// `face_crop`: true is [`Crop::face`].
+    #[serde(
+        default,
+        alias = "face_crop",
+        deserialize_with = "crop",
+        skip_serializing_if = "Crop::is_none"
+    )]
+    pub crop: Crop,
 }
 
 const SAMPLING: &str = "preprocessing.sampling";
@@ -98,6 +108,21 @@ fn sampling<'de, D: Deserializer<'de>>(from: D) -> Result<Sampling, D::Error> {
 
 fn resize<'de, D: Deserializer<'de>>(from: D) -> Result<Resize, D::Error> {
     named("preprocessing.resize", from)
+}
+
+fn crop<'de, D: Deserializer<'de>>(from: D) -> Result<Crop, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Before(bool),
+        Name(String),
+    }
+    let fault = |e| serde::de::Error::custom(format_args!("preprocessing.crop: {e}"));
+    match Written::deserialize(from)? {
+        Written::Before(true) => Ok(Crop::face()),
+        Written::Before(false) => Ok(Crop::None),
+        Written::Name(name) => name.parse().map_err(fault),
+    }
 }
 
 /// A value by its name. What is said of a name that there is not begins with the field.
@@ -146,7 +171,7 @@ impl Default for Preprocessing {
             resize: Resize::Squash,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
-            face_crop: false,
+            crop: Crop::None,
         }
     }
 }
@@ -194,6 +219,7 @@ impl Config {
             trained_on: written.trained_on,
             trained_subjects: written.trained_subjects,
             preprocessing: written.preprocessing,
+            answers: written.answers,
             encoder: families.read(written.encoder, origin)?,
             decoder: written.decoder,
             classes: written.classes,
@@ -222,6 +248,7 @@ impl Config {
             trained_on: None,
             trained_subjects: None,
             preprocessing: Preprocessing::default(),
+            answers: None,
             decoder: DecoderConfig {
                 structure,
                 ..DecoderConfig::cascade(features, tasks)
@@ -334,6 +361,9 @@ impl Config {
         }
         if let Some(subjects) = &self.trained_subjects {
             subjects.validate()?;
+        }
+        if let Some(answers) = &self.answers {
+            answers.validate()?;
         }
         self.preprocessing.validate()
     }

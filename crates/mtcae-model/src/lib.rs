@@ -5,6 +5,7 @@
 //! them on its device as fast as can be; [`checkpoint`] reads and writes the folder that `docs/checkpoint-format.md` describes. Video files and
 //! pixels of the source belong to the facade, `mtcae-dfer`.
 
+mod answers;
 mod calibration;
 pub mod checkpoint;
 mod config;
@@ -15,6 +16,7 @@ mod model;
 mod published;
 mod subjects;
 
+pub use answers::Answers;
 pub use calibration::Calibration;
 pub use candle_core;
 pub use checkpoint::Checkpoint;

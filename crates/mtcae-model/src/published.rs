@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use mtcae_core::Crop;
 use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Checkpoint as Found, Classifier, Families, Overrides, open_with};
 use mtcae_nn::weights::{self, Faults, Source};
@@ -56,7 +57,10 @@ impl Published {
         let called = given.called.clone();
         let name = called.unwrap_or_else(|| path.display().to_string());
         let mut preprocessing = pixels(&name, &found, &mut notes);
-        preprocessing.face_crop = classifier.of_faces;
+        preprocessing.crop = match classifier.of_faces {
+            true => Crop::face(),
+            false => Crop::None,
+        };
         match &classifier.protocol {
             Some(protocol) => {
                 preprocessing.sampling = protocol.sampling;

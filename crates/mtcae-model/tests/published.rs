@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::{Resize, Sampling};
+use mtcae_core::{Crop, Resize, Sampling};
 use mtcae_model::encoder::{Families, Overrides};
 use mtcae_model::{Checkpoint, Config, Given, Precision};
 use mtcae_nn::weights::save;
@@ -97,7 +97,7 @@ fn transformers_classifiers_answer_as_they_do_there() {
         );
         assert_eq!(config.decoder.pool, pool, "{name}");
         assert_eq!(config.preprocessing.resize, Resize::ShortestEdgeCrop);
-        assert!(config.trained_on.is_some() && !config.preprocessing.face_crop);
+        assert!(config.trained_on.is_some() && config.preprocessing.crop.is_none());
         let notes = checkpoint.notes().join("\n");
         assert!(notes.contains("which frames make a clip"), "{notes}");
         for got in logits(&checkpoint, &clips(&fixture, config)) {
@@ -127,7 +127,7 @@ fn the_original_releases_classifiers_answer_as_they_are_defined() {
         let fixture = Fixture::load(&format!("families/expected-{name}.safetensors"));
         let checkpoint = open(&format!("families/{name}.pth"), &given(7, 2, [32, 16]));
         let preprocessing = &checkpoint.config().preprocessing;
-        assert!(preprocessing.face_crop, "{name}");
+        assert!(preprocessing.crop == Crop::face(), "{name}");
         assert_eq!(preprocessing.sampling.to_string(), "multi-clip:2x4");
         assert_eq!(preprocessing.resize, Resize::Squash);
         for got in logits(&checkpoint, fixture.get("input.video")) {

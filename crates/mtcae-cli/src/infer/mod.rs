@@ -55,7 +55,7 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         None => demo("checkpoint")?.to_string_lossy().into_owned(),
     };
     let checkpoint = args.foreign.open(&name, args.quiet)?;
-    args.settle(checkpoint.config().preprocessing.face_crop)
+    args.settle(!checkpoint.config().preprocessing.crop.is_none())
         .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
     let args = &args;
     let pipeline = Pipeline::new(match args.trace {

@@ -1,0 +1,310 @@
+//! What part of a frame is shown to a model that looks at a face, by name, and where it lies.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Face, FaceBox, Landmarks, ParseError, gaps};
+
+/// What part of each frame a model sees; by name `none`, `face:MARGIN` or `aligned:SCALE`.
+/// `face` and `aligned` alone have the usual number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Crop {
+    /// The whole frame, as [`Resize`](crate::Resize) brings it to the model's size. The
+    /// paper's, the default.
+    #[default]
+    None,
+    /// An upright square around all of the face's boxes, the same in each frame.
+    Face {
+        /// The square's side in longer sides of the rectangle around the boxes.
+        margin: f64,
+    },
+    /// A square that follows the face by its landmarks, turned so that the face is upright.
+    Aligned {
+        /// The square's side in units of the face's size: see [`Square::aligned`].
+        scale: f64,
+    },
+}
+
+impl Crop {
+    /// The margin of `face`.
+    pub const MARGIN: f64 = 1.3;
+    /// The scale of `aligned`.
+    pub const SCALE: f64 = 3.6;
+
+    /// The names, as a help text would list them.
+    pub const NAMES: [&'static str; 3] = [
+        "none",
+        "face[:MARGIN] (1 to 10; 1.3)",
+        "aligned[:SCALE] (1 to 20; 3.6)",
+    ];
+
+    /// The square around the face, the usual margin larger.
+    pub const fn face() -> Self {
+        Self::Face {
+            margin: Self::MARGIN,
+        }
+    }
+
+    /// Aligned by eyes and mouth, at the usual scale.
+    pub const fn aligned() -> Self {
+        Self::Aligned { scale: Self::SCALE }
+    }
+
+    /// Whether the whole frame is seen.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+impl fmt::Display for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Face { margin } => write!(f, "face:{margin}"),
+            Self::Aligned { scale } => write!(f, "aligned:{scale}"),
+        }
+    }
+}
+
+impl FromStr for Crop {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let bad = || ParseError::new("crop", s, &Self::NAMES.join(", "));
+        let number = |text: &str, most: f64| {
+            let number = text.parse::<f64>().ok();
+            number.filter(|n| (1.0..=most).contains(n)).ok_or_else(bad)
+        };
+        match s.split_once(':') {
+            None if s == "none" => Ok(Self::None),
+            None if s == "face" => Ok(Self::face()),
+            None if s == "aligned" => Ok(Self::aligned()),
+            Some(("face", margin)) => Ok(Self::Face {
+                margin: number(margin, 10.0)?,
+            }),
+            Some(("aligned", scale)) => Ok(Self::Aligned {
+                scale: number(scale, 20.0)?,
+            }),
+            _ => Err(bad()),
+        }
+    }
+}
+
+crate::by_name!(Crop);
+
+/// A square in a picture of square pixels, which may reach over its border.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Square {
+    /// Its centre: x to the right, y downwards.
+    pub centre: [f64; 2],
+    /// Its side.
+    pub side: f64,
+    /// How far it is turned about its centre, in degrees, clockwise as it is seen.
+    pub roll: f64,
+}
+
+/// Of the distance from the eyes to the mouth, how much counts as a face's size. In a face
+/// that looks ahead with a closed mouth, eyes are 1 apart and mouths about 1.15 below them:
+/// with 0.8 its size is the distance of the eyes, which no opening mouth changes; turned away
+/// by more than about 25°, it is that to the mouth.
+const MOUTH: f64 = 0.8;
+/// How far below the middle of the eyes an aligned crop has its centre, in sizes of the face.
+const BELOW: f64 = 0.45;
+/// Seconds to each side over which place and roll are steadied.
+const NARROW: f64 = 0.15;
+/// The same for the size: a mouth that opens must not zoom.
+const WIDE: f64 = 0.5;
+
+/// Where a face is, and how large, from its landmarks.
+#[derive(Clone, Copy)]
+struct Pose {
+    eyes: [f64; 2],
+    roll: f64,
+    size: f64,
+}
+
+impl Pose {
+    fn of(landmarks: &Landmarks) -> Self {
+        let [left, right, _, mouth_left, mouth_right] =
+            landmarks.points().map(|p| p.map(f64::from));
+        let middle = |a: [f64; 2], b: [f64; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
+        let eyes = middle(left, right);
+        let mouth = middle(mouth_left, mouth_right);
+        let across = [right[0] - left[0], right[1] - left[1]];
+        let down = [mouth[0] - eyes[0], mouth[1] - eyes[1]];
+        // The line to the mouth, turned by a quarter, counts as much as it is long: of a
+        // face in profile it is what is left.
+        let axis = [across[0] + down[1], across[1] - down[0]];
+        let size = across[0]
+            .hypot(across[1])
+            .max(MOUTH * down[0].hypot(down[1]));
+        Self {
+            eyes,
+            roll: axis[1].atan2(axis[0]).to_degrees(),
+            // Of landmarks that are one point, a pixel.
+            size: size.max(1.0),
+        }
+    }
+}
+
+impl Square {
+    /// The square of [`Crop::Aligned`] at a time, of a face at these times (seconds,
+    /// growing), in a picture of square pixels; `None` of no face.
+    ///
+    /// A face's size is the greater of the distance between the eyes and 0.8 of that from
+    /// their middle to the mouth's. The square is turned by the eyes' line and the line to
+    /// the mouth together, its centre is 0.45 sizes below the middle of the eyes, and its
+    /// side is `scale` sizes. Place and roll are steadied by a line through what is within
+    /// 0.15 s, the size by the mean of what is within 0.5 s, both weighted by 1 − (distance/reach)².
+    /// Between two times the face is on the straight line, before the first and after the last
+    /// it stays.
+    pub fn aligned(track: &[(f64, Face)], at: f64, scale: f64) -> Option<Self> {
+        let from = track.partition_point(|(time, _)| *time <= at - WIDE);
+        let to = track.partition_point(|(time, _)| *time < at + WIDE);
+        let mut near: Vec<(f64, Pose)> = track[from..to.max(from)]
+            .iter()
+            .map(|(time, face)| (*time, Pose::of(&face.landmarks)))
+            .collect();
+        if near.iter().all(|(time, _)| *time != at) {
+            let here = match gaps::around(track, at, |(time, _)| *time) {
+                (Some((t, a)), Some((u, b))) => {
+                    a.landmarks.towards(&b.landmarks, gaps::share(*t, *u, at))
+                }
+                (Some((_, face)), None) | (None, Some((_, face))) => face.landmarks,
+                (None, None) => return None,
+            };
+            let place = near.partition_point(|(time, _)| *time < at);
+            near.insert(place, (at, Pose::of(&here)));
+        }
+        // Angles that go on from each other.
+        for i in 1..near.len() {
+            let turns = (near[i].1.roll - near[i - 1].1.roll) / 360.0;
+            near[i].1.roll -= 360.0 * turns.round();
+        }
+        let steady = |of: fn(&Pose) -> f64| steadied(&near, at, NARROW, true, of);
+        let eyes = [steady(|p| p.eyes[0]), steady(|p| p.eyes[1])];
+        let roll = steady(|p| p.roll);
+        let size = steadied(&near, at, WIDE, false, |p| p.size);
+        let (sin, cos) = roll.to_radians().sin_cos();
+        let below = BELOW * size;
+        Some(Self {
+            centre: [eyes[0] - below * sin, eyes[1] + below * cos],
+            side: scale * size,
+            roll: roll - 360.0 * (roll / 360.0).round(),
+        })
+    }
+
+    /// A place in fractions of the square (0,0 its upper left corner) in the picture.
+    pub fn at(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let (sin, cos) = self.roll.to_radians().sin_cos();
+        let (x, y) = (self.side * (x - 0.5), self.side * (y - 0.5));
+        [
+            self.centre[0] + x * cos - y * sin,
+            self.centre[1] + x * sin + y * cos,
+        ]
+    }
+
+    /// Undoes [`Self::at`].
+    pub fn fraction(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let (sin, cos) = self.roll.to_radians().sin_cos();
+        let (x, y) = (x - self.centre[0], y - self.centre[1]);
+        [
+            (x * cos + y * sin) / self.side + 0.5,
+            (y * cos - x * sin) / self.side + 0.5,
+        ]
+    }
+
+    /// A box of the picture in fractions of the square: about the same centre, as wide and as
+    /// high, its edges along those of the square.
+    pub fn box_within(&self, face_box: &FaceBox) -> FaceBox {
+        carried(face_box, 1.0 / self.side, |p| self.fraction(p))
+    }
+
+    /// Undoes [`Self::box_within`].
+    pub fn box_outside(&self, face_box: &FaceBox) -> FaceBox {
+        carried(face_box, self.side, |p| self.at(p))
+    }
+
+    /// Landmarks of the picture in fractions of the square.
+    #[must_use]
+    pub fn landmarks_within(&self, landmarks: &Landmarks) -> Landmarks {
+        landmarks.map(|p| self.fraction(p.map(f64::from)).map(|v| v as f32))
+    }
+
+    /// Undoes [`Self::landmarks_within`].
+    #[must_use]
+    pub fn landmarks_outside(&self, landmarks: &Landmarks) -> Landmarks {
+        landmarks.map(|p| self.at(p.map(f64::from)).map(|v| v as f32))
+    }
+
+    /// A face of the picture in fractions of the square.
+    pub fn face_within(&self, face: &Face) -> Face {
+        Face {
+            face_box: self.box_within(&face.face_box),
+            landmarks: self.landmarks_within(&face.landmarks),
+            score: face.score,
+        }
+    }
+
+    /// The rectangle around it: x1, y1, x2, y2.
+    pub fn bounds(&self) -> [f64; 4] {
+        let (sin, cos) = self.roll.to_radians().sin_cos();
+        let half = self.side * (sin.abs() + cos.abs()) / 2.0;
+        let [x, y] = self.centre;
+        [x - half, y - half, x + half, y + half]
+    }
+}
+
+/// A box about its mapped centre, with its sides scaled.
+fn carried(face_box: &FaceBox, scale: f64, map: impl Fn([f64; 2]) -> [f64; 2]) -> FaceBox {
+    let [x1, y1, x2, y2] = face_box.corners().map(f64::from);
+    let [x, y] = map([(x1 + x2) / 2.0, (y1 + y2) / 2.0]);
+    let (w, h) = (scale * (x2 - x1) / 2.0, scale * (y2 - y1) / 2.0);
+    [x - w, y - h, x + w, y + h].map(|v| v as f32).into()
+}
+
+/// What a value is at a time by those within `reach`, weighted by how near they are: on the
+/// line that fits them best, so that nothing lags that moves, or, without `slope`, their
+/// mean.
+fn steadied(near: &[(f64, Pose)], at: f64, reach: f64, slope: bool, of: fn(&Pose) -> f64) -> f64 {
+    // Weights and their moments over distance, and the same of the values.
+    let (mut w0, mut w1, mut w2, mut v0, mut v1) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (time, pose) in near {
+        let d = (time - at) / reach;
+        let weight = 1.0 - d * d;
+        if weight > 0.0 {
+            let value = of(pose);
+            w0 += weight;
+            w1 += weight * d;
+            w2 += weight * d * d;
+            v0 += weight * value;
+            v1 += weight * d * value;
+        }
+    }
+    let spread = w0 * w2 - w1 * w1;
+    match slope && spread > 1e-9 * w0 * w0 {
+        true => (w2 * v0 - w1 * v1) / spread,
+        false => v0 / w0,
+    }
+}
+
+/// How far a face is turned to the side: where the tip of the nose is between the eyes, from
+/// 0 in their middle over 1 at one of them to at most 10. About the tangent of the angle: 0.6
+/// at 30°, 1 at 45°, 1.7 at 60°.
+pub fn turn(landmarks: &Landmarks) -> f64 {
+    let [left, right, nose, ..] = landmarks.points().map(|p| p.map(f64::from));
+    let across = [right[0] - left[0], right[1] - left[1]];
+    let from = [
+        nose[0] - (left[0] + right[0]) / 2.0,
+        nose[1] - (left[1] + right[1]) / 2.0,
+    ];
+    let along = (from[0] * across[0] + from[1] * across[1]).abs();
+    let half = (across[0] * across[0] + across[1] * across[1]) / 2.0;
+    match along < 10.0 * half {
+        true => along / half,
+        false => 10.0,
+    }
+}
