@@ -14,6 +14,7 @@ use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
 use mtcae_dfer::Precision;
+use mtcae_dfer::model::Checkpoint;
 use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
@@ -285,72 +286,117 @@ fn by_fold(
 
 /// What a model says of labelled clips.
 fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, Fault> {
-    let device = device(&args.device)?;
     let opened = args.foreign.open(checkpoint, args.quiet)?;
-    let model = opened.config();
-    let classes = model.classes.clone();
-    if args.batch == 0 {
-        return Err("--batch: must be at least 1".into());
-    }
-    let selection = Selection {
+    let asked = Labelled {
+        labels,
         root: args.root.as_deref(),
-        classes: Some(&classes),
-        only: None,
-    };
-    let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
-    for notice in &data.notices {
-        note!("warning: {notice}");
-    }
-    let places: Vec<usize> = (0..data.items.len())
-        .filter(|&i| data.folds == 0 || args.fold.is_none_or(|fold| data.items[i].fold == fold))
-        .collect();
-    if let Some(fold) = args.fold
-        && (places.is_empty() || fold >= data.folds)
-    {
-        return Err(format!(
-            "--fold {fold} has no clips that can be measured; {} has {}",
-            labels.display(),
-            folds_in_words(&data)
-        )
-        .into());
-    }
-    let known = acquaintance(
-        &data,
-        &places,
-        Path::new(checkpoint),
-        model,
-        args.allow_seen,
-    )?;
-    let engine = opened.engine(&device, Precision::F32)?;
-    match &model.trained_on {
-        Some(clips) => note!("trained on: {clips}"),
-        None => note!("warning: the model is untrained; its figures mean nothing"),
-    }
-    if !model.preprocessing.crop.is_none() {
-        note!(
-            "warning: the model was trained on crops to faces, and is shown the whole pictures of \
-             the label file: its figures say little where faces do not fill them"
-        );
-    }
-    let loading = Loading {
+        fold: args.fold,
+        allow_seen: args.allow_seen,
         batch: args.batch,
-        ..Loading::default()
+        device: &args.device,
+        quiet: args.quiet,
     };
-    let source = Arc::new(Source::to_test(&data, &engine, loading));
-    let mut screen = Screen::new(args.quiet);
-    let bar = crate::Bars::new(args.quiet).items("clips", places.len() as u64);
-    let mut watch = |event: &mtcae_train::Event<'_>| {
-        if let mtcae_train::Event::Predicted { done, .. } = event {
-            bar.set_position(*done as u64);
-        }
-        screen.show(event)
-    };
-    let (results, _) = predict(&engine, &source, &places, None, &mut watch)?;
-    bar.finish_and_clear();
+    let predicted = asked.predicted(&opened, checkpoint)?;
     Ok(Measured {
-        results,
-        classes,
-        detectors: data.detectors.clone(),
-        people: Some(known),
+        results: predicted.results,
+        classes: opened.config().classes.clone(),
+        detectors: predicted.data.detectors.clone(),
+        people: Some(predicted.people),
     })
+}
+
+/// Labelled clips that a model is to be asked about.
+pub struct Labelled<'a> {
+    pub labels: &'a Path,
+    pub root: Option<&'a Path>,
+    pub fold: Option<u32>,
+    pub allow_seen: bool,
+    pub batch: usize,
+    pub device: &'a str,
+    pub quiet: bool,
+}
+
+/// What it says of them.
+pub struct Predicted {
+    pub results: Vec<ClipResult>,
+    pub data: Arc<Dataset>,
+    /// The clips' places in the data.
+    pub places: Vec<usize>,
+    pub people: Acquaintance,
+}
+
+impl Labelled<'_> {
+    /// What a checkpoint of this name says of them.
+    ///
+    /// # Errors
+    /// Names the file, the flag or the people at fault.
+    pub fn predicted(&self, opened: &Checkpoint, checkpoint: &str) -> Result<Predicted, Fault> {
+        let device = device(self.device)?;
+        let (labels, model) = (self.labels, opened.config());
+        if self.batch == 0 {
+            return Err("--batch: must be at least 1".into());
+        }
+        let selection = Selection {
+            root: self.root,
+            classes: Some(&model.classes),
+            only: None,
+        };
+        let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
+        for notice in &data.notices {
+            note!("warning: {notice}");
+        }
+        let of_fold = |i: &usize| self.fold.is_none_or(|fold| data.items[*i].fold == fold);
+        let places: Vec<usize> = (0..data.items.len())
+            .filter(|i| data.folds == 0 || of_fold(i))
+            .collect();
+        if let Some(fold) = self.fold
+            && (places.is_empty() || fold >= data.folds)
+        {
+            return Err(format!(
+                "--fold {fold} has no clips that can be measured; {} has {}",
+                labels.display(),
+                folds_in_words(&data)
+            )
+            .into());
+        }
+        let known = acquaintance(
+            &data,
+            &places,
+            Path::new(checkpoint),
+            model,
+            self.allow_seen,
+        )?;
+        let engine = opened.engine(&device, Precision::F32)?;
+        match &model.trained_on {
+            Some(clips) => note!("trained on: {clips}"),
+            None => note!("warning: the model is untrained; its figures mean nothing"),
+        }
+        if !model.preprocessing.crop.is_none() {
+            note!(
+                "warning: the model was trained on crops to faces, and is shown the whole \
+                 pictures of the label file: its figures say little where faces do not fill them"
+            );
+        }
+        let loading = Loading {
+            batch: self.batch,
+            ..Loading::default()
+        };
+        let source = Arc::new(Source::to_test(&data, &engine, loading));
+        let mut screen = Screen::new(self.quiet);
+        let bar = crate::Bars::new(self.quiet).items("clips", places.len() as u64);
+        let mut watch = |event: &mtcae_train::Event<'_>| {
+            if let mtcae_train::Event::Predicted { done, .. } = event {
+                bar.set_position(*done as u64);
+            }
+            screen.show(event)
+        };
+        let (results, _) = predict(&engine, &source, &places, None, &mut watch)?;
+        bar.finish_and_clear();
+        Ok(Predicted {
+            results,
+            data,
+            places,
+            people: known,
+        })
+    }
 }

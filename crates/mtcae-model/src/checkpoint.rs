@@ -14,7 +14,7 @@ use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder
 use serde::Deserialize;
 
 use crate::published::{Given, Published};
-use crate::{Answers, Config, Engine, Error, Mtcae, Precision, Preprocessing};
+use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
 
 /// Weights in folders of others alone.
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -132,10 +132,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Config`] for a confidence below 0, or of 1 and more.
     pub fn sure_from(mut self, least: f64) -> Result<Self, Error> {
-        let mut answers = self.config.answers.take().unwrap_or_default();
-        answers.least_confidence = Some(least).filter(|v| *v != 0.0);
-        answers.validate()?;
-        self.config.answers = Some(answers).filter(|a| *a != Answers::default());
+        let asked = Some(least).filter(|v| *v != 0.0);
+        if asked.is_some() || self.config.answers.is_some() {
+            let answers = self.config.answers.get_or_insert_default();
+            answers.least_confidence = asked;
+            answers.validate()?;
+        }
         Ok(self)
     }
 

@@ -285,6 +285,21 @@ impl Config {
         Ok(encoder.chain(decoder).collect())
     }
 
+    /// Takes out what was measured on what the model answers, and does not hold once its
+    /// weights are others: the calibration, and the confidence that it asks for. Names the
+    /// fields that there were.
+    pub fn take_measured(&mut self) -> Vec<&'static str> {
+        let mut taken = Vec::new();
+        if self.calibration.take().is_some() {
+            taken.push("calibration");
+        }
+        let answers = self.answers.as_mut();
+        if answers.and_then(|a| a.least_confidence.take()).is_some() {
+            taken.push("answers.least_confidence");
+        }
+        taken
+    }
+
     /// Bytes of activations that one clip of inference takes at its peak, with
     /// `element` bytes a number: those of the encoder.
     pub fn activation_bytes(&self, element: usize) -> usize {

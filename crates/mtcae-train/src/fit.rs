@@ -220,6 +220,9 @@ impl<'a> Trainer<'a> {
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum();
+        if let Some(notice) = self.run.start.left_out() {
+            tell(watch, &Event::Notice(&notice))?;
+        }
         let encoder = &self.started.model.config().encoder;
         if config.drop_path > 0.0
             && config.tune != crate::Tune::Decoder
