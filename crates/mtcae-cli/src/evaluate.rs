@@ -13,8 +13,8 @@ use crate::training::{Screen, acquaintance, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
-use mtcae_dfer::Precision;
 use mtcae_dfer::model::Checkpoint;
+use mtcae_dfer::{Crop, Precision};
 use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
@@ -52,6 +52,11 @@ struct Args {
 
     #[command(flatten)]
     foreign: Foreign,
+
+    /// What part of each frame the model sees, in place of what the checkpoint says: none,
+    /// the whole frame; face[:MARGIN] or aligned[:SCALE], a crop to the face of the labels.
+    #[arg(long, value_name = "face|aligned|none", conflicts_with = "predictions")]
+    crop: Option<Crop>,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
     #[arg(long)]
@@ -287,6 +292,15 @@ fn by_fold(
 /// What a model says of labelled clips.
 fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, Fault> {
     let opened = args.foreign.open(checkpoint, args.quiet)?;
+    let own = opened.config().preprocessing.crop;
+    let crop = args.crop.unwrap_or(own);
+    if !own.is_none() && crop.is_none() {
+        note!(
+            "warning: the model was trained on crops to faces, and is shown the whole pictures of \
+             the label file: its figures say little where faces do not fill them"
+        );
+    }
+    let opened = opened.cropping(crop);
     let asked = Labelled {
         labels,
         root: args.root.as_deref(),
@@ -371,11 +385,9 @@ impl Labelled<'_> {
             Some(clips) => note!("trained on: {clips}"),
             None => note!("warning: the model is untrained; its figures mean nothing"),
         }
-        if !model.preprocessing.crop.is_none() {
-            note!(
-                "warning: the model was trained on crops to faces, and is shown the whole \
-                 pictures of the label file: its figures say little where faces do not fill them"
-            );
+        let crop = model.preprocessing.crop;
+        if !crop.is_none() {
+            note!("seen: crops to the faces of the label file, {crop}");
         }
         let loading = Loading {
             batch: self.batch,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_parser};
+use mtcae_dfer::Crop;
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_dfer::model::encoder::{Error as EncoderError, Families, open_named, open_with};
@@ -97,6 +98,11 @@ struct Args {
         default_value = "neutral,happy,sad,angry,fearful,disgust,surprised"
     )]
     classes: Vec<String>,
+
+    /// What part of each frame the model is to see: none, the whole frame; face[:MARGIN] or
+    /// aligned[:SCALE], a crop to the face [default: none, or that of the --encoder's folder].
+    #[arg(long, value_name = "face|aligned|none", conflicts_with = "config")]
+    crop: Option<Crop>,
 
     /// How random matrices are drawn.
     #[arg(long, default_value = "normal", conflicts_with = "encoder")]
@@ -192,6 +198,7 @@ fn run(args: &Args) -> Result<(), Fault> {
             found.config
         }
     };
+    preprocessing.crop = args.crop.unwrap_or(preprocessing.crop);
     let mut config = Config {
         preprocessing,
         trained_subjects,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Face, FaceBox, Landmarks, ParseError, gaps};
+use crate::{Face, FaceBox, Landmarks, ParseError, Rect, gaps};
 
 /// What part of each frame a model sees; by name `none`, `face:MARGIN` or `aligned:SCALE`.
 /// `face` and `aligned` alone have the usual number.
@@ -51,6 +51,31 @@ impl Crop {
     /// Aligned by eyes and mouth, at the usual scale.
     pub const fn aligned() -> Self {
         Self::Aligned { scale: Self::SCALE }
+    }
+
+    /// The rectangle of [`Crop::Face`] in a picture of a width and height: a square around
+    /// boxes in its pixels, moved into the picture where it fits, and no larger than that.
+    pub fn surround(boxes: &[FaceBox], margin: f64, (width, height): (f64, f64)) -> Rect {
+        let edge = |i: usize, pick: fn(f32, f32) -> f32| {
+            let edges = boxes.iter().map(|b| b.corners()[i]);
+            f64::from(edges.reduce(pick).unwrap_or(0.0))
+        };
+        let (x1, y1, x2, y2) = (
+            edge(0, f32::min),
+            edge(1, f32::min),
+            edge(2, f32::max),
+            edge(3, f32::max),
+        );
+        let most = width.min(height);
+        let side = (margin * (x2 - x1).max(y2 - y1)).max(1.0).min(most);
+        let start =
+            |low: f64, high: f64, size: f64| ((low + high - side) / 2.0).max(0.0).min(size - side);
+        Rect {
+            x: start(x1, x2, width),
+            y: start(y1, y2, height),
+            width: side,
+            height: side,
+        }
     }
 
     /// Whether the whole frame is seen.

@@ -74,6 +74,7 @@ struct Sight {
 
 /// What is kept of a frame.
 struct About {
+    time: f64,
     has_face: bool,
     source: Geometry,
     min_face: f64,
@@ -310,6 +311,7 @@ impl Watcher {
         let mut scenes = Vec::with_capacity(sights.len());
         for sight in sights.into_values() {
             about.push(About {
+                time: sight.scene.time,
                 has_face: !sight.scene.faces.is_empty(),
                 source: sight.source,
                 min_face: sight.min_face,
@@ -346,6 +348,18 @@ impl Found {
     pub fn face(&self, person: usize, index: u64) -> Option<&Face> {
         let &frame = self.places.get(&index)?;
         self.people[person].at(frame)
+    }
+
+    /// A person's face while they are followed without a break, in the frame of a number
+    /// and those around it: times, and faces in display pixels.
+    pub fn followed(&self, person: usize, index: u64) -> Option<(f64, Vec<(f64, Face)>)> {
+        let &frame = self.places.get(&index)?;
+        let tracks = &self.people[person].tracks;
+        let track = tracks.iter().find(|track| track.at(frame).is_some())?;
+        let aspect = self.source().pixel_aspect() as f32;
+        let frames = self.about[track.first..].iter().zip(&track.faces);
+        let faces = frames.map(|(about, face)| (about.time, face.map(|[x, y]| [x * aspect, y])));
+        Some((self.about[frame].time, faces.collect()))
     }
 
     /// Whether a person is seen in the frame of a number, and not only there in between.

@@ -5,14 +5,14 @@
 //! at the end, when each person's face is cut out of the frames that they are in: these are
 //! kept or, where that would take too much memory, read again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mtcae_core::{Rect, Resize, Sampling};
+use mtcae_core::{Crop, Rect, Resize, Sampling, Square};
 use mtcae_video::{
-    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, Warning, WindowOptions,
+    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, Warning, WindowOptions, square_of,
 };
 use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
@@ -20,8 +20,6 @@ use rayon::prelude::*;
 use crate::faces::{FaceFinder, Found, Kept};
 use crate::{Answer, Error, Pipeline, Prediction, Progress, Timeline, Windowing};
 
-/// A face crop is the square around all of a person's boxes, this much larger.
-const MARGIN: f64 = 1.3;
 /// People are followed through frames at most this many seconds apart …
 const STEP: f64 = 0.25;
 /// … up to so many frames for each that the model takes.
@@ -61,7 +59,8 @@ impl Default for PeopleOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct People {
     /// One prediction or timeline a person, in the order of appearance. Each is about a
-    /// square crop around the person's face ([`Geometry::crop`]).
+    /// crop to the person's face ([`Geometry::crop`],
+    /// [`FramePrediction::square`](crate::FramePrediction::square)).
     pub answer: Answer,
     /// How many more were seen in too few frames to be answered about.
     pub left_out: usize,
@@ -90,9 +89,17 @@ struct Span {
 struct Job {
     span: usize,
     person: usize,
-    crop: Rect,
+    part: Part,
     /// Numbers of the frames that the model is given.
     picks: Vec<u64>,
+}
+
+/// What a model sees of each frame.
+enum Part {
+    /// The same of all.
+    Upright(Rect),
+    /// A square of each, by its number, in display pixels.
+    Turned(BTreeMap<u64, Square>),
 }
 
 /// Crops that fill as the video is read for the second time.
@@ -113,9 +120,9 @@ struct Taken {
 }
 
 impl FaceFinder {
-    /// What the model says of the people of a file, each from a crop to their face: a
-    /// square 1.3 times as large as all of the person's boxes in what is sampled. Of
-    /// several clips ([`Sampling::MultiClip`]) probabilities are averaged; three crops of a
+    /// What the model says of the people of a file, each from a crop to their face as the
+    /// pipeline has it ([`Pipeline::crop`]); where that is none, from a square 1.3 times as
+    /// large as all of the person's boxes in what is sampled. Of several clips ([`Sampling::MultiClip`]) probabilities are averaged; three crops of a
     /// picture are one here.
     ///
     /// `progress` is called after each window or, without windows, each person, with half
@@ -353,7 +360,7 @@ fn job(
     Some(Job {
         span,
         person,
-        crop: surround(found, person, &present),
+        part: part(request, found, person, &present, &picks),
         picks,
     })
 }
@@ -456,9 +463,33 @@ impl Job {
 
     /// What the model is given of a frame, and the geometry of that.
     fn part(&self, frame: &FullFrame, size: (u32, u32)) -> Result<(Array3<u8>, Geometry), Error> {
+        let crop = match &self.part {
+            Part::Upright(crop) => *crop,
+            Part::Turned(squares) => {
+                let square = squares.get(&frame.index).ok_or(Error::Changed)?;
+                let aspect = frame.source.pixel_aspect();
+                let pixels = square_of(frame.pixels.view(), aspect, square, size.0 as usize);
+                let source = Geometry {
+                    crop: around(squares.values(), &frame.source),
+                    ..frame.source
+                };
+                return Ok((pixels, source));
+            }
+        };
         let mut resizer = FrameResizer::default();
-        let part = frame.part(&Resize::Crop(self.crop), size, &mut resizer);
+        let part = frame.part(&Resize::Crop(crop), size, &mut resizer);
         part.map_err(Error::Part)
+    }
+
+    /// The square of each of the frames, where there is one.
+    fn squares(&self) -> Vec<Square> {
+        match &self.part {
+            Part::Upright(_) => Vec::new(),
+            Part::Turned(squares) => {
+                let of = self.picks.iter().filter_map(|index| squares.get(index));
+                of.copied().collect()
+            }
+        }
     }
 
     /// Puts it wherever the clip has the frame.
@@ -475,6 +506,7 @@ impl Job {
             times: vec![0.0; picks.len()],
             indices: picks.clone(),
             source,
+            squares: self.squares(),
             warnings: Vec::new(),
         });
         for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
@@ -516,33 +548,53 @@ impl Crops {
     }
 }
 
-/// The square around a person's faces in these frames, moved into the picture where it
-/// fits.
-fn surround(found: &Found, person: usize, frames: &[u64]) -> Rect {
-    let source: Geometry = found.source();
-    let boxes = || {
-        frames
-            .iter()
-            .filter_map(|&i| found.face(person, i))
-            .map(|f| f.face_box.corners())
+/// What is seen of a person's face in these frames, which are among those that they are
+/// in.
+fn part(
+    request: &Request<'_>,
+    found: &Found,
+    person: usize,
+    present: &[u64],
+    picks: &[u64],
+) -> Part {
+    let margin = match request.pipeline.crop() {
+        Crop::Aligned { scale } => {
+            let square = |&index: &u64| {
+                let (time, track) = found.followed(person, index)?;
+                Some((index, Square::aligned(&track, time, scale)?))
+            };
+            return Part::Turned(picks.iter().filter_map(square).collect());
+        }
+        Crop::Face { margin } => margin,
+        Crop::None => Crop::MARGIN,
     };
-    let edge = |i: usize, pick: fn(f32, f32) -> f32| {
-        f64::from(boxes().map(|b| b[i]).reduce(pick).unwrap_or(0.0))
+    let faces = present.iter().filter_map(|&i| found.face(person, i));
+    let boxes: Vec<_> = faces.map(|face| face.face_box).collect();
+    let source = found.source();
+    let size = (source.width.into(), source.height.into());
+    Part::Upright(Crop::surround(&boxes, margin, size))
+}
+
+/// The rectangle of a picture around what of squares lies in it.
+fn around<'a>(squares: impl Iterator<Item = &'a Square>, source: &Geometry) -> Option<Rect> {
+    let (width, height) = source.display_size();
+    let (width, height) = (f64::from(width), f64::from(height));
+    let join = |a: [f64; 4], b: [f64; 4]| {
+        [
+            a[0].min(b[0]),
+            a[1].min(b[1]),
+            a[2].max(b[2]),
+            a[3].max(b[3]),
+        ]
     };
-    let (x1, y1, x2, y2) = (
-        edge(0, f32::min),
-        edge(1, f32::min),
-        edge(2, f32::max),
-        edge(3, f32::max),
-    );
-    let (w, h) = (f64::from(source.width), f64::from(source.height));
-    let side = (MARGIN * (x2 - x1).max(y2 - y1)).clamp(1.0, w.min(h));
-    let start =
-        |low: f64, high: f64, size: f64| ((low + high - side) / 2.0).clamp(0.0, size - side);
-    Rect {
-        x: start(x1, x2, w),
-        y: start(y1, y2, h),
-        width: side,
-        height: side,
-    }
+    let [x1, y1, x2, y2] = squares.map(Square::bounds).reduce(join)?;
+    let (x1, x2) = (x1.max(0.0).min(width), x2.max(0.0).min(width));
+    let (y1, y2) = (y1.max(0.0).min(height), y2.max(0.0).min(height));
+    let aspect = source.pixel_aspect();
+    Some(Rect {
+        x: x1 / aspect,
+        y: y1,
+        width: (x2 - x1) / aspect,
+        height: y2 - y1,
+    })
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use mtcae_core::Crop;
 use mtcae_model::{Checkpoint, Config, Engine, Outputs};
 use mtcae_nn::{Pass, Precision, device, ops};
 use mtcae_video::{Clip, ClipOptions, Geometry, Normalization, TubeShape, tubes_into};
@@ -17,6 +18,7 @@ use crate::{Error, FaceWarning, Prediction, Warning};
 pub struct Pipeline {
     engine: Arc<Engine>,
     clip: ClipOptions,
+    crop: Crop,
     normalization: Normalization,
     /// The pool of `with_threads`; otherwise rayon's current one is used. Files are
     /// read on it too: FFmpeg takes as many threads as it has.
@@ -89,7 +91,7 @@ impl Pipeline {
     pub fn new(engine: Engine) -> Self {
         let config = engine.config();
         let (preprocessing, input) = (&config.preprocessing, config.encoder.input());
-        let side = input.size as u32;
+        let (side, crop) = (input.size as u32, preprocessing.crop);
         let clip = ClipOptions {
             frames: input.frames,
             size: (side, side),
@@ -105,6 +107,7 @@ impl Pipeline {
             decode_ahead: !engine.device().is_cpu(),
             engine: Arc::new(engine),
             clip,
+            crop,
             normalization,
             pool: None,
         }
@@ -158,6 +161,18 @@ impl Pipeline {
             size,
             ..options
         };
+        self
+    }
+
+    /// What part of a frame the model is shown.
+    pub fn crop(&self) -> Crop {
+        self.crop
+    }
+
+    /// Shows the model another part of a frame than its config says.
+    #[must_use]
+    pub fn with_crop(mut self, crop: Crop) -> Self {
+        self.crop = crop;
         self
     }
 
@@ -261,6 +276,9 @@ impl Pipeline {
     /// Whether a clip shows what this pipeline itself takes of a frame, and no part that
     /// somebody else chose.
     fn is_of_whole_frames(&self, clip: &Clip) -> bool {
+        if !clip.squares.is_empty() {
+            return false;
+        }
         let whole = Geometry {
             crop: None,
             ..clip.source

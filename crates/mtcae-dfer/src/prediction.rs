@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_core::argmax;
-use mtcae_core::{Face, FaceBox, Landmarks, Refusal};
+use mtcae_core::{Face, FaceBox, Landmarks, Refusal, Square};
 use mtcae_model::{Config, EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,10 @@ pub struct FramePrediction {
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
     /// `mtcae-faces`, in pixels of the source; the pipeline asks none.
     pub detected: Option<Face>,
+    /// The square that the model saw of this frame, where that follows the face: in pixels of
+    /// the source, made as wide as high where they are not.
+    #[serde(default)]
+    pub square: Option<Square>,
 }
 
 /// JSON holds Unicode, and names of files need not be.
@@ -178,23 +182,20 @@ impl Raw {
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
     pub(crate) fn new(clip: &Clip, raw: Raw, model: &Config) -> Self {
-        let pixel = |[x, y]: [f32; 2]| {
-            let (x, y) = clip.source.to_source(x.into(), y.into());
-            [x as f32, y as f32]
-        };
         let frames = clip.times.iter().zip(&clip.indices).enumerate();
         let frames = frames.map(|(i, (&time, &index))| FramePrediction {
             index,
             time,
             face_box: raw.boxes.as_ref().map(|boxes| {
                 let corner = |k: usize| boxes[i][k];
-                FaceBox::from(std::array::from_fn(corner)).map(pixel)
+                clip.box_in_source(i, &std::array::from_fn(corner).into())
             }),
             landmarks: raw.landmarks.as_ref().map(|landmarks| {
                 let point = |k: usize| [landmarks[i][k][0], landmarks[i][k][1]];
-                Landmarks::from(std::array::from_fn(point)).map(pixel)
+                clip.landmarks_in_source(i, &std::array::from_fn(point).into())
             }),
             detected: None,
+            square: clip.squares.get(i).copied(),
         });
         let mut prediction = Self {
             file: None,

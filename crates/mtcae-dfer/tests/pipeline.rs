@@ -23,6 +23,7 @@ fn noise(seed: usize) -> Clip {
         times: (0..16).map(|t| f64::from(t) / 8.0).collect(),
         indices: (0..16).map(|t| 3 * t).collect(),
         source: Geometry::plain(640, 480),
+        squares: vec![],
         warnings: vec![],
     }
 }

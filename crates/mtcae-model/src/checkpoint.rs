@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files::{self, At, FileError};
-use mtcae_core::{Resize, Sampling};
+use mtcae_core::{Crop, Resize, Sampling};
 use mtcae_encoder::Families;
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
 use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder, shown};
@@ -139,6 +139,13 @@ impl Checkpoint {
             answers.validate()?;
         }
         Ok(self)
+    }
+
+    /// The same weights, which look at another part of each frame.
+    #[must_use]
+    pub fn cropping(mut self, crop: Crop) -> Self {
+        self.config.preprocessing.crop = crop;
+        self
     }
 
     /// The model's config.

@@ -320,7 +320,7 @@ impl Source {
     ) -> Result<Loaded, Error> {
         let mut labels = self.labels(items);
         let mut levels = Vec::with_capacity(clips.len());
-        for Frames { pixels, faces } in clips {
+        for Frames { pixels, faces, .. } in clips {
             labels.add(&faces);
             levels.push(pixels);
         }

@@ -91,6 +91,16 @@ fn key(
     identity
         .reals(&preprocessing.mean)
         .reals(&preprocessing.std);
+    let crop = preprocessing.crop;
+    if !crop.is_none() {
+        identity.text(&crop.to_string());
+        // Crops follow the face by them.
+        for item in &data.items {
+            item.times.iter().for_each(|&time| {
+                identity.real(time);
+            });
+        }
+    }
     identity.text(if device.is_cpu() { "cpu" } else { "gpu" });
     identity.text(config.precision.name());
     identity.number(config.views as u64);
@@ -98,6 +108,26 @@ fn key(
         identity.number(config.flip.into()).real(config.crop);
         identity.real(config.jitter).real(config.trim);
         identity.number(config.seed);
+        let more = |c: &TrainConfig| {
+            [
+                c.crop_scale.min,
+                c.crop_scale.max,
+                c.crop_shift,
+                c.crop_turn,
+                c.wide,
+                c.gamma,
+                c.grey,
+                c.blur,
+                c.noise,
+                c.erase,
+            ]
+        };
+        // Keys of before these settings stay what they were.
+        if more(config) != more(&TrainConfig::recipe(config.recipe)) {
+            more(config).iter().for_each(|&number| {
+                identity.real(number);
+            });
+        }
     }
     identity.number(data.items.len() as u64);
     for item in &data.items {
@@ -131,6 +161,7 @@ impl FeatureCache {
         config.prepare(device)?;
         start.check()?;
         let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
+        notices.extend(config.idle_on(start.config().preprocessing.crop));
         let idle = config.idle_on_features();
         if !idle.is_empty() {
             let names = idle.join(", ");
@@ -310,7 +341,7 @@ impl FeatureCache {
             }
         });
         for (done, view) in views.enumerate() {
-            let Frames { pixels, faces } = view?;
+            let Frames { pixels, faces, .. } = view?;
             let input = viewer.input(&[pixels])?.to_device(device)?;
             let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
             let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;

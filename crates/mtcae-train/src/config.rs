@@ -4,6 +4,8 @@ use candle_core::Device;
 use mtcae_nn::Precision;
 use serde::{Deserialize, Serialize};
 
+use mtcae_core::{Crop, ParseError};
+
 use crate::Error;
 
 /// A named set of defaults.
@@ -101,6 +103,47 @@ pub enum ClassWeights {
     /// mean of 1 over the clips.
     Balanced,
 }
+
+/// The range of a random factor, by name `MIN..MAX`; `1..1` where nothing varies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Range {
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Self { min: 1.0, max: 1.0 }
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}..{}", self.min, self.max)
+    }
+}
+
+impl std::str::FromStr for Range {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let range = s.split_once("..").and_then(|(min, max)| {
+            Some(Self {
+                min: min.parse().ok()?,
+                max: max.parse().ok()?,
+            })
+        });
+        let usable = |r: &Self| 0.1 <= r.min && r.min <= r.max && r.max <= 10.0;
+        let known = "MIN..MAX, from 0.1 to 10, as 0.8..1.3";
+        let range = range.filter(usable);
+        range.ok_or_else(|| ParseError::new("range of factors", s, known))
+    }
+}
+
+mtcae_core::by_name!(Range);
 
 /// The unit of box and landmark errors in the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,8 +263,39 @@ settings! {
     /// Smallest share of the frame's area that a random crop keeps; the face stays inside; 1 for
     /// none
     crop: f64 = 1.0,
+    /// Of a model that sees crops to a face: range of a random factor of their side, as
+    /// `MIN..MAX`
+    #[serde(default)]
+    crop_scale: Range = Range::default(),
+    /// Of such a model: largest random shift of the crops, in their sides; 0 for none
+    #[serde(default)]
+    crop_shift: f64 = 0.0,
+    /// Of such a model: largest random turn of the crops, in degrees; 0 for none
+    #[serde(default)]
+    crop_turn: f64 = 0.0,
+    /// Of such a model: share of the training clips that are seen wider than `crop_scale` has
+    /// it, up to the whole frame
+    #[serde(default)]
+    wide: f64 = 0.0,
     /// Strength of random brightness, contrast and saturation; 0 for none
     jitter: f64 = 0.0,
+    /// Strength of a random gamma, whose exponent is between e to the minus this and e to this;
+    /// 0 for none
+    #[serde(default)]
+    gamma: f64 = 0.0,
+    /// Share of the training clips that lose their colours
+    #[serde(default)]
+    grey: f64 = 0.0,
+    /// Half of the training clips are made smaller by a random factor up to this, and large
+    /// again; 0 for none
+    #[serde(default)]
+    blur: f64 = 0.0,
+    /// Largest standard deviation of random noise, in levels of 255; 0 for none
+    #[serde(default)]
+    noise: f64 = 0.0,
+    /// Share of the training clips in which a random rectangle is covered
+    #[serde(default)]
+    erase: f64 = 0.0,
     /// Largest share of a training clip's length that is cut off at each end, at random
     trim: f64 = 0.0,
     /// Augmented views of each clip in the feature cache; 0 for the clip as it is
@@ -286,12 +360,44 @@ impl TrainConfig {
             ("cutmix", self.cutmix > 0.0),
             ("flip", varied && self.flip),
             ("crop", varied && self.crop < 1.0),
+            ("crop_scale", varied && self.crop_scale != Range::default()),
+            ("crop_shift", varied && self.crop_shift > 0.0),
+            ("crop_turn", varied && self.crop_turn > 0.0),
+            ("wide", varied && self.wide > 0.0),
             ("jitter", varied && self.jitter > 0.0),
+            ("gamma", varied && self.gamma > 0.0),
+            ("grey", varied && self.grey > 0.0),
+            ("blur", varied && self.blur > 1.0),
+            ("noise", varied && self.noise > 0.0),
+            ("erase", varied && self.erase > 0.0),
             ("trim", varied && self.trim > 0.0),
         ]
         .into_iter()
         .filter_map(|(name, idle)| idle.then_some(name))
         .collect()
+    }
+
+    /// The settings that are on and do nothing to a model that is shown such a part of each
+    /// frame: whole frames and crops to a face are varied by other ones.
+    /// `None` where there is none.
+    pub(crate) fn idle_on(&self, crop: Crop) -> Option<String> {
+        let whole = crop.is_none();
+        let idle: Vec<&str> = [
+            ("crop", !whole && self.crop < 1.0),
+            ("crop_scale", whole && self.crop_scale != Range::default()),
+            ("crop_shift", whole && self.crop_shift > 0.0),
+            ("crop_turn", whole && self.crop_turn > 0.0),
+            ("wide", whole && self.wide > 0.0),
+        ]
+        .into_iter()
+        .filter_map(|(name, idle)| idle.then_some(name))
+        .collect();
+        let seen = match whole {
+            true => "whole frames".to_owned(),
+            false => format!("crops to a face ({crop})"),
+        };
+        let names = idle.join(", ");
+        (!idle.is_empty()).then(|| format!("the model sees {seen}: {names} cannot take effect"))
     }
 
     /// Checks every field.
@@ -361,6 +467,20 @@ impl TrainConfig {
         }
         if self.jitter > 1.0 {
             return fault("jitter", format!("must be at most 1, not {}", self.jitter));
+        }
+        for (field, value, most) in [
+            ("crop_shift", self.crop_shift, 1.0),
+            ("crop_turn", self.crop_turn, 180.0),
+            ("wide", self.wide, 1.0),
+            ("gamma", self.gamma, 2.0),
+            ("grey", self.grey, 1.0),
+            ("blur", self.blur, 16.0),
+            ("noise", self.noise, 128.0),
+            ("erase", self.erase, 1.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return fault(field, format!("must be 0 to {most}, not {value}"));
+            }
         }
         if self.warmup > 0.0 && self.warmup >= self.epochs as f64 {
             let reason = format!(

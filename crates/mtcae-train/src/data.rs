@@ -82,6 +82,8 @@ pub struct Item {
     /// The subject's face by the number of the frame in the stream, ascending, in
     /// fractions of the source's picture.
     pub faces: Vec<(u64, Face)>,
+    /// When each of these frames is shown, in seconds from the stream's first.
+    pub times: Vec<f64>,
 }
 
 impl Item {
@@ -455,16 +457,21 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
     let aspect = clip.source.map_or(1.0, |s| {
         f64::from(s.width) * s.pixel_aspect / f64::from(s.height.max(1))
     });
-    let mut faces: Vec<(u64, Face)> = match clip.subject_track() {
+    let mut timed: Vec<(u64, f64, Face)> = match clip.subject_track() {
         Some(track) => track
             .faces
             .iter()
-            .filter_map(|f| Some((clip.frames.get(f.frame)?.index, f.into())))
+            .filter_map(|f| {
+                let frame = clip.frames.get(f.frame)?;
+                Some((frame.index, frame.time, f.into()))
+            })
             .collect(),
         None => Vec::new(),
     };
-    faces.sort_by_key(|(frame, _)| *frame);
-    faces.dedup_by_key(|(frame, _)| *frame);
+    timed.sort_by_key(|(frame, ..)| *frame);
+    timed.dedup_by_key(|(frame, ..)| *frame);
+    let times = timed.iter().map(|(_, time, _)| *time).collect();
+    let faces: Vec<(u64, Face)> = timed.iter().map(|(frame, _, f)| (*frame, *f)).collect();
     let finite = |f: &Face| {
         let points = f.landmarks.points();
         let mut all = f
@@ -502,5 +509,6 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
         size,
         aspect,
         faces,
+        times,
     })
 }

@@ -223,7 +223,11 @@ impl<'a> Trainer<'a> {
         if let Some(notice) = self.run.start.left_out() {
             tell(watch, &Event::Notice(&notice))?;
         }
-        let encoder = &self.started.model.config().encoder;
+        let model = self.started.model.config();
+        if let Some(notice) = config.idle_on(model.preprocessing.crop) {
+            tell(watch, &Event::Notice(&notice))?;
+        }
+        let encoder = &model.encoder;
         if config.drop_path > 0.0
             && config.tune != crate::Tune::Decoder
             && encoder.with_drop_path(config.drop_path).is_none()

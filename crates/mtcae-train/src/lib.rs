@@ -18,6 +18,7 @@ mod batch;
 mod cache;
 mod calibrate;
 mod config;
+mod cropped;
 mod cross_validation;
 mod data;
 mod digest;
@@ -31,6 +32,7 @@ pub mod log;
 mod loss;
 mod memory;
 mod people;
+mod photo;
 mod predict;
 mod prefetch;
 pub mod published;
@@ -47,7 +49,9 @@ pub use ablation::{Ablation, ablate};
 pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
-pub use config::{ClassWeights, FIELDS, Field, Keep, Recipe, Schedule, TrainConfig, Tune, Unit};
+pub use config::{
+    ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
+};
 pub use cross_validation::cross_validate;
 pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use mtcae_core::Resize;
-use mtcae_model::{Engine, Outputs};
+use mtcae_core::{Crop, Resize};
+use mtcae_model::{Engine, Outputs, Preprocessing};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Objective, Summary, TopLabels, box_iou, landmark_nme,
@@ -65,7 +65,7 @@ pub fn predict(
     objective: Option<&Objective>,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
-    let resize = engine.config().preprocessing.resize;
+    let Preprocessing { resize, crop, .. } = engine.config().preprocessing;
     let Loading {
         batch,
         workers,
@@ -98,7 +98,7 @@ pub fn predict(
                 )?;
                 loss += scalar(&losses.total)? * batch.items.len() as f64;
             }
-            measure(&outputs, &batch, &source.data, resize, &mut views)?;
+            measure(&outputs, &batch, &source.data, (crop, resize), &mut views)?;
         }
         rows += items.len();
         let mut views = views.into_iter();
@@ -145,7 +145,7 @@ fn measure(
     outputs: &Outputs,
     batch: &Batch,
     data: &Dataset,
-    resize: Resize,
+    (crop, resize): (Crop, Resize),
     results: &mut Vec<ClipResult>,
 ) -> Result<(), Error> {
     let probabilities: Vec<Vec<f32>> = outputs.probabilities()?.to_vec2()?;
@@ -162,13 +162,14 @@ fn measure(
         let item = &data.items[i];
         let (mut ious, mut nmes) = (Vec::new(), Vec::new());
         // Coordinates are fractions of what the clip shows of the picture.
-        let aspect = match resize {
-            Resize::Squash => item.aspect,
-            Resize::ShortestEdgeCrop | Resize::CentreCrop { .. } | Resize::ThreeCrop => 1.0,
-            Resize::Crop(part) => {
-                let whole = f64::from(item.size.0) / f64::from(item.size.1.max(1));
-                part.width / part.height * item.aspect / whole
-            }
+        let whole = f64::from(item.size.0) / f64::from(item.size.1.max(1));
+        let aspect = match (crop, resize) {
+            (Crop::Aligned { .. }, _) => 1.0,
+            (Crop::Face { .. }, _) => item.aspect / whole,
+            (Crop::None, Resize::Squash) => item.aspect,
+            (Crop::None, Resize::Crop(part)) => part.width / part.height * item.aspect / whole,
+            (Crop::None, Resize::ShortestEdgeCrop | Resize::CentreCrop { .. })
+            | (Crop::None, Resize::ThreeCrop) => 1.0,
         };
         let about = |source: mtcae_objective::Error| Error::Clip {
             file: item.file.clone(),

@@ -1,24 +1,27 @@
 //! A labelled clip as the model sees it: decoded, perhaps augmented, with boxes and landmarks that stay true to the pixels.
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::{Face, Landmarks, Rect, Resize, Sampling};
+use mtcae_core::{Crop, Face, Landmarks, Rect, Resize, Sampling, Square};
 use mtcae_model::encoder::Input;
 use mtcae_model::{Config as ModelConfig, Preprocessing};
 use mtcae_nn::ops::tubes_of_levels;
 use mtcae_video::{
     ClipOptions, FrameResizer, Geometry, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
-use ndarray::{Array4, ArrayViewMut3, Axis};
+use ndarray::{Array4, Axis};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::cropped::{self, Gaze, Looser};
 use crate::data::Item;
+use crate::photo::Photo;
 use crate::{Error, TrainConfig};
 
 /// What a view is made with.
 #[derive(Clone, Debug)]
 pub struct Viewer {
     clip: ClipOptions,
+    crop: Crop,
     normalization: Normalization,
     input: Input,
     /// Size at which frames are decoded where they will be cropped.
@@ -31,7 +34,8 @@ pub struct Viewer {
 pub struct Augment {
     flip: bool,
     crop: f64,
-    jitter: f64,
+    looser: Looser,
+    photo: Photo,
     trim: f64,
 }
 
@@ -40,7 +44,8 @@ impl Augment {
     pub const NOTHING: Self = Self {
         flip: false,
         crop: 1.0,
-        jitter: 0.0,
+        looser: Looser::NOTHING,
+        photo: Photo::NOTHING,
         trim: 0.0,
     };
 
@@ -49,7 +54,8 @@ impl Augment {
         Self {
             flip: config.flip,
             crop: config.crop,
-            jitter: config.jitter,
+            looser: Looser::of(config),
+            photo: Photo::of(config),
             trim: config.trim,
         }
     }
@@ -62,6 +68,11 @@ pub struct Frames {
     pub pixels: Array4<u8>,
     /// `None` where a frame has no label.
     pub faces: Vec<Option<Face>>,
+    /// Of whole frames that crops are yet to be taken from: the square that a model is to
+    /// see of each, in pixels as wide as these are high. Otherwise empty.
+    pub squares: Vec<Square>,
+    /// Width over height of one of the pixels.
+    pub pixel_aspect: f64,
 }
 
 /// Whether a model takes one view of each clip, as training does.
@@ -114,8 +125,13 @@ impl Viewer {
         Self::new(model, Augment::NOTHING)
     }
 
-    fn new(model: &ModelConfig, augment: Augment) -> Self {
+    fn new(model: &ModelConfig, mut augment: Augment) -> Self {
         let (input, preprocessing) = (model.encoder.input(), &model.preprocessing);
+        // Each is of one of the two.
+        match preprocessing.crop.is_none() {
+            true => augment.looser = Looser::NOTHING,
+            false => augment.crop = 1.0,
+        }
         Self {
             clip: ClipOptions {
                 frames: input.frames,
@@ -123,6 +139,7 @@ impl Viewer {
                 resize: preprocessing.resize,
                 ..ClipOptions::default()
             },
+            crop: preprocessing.crop,
             normalization: Normalization {
                 mean: preprocessing.mean,
                 std: preprocessing.std,
@@ -146,7 +163,11 @@ impl Viewer {
 
     /// The most views of a clip.
     pub fn most_views(&self) -> usize {
-        self.clip.most_views()
+        match self.crop.is_none() {
+            true => self.clip.most_views(),
+            // A crop to a face is one view of a frame.
+            false => self.clip.sampling.clips(),
+        }
     }
 
     /// Normalised input (B, …) of views, as the encoder takes it, on the CPU.
@@ -209,7 +230,8 @@ impl Viewer {
         item: &Item,
         rng: Option<&mut ChaCha8Rng>,
     ) -> Result<Frames, Error> {
-        one(self.decode(item, self.decoded_side, rng)?)
+        let loose = self.augment.looser != Looser::NOTHING;
+        one(self.decode(item, (self.decoded_side, loose), rng)?)
     }
 
     /// The clip as it is, to train or validate on.
@@ -226,13 +248,14 @@ impl Viewer {
     /// # Errors
     /// Names the file and its fault.
     pub fn views(&self, item: &Item) -> Result<Vec<Frames>, Error> {
-        self.decode(item, self.input.size, None)
+        self.decode(item, (self.input.size, false), None)
     }
 
+    /// Views of frames of a side; `loose` ones of a model that sees crops are whole frames.
     fn decode(
         &self,
         item: &Item,
-        side: usize,
+        (side, loose): (usize, bool),
         rng: Option<&mut ChaCha8Rng>,
     ) -> Result<Vec<Frames>, Error> {
         // One thread a file: the files are decoded side by side.
@@ -250,6 +273,16 @@ impl Viewer {
         {
             options.start = Some(length * rng.random_range(0.0..self.augment.trim));
             options.end = Some(length * (1.0 - rng.random_range(0.0..self.augment.trim)));
+        }
+        if !self.crop.is_none() {
+            let gaze = Gaze::at(item, self.crop, &mut options);
+            return match loose {
+                true => {
+                    let smallest = self.augment.looser.scale.min;
+                    cropped::whole(item, gaze, video, &options, side, smallest)
+                }
+                false => cropped::views(item, gaze, video, &options, side),
+            };
         }
         let views = video.clips(&options)?.into_iter().map(|clip| {
             let (width, height) = (f64::from(clip.source.width), f64::from(clip.source.height));
@@ -269,6 +302,8 @@ impl Viewer {
             Frames {
                 faces: faces.collect(),
                 pixels: clip.frames,
+                squares: Vec::new(),
+                pixel_aspect: 1.0,
             }
         });
         Ok(views.collect())
@@ -280,9 +315,34 @@ impl Viewer {
     /// When a frame cannot be resized.
     pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         // All draws come in the same order whatever is switched on.
+        let side = self.input.size;
+        let mut view = match frames.squares.is_empty() {
+            true => self.cut_at_random(frames, rng)?,
+            false => cropped::varied(frames, &self.augment.looser, side, rng),
+        };
+        if rng.random_bool(0.5) && self.augment.flip {
+            for mut frame in view.pixels.outer_iter_mut() {
+                frame.invert_axis(Axis(1));
+                let turned = frame.to_owned();
+                frame.invert_axis(Axis(1));
+                frame.assign(&turned);
+            }
+            for face in view.faces.iter_mut().flatten() {
+                *face = mirrored(*face);
+            }
+        }
+        let shift = self.augment.photo.draw(rng);
+        let changed = shift.apply(&mut view.pixels);
+        changed.map_err(|reason| Error::Config {
+            field: "blur",
+            reason,
+        })?;
+        Ok(view)
+    }
+
+    /// A random part of each frame at the model's size; the same of all.
+    fn cut_at_random(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         let crop = pick_crop(&frames.faces, self.augment.crop, rng);
-        let flip = rng.random_bool(0.5) && self.augment.flip;
-        let colours = Colours::draw(self.augment.jitter, rng);
         let (t, side) = (frames.pixels.len_of(Axis(0)), self.input.size);
         let mut pixels = Array4::zeros((t, side, side, 3));
         let (h, w) = (frames.pixels.len_of(Axis(1)), frames.pixels.len_of(Axis(2)));
@@ -304,25 +364,19 @@ impl Viewer {
                         reason,
                     })?;
             }
-            if flip {
-                target.invert_axis(Axis(1));
-                let mirrored = target.to_owned();
-                target.invert_axis(Axis(1));
-                target.assign(&mirrored);
-            }
-            colours.apply(target);
         }
         let to_crop = |[x, y]: [f32; 2]| {
             let x = ((f64::from(x) - crop.x) / crop.width) as f32;
             let y = ((f64::from(y) - crop.y) / crop.height) as f32;
             [x, y]
         };
-        let faces = frames.faces.iter().map(|face| {
-            let face = face.map(|f| f.map(to_crop));
-            if flip { face.map(mirrored) } else { face }
-        });
-        let faces = faces.collect();
-        Ok(Frames { pixels, faces })
+        let faces = frames.faces.iter().map(|face| face.map(|f| f.map(to_crop)));
+        Ok(Frames {
+            pixels,
+            faces: faces.collect(),
+            squares: Vec::new(),
+            pixel_aspect: 1.0,
+        })
     }
 }
 
@@ -417,51 +471,6 @@ fn pick_crop(faces: &[Option<Face>], least: f64, rng: &mut ChaCha8Rng) -> Rect {
     found
 }
 
-/// Brightness, contrast and saturation of a clip: factors around 1.
-struct Colours {
-    brightness: f32,
-    contrast: f32,
-    saturation: f32,
-}
-
-impl Colours {
-    fn draw(strength: f64, rng: &mut ChaCha8Rng) -> Self {
-        let mut factor = || (1.0 + strength * rng.random_range(-1.0..1.0)) as f32;
-        Self {
-            brightness: factor(),
-            contrast: factor(),
-            saturation: factor(),
-        }
-    }
-
-    /// Rec. 601 luma as the grey that saturation and contrast turn around.
-    fn apply(&self, mut frame: ArrayViewMut3<'_, u8>) {
-        if (self.brightness, self.contrast, self.saturation) == (1.0, 1.0, 1.0) {
-            return;
-        }
-        let Some(pixels) = frame.as_slice_mut() else {
-            return;
-        };
-        let grey = |[r, g, b]: [f32; 3]| 0.299 * r + 0.587 * g + 0.114 * b;
-        let (pixels, _) = pixels.as_chunks_mut::<3>();
-        let sum: f64 = pixels
-            .iter()
-            .map(|p| f64::from(grey(p.map(f32::from))))
-            .sum();
-        let mean = (sum / pixels.len().max(1) as f64) as f32;
-        for pixel in pixels {
-            let levels = pixel.map(f32::from);
-            let luma = grey(levels);
-            *pixel = levels.map(|c| {
-                let c = luma + self.saturation * (c - luma);
-                let c = mean + self.contrast * (c - mean);
-                // The cast saturates; levels are not negative but for rounding.
-                (c * self.brightness + 0.5) as u8
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mtcae_model::encoder::Layout;
@@ -507,12 +516,15 @@ mod tests {
         Frames {
             pixels,
             faces: vec![Some(*face); 2],
+            squares: Vec::new(),
+            pixel_aspect: 1.0,
         }
     }
 
     fn viewer(side: usize) -> Viewer {
         Viewer {
             clip: ClipOptions::default(),
+            crop: Crop::None,
             normalization: Normalization {
                 mean: [0.0; 3],
                 std: [1.0; 3],
@@ -527,8 +539,7 @@ mod tests {
             augment: Augment {
                 flip: true,
                 crop: 0.5,
-                jitter: 0.0,
-                trim: 0.0,
+                ..Augment::NOTHING
             },
         }
     }

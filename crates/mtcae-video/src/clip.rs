@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use mtcae_core::{FaceBox, Landmarks, Square};
 use ndarray::{Array2, Array4, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Clip {
     pub indices: Vec<u64>,
     /// Size of the source and the part of it that the frames show.
     pub source: Geometry,
+    /// Of a clip that follows a face: the square that each frame shows, in display pixels
+    /// ([`Geometry`]); the source's crop is around all of them then. Otherwise empty.
+    pub squares: Vec<Square>,
     /// What was dropped, guessed or sampled again; empty when all was well.
     pub warnings: Vec<Warning>,
 }
@@ -50,6 +54,32 @@ impl Clip {
         tubes(self.frames.view(), normalization, TubeShape::default())
     }
 
+    /// A box in fractions of frame `i` in pixels of the source: of a turned square, the box
+    /// about the same centre with edges along those of the picture.
+    pub fn box_in_source(&self, i: usize, face_box: &FaceBox) -> FaceBox {
+        let Some(square) = self.squares.get(i) else {
+            return face_box.map(|p| self.point_in_source(p));
+        };
+        let aspect = self.source.pixel_aspect() as f32;
+        square.box_outside(face_box).map(|[x, y]| [x / aspect, y])
+    }
+
+    /// Landmarks in fractions of frame `i` in pixels of the source.
+    pub fn landmarks_in_source(&self, i: usize, landmarks: &Landmarks) -> Landmarks {
+        let Some(square) = self.squares.get(i) else {
+            return landmarks.map(|p| self.point_in_source(p));
+        };
+        let aspect = self.source.pixel_aspect() as f32;
+        square
+            .landmarks_outside(landmarks)
+            .map(|[x, y]| [x / aspect, y])
+    }
+
+    fn point_in_source(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let (x, y) = self.source.to_source(x.into(), y.into());
+        [x as f32, y as f32]
+    }
+
     /// Splits into clips of `count` frames (for multi-clip sampling); a
     /// remainder makes a shorter last clip, and every part carries the
     /// warnings.
@@ -67,6 +97,10 @@ impl Clip {
                     times: self.times[from..to].to_vec(),
                     indices: self.indices[from..to].to_vec(),
                     source: self.source,
+                    squares: match self.squares.is_empty() {
+                        true => Vec::new(),
+                        false => self.squares[from..to].to_vec(),
+                    },
                     warnings: self.warnings.clone(),
                 }
             })
@@ -383,6 +417,7 @@ mod tests {
             times: (0..5).map(f64::from).collect(),
             indices: (0..5).collect(),
             source: Geometry::plain(2, 2),
+            squares: Vec::new(),
             warnings: vec![Warning::OddRotation],
         };
         let parts = clip.split(2);

@@ -165,6 +165,7 @@ impl Darkroom {
             times,
             indices: picks.to_vec(),
             source: source.unwrap_or_else(|| Geometry::plain(0, 0)),
+            squares: Vec::new(),
             warnings,
         }
     }

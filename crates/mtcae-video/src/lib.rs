@@ -70,6 +70,7 @@ mod mask;
 mod normalize;
 mod resize;
 mod tubes;
+mod warp;
 
 #[cfg(feature = "ffmpeg")]
 mod ahead;
@@ -121,6 +122,7 @@ pub use normalize::Normalization;
 pub use options::{ClipOptions, OpenOptions, WindowOptions};
 pub use resize::FrameResizer;
 pub use tubes::{TubeError, TubeShape, tubes, tubes_into, untube};
+pub use warp::square_of;
 #[cfg(feature = "ffmpeg")]
 pub use {
     demuxer::VideoInfo,

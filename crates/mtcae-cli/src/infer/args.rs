@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use mtcae_dfer::{DetectAt, Precision};
+use mtcae_dfer::{Crop, DetectAt, Precision};
 
 use crate::foreign::Foreign;
 
@@ -71,10 +71,11 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", value_parser = pixels)]
     pub min_face: Option<f64>,
 
-    /// Look at a crop: face is the square around the followed face, 1.3 times as large as
-    /// it; none is the whole picture [default: what the checkpoint says, which is none but
-    /// for published models of faces].
-    #[arg(long, value_name = "face|none")]
+    /// Look at a crop, in place of what the checkpoint says: face[:MARGIN] is the square
+    /// around the followed face, 1.3 times as large as it; aligned[:SCALE] a square turned so
+    /// that eyes and mouth are always at the same place, 3.6 times as large as the eyes are
+    /// apart; none is the whole picture.
+    #[arg(long, value_name = "face|aligned|none")]
     pub crop: Option<Crop>,
 
     /// Whom to look at: the subject (the face seen longest), or all, each with a crop and
@@ -142,7 +143,7 @@ impl Args {
 
     /// Whether the model looks at crops to faces, where its checkpoint does not say it.
     pub fn follows(&self) -> bool {
-        self.crop == Some(Crop::Face) || self.people == People::All
+        self.crop.is_some_and(|crop| !crop.is_none()) || self.people == People::All
     }
 
     /// What the parser cannot see: flags of which one would be ignored.
@@ -150,19 +151,19 @@ impl Args {
         let looks = self.detect_at != At::Source || self.min_face.is_some();
         match self.faces {
             Some(Faces::None) if self.follows() => Err(
-                "--crop face and --people all follow MTCNN's faces: --faces none cannot be used with them",
+                "--crop face, --crop aligned and --people all follow MTCNN's faces: --faces none cannot be used with them",
             ),
             Some(Faces::Mtcnn) if self.trace.is_some() => {
                 Err("no faces are looked for with --trace: --faces mtcnn cannot be used with it")
             }
             _ if self.trace.is_some() && self.follows() => {
-                Err("--trace is of the whole picture: --crop face cannot be used with it")
+                Err("--trace is of the whole picture: --crop can only be none with it")
             }
             _ if self.people == People::All && self.crop == Some(Crop::None) => {
                 Err("--people all looks at a crop to each: --crop none cannot be used with it")
             }
             _ if self.min_seen.is_some() && !self.may_follow() => {
-                Err("--min-seen has no effect without --crop face or --people all")
+                Err("--min-seen has no effect without a --crop to faces or --people all")
             }
             _ if looks && !self.finds_faces() => Err(
                 "--detect-at and --min-face have no effect where MTCNN does not look for faces (--faces none, --trace)",
@@ -181,21 +182,21 @@ impl Args {
     }
 
     /// [`Self::follows`], or what the checkpoint says; and what cannot be with it.
-    pub fn settle(&mut self, face_crop: bool) -> Result<(), &'static str> {
-        if face_crop && self.crop.is_none() {
+    pub fn settle(&mut self, crop: Crop) -> Result<(), &'static str> {
+        if !crop.is_none() && self.crop.is_none() {
             if !self.finds_faces() {
                 return Err(
                     "the checkpoint looks at crops to faces, which are not looked for with --faces none and --trace: give --crop none to show it the whole picture",
                 );
             }
-            self.crop = Some(Crop::Face);
+            self.crop = Some(crop);
         }
         match self.follows() {
             true if self.foreign.resize.is_some() => Err(
                 "--resize has no effect on crops to faces, which are squares: --crop none shows the whole picture",
             ),
             false if self.min_seen.is_some() => {
-                Err("--min-seen has no effect without --crop face or --people all")
+                Err("--min-seen has no effect without a --crop to faces or --people all")
             }
             _ => Ok(()),
         }
@@ -223,13 +224,6 @@ impl From<At> for DetectAt {
             At::Model => Self::Model,
         }
     }
-}
-
-/// What part of the picture the model looks at.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Crop {
-    Face,
-    None,
 }
 
 /// Whom the model looks at.

@@ -55,14 +55,15 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         None => demo("checkpoint")?.to_string_lossy().into_owned(),
     };
     let checkpoint = args.foreign.open(&name, args.quiet)?;
-    args.settle(!checkpoint.config().preprocessing.crop.is_none())
+    args.settle(checkpoint.config().preprocessing.crop)
         .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
     let args = &args;
     let pipeline = Pipeline::new(match args.trace {
         // Packed weights keep no intermediates.
         Some(_) => Engine::on_candle(&checkpoint.model(&device)?, &device),
         None => checkpoint.engine(&device, args.precision)?,
-    });
+    })
+    .with_crop(args.crop.unwrap_or_default());
     let finder = match args.finds_faces() {
         true => Some(FaceFinder::new(
             &device,

@@ -9,7 +9,7 @@ use mtcae_core::files::{
 };
 use mtcae_dfer::model::Config;
 use mtcae_dfer::video::Clip;
-use mtcae_dfer::{Answer, Device, Tensor, write_csv};
+use mtcae_dfer::{Answer, Crop, Device, Tensor, write_csv};
 use mtcae_nn::weights::save;
 use serde_json::Value;
 
@@ -123,6 +123,9 @@ struct Settings {
     detect_at: String,
     min_face: Option<f64>,
     crop_to_faces: bool,
+    /// Which crop, where it is not the square 1.3 times as large as the face.
+    #[serde(default)]
+    crop: Option<Crop>,
     everybody: bool,
     min_seen: Option<u16>,
     /// Whether results of other settings lie beside them.
@@ -151,6 +154,9 @@ pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, 
         },
         min_face: args.min_face,
         crop_to_faces: args.follows(),
+        crop: args
+            .crop
+            .filter(|crop| !crop.is_none() && *crop != Crop::face()),
         everybody: args.people == People::All,
         min_seen: args.min_seen,
         mixed: false,
