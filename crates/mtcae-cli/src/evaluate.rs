@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config;
+use crate::faces::{self, Asked, FacesArgs};
 use crate::foreign::Foreign;
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
@@ -28,26 +29,35 @@ use serde::Serialize;
 /// calibration, overlap of boxes, error of landmarks, and all of it by intensity.
 ///
 /// With --predictions, the same from a table that an earlier evaluation or a
-/// cross-validation wrote; no model is run.
+/// cross-validation wrote; no model is run. With --faces, on listed files of real faces.
 #[derive(Parser)]
 #[command(name = "evaluate", version)]
 struct Args {
     /// Table of predictions to measure.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "checkpoint"],
-          required_unless_present_any = ["labels", "checkpoint"])]
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "faces", "checkpoint"],
+          required_unless_present_any = ["labels", "faces", "checkpoint"])]
     predictions: Option<PathBuf>,
 
     /// Label file of the clips to predict.
-    #[arg(long, value_name = "FILE.jsonl", requires = "checkpoint")]
+    #[arg(
+        long,
+        value_name = "FILE.jsonl",
+        group = "measured",
+        requires = "checkpoint"
+    )]
     labels: Option<PathBuf>,
 
-    /// Folder that the label file's videos lie in; its own by default.
+    #[command(flatten)]
+    faces: FacesArgs,
+
+    /// Folder that the label file's videos, or the listed files, lie in; by default that of
+    /// the label file or list.
     #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
     root: Option<PathBuf>,
 
     /// The model's checkpoint folder, or a published classifier: a folder, a file, or
     /// hub:ORG/NAME.
-    #[arg(long, value_name = "DIR|FILE|hub:NAME", requires = "labels")]
+    #[arg(long, value_name = "DIR|FILE|hub:NAME", requires = "measured")]
     checkpoint: Option<String>,
 
     #[command(flatten)]
@@ -59,14 +69,15 @@ struct Args {
     crop: Option<Crop>,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "faces")]
     fold: Option<u32>,
 
     /// Also measure people that the model was trained on; the report says so.
-    #[arg(long, conflicts_with = "predictions")]
+    #[arg(long, conflicts_with_all = ["predictions", "faces"])]
     allow_seen: bool,
 
-    /// Folder for predictions.csv, summary.json and confusion.png; not that of a run.
+    /// Folder for predictions.csv, summary.json and confusion.png, not that of a run; with
+    /// --faces, for faces.json, faces.csv and frames.csv.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -75,7 +86,7 @@ struct Args {
     force: bool,
 
     /// Clips, or views of them, that go through the model at once.
-    #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
+    #[arg(long, default_value_t = 8, conflicts_with_all = ["predictions", "faces"])]
     batch: usize,
 
     /// Samples of the bootstrap that draws whole subjects; 0 for no intervals.
@@ -141,6 +152,26 @@ fn run(args: &Args) -> Result<(), Fault> {
     Isa::held()?;
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
+    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
+        resamples: args.bootstrap,
+        ..Bootstrap::default()
+    });
+    args.faces.check()?;
+    if let (Some(list), Some(checkpoint)) = (&args.faces.faces, &args.checkpoint) {
+        let asked = Asked {
+            args: &args.faces,
+            root: args.root.as_deref(),
+            checkpoint,
+            foreign: &args.foreign,
+            crop: args.crop,
+            out: args.out.as_deref(),
+            force: args.force,
+            bootstrap,
+            device: device(&args.device)?,
+            quiet: args.quiet,
+        };
+        return faces::run(&asked, list);
+    }
     if let Some(out) = &args.out {
         may_be_written(out, args.predictions.as_deref(), args.force)?;
     }
@@ -151,10 +182,6 @@ fn run(args: &Args) -> Result<(), Fault> {
         _ => return Err("either --predictions, or --labels and --checkpoint".into()),
     };
     let (results, classes) = (&measured.results, &measured.classes);
-    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
-        resamples: args.bootstrap,
-        ..Bootstrap::default()
-    });
     let summary = summarise(results, classes, bootstrap.as_ref())?;
     let about = About {
         people: measured.people,

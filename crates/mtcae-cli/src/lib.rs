@@ -9,6 +9,7 @@ mod ablation;
 mod calibrate;
 mod config;
 mod evaluate;
+mod faces;
 mod foreign;
 mod infer;
 mod init;

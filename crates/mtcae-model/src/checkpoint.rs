@@ -141,6 +141,13 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// The same model, whose logits become probabilities as they are.
+    #[must_use]
+    pub fn uncalibrated(mut self) -> Self {
+        self.config.calibration = None;
+        self
+    }
+
     /// The same weights, which look at another part of each frame.
     #[must_use]
     pub fn cropping(mut self, crop: Crop) -> Self {

@@ -16,7 +16,8 @@ pub fn log_loss<R: AsRef<[f64]>>(probabilities: &[R], truth: &[usize]) -> Result
         .iter()
         .zip(truth)
         .map(|(row, &class)| -row.as_ref()[class].max(f64::EPSILON).ln());
-    Ok(losses.sum::<f64>() / truth.len() as f64)
+    // Of certainties, 0 and not −0.
+    Ok(losses.sum::<f64>() / truth.len() as f64 + 0.0)
 }
 
 /// The mean over clips of Σ over classes of (probability − 1 or 0)² (Brier, 1950): 0 at
