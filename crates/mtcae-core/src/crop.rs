@@ -131,11 +131,11 @@ pub struct Square {
     pub roll: f64,
 }
 
-/// Of the distance from the eyes to the mouth, how much counts as a face's size. In a face
-/// that looks ahead with a closed mouth, eyes are 1 apart and mouths about 1.15 below them:
-/// with 0.8 its size is the distance of the eyes, which no opening mouth changes; turned away
-/// by more than about 25°, it is that to the mouth.
-const MOUTH: f64 = 0.8;
+/// Of the distance from the eyes to the mouth, how much counts as a face's size. By MTCNN's
+/// landmarks the mouth of a face that looks ahead is 0.98 to 1.18 times as far below the eyes
+/// as these are apart, closed or open: its size is then the distance of the eyes, which no
+/// opening mouth changes. Turned away by more than about 30°, it is the way to the mouth.
+const MOUTH: f64 = 0.85;
 /// How far below the middle of the eyes an aligned crop has its centre, in sizes of the face.
 const BELOW: f64 = 0.45;
 /// Seconds to each side over which place and roll are steadied.
@@ -179,7 +179,7 @@ impl Square {
     /// The square of [`Crop::Aligned`] at a time, of a face at these times (seconds,
     /// growing), in a picture of square pixels; `None` of no face.
     ///
-    /// A face's size is the greater of the distance between the eyes and 0.8 of that from
+    /// A face's size is the greater of the distance between the eyes and 0.85 of that from
     /// their middle to the mouth's. The square is turned by the eyes' line and the line to
     /// the mouth together, its centre is 0.45 sizes below the middle of the eyes, and its
     /// side is `scale` sizes. Place and roll are steadied by a line through what is within
@@ -187,6 +187,8 @@ impl Square {
     /// Between two times the face is on the straight line, before the first and after the last
     /// it stays.
     pub fn aligned(track: &[(f64, Face)], at: f64, scale: f64) -> Option<Self> {
+        let (first, last) = (track.first()?.0, track.last()?.0);
+        let at = at.max(first).min(last);
         let from = track.partition_point(|(time, _)| *time <= at - WIDE);
         let to = track.partition_point(|(time, _)| *time < at + WIDE);
         let mut near: Vec<(f64, Pose)> = track[from..to.max(from)]
@@ -198,8 +200,8 @@ impl Square {
                 (Some((t, a)), Some((u, b))) => {
                     a.landmarks.towards(&b.landmarks, gaps::share(*t, *u, at))
                 }
-                (Some((_, face)), None) | (None, Some((_, face))) => face.landmarks,
-                (None, None) => return None,
+                // Only where times are no numbers.
+                _ => return None,
             };
             let place = near.partition_point(|(time, _)| *time < at);
             near.insert(place, (at, Pose::of(&here)));
@@ -331,5 +333,270 @@ pub fn turn(landmarks: &Landmarks) -> f64 {
     match along < 10.0 * half {
         true => along / half,
         false => 10.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, crop) in [
+            ("none", Crop::None),
+            ("face", Crop::Face { margin: 1.3 }),
+            ("face:2", Crop::Face { margin: 2.0 }),
+            ("aligned", Crop::Aligned { scale: 3.6 }),
+            ("aligned:4.5", Crop::Aligned { scale: 4.5 }),
+        ] {
+            assert_eq!(name.parse::<Crop>().unwrap(), crop);
+            assert_eq!(crop.to_string().parse::<Crop>().unwrap(), crop);
+        }
+        for name in [
+            "",
+            "Face",
+            "face:",
+            "face:0.9",
+            "aligned:nan",
+            "aligned:21",
+            "none:1",
+        ] {
+            let error = name.parse::<Crop>().unwrap_err().to_string();
+            assert!(error.contains("aligned[:SCALE]"), "{error}");
+        }
+    }
+
+    /// A face that moves, turns past the half circle and speaks, with noise.
+    #[allow(clippy::unreadable_literal)]
+    const TRACK: [(f64, [[f32; 2]; 5]); 12] = [
+        (
+            0.102,
+            [
+                [118.55, 72.01],
+                [89.38, 82.85],
+                [95.48, 59.98],
+                [101.87, 38.05],
+                [77.63, 46.35],
+            ],
+        ),
+        (
+            0.205,
+            [
+                [124.44, 70.76],
+                [92.06, 79.06],
+                [101.36, 55.68],
+                [111.52, 32.83],
+                [85.01, 37.56],
+            ],
+        ),
+        (
+            0.282,
+            [
+                [128.37, 70.63],
+                [93.86, 75.06],
+                [106.56, 52.25],
+                [119.96, 32.01],
+                [92.66, 34.42],
+            ],
+        ),
+        (
+            0.337,
+            [
+                [130.4, 70.73],
+                [95.63, 72.52],
+                [110.62, 50.05],
+                [125.44, 33.4],
+                [97.68, 32.86],
+            ],
+        ),
+        (
+            0.372,
+            [
+                [132.8, 70.3],
+                [97.09, 70.52],
+                [113.46, 49.64],
+                [129.61, 34.76],
+                [100.82, 33.17],
+            ],
+        ),
+        (
+            0.437,
+            [
+                [135.13, 70.6],
+                [100.05, 67.41],
+                [117.61, 47.52],
+                [134.85, 36.56],
+                [106.24, 32.48],
+            ],
+        ),
+        (
+            0.503,
+            [
+                [137.86, 70.36],
+                [102.68, 63.84],
+                [121.83, 45.47],
+                [140.35, 37.91],
+                [111.76, 30.79],
+            ],
+        ),
+        (
+            0.537,
+            [
+                [139.15, 70.29],
+                [103.56, 62.72],
+                [124.21, 45.03],
+                [142.78, 38.06],
+                [115.11, 30.39],
+            ],
+        ),
+        (
+            0.572,
+            [
+                [140.02, 70.2],
+                [105.04, 60.76],
+                [126.9, 44.54],
+                [145.5, 37.85],
+                [118.24, 28.3],
+            ],
+        ),
+        (
+            0.692,
+            [
+                [143.65, 70.13],
+                [111.78, 55.72],
+                [135.29, 42.36],
+                [156.67, 35.66],
+                [131.14, 22.16],
+            ],
+        ),
+        (
+            0.78,
+            [
+                [145.69, 69.51],
+                [116.53, 51.01],
+                [140.8, 42.52],
+                [163.85, 34.64],
+                [142.25, 18.0],
+            ],
+        ),
+        (
+            0.832,
+            [
+                [146.86, 69.12],
+                [119.46, 48.88],
+                [143.94, 42.13],
+                [167.74, 35.1],
+                [147.52, 17.8],
+            ],
+        ),
+    ];
+
+    fn track() -> Vec<(f64, Face)> {
+        let face = |points: [[f32; 2]; 5]| Face {
+            face_box: [0.0, 0.0, 1.0, 1.0].into(),
+            landmarks: points.into(),
+            score: 1.0,
+        };
+        TRACK.map(|(time, points)| (time, face(points))).to_vec()
+    }
+
+    /// Centre, side and roll by numpy from the definition: complex numbers, `unwrap`, and
+    /// `polyfit` with weights.
+    #[test]
+    fn squares_are_those_of_another_program() {
+        for (at, [x, y, side, roll]) in [
+            (0.102, [98.307865, 62.88921, 124.819936, 158.741338]),
+            (0.372, [114.799479, 54.767109, 126.47515, -179.954583]),
+            (0.52, [123.904541, 51.2352, 127.177624, -168.540784]),
+            (0.832, [142.664458, 46.235388, 127.041109, -143.206575]),
+            (2.832, [142.664458, 46.235388, 127.041109, -143.206575]),
+        ] {
+            let square = Square::aligned(&track(), at, 3.6).unwrap();
+            let got = [square.centre[0], square.centre[1], square.side, square.roll];
+            for (got, want) in got.iter().zip([x, y, side, roll]) {
+                assert!((got - want).abs() < 1e-3, "{at}: {got} for {want}");
+            }
+        }
+        assert_eq!(Square::aligned(&[], 0.0, 3.6), None);
+        let still = Square::aligned(&track()[..1], 7.0, 3.6).unwrap();
+        assert!(
+            (still.roll - 158.74).abs() < 3.0,
+            "one picture needs no others"
+        );
+    }
+
+    #[test]
+    fn there_and_back_again() {
+        let square = Square::aligned(&track(), 0.5, 3.6).unwrap();
+        for p in [[0.0, 0.0], [0.5, 0.5], [1.25, -0.5]] {
+            let back = square.fraction(square.at(p));
+            assert!((back[0] - p[0]).abs() < 1e-12 && (back[1] - p[1]).abs() < 1e-12);
+        }
+        let face = track()[6].1;
+        let inside = square.landmarks_within(&face.landmarks);
+        let back = square.landmarks_outside(&inside).points();
+        for (got, want) in back
+            .as_flattened()
+            .iter()
+            .zip(face.landmarks.points().as_flattened())
+        {
+            assert!((got - want).abs() < 1e-3);
+        }
+        // Turned by nearly half a circle, the eyes are above the mouth.
+        let [left, right, _, mouth, _] = inside.points();
+        assert!(left[0] < right[0] && left[1] < mouth[1]);
+        let face_box = FaceBox::from([100.0, 20.0, 160.0, 100.0]);
+        let inside = square.box_within(&face_box);
+        let back = square.box_outside(&inside);
+        for (got, want) in back.corners().iter().zip(face_box.corners()) {
+            assert!((got - want).abs() < 1e-3);
+        }
+        let [x1, y1, x2, y2] = inside.corners().map(f64::from);
+        assert!(((x2 - x1) * square.side - 60.0).abs() < 1e-3);
+        assert!(((y2 - y1) * square.side - 80.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_mouth_that_opens_does_not_zoom_and_a_turned_head_hardly() {
+        let side = |eyes: f32, mouth: f32| {
+            let half = eyes / 2.0;
+            let landmarks = [
+                [-half, 0.0],
+                [half, 0.0],
+                [0.0, mouth / 2.0],
+                [-half, mouth],
+                [half, mouth],
+            ];
+            let face = Face {
+                landmarks: landmarks
+                    .map(|[x, y]| [100.0 + 40.0 * x, 80.0 + 40.0 * y])
+                    .into(),
+                ..track()[0].1
+            };
+            Square::aligned(&[(0.0, face)], 0.0, 3.6).unwrap().side
+        };
+        assert_eq!(side(1.0, 1.03), side(1.0, 1.17));
+        // By 45°, the eyes are 0.71 apart.
+        assert!((0.9..1.0).contains(&(side(0.71, 1.08) / side(1.0, 1.08))));
+    }
+
+    #[test]
+    fn what_is_turned_away() {
+        let turned = |nose: f32, eyes: f32| {
+            let middle = [50.0 + nose, 50.0];
+            let points = [
+                [50.0 - eyes, 40.0],
+                [50.0 + eyes, 40.0],
+                middle,
+                [40.0, 60.0],
+                [60.0, 60.0],
+            ];
+            turn(&points.into())
+        };
+        assert_eq!(turned(0.0, 10.0), 0.0);
+        assert_eq!(turned(10.0, 10.0), 1.0);
+        assert_eq!(turned(-5.0, 10.0), 0.5);
+        assert_eq!(turned(5.0, 0.0), 10.0);
+        assert_eq!(turned(f32::NAN, 10.0), 10.0);
     }
 }

@@ -111,6 +111,43 @@ mod tests {
         assert_eq!(out[[1, 3, 0]], whole[[3, 1, 0]]);
     }
 
+    /// Green of `skimage.transform.warp` (order 1, edge), of a square turned by 30°, inside
+    /// and over the border.
+    #[test]
+    fn turned_squares_are_those_of_another_program() {
+        let whole = picture(10, 9);
+        for (centre, want) in [
+            (
+                [5.3, 4.1],
+                [
+                    [109, 178, 134, 105],
+                    [172, 112, 86, 169],
+                    [163, 113, 148, 66],
+                    [97, 127, 173, 102],
+                ],
+            ),
+            (
+                [1.2, 8.4],
+                [
+                    [92, 174, 70, 93],
+                    [164, 178, 110, 131],
+                    [97, 31, 70, 109],
+                    [30, 30, 47, 86],
+                ],
+            ),
+        ] {
+            let square = Square {
+                centre,
+                side: 4.0,
+                roll: 30.0,
+            };
+            let seen = square_of(whole.view(), 1.0, &square, 4);
+            for (y, x) in (0..4).flat_map(|y| (0..4).map(move |x| (y, x))) {
+                assert!(seen[[y, x, 1]].abs_diff(want[y][x]) <= 1, "{y} {x}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_made_smaller_is_averaged() {
         let whole = picture(12, 12);
