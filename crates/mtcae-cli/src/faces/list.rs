@@ -15,8 +15,15 @@ use crate::Fault;
 const NEEDED: [&str; 3] = ["id", "file", "sha256"];
 /// Columns that it may have besides.
 const KNOWN: [&str; 7] = ["kind", "person", "label", "tone", "faces", "start", "end"];
-/// Columns that say where a file is from, which is for people to read.
-const ORIGIN: [&str; 5] = ["source", "path", "commit", "licence", "note"];
+/// Columns that say where a file is from and how it was chosen, which is for people to read.
+const ORIGIN: [&str; 6] = [
+    "source",
+    "licence",
+    "frames_used",
+    "label_by",
+    "what",
+    "notes",
+];
 /// Longer marks are not read.
 const MOST: u64 = 64 << 20;
 
