@@ -163,9 +163,8 @@ impl Pose {
         // The line to the mouth, turned by a quarter, counts as much as it is long: of a
         // face in profile it is what is left.
         let axis = [across[0] + down[1], across[1] - down[0]];
-        let size = across[0]
-            .hypot(across[1])
-            .max(MOUTH * down[0].hypot(down[1]));
+        let (across, down) = (across[0].hypot(across[1]), down[0].hypot(down[1]));
+        let size = across.max(MOUTH * down);
         Self {
             eyes,
             roll: axis[1].atan2(axis[0]).to_degrees(),
@@ -316,6 +315,12 @@ fn steadied(near: &[(f64, Pose)], at: f64, reach: f64, slope: bool, of: fn(&Pose
         true => (w2 * v0 - w1 * v1) / spread,
         false => v0 / w0,
     }
+}
+
+/// How large a face is: about as far as its eyes would be apart if it looked ahead. The
+/// greater of their distance and 0.85 of that from their middle to the mouth's; at least 1.
+pub fn face_size(landmarks: &Landmarks) -> f64 {
+    Pose::of(landmarks).size
 }
 
 /// How far a face is turned to the side: where the tip of the nose is between the eyes, from

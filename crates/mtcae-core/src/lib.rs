@@ -16,7 +16,7 @@ mod resize;
 mod sampling;
 
 pub use argmax::argmax;
-pub use crop::{Crop, Square, turn};
+pub use crop::{Crop, Square, face_size, turn};
 pub use face::{Coordinate, Face, FaceBox, Landmarks, Track, iou};
 pub use parse::ParseError;
 pub use refusal::Refusal;

@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", tag = "kind")]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Nobody's face is seen.
+    /// Nobody's face is seen, or in too few frames to be followed.
     NoFace {
         /// Frames that were looked at.
         of: u32,
     },
     /// The face is too small to be judged.
     TooSmall {
-        /// Pixels of the source between the eyes, in the middle one of the frames.
+        /// Pixels of the source between the eyes, as far as they would be apart if it looked
+        /// ahead ([`face_size`](crate::face_size)), in the middle one of the frames.
         eyes: f64,
         /// As many would be needed.
         smallest: f64,
@@ -54,7 +55,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFace { of: 1 } => f.write_str("no face (none is seen in the picture)"),
-            Self::NoFace { of } => write!(f, "no face (none is seen in any of {of} frames)"),
+            Self::NoFace { of } => {
+                write!(
+                    f,
+                    "no face (none is seen in {of} frames, or in too few of them)"
+                )
+            }
             Self::TooSmall { eyes, smallest } => write!(
                 f,
                 "too small (the eyes are {eyes:.1} pixels apart; {smallest} are needed)"

@@ -267,7 +267,10 @@ pub fn film(
                 .map(|n| format!("{n}: "))
                 .unwrap_or_default();
             let percent = 100.0 * prediction.confidence;
-            let label = format!("{person}{} {percent:.0}%", prediction.expression);
+            let label = match &prediction.refusal {
+                None => format!("{person}{} {percent:.0}%", prediction.expression),
+                Some(refusal) => format!("{person}no answer: {}", refusal.name()),
+            };
             let Some(seen) = between(prediction, time, follows) else {
                 continue;
             };
@@ -399,7 +402,10 @@ fn draw(picture: &mut Canvas, frame: &FramePrediction, [sx, sy]: [f32; 2], label
 }
 
 fn lines(p: &Prediction) -> Vec<String> {
-    let mut lines = vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)];
+    let mut lines = match &p.refusal {
+        None => vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)],
+        Some(refusal) => vec![format!("no answer: {}", refusal.name())],
+    };
     lines.extend(p.person.map(|n| format!("person {n}")));
     if let Some(name) = p.file.as_ref().and_then(|f| f.file_name()) {
         lines.push(name.to_string_lossy().into_owned());
@@ -409,7 +415,7 @@ fn lines(p: &Prediction) -> Vec<String> {
         p.source.width, p.source.height, p.start, p.end
     ));
     match &p.seen {
-        Some(seen) if seen.frames == 0 => {
+        Some(seen) if seen.frames == 0 && p.refusal.is_none() => {
             lines.push(format!("no face is seen in {} frames:", seen.of));
             lines.push("the answer rests on nothing".to_owned());
         }

@@ -10,9 +10,13 @@ use candle_core::Device;
 use mtcae_core::{Face, Resize};
 use mtcae_faces::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
 use mtcae_faces::{Detector, DetectorConfig};
+use mtcae_model::Answers;
 use mtcae_video::{FrameResizer, FullFrame, Geometry, Video};
 
-use crate::{Error, Pipeline, Prediction, Progress, Seen, Timeline, Windowing};
+use crate::refuse::outside;
+use crate::{
+    Answer, Error, PeopleOptions, Pipeline, Prediction, Progress, Seen, Timeline, Windowing,
+};
 
 /// Which picture a detector of faces looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,7 +178,8 @@ impl FaceFinder {
         }
     }
 
-    /// What [`Pipeline::predict`] says of a file, with the faces of its subject, who is
+    /// What the model says of a file, of a crop to its subject where it sees crops
+    /// ([`Pipeline::crop`]), with the faces of its subject, who is
     /// the person seen in most frames ([`FramePrediction::detected`]), and in how many of
     /// its frames anybody's face is seen ([`Prediction::seen`]).
     ///
@@ -188,16 +193,28 @@ impl FaceFinder {
         path: impl AsRef<Path>,
     ) -> Result<Prediction, Error> {
         let path = path.as_ref();
+        if !pipeline.crop().is_none() {
+            let options = PeopleOptions::default();
+            let go_on = |_: Progress| ControlFlow::Continue(());
+            let people = self.predict_people(pipeline, path, &options, go_on)?;
+            return match people.answer {
+                Answer::Clip(mut answers) if !answers.is_empty() => Ok(answers.remove(0)),
+                _ => Err(Error::NoFace.of(path)),
+            };
+        }
         let watcher = self.watch(pipeline, 0);
         let mut video = watcher.at(pipeline.open(path)?);
         let views = pipeline.read_of(&mut video)?;
         let found = watcher.found(views.iter().flat_map(|clip| &clip.indices))?;
         let mut prediction = pipeline.predict_views(path, &views)?;
-        found.note_subject(std::slice::from_mut(&mut prediction));
+        found.note_subject(
+            std::slice::from_mut(&mut prediction),
+            pipeline.config().answers.as_ref(),
+        );
         Ok(prediction)
     }
 
-    /// What [`Pipeline::predict_windows`] says of a file, with faces as [`Self::predict`]
+    /// As [`Pipeline::predict_windows`], with crops and faces as [`Self::predict`]
     /// puts them beside it.
     ///
     /// # Errors
@@ -209,13 +226,27 @@ impl FaceFinder {
         windowing: &Windowing,
         progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Timeline, Error> {
+        let path = path.as_ref();
+        if !pipeline.crop().is_none() {
+            let options = PeopleOptions {
+                windowing: Some(*windowing),
+                ..PeopleOptions::default()
+            };
+            let people = self.predict_people(pipeline, path, &options, progress)?;
+            return match people.answer {
+                Answer::Windows(mut timelines) if !timelines.is_empty() => Ok(timelines.remove(0)),
+                _ => Err(Error::NoFace.of(path)),
+            };
+        }
         let watcher = self.watch(pipeline, 0);
         let video = watcher.at(pipeline.open(path)?);
         let mut timeline = pipeline.predict_windows_of(video, windowing, progress)?;
         let frames = timeline.windows.iter().flat_map(|w| &w.frames);
         let found = watcher.found(frames.map(|f| &f.index))?;
-        found.note_subject(&mut timeline.windows);
-        Ok(timeline)
+        let answers = pipeline.config().answers.as_ref();
+        found.note_subject(&mut timeline.windows, answers);
+        // Of windows with an answer alone.
+        Timeline::new(timeline.length, timeline.stride, timeline.windows)
     }
 
     fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Error> {
@@ -391,17 +422,70 @@ impl Found {
         }
     }
 
+    /// How many others are seen nearly as often as the subject, and are nearly as large.
+    pub fn rivals(&self, subject: usize) -> u32 {
+        let (frames, area) = (
+            self.people[subject].detected() as f64,
+            self.people[subject].mean_area(),
+        );
+        let others = self.people.iter().enumerate().filter(|(i, person)| {
+            let often = person.detected() as f64 >= 0.8 * frames;
+            *i != subject && often && person.mean_area() >= 0.7 * area
+        });
+        others.count() as u32
+    }
+
+    /// In how many of these frames a person is beyond the border: not seen after they went
+    /// over it, or before they came. Numbers grow.
+    pub fn gone(&self, person: usize, indices: &[u64]) -> u32 {
+        let source = self.source();
+        let size = [source.width, source.height].map(f64::from);
+        let there = |&i: &u64| self.face(person, i).is_some();
+        let (Some(first), Some(last)) = (
+            indices.iter().position(there),
+            indices.iter().rposition(there),
+        ) else {
+            return 0;
+        };
+        let crosses = |at: usize| {
+            let face = self.face(person, indices[at]);
+            face.is_some_and(|face| outside(face, size) > 0.0)
+        };
+        let before = if crosses(first) { first } else { 0 };
+        let after = if crosses(last) {
+            indices.len() - 1 - last
+        } else {
+            0
+        };
+        (before + after) as u32
+    }
+
+    /// Numbers and times of frames that were looked at.
+    pub fn stamps<'a>(&'a self, indices: &'a [u64]) -> impl Iterator<Item = (u64, f64)> + 'a {
+        let time = |i| Some(self.about[*self.places.get(i)?].time);
+        indices.iter().filter_map(move |i| Some((*i, time(i)?)))
+    }
+
+    /// In how many of these frames there is anybody's face.
+    pub fn anybody(&self, indices: &[u64]) -> Seen {
+        let seen = |i| self.places.get(&i).is_some_and(|&p| self.about[p].has_face);
+        self.seen(indices, seen)
+    }
+
     /// Puts the subject's faces beside those of answers about whole pictures, and in how
-    /// many of their frames there is anybody's.
-    fn note_subject(&self, predictions: &mut [Prediction]) {
+    /// many of their frames there is anybody's; where the model's config asks for it, there
+    /// is no answer then.
+    fn note_subject(&self, predictions: &mut [Prediction], answers: Option<&Answers>) {
         let subject = self.subject();
         for prediction in predictions {
             if let Some(person) = subject {
                 self.note(prediction, person);
             }
             let indices: Vec<u64> = prediction.frames.iter().map(|f| f.index).collect();
-            let anybody = |i| self.places.get(&i).is_some_and(|&p| self.about[p].has_face);
-            prediction.note_seen(self.seen(&indices, anybody));
+            prediction.note_seen(self.anybody(&indices));
+            if let Some(answers) = answers {
+                prediction.judge(answers);
+            }
         }
     }
 }

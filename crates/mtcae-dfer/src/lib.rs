@@ -37,6 +37,8 @@ mod faces;
 mod people;
 mod pipeline;
 mod prediction;
+#[cfg(feature = "faces")]
+mod refuse;
 mod table;
 mod timeline;
 #[cfg(feature = "ffmpeg")]

@@ -18,7 +18,7 @@ use ndarray::{Array3, Array4, Axis};
 use rayon::prelude::*;
 
 use crate::faces::{FaceFinder, Found, Kept};
-use crate::{Answer, Error, Pipeline, Prediction, Progress, Timeline, Windowing};
+use crate::{Answer, Error, FaceWarning, Pipeline, Prediction, Progress, Timeline, Windowing};
 
 /// People are followed through frames at most this many seconds apart …
 const STEP: f64 = 0.25;
@@ -131,7 +131,9 @@ impl FaceFinder {
     ///
     /// # Errors
     /// One line that names the file: [`Error::NoFace`] where there is nobody,
-    /// [`Error::SeenTooSeldom`], or what reading the file met.
+    /// [`Error::SeenTooSeldom`] (where the model's config has
+    /// [`answers`](mtcae_model::Config::answers), both are an answer that names no class), or
+    /// what reading the file met.
     pub fn predict_people(
         &self,
         pipeline: &Pipeline,
@@ -179,8 +181,12 @@ fn answer(
     let (spans, found) = look(request, &mut |seconds, length| {
         reached(seconds, false, length)
     })?;
+    let answers = request.pipeline.config().answers.as_ref();
     if found.people.is_empty() {
-        return Err(Error::NoFace.of(path));
+        return match answers {
+            Some(_) => nobody(request, &spans, &found),
+            None => Err(Error::NoFace.of(path)),
+        };
     }
     let whom: Vec<usize> = match found.subject() {
         Some(subject) if !options.everybody => vec![subject],
@@ -195,6 +201,9 @@ fn answer(
     let mut kept: Vec<usize> = jobs.iter().map(|job| job.person).collect();
     kept.sort_unstable();
     kept.dedup();
+    if kept.is_empty() && answers.is_some() {
+        return nobody(request, &spans, &found);
+    }
     if kept.is_empty() {
         let min_seen = options.min_seen;
         return Err(Error::SeenTooSeldom { min_seen }.of(path));
@@ -216,6 +225,15 @@ fn answer(
         found.note(&mut prediction, job.person);
         let seen = found.seen(&span.sampled, |i| found.is_seen(job.person, i));
         prediction.note_seen(seen);
+        prediction.note_border(found.gone(job.person, &span.sampled_in_order()));
+        let others = found.rivals(job.person);
+        if others > 0 && !options.everybody {
+            let warning = FaceWarning::Several { others };
+            prediction.warnings.push(crate::Warning::Face(warning));
+        }
+        if let Some(answers) = answers {
+            prediction.judge(answers);
+        }
         let end = prediction.end;
         by_person.entry(job.person).or_default().push(prediction);
         reached((half + end) / 2.0, true, None)
@@ -235,6 +253,40 @@ fn answer(
     };
     let left_out = whom.len() - kept.len();
     Ok(People { answer, left_out })
+}
+
+/// What is said where there is nobody to be followed, and the model's config asks for that
+/// to be an answer.
+fn nobody(request: &Request<'_>, spans: &[Span], found: &Found) -> Result<People, Error> {
+    let Request {
+        pipeline,
+        path,
+        options,
+        ..
+    } = request;
+    let trained_on = pipeline.config().trained_on.as_deref();
+    let predictions = spans.iter().map(|span| {
+        let stamps = found.stamps(&span.sampled);
+        let seen = found.anybody(&span.sampled);
+        let mut prediction = Prediction::of_nobody(found.source(), stamps, seen, trained_on);
+        if let Some(bounds) = span.bounds {
+            (prediction.start, prediction.end) = bounds;
+        }
+        prediction.file = Some(path.to_path_buf());
+        let warnings = span.warnings.iter().cloned();
+        prediction
+            .warnings
+            .extend(warnings.map(crate::Warning::Video));
+        prediction
+    });
+    let predictions: Vec<Prediction> = predictions.collect();
+    Ok(People {
+        answer: match &options.windowing {
+            None => Answer::Clip(predictions),
+            Some(w) => Answer::Windows(vec![Timeline::new(w.length, w.stride, predictions)?]),
+        },
+        left_out: 0,
+    })
 }
 
 /// The clips or windows of the video, and who is in them.
@@ -449,6 +501,16 @@ fn read_and_cut(
             }
             Ok(())
         }
+    }
+}
+
+impl Span {
+    /// Numbers of the frames that the model would take, each once.
+    fn sampled_in_order(&self) -> Vec<u64> {
+        let mut numbers = self.sampled.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 }
 

@@ -367,12 +367,18 @@ mod files {
         /// What the model says of a video or image file. Where sampling and resizing give
         /// several views of a video ([`ClipOptions::most_views`](super::ClipOptions::most_views)), their probabilities are
         /// averaged; of the crops of a clip, boxes and landmarks have the median of each
-        /// coordinate.
+        /// coordinate. A model that sees crops is shown one to the subject's face, which a
+        /// [`FaceFinder`](crate::FaceFinder) of its own finds on the CPU; without the feature
+        /// `faces`, it is shown the whole picture, and a warning says so.
         ///
         /// # Errors
         /// One line that names the file and its fault.
         pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, Error> {
             let path = path.as_ref();
+            #[cfg(feature = "faces")]
+            if !self.crop.is_none() {
+                return own_finder()?.predict(self, path);
+            }
             self.predict_views(path, &self.read(path)?)
         }
 
@@ -426,6 +432,10 @@ mod files {
             windowing: &Windowing,
             progress: impl FnMut(Progress) -> ControlFlow<()>,
         ) -> Result<Timeline, Error> {
+            #[cfg(feature = "faces")]
+            if !self.crop.is_none() {
+                return own_finder()?.predict_windows(self, path, windowing, progress);
+            }
             let video = self.open(path)?;
             self.predict_windows_of(video, windowing, progress)
         }
@@ -514,6 +524,12 @@ mod files {
         pub fn read_of(&self, video: &mut Video) -> Result<Vec<Clip>, Error> {
             Ok(self.install(|| video.clips(&self.clip))?)
         }
+    }
+
+    /// What looks for faces where nobody gave one.
+    #[cfg(feature = "faces")]
+    fn own_finder() -> Result<crate::FaceFinder, Error> {
+        crate::FaceFinder::new(&candle_core::Device::Cpu, crate::DetectAt::Source, None)
     }
 
     /// Gives `compute` what `decode` makes until that is empty; with `ahead`, `decode`

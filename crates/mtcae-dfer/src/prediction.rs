@@ -94,6 +94,18 @@ pub enum FaceWarning {
         /// Frames that were looked at.
         of: u32,
     },
+    /// The face that is followed is partly beyond the picture's border, or has left it.
+    LeavesPicture {
+        /// Frames in which it is.
+        frames: u32,
+        /// Frames that were looked at.
+        of: u32,
+    },
+    /// Others are seen as long and as large: the answer is about one of several.
+    Several {
+        /// How many others.
+        others: u32,
+    },
     /// The model was trained on crops to faces, and was shown the whole picture.
     NotCropped,
 }
@@ -109,6 +121,17 @@ impl fmt::Display for Warning {
             Self::Face(FaceWarning::FaceInFew { frames, of }) => {
                 write!(f, "a face is seen in only {frames} of the {of} frames")
             }
+            Self::Face(FaceWarning::LeavesPicture { frames, of }) => {
+                write!(f, "the face leaves the picture in {frames} of {of} frames")
+            }
+            Self::Face(FaceWarning::Several { others: 1 }) => f.write_str(
+                "another face is seen as long and as large: the answer is about one of two",
+            ),
+            Self::Face(FaceWarning::Several { others }) => write!(
+                f,
+                "{others} other faces are seen as long and as large: the answer is about one of {}",
+                others + 1
+            ),
             Self::Face(FaceWarning::NotCropped) => f.write_str(
                 "the model was trained on crops to faces, and is shown the whole picture",
             ),

@@ -8,7 +8,8 @@ use crate::{FaceBox, Landmarks, Prediction};
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
 /// of, and `frames_with_face` of `frames_looked_at` show a face: an answer with a 0
-/// there rests on nothing. Cells of tasks that the model does not have are empty, as are
+/// there rests on nothing. Where no class is named, `expression` is `no answer:` and why.
+/// Cells of tasks that the model does not have are empty, as are
 /// those of a detector's face where none was asked or it found none.
 ///
 /// # Errors
@@ -34,7 +35,10 @@ pub fn write_csv<'a>(
         let seen = [seen.map(|s| s.frames), seen.map(|s| s.of)]
             .map(|n| n.map(|n| n.to_string()).unwrap_or_default());
         let expression = [
-            field(&prediction.expression),
+            match &prediction.refusal {
+                None => field(&prediction.expression),
+                Some(refusal) => format!("no answer: {}", refusal.name()),
+            },
             format!("{:.4}", prediction.confidence),
         ];
         let classes = prediction

@@ -23,7 +23,7 @@ pub struct Timeline {
 pub struct TimelinePoint {
     /// Centre of the window in seconds.
     pub time: f64,
-    /// The most probable expression.
+    /// The most probable expression; empty where its window has no answer.
     pub expression: String,
     /// All classes in the model's order; the probabilities sum to 1.
     pub probabilities: Vec<ClassProbability>,
@@ -51,7 +51,8 @@ impl Answer {
 impl Timeline {
     /// Smooths the windows: a point is the mean of the windows that overlap its
     /// own, weighted by 1 − distance of the centres / length. Windows that do not
-    /// overlap stay as they are.
+    /// overlap stay as they are. A window without an answer counts for none, and its own
+    /// point names no expression.
     ///
     /// # Errors
     /// [`Error::Option`] for a length or stride that is not finite and above 0.
@@ -74,16 +75,23 @@ impl Timeline {
             probabilities.iter_mut().for_each(|p| p.probability = 0.0);
             let mut total = 0.0;
             for other in near {
+                if other.refusal.is_some() {
+                    continue;
+                }
                 let weight = (1.0 - (centre(other) - time).abs() / length).max(0.0) as f32;
                 total += weight;
                 for (sum, p) in probabilities.iter_mut().zip(&other.probabilities) {
                     sum.probability += weight * p.probability;
                 }
             }
-            probabilities
-                .iter_mut()
-                .for_each(|p| p.probability /= total);
-            let best = most_probable(&probabilities);
+            match total > 0.0 {
+                true => probabilities
+                    .iter_mut()
+                    .for_each(|p| p.probability /= total),
+                // No answer is near.
+                false => probabilities.clone_from(&window.probabilities),
+            }
+            let best = most_probable(&probabilities).filter(|_| window.refusal.is_none());
             TimelinePoint {
                 time,
                 expression: best.map(|p| p.class.clone()).unwrap_or_default(),

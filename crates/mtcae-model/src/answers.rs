@@ -12,7 +12,8 @@ use crate::Error;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
-    /// The least distance between the eyes, in pixels of the source.
+    /// The least distance between the eyes, in pixels of the source, of a face that looks
+    /// ahead: see [`face_size`](mtcae_core::face_size).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smallest_eyes: Option<f64>,
     /// How far a face may be turned to the side: see [`turn`](mtcae_core::turn).

@@ -370,7 +370,8 @@ impl Warnings {
         let file = predictions.first().and_then(|p| p.file.as_deref());
         let file = file.unwrap_or(Path::new("clip")).display();
         let windows = matches!(answer, Answer::Windows(_));
-        let faceless = predictions.iter().filter(|p| p.is_faceless()).count();
+        let answered = predictions.iter().filter(|p| p.refusal.is_none());
+        let faceless = answered.filter(|p| p.is_faceless()).count();
         let mut said = BTreeSet::new();
         let mut of_video = Vec::new();
         for warning in predictions.iter().flat_map(|p| &p.warnings) {
@@ -378,7 +379,11 @@ impl Warnings {
                 mtcae_dfer::Warning::Video(warning) => warning.clone().add_to(&mut of_video),
                 // Of windows, those without a face are counted.
                 mtcae_dfer::Warning::Face(warning)
-                    if windows && *warning != FaceWarning::NotCropped => {}
+                    if windows
+                        && !matches!(
+                            warning,
+                            FaceWarning::NotCropped | FaceWarning::Several { .. }
+                        ) => {}
                 other => {
                     let text = other.to_string();
                     if said.insert(text.clone()) {

@@ -106,15 +106,18 @@ fn row(predictions: &[&Prediction]) -> Row {
     let (Some(first), Some(last)) = (predictions.first(), predictions.last()) else {
         return Row::default();
     };
+    let answered: Vec<_> = predictions.iter().filter(|p| p.refusal.is_none()).collect();
     let mean = |class: usize| {
-        let of = predictions
-            .iter()
-            .filter_map(|p| p.probabilities.get(class));
-        of.map(|p| p.probability).sum::<f32>() / predictions.len() as f32
+        let of = answered.iter().filter_map(|p| p.probabilities.get(class));
+        of.map(|p| p.probability).sum::<f32>() / answered.len() as f32
     };
-    let best = argmax((0..first.probabilities.len()).map(mean));
+    let classes = answered.first().map_or(&[][..], |p| &p.probabilities);
+    let best = argmax((0..classes.len()).map(mean));
     let seen = predictions.iter().filter_map(|p| p.seen.as_ref());
     let mut warnings = Vec::new();
+    if let (true, Some(refusal)) = (answered.is_empty(), &first.refusal) {
+        warnings.push(format!("no answer: {refusal}"));
+    }
     for warning in predictions.iter().flat_map(|p| &p.warnings) {
         let text = warning.to_string();
         if !warnings.contains(&text) {
@@ -126,7 +129,7 @@ fn row(predictions: &[&Prediction]) -> Row {
         said: best.map(|class| Said {
             start: first.start,
             end: last.end,
-            expression: first.probabilities[class].class.clone(),
+            expression: classes[class].class.clone(),
             confidence: mean(class),
         }),
         seen: seen

@@ -63,12 +63,15 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
     } else {
         ""
     };
-    writeln!(
-        out,
-        "\nexpression: {} ({:.1}%){doubt}",
-        p.expression,
-        100.0 * p.confidence
-    )?;
+    match &p.refusal {
+        None => writeln!(
+            out,
+            "\nexpression: {} ({:.1}%){doubt}",
+            p.expression,
+            100.0 * p.confidence
+        )?,
+        Some(refusal) => writeln!(out, "\nno answer: {refusal}")?,
+    }
     let width = p
         .probabilities
         .iter()
@@ -143,7 +146,10 @@ fn windows(out: &mut dyn Write, timeline: &Timeline) -> Result<()> {
         "window", "expression", "smoothed"
     )?;
     for (w, point) in timeline.windows.iter().zip(&timeline.points) {
-        let best = format!("{} ({:.1}%)", w.expression, 100.0 * w.confidence);
+        let best = match &w.refusal {
+            None => format!("{} ({:.1}%)", w.expression, 100.0 * w.confidence),
+            Some(refusal) => format!("no answer: {}", refusal.name()),
+        };
         let seen = w.seen.as_ref().map(|s| format!("{} of {}", s.frames, s.of));
         writeln!(
             out,
