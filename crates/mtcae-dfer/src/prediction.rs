@@ -266,9 +266,14 @@ impl Prediction {
     /// doubt about the class alone.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.expression.clear();
-        if matches!(self.refusal, None | Some(Refusal::Unsure { .. })) {
+        if self.is_judged() {
             self.refusal = Some(refusal);
         }
+    }
+
+    /// Whether the face could be judged: it was, or the class alone is in doubt.
+    pub fn is_judged(&self) -> bool {
+        matches!(self.refusal, None | Some(Refusal::Unsure { .. }))
     }
 
     /// The two most probable classes, the more probable first; the first of equals.
