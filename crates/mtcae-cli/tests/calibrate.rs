@@ -205,3 +205,37 @@ fn what_cannot_be_fitted_or_written_is_refused() {
     assert!(refusal.contains("exists already; --force"), "{refusal}");
     done("calibrate", &[&args[..], &["--force"]].concat());
 }
+
+#[test]
+fn below_the_confidence_that_is_asked_for_it_is_unsure() {
+    let demo = mtcae_testing::fixtures().join("demo/rendered.mp4");
+    let demo = demo.display().to_string();
+    let said = done("infer", &[&demo, "--least-confidence", "0.9999"]);
+    for words in [
+        "no answer: unsure (the most probable class has 99.",
+        "likeliest: happy (99.",
+        "%), fearful (",
+        "  surprised ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let json = |more: &[&str]| -> Value {
+        let args = ["--format", "json", "--quiet"];
+        let said = done("infer", &[&[demo.as_str()], more, &args[..]].concat());
+        serde_json::from_str(&said).expect("JSON")
+    };
+    let (unsure, sure) = (json(&["--least-confidence", "0.9999"]), json(&[]));
+    assert_eq!(unsure["refusal"]["kind"], "unsure");
+    assert_eq!(unsure["refusal"]["least"], 0.9999);
+    assert_eq!(
+        (&unsure["expression"], &sure["expression"]),
+        (&"".into(), &"happy".into())
+    );
+    assert_eq!(unsure["probabilities"], sure["probabilities"]);
+    assert_eq!(json(&["--least-confidence", "0"]), sure);
+    let refusal = refused("infer", &[&demo, "--least-confidence", "1"]);
+    assert!(
+        refusal.starts_with("error: --least-confidence: "),
+        "{refusal}"
+    );
+}
