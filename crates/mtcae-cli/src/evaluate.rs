@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config;
+use crate::faces::{self, Asked, FacesArgs};
 use crate::foreign::Foreign;
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
@@ -13,6 +14,7 @@ use crate::training::{Screen, acquaintance, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
+use mtcae_dfer::model::Checkpoint;
 use mtcae_dfer::{Crop, Precision};
 use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
@@ -27,26 +29,35 @@ use serde::Serialize;
 /// calibration, overlap of boxes, error of landmarks, and all of it by intensity.
 ///
 /// With --predictions, the same from a table that an earlier evaluation or a
-/// cross-validation wrote; no model is run.
+/// cross-validation wrote; no model is run. With --faces, on listed files of real faces.
 #[derive(Parser)]
 #[command(name = "evaluate", version)]
 struct Args {
     /// Table of predictions to measure.
-    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "checkpoint"],
-          required_unless_present_any = ["labels", "checkpoint"])]
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["labels", "faces", "checkpoint"],
+          required_unless_present_any = ["labels", "faces", "checkpoint"])]
     predictions: Option<PathBuf>,
 
     /// Label file of the clips to predict.
-    #[arg(long, value_name = "FILE.jsonl", requires = "checkpoint")]
+    #[arg(
+        long,
+        value_name = "FILE.jsonl",
+        group = "measured",
+        requires = "checkpoint"
+    )]
     labels: Option<PathBuf>,
 
-    /// Folder that the label file's videos lie in; its own by default.
+    #[command(flatten)]
+    faces: FacesArgs,
+
+    /// Folder that the label file's videos, or the listed files, lie in; by default that of
+    /// the label file or list.
     #[arg(long, value_name = "DIR", conflicts_with = "predictions")]
     root: Option<PathBuf>,
 
     /// The model's checkpoint folder, or a published classifier: a folder, a file, or
     /// hub:ORG/NAME.
-    #[arg(long, value_name = "DIR|FILE|hub:NAME", requires = "labels")]
+    #[arg(long, value_name = "DIR|FILE|hub:NAME", requires = "measured")]
     checkpoint: Option<String>,
 
     #[command(flatten)]
@@ -58,14 +69,15 @@ struct Args {
     crop: Option<Crop>,
 
     /// Only the clips of this fold, from 0, as the label file or the table has them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "faces")]
     fold: Option<u32>,
 
     /// Also measure people that the model was trained on; the report says so.
-    #[arg(long, conflicts_with = "predictions")]
+    #[arg(long, conflicts_with_all = ["predictions", "faces"])]
     allow_seen: bool,
 
-    /// Folder for predictions.csv, summary.json and confusion.png; not that of a run.
+    /// Folder for predictions.csv, summary.json and confusion.png, not that of a run; with
+    /// --faces, for faces.json, faces.csv and frames.csv.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -74,7 +86,7 @@ struct Args {
     force: bool,
 
     /// Clips, or views of them, that go through the model at once.
-    #[arg(long, default_value_t = 8, conflicts_with = "predictions")]
+    #[arg(long, default_value_t = 8, conflicts_with_all = ["predictions", "faces"])]
     batch: usize,
 
     /// Samples of the bootstrap that draws whole subjects; 0 for no intervals.
@@ -140,6 +152,26 @@ fn run(args: &Args) -> Result<(), Fault> {
     Isa::held()?;
     limit_threads(args.threads)?;
     clean_up_when_stopped()?;
+    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
+        resamples: args.bootstrap,
+        ..Bootstrap::default()
+    });
+    args.faces.check()?;
+    if let (Some(list), Some(checkpoint)) = (&args.faces.faces, &args.checkpoint) {
+        let asked = Asked {
+            args: &args.faces,
+            root: args.root.as_deref(),
+            checkpoint,
+            foreign: &args.foreign,
+            crop: args.crop,
+            out: args.out.as_deref(),
+            force: args.force,
+            bootstrap,
+            device: device(&args.device)?,
+            quiet: args.quiet,
+        };
+        return faces::run(&asked, list);
+    }
     if let Some(out) = &args.out {
         may_be_written(out, args.predictions.as_deref(), args.force)?;
     }
@@ -150,10 +182,6 @@ fn run(args: &Args) -> Result<(), Fault> {
         _ => return Err("either --predictions, or --labels and --checkpoint".into()),
     };
     let (results, classes) = (&measured.results, &measured.classes);
-    let bootstrap = (args.bootstrap > 0).then(|| Bootstrap {
-        resamples: args.bootstrap,
-        ..Bootstrap::default()
-    });
     let summary = summarise(results, classes, bootstrap.as_ref())?;
     let about = About {
         people: measured.people,
@@ -290,77 +318,124 @@ fn by_fold(
 
 /// What a model says of labelled clips.
 fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, Fault> {
-    let device = device(&args.device)?;
     let opened = args.foreign.open(checkpoint, args.quiet)?;
     let own = opened.config().preprocessing.crop;
     let crop = args.crop.unwrap_or(own);
-    let opened = opened.cropping(crop);
-    let model = opened.config();
-    let classes = model.classes.clone();
-    if args.batch == 0 {
-        return Err("--batch: must be at least 1".into());
-    }
-    let selection = Selection {
-        root: args.root.as_deref(),
-        classes: Some(&classes),
-        only: None,
-    };
-    let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
-    for notice in &data.notices {
-        note!("warning: {notice}");
-    }
-    let places: Vec<usize> = (0..data.items.len())
-        .filter(|&i| data.folds == 0 || args.fold.is_none_or(|fold| data.items[i].fold == fold))
-        .collect();
-    if let Some(fold) = args.fold
-        && (places.is_empty() || fold >= data.folds)
-    {
-        return Err(format!(
-            "--fold {fold} has no clips that can be measured; {} has {}",
-            labels.display(),
-            folds_in_words(&data)
-        )
-        .into());
-    }
-    let known = acquaintance(
-        &data,
-        &places,
-        Path::new(checkpoint),
-        model,
-        args.allow_seen,
-    )?;
-    let engine = opened.engine(&device, Precision::F32)?;
-    match &model.trained_on {
-        Some(clips) => note!("trained on: {clips}"),
-        None => note!("warning: the model is untrained; its figures mean nothing"),
-    }
-    match (own.is_none(), crop.is_none()) {
-        (_, false) => note!("seen: crops to the faces of the label file, {crop}"),
-        (false, true) => note!(
+    if !own.is_none() && crop.is_none() {
+        note!(
             "warning: the model was trained on crops to faces, and is shown the whole pictures of \
              the label file: its figures say little where faces do not fill them"
-        ),
-        (true, true) => {}
+        );
     }
-    let loading = Loading {
+    let opened = opened.cropping(crop);
+    let asked = Labelled {
+        labels,
+        root: args.root.as_deref(),
+        fold: args.fold,
+        allow_seen: args.allow_seen,
         batch: args.batch,
-        ..Loading::default()
+        device: &args.device,
+        quiet: args.quiet,
     };
-    let source = Arc::new(Source::to_test(&data, &engine, loading));
-    let mut screen = Screen::new(args.quiet);
-    let bar = crate::Bars::new(args.quiet).items("clips", places.len() as u64);
-    let mut watch = |event: &mtcae_train::Event<'_>| {
-        if let mtcae_train::Event::Predicted { done, .. } = event {
-            bar.set_position(*done as u64);
-        }
-        screen.show(event)
-    };
-    let (results, _) = predict(&engine, &source, &places, None, &mut watch)?;
-    bar.finish_and_clear();
+    let predicted = asked.predicted(&opened, checkpoint)?;
     Ok(Measured {
-        results,
-        classes,
-        detectors: data.detectors.clone(),
-        people: Some(known),
+        results: predicted.results,
+        classes: opened.config().classes.clone(),
+        detectors: predicted.data.detectors.clone(),
+        people: Some(predicted.people),
     })
+}
+
+/// Labelled clips that a model is to be asked about.
+pub struct Labelled<'a> {
+    pub labels: &'a Path,
+    pub root: Option<&'a Path>,
+    pub fold: Option<u32>,
+    pub allow_seen: bool,
+    pub batch: usize,
+    pub device: &'a str,
+    pub quiet: bool,
+}
+
+/// What it says of them.
+pub struct Predicted {
+    pub results: Vec<ClipResult>,
+    pub data: Arc<Dataset>,
+    /// The clips' places in the data.
+    pub places: Vec<usize>,
+    pub people: Acquaintance,
+}
+
+impl Labelled<'_> {
+    /// What a checkpoint of this name says of them.
+    ///
+    /// # Errors
+    /// Names the file, the flag or the people at fault.
+    pub fn predicted(&self, opened: &Checkpoint, checkpoint: &str) -> Result<Predicted, Fault> {
+        let device = device(self.device)?;
+        let (labels, model) = (self.labels, opened.config());
+        if self.batch == 0 {
+            return Err("--batch: must be at least 1".into());
+        }
+        let selection = Selection {
+            root: self.root,
+            classes: Some(&model.classes),
+            only: None,
+        };
+        let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
+        for notice in &data.notices {
+            note!("warning: {notice}");
+        }
+        let of_fold = |i: &usize| self.fold.is_none_or(|fold| data.items[*i].fold == fold);
+        let places: Vec<usize> = (0..data.items.len())
+            .filter(|i| data.folds == 0 || of_fold(i))
+            .collect();
+        if let Some(fold) = self.fold
+            && (places.is_empty() || fold >= data.folds)
+        {
+            return Err(format!(
+                "--fold {fold} has no clips that can be measured; {} has {}",
+                labels.display(),
+                folds_in_words(&data)
+            )
+            .into());
+        }
+        let known = acquaintance(
+            &data,
+            &places,
+            Path::new(checkpoint),
+            model,
+            self.allow_seen,
+        )?;
+        let engine = opened.engine(&device, Precision::F32)?;
+        match &model.trained_on {
+            Some(clips) => note!("trained on: {clips}"),
+            None => note!("warning: the model is untrained; its figures mean nothing"),
+        }
+        let crop = model.preprocessing.crop;
+        if !crop.is_none() {
+            note!("seen: crops to the faces of the label file, {crop}");
+        }
+        let loading = Loading {
+            batch: self.batch,
+            ..Loading::default()
+        };
+        let source = Arc::new(Source::to_test(&data, &engine, loading));
+        let mut screen = Screen::new(self.quiet);
+        let bar = crate::Bars::new(self.quiet).items("clips", places.len() as u64);
+        let mut watch = |event: &mtcae_train::Event<'_>| {
+            if let mtcae_train::Event::Predicted { done, .. } = event {
+                bar.set_position(*done as u64);
+            }
+            screen.show(event)
+        };
+        let (results, _) = predict(&engine, &source, &places, None, &mut watch)?;
+        bar.finish_and_clear();
+        Ok(Predicted {
+            results,
+            data,
+            places,
+            people: known,
+        })
+    }
 }

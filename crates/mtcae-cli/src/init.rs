@@ -40,7 +40,7 @@ struct Args {
     encoder: Option<OsString>,
 
     /// Sizes of a random model: a file like a checkpoint's config.json, from which
-    /// everything but `trained_on` is taken.
+    /// everything is taken but what is said of trained weights.
     #[arg(long, value_name = "FILE.json",
           conflicts_with_all = ["encoder", "family", "size", "image_size", "frames", "structure", "classes", "decoder_width",
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
@@ -153,11 +153,12 @@ fn run(args: &Args) -> Result<(), Fault> {
     }
     let (store, families) = (ParamStore::new(args.seed), Families::default());
     if let Some(path) = &args.config {
-        let config = Config {
+        let mut config = Config {
             trained_on: None,
             trained_subjects: None,
             ..folder::read_config(path, &families)?
         };
+        config.take_measured();
         return write(args, &config, &store);
     }
     let mut preprocessing = Preprocessing::default();

@@ -6,8 +6,10 @@
 struct Readme;
 
 mod ablation;
+mod calibrate;
 mod config;
 mod evaluate;
+mod faces;
 mod foreign;
 mod infer;
 mod init;
@@ -45,19 +47,22 @@ pub enum Program {
     Train,
     /// Measures a model on labelled clips.
     Evaluate,
+    /// Makes a model's probabilities believable.
+    Calibrate,
     /// The paper's six structures on the same folds.
     Ablation,
 }
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Infer,
         Self::Init,
         Self::Label,
         Self::Synth,
         Self::Train,
         Self::Evaluate,
+        Self::Calibrate,
         Self::Ablation,
     ];
 
@@ -77,6 +82,7 @@ impl Program {
             Self::Synth => (synth::command, synth::main),
             Self::Train => (train::command, train::main),
             Self::Evaluate => (evaluate::command, evaluate::main),
+            Self::Calibrate => (calibrate::command, calibrate::main),
             Self::Ablation => (ablation::command, ablation::main),
         }
     }

@@ -18,7 +18,14 @@ fn help_lists_the_subcommands_and_describes_each() {
     let (status, said, _) = mtcae(&["--help"]);
     assert_eq!(status, 0);
     let names = [
-        "infer", "init", "label", "synth", "train", "evaluate", "ablation",
+        "infer",
+        "init",
+        "label",
+        "synth",
+        "train",
+        "evaluate",
+        "calibrate",
+        "ablation",
     ];
     for name in names {
         assert!(said.contains(&format!("\n  {name} ")), "{said}");

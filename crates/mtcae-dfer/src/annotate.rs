@@ -406,6 +406,11 @@ fn lines(p: &Prediction) -> Vec<String> {
         None => vec![format!("{} {:.1}%", p.expression, 100.0 * p.confidence)],
         Some(refusal) => vec![format!("no answer: {}", refusal.name())],
     };
+    if p.refusal.is_some() && p.is_judged() {
+        let two = p.likeliest().into_iter();
+        let two = two.map(|c| format!("{} {:.1}%", c.class, 100.0 * c.probability));
+        lines.push(two.collect::<Vec<_>>().join(" or "));
+    }
     lines.extend(p.person.map(|n| format!("person {n}")));
     if let Some(name) = p.file.as_ref().and_then(|f| f.file_name()) {
         lines.push(name.to_string_lossy().into_owned());

@@ -329,12 +329,11 @@ impl Pipeline {
                         landmarks,
                         probabilities,
                     });
-            let trained_on = config.trained_on.as_deref();
             let predictions = clips.iter().zip(raws).map(|(clip, raw)| {
                 if let Some(head) = raw.not_finite() {
                     return Err(Error::NotFinite { head });
                 }
-                let mut prediction = Prediction::new(clip, raw, &config.classes, trained_on);
+                let mut prediction = Prediction::new(clip, raw, config);
                 if !config.preprocessing.crop.is_none() && self.is_of_whole_frames(clip) {
                     let warning = Warning::Face(FaceWarning::NotCropped);
                     prediction.warnings.push(warning);
@@ -402,7 +401,7 @@ mod files {
             let views = views.iter().map(|clip| self.predict_clip(clip));
             let merged = views
                 .collect::<Result<Vec<_>, _>>()
-                .and_then(|views| Prediction::merge(views).ok_or_else(none));
+                .and_then(|views| Prediction::merge(views, self.config()).ok_or_else(none));
             let mut prediction = merged.map_err(|e| e.of(path))?;
             prediction.file = Some(path.to_owned());
             Ok(prediction)
@@ -486,7 +485,7 @@ mod files {
                 let mut said = said.into_iter();
                 for (start, end, views) in bounds {
                     let views = said.by_ref().take(views).collect();
-                    if let Some(mut prediction) = Prediction::merge(views) {
+                    if let Some(mut prediction) = Prediction::merge(views, self.config()) {
                         (prediction.start, prediction.end) = (start, end);
                         prediction.file = Some(path.to_owned());
                         predictions.push(prediction);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mtcae_core::argmax;
 use mtcae_core::{Face, FaceBox, Landmarks, Refusal, Square};
-use mtcae_model::{EXPRESSION, FACE_BOX, LANDMARKS};
+use mtcae_model::{Config, EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +204,7 @@ impl Raw {
 
 impl Prediction {
     /// Turns fractions of the clip's frame into pixels of the source.
-    pub(crate) fn new(clip: &Clip, raw: Raw, classes: &[String], trained_on: Option<&str>) -> Self {
+    pub(crate) fn new(clip: &Clip, raw: Raw, model: &Config) -> Self {
         let frames = clip.times.iter().zip(&clip.indices).enumerate();
         let frames = frames.map(|(i, (&time, &index))| FramePrediction {
             index,
@@ -228,7 +228,8 @@ impl Prediction {
             expression: String::new(),
             confidence: 0.0,
             refusal: None,
-            probabilities: classes
+            probabilities: model
+                .classes
                 .iter()
                 .zip(raw.probabilities)
                 .map(|(class, probability)| ClassProbability {
@@ -238,25 +239,49 @@ impl Prediction {
                 .collect(),
             frames: frames.collect(),
             source: clip.source,
-            trained_on: trained_on.map(str::to_owned),
+            trained_on: model.trained_on.clone(),
             seen: None,
             warnings: clip.warnings.iter().cloned().map(Warning::Video).collect(),
         };
-        prediction.decide();
+        prediction.decide(model);
         prediction
     }
 
-    /// Names the most probable class; the first of equals.
-    pub(crate) fn decide(&mut self) {
-        if let Some(best) = most_probable(&self.probabilities) {
-            (self.expression, self.confidence) = (best.class.clone(), best.probability);
+    /// Names the most probable class, the first of equals, or refuses to where the model's
+    /// config asks for more confidence.
+    pub(crate) fn decide(&mut self, model: &Config) {
+        let Some(best) = most_probable(&self.probabilities) else {
+            return;
+        };
+        (self.expression, self.confidence) = (best.class.clone(), best.probability);
+        self.refusal = None;
+        let confidence = f64::from(self.confidence);
+        let least = model.answers.as_ref().and_then(|a| a.least_confidence);
+        if let Some(least) = least.filter(|least| confidence < *least) {
+            self.refuse(Refusal::Unsure { confidence, least });
         }
     }
 
-    /// Names no class, and says why. A reason that was given before stays.
+    /// Names no class, and says why. A reason that was given before stays, unless it was
+    /// doubt about the class alone.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.expression.clear();
-        self.refusal.get_or_insert(refusal);
+        if self.is_judged() {
+            self.refusal = Some(refusal);
+        }
+    }
+
+    /// Whether the face could be judged: it was, or the class alone is in doubt.
+    pub fn is_judged(&self) -> bool {
+        matches!(self.refusal, None | Some(Refusal::Unsure { .. }))
+    }
+
+    /// The two most probable classes, the more probable first; the first of equals.
+    pub fn likeliest(&self) -> Vec<&ClassProbability> {
+        let mut sorted: Vec<&ClassProbability> = self.probabilities.iter().collect();
+        sorted.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        sorted.truncate(2);
+        sorted
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where

@@ -1,5 +1,6 @@
 //! Expressions over the length of a video.
 
+use mtcae_core::Refusal;
 use serde::{Deserialize, Serialize};
 
 use crate::prediction::most_probable;
@@ -75,7 +76,7 @@ impl Timeline {
             probabilities.iter_mut().for_each(|p| p.probability = 0.0);
             let mut total = 0.0;
             for other in near {
-                if other.refusal.is_some() {
+                if !other.is_judged() {
                     continue;
                 }
                 let weight = (1.0 - (centre(other) - time).abs() / length).max(0.0) as f32;
@@ -91,7 +92,13 @@ impl Timeline {
                 // No answer is near.
                 false => probabilities.clone_from(&window.probabilities),
             }
-            let best = most_probable(&probabilities).filter(|_| window.refusal.is_none());
+            // Doubt that the neighbours take away is none.
+            let named = |p: &&ClassProbability| match &window.refusal {
+                None => true,
+                Some(Refusal::Unsure { least, .. }) => f64::from(p.probability) >= *least,
+                Some(_) => false,
+            };
+            let best = most_probable(&probabilities).filter(named);
             TimelinePoint {
                 time,
                 expression: best.map(|p| p.class.clone()).unwrap_or_default(),
@@ -166,6 +173,32 @@ mod tests {
             .collect();
         assert_eq!(p, [0.9, 0.1, 0.6]);
         assert_eq!(timeline.points[1].expression, "b");
+    }
+
+    #[test]
+    fn doubt_about_a_class_alone_is_smoothed_with_the_others() {
+        let unsure = |mut window: Prediction, least| {
+            window.refuse(Refusal::Unsure {
+                confidence: 0.6,
+                least,
+            });
+            window
+        };
+        let course = |least| {
+            let sure = |at, p| window(at, 2.0, p);
+            let windows = vec![
+                sure(0.0, 1.0),
+                unsure(sure(1.0, 0.6), least),
+                sure(2.0, 1.0),
+            ];
+            Timeline::new(2.0, 1.0, windows).expect("smoothed").points
+        };
+        // (½ + 0.6 + ½) / 2.
+        let points = course(0.75);
+        assert!((points[1].probabilities[0].probability - 0.8).abs() < 1e-6);
+        assert_eq!(points[1].expression, "a");
+        assert!(points[0].probabilities[0].probability < 1.0);
+        assert_eq!(course(0.9)[1].expression, "");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One answer of several views of a video.
 
 use mtcae_core::Rect;
+use mtcae_model::Config;
 use mtcae_video::Geometry;
 
 use crate::{FramePrediction, Prediction};
@@ -9,7 +10,7 @@ impl Prediction {
     /// One prediction of several views of a video: probabilities averaged (as VideoMAE
     /// tests), frames in the order of time. Crops of a clip stand together; each of its
     /// frames is listed once, by the median of what they say.
-    pub(crate) fn merge(views: Vec<Self>) -> Option<Self> {
+    pub(crate) fn merge(views: Vec<Self>, model: &Config) -> Option<Self> {
         let count = views.len() as f32;
         let source = views.first()?.source;
         let shown = around(&source, views.iter().map(|view| view.source.shown()));
@@ -37,7 +38,7 @@ impl Prediction {
             .for_each(|p| p.probability /= count);
         merged.frames = frames;
         merged.source.crop = shown;
-        merged.decide();
+        merged.decide(model);
         Some(merged)
     }
 

@@ -19,6 +19,10 @@ pub struct Answers {
     /// How far a face may be turned to the side: see [`turn`](mtcae_core::turn).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub farthest_turn: Option<f64>,
+    /// The least probability of the most probable class, calibrated: below it the answer is
+    /// [`Refusal::Unsure`](mtcae_core::Refusal::Unsure). In (0, 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_confidence: Option<f64>,
 }
 
 impl Answers {
@@ -37,6 +41,12 @@ impl Answers {
                     reason: format!("is {value}; must be above 0, or absent"),
                 });
             }
+        }
+        if let Some(least) = self.least_confidence.filter(|v| !(*v > 0.0 && *v < 1.0)) {
+            return Err(Error::Config {
+                field: "answers.least_confidence",
+                reason: format!("is {least}; must be between 0 and 1, or absent"),
+            });
         }
         Ok(())
     }

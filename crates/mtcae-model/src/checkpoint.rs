@@ -126,6 +126,28 @@ impl Checkpoint {
         Ok(self)
     }
 
+    /// The same model, which names a class only from another confidence on than its config
+    /// says ([`Answers::least_confidence`](crate::Answers::least_confidence)); 0 for always.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a confidence below 0, or of 1 and more.
+    pub fn sure_from(mut self, least: f64) -> Result<Self, Error> {
+        let asked = Some(least).filter(|v| *v != 0.0);
+        if asked.is_some() || self.config.answers.is_some() {
+            let answers = self.config.answers.get_or_insert_default();
+            answers.least_confidence = asked;
+            answers.validate()?;
+        }
+        Ok(self)
+    }
+
+    /// The same model, whose logits become probabilities as they are.
+    #[must_use]
+    pub fn uncalibrated(mut self) -> Self {
+        self.config.calibration = None;
+        self
+    }
+
     /// The same weights, which look at another part of each frame.
     #[must_use]
     pub fn cropping(mut self, crop: Crop) -> Self {

@@ -11,7 +11,7 @@ use mtcae_decoder::{Config as DecoderConfig, Structure, Task};
 use mtcae_encoder::{Config as EncoderConfig, Families};
 use mtcae_nn::weights::{asked_for, shown};
 
-use crate::{Answers, Error, TrainedSubjects};
+use crate::{Answers, Calibration, Error, TrainedSubjects};
 
 /// Name of the face-box task: frames × (x1, y1, x2, y2).
 pub const FACE_BOX: &str = "face_box";
@@ -51,6 +51,9 @@ pub struct Config {
     pub decoder: DecoderConfig,
     /// Names of the expression's classes, in the order of the logits; no two are alike.
     pub classes: Vec<String>,
+    /// How logits become probabilities; `None`: by softmax as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// [`Config`] as it is read, before the encoder's family is known.
@@ -68,6 +71,8 @@ struct Written {
     encoder: Map<String, Value>,
     decoder: DecoderConfig,
     classes: Vec<String>,
+    #[serde(default)]
+    calibration: Option<Calibration>,
 }
 
 /// How a video becomes the encoder's input.
@@ -218,6 +223,7 @@ impl Config {
             encoder: families.read(written.encoder, origin)?,
             decoder: written.decoder,
             classes: written.classes,
+            calibration: written.calibration,
         };
         config.validate()?;
         Ok(config)
@@ -249,6 +255,7 @@ impl Config {
             },
             encoder,
             classes,
+            calibration: None,
         }
     }
 
@@ -276,6 +283,21 @@ impl Config {
         let encoder = listed.into_iter().map(below("encoder"));
         let decoder = self.decoder.tensors()?.into_iter().map(below("decoder"));
         Ok(encoder.chain(decoder).collect())
+    }
+
+    /// Takes out what was measured on what the model answers, and does not hold once its
+    /// weights are others: the calibration, and the confidence that it asks for. Names the
+    /// fields that there were.
+    pub fn take_measured(&mut self) -> Vec<&'static str> {
+        let mut taken = Vec::new();
+        if self.calibration.take().is_some() {
+            taken.push("calibration");
+        }
+        let answers = self.answers.as_mut();
+        if answers.and_then(|a| a.least_confidence.take()).is_some() {
+            taken.push("answers.least_confidence");
+        }
+        taken
     }
 
     /// Bytes of activations that one clip of inference takes at its peak, with
@@ -348,6 +370,9 @@ impl Config {
             if !seen.insert(class) {
                 return fault("classes", format!("{class:?} is listed twice"));
             }
+        }
+        if let Some(calibration) = &self.calibration {
+            calibration.validate(self.classes.len())?;
         }
         if let Some(subjects) = &self.trained_subjects {
             subjects.validate()?;

@@ -6,6 +6,7 @@
 //! pixels of the source belong to the facade, `mtcae-dfer`.
 
 mod answers;
+mod calibration;
 pub mod checkpoint;
 mod config;
 mod engine;
@@ -16,6 +17,7 @@ mod published;
 mod subjects;
 
 pub use answers::Answers;
+pub use calibration::Calibration;
 pub use candle_core;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};

@@ -7,7 +7,7 @@ use mtcae_decoder::MultiTaskDecoder;
 use mtcae_encoder::Encoder;
 use mtcae_nn::{Pass, VarBuilder};
 
-use crate::{Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
+use crate::{Calibration, Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
 
 /// An encoder, the decoder of one of the six structures, and heads. Parameters are
 /// shared between clones.
@@ -29,8 +29,10 @@ pub struct Outputs {
     /// Landmarks (B, T, 5, 2): x, y as fractions of the clip's frame. `None` where
     /// the structure has no such task.
     pub landmarks: Option<Tensor>,
-    /// Logits of the expression (B, C).
+    /// Raw logits of the expression (B, C): before calibration.
     pub logits: Tensor,
+    /// The config's.
+    pub calibration: Option<Calibration>,
 }
 
 impl Mtcae {
@@ -129,15 +131,19 @@ impl Outputs {
                 .map(|t| t.reshape((batch, frames, 5, 2)))
                 .transpose()?,
             logits: logits.clone(),
+            calibration: config.calibration.clone(),
         })
     }
 
-    /// Class probabilities (B, C): softmax of the logits.
+    /// Class probabilities (B, C): softmax of the logits, scaled as the calibration says.
     ///
     /// # Errors
     /// When a tensor operation fails.
     pub fn probabilities(&self) -> Result<Tensor, Error> {
-        let logits = self.logits.to_dtype(DType::F32)?;
+        let mut logits = self.logits.to_dtype(DType::F32)?;
+        if let Some(calibration) = &self.calibration {
+            logits = calibration.apply(&logits)?;
+        }
         let exp = logits.broadcast_sub(&logits.max_keepdim(1)?)?.exp()?;
         Ok(exp.broadcast_div(&exp.sum_keepdim(1)?)?)
     }

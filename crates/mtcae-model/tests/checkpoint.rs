@@ -83,6 +83,7 @@ fn probabilities_sum_to_one_even_for_huge_logits() {
         boxes: None,
         landmarks: None,
         logits,
+        calibration: None,
     };
     let p = outputs
         .probabilities()

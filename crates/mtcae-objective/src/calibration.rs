@@ -29,38 +29,14 @@ impl TopLabels {
     /// When there is no clip, lengths differ, a class does not exist, or a row is
     /// no distribution (NaN, outside [0, 1], not summing to 1 within 0.02).
     pub fn new<R: AsRef<[f64]>>(probabilities: &[R], truth: &[usize]) -> Result<Self, Error> {
-        same_length("true classes", probabilities.len(), truth.len())?;
-        let Some(first) = probabilities.first() else {
-            return Err(Error::Empty { what: "clips" });
-        };
-        let classes = first.as_ref().len();
+        checked(probabilities, truth)?;
         let mut top = Self {
             classes: Vec::with_capacity(truth.len()),
             confidence: Vec::with_capacity(truth.len()),
             right: Vec::with_capacity(truth.len()),
         };
-        for (index, (row, truth)) in probabilities.iter().zip(truth).enumerate() {
+        for (row, truth) in probabilities.iter().zip(truth) {
             let row = row.as_ref();
-            same_length("probabilities of a clip", classes, row.len())?;
-            if *truth >= classes {
-                return Err(Error::Class {
-                    what: "true class",
-                    index,
-                    class: *truth,
-                    classes,
-                });
-            }
-            for p in row {
-                probability("probabilities of clip", index, *p)?;
-            }
-            let sum: f64 = row.iter().sum();
-            if (sum - 1.0).abs() > SUM {
-                return Err(Error::Value {
-                    what: "probabilities of clip",
-                    index,
-                    reason: format!("they sum to {sum}, not 1"),
-                });
-            }
             let best = argmax(row).unwrap_or(0);
             top.classes.push(best);
             top.confidence.push(row[best]);
@@ -68,6 +44,40 @@ impl TopLabels {
         }
         Ok(top)
     }
+}
+
+/// Checks that each clip has a distribution over the same classes, and a true class of
+/// them.
+pub(crate) fn checked<R: AsRef<[f64]>>(probabilities: &[R], truth: &[usize]) -> Result<(), Error> {
+    same_length("true classes", probabilities.len(), truth.len())?;
+    let Some(first) = probabilities.first() else {
+        return Err(Error::Empty { what: "clips" });
+    };
+    let classes = first.as_ref().len();
+    for (index, (row, truth)) in probabilities.iter().zip(truth).enumerate() {
+        let row = row.as_ref();
+        same_length("probabilities of a clip", classes, row.len())?;
+        if *truth >= classes {
+            return Err(Error::Class {
+                what: "true class",
+                index,
+                class: *truth,
+                classes,
+            });
+        }
+        for p in row {
+            probability("probabilities of clip", index, *p)?;
+        }
+        let sum: f64 = row.iter().sum();
+        if (sum - 1.0).abs() > SUM {
+            return Err(Error::Value {
+                what: "probabilities of clip",
+                index,
+                reason: format!("they sum to {sum}, not 1"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A reliability diagram of top labels and the expected calibration error

@@ -4,8 +4,9 @@
 //!   tensors: masked mean squared errors of face boxes and landmarks, and the
 //!   cross-entropy of the expression, weighted and summed.
 //! - Measures on plain slices, in `f64`: [`ConfusionMatrix`] (UAR, WAR, recall,
-//!   precision, F1), [`box_iou`], [`landmark_nme`], [`Calibration`],
-//!   [`Bootstrap`] intervals, and [`Summary`], which gathers them for JSON.
+//!   precision, F1), [`box_iou`], [`landmark_nme`], [`Calibration`], [`log_loss`],
+//!   [`brier_score`], [`Bootstrap`] intervals, and [`Summary`], which gathers them for JSON.
+//! - [`LogitScaling`]: temperature and vector scaling, fitted.
 //!
 //! Tensors are written `(B, T, …)`: clips, frames. Coordinates of labels and
 //! predictions are fractions of the frame. No model is known here, and nothing
@@ -22,6 +23,8 @@ mod landmarks;
 mod loss;
 mod masked_mse;
 mod overlap;
+mod proper;
+mod scaling;
 mod summary;
 
 pub use bootstrap::{Bootstrap, Interval};
@@ -35,4 +38,6 @@ pub use loss::{Losses, Objective, Targets};
 pub use masked_mse::masked_mse;
 pub use mtcae_nn::candle_core;
 pub use overlap::box_iou;
+pub use proper::{Selective, brier_score, log_loss};
+pub use scaling::{LogitScaling, RIDGE};
 pub use summary::{ClassSummary, Summary};

@@ -220,6 +220,9 @@ impl<'a> Trainer<'a> {
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum();
+        if let Some(notice) = self.run.start.left_out() {
+            tell(watch, &Event::Notice(&notice))?;
+        }
         let model = self.started.model.config();
         if let Some(notice) = config.idle_on(model.preprocessing.crop) {
             tell(watch, &Event::Notice(&notice))?;

@@ -6,6 +6,7 @@
 //!   resumed to the bit on the same kind of CPU.
 //! - [`FeatureCache`]: F of a frozen encoder, computed once.
 //! - [`predict`], [`summarise`]: what a model says of labelled clips, measured.
+//! - [`calibrate`]: probabilities that can be believed, of people whom a model does not know.
 //! - [`cross_validate`], [`ablate`]: the paper's protocol.
 //!
 //! Nothing is printed: what happens comes to the caller's callback as an
@@ -15,6 +16,7 @@ mod ablation;
 mod average;
 mod batch;
 mod cache;
+mod calibrate;
 mod config;
 mod cropped;
 mod cross_validation;
@@ -46,6 +48,7 @@ mod view;
 pub use ablation::{Ablation, ablate};
 pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
+pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
 pub use config::{
     ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
 };

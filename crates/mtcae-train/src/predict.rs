@@ -33,8 +33,10 @@ pub struct ClipResult {
     pub fold: u32,
     /// Number of the true class.
     pub class: usize,
-    /// Probability of each class.
+    /// Probability of each class, calibrated where the model is.
     pub probabilities: Vec<f64>,
+    /// Raw logits of each view, before calibration; none of what a table holds.
+    pub logits: Vec<Vec<f64>>,
     /// Labelled frames that boxes and landmarks were measured on, in all views.
     pub frames: usize,
     /// Mean overlap of the boxes on these frames.
@@ -127,6 +129,7 @@ fn of_views(mut views: Vec<ClipResult>) -> Option<ClipResult> {
     };
     Some(ClipResult {
         probabilities: (0..first.probabilities.len()).map(mean).collect(),
+        logits: views.iter().flat_map(|view| view.logits.clone()).collect(),
         frames: views.iter().map(|view| view.frames).sum(),
         iou: over_frames(&views, |view| view.iou),
         nme: over_frames(&views, |view| view.nme),
@@ -146,6 +149,7 @@ fn measure(
     results: &mut Vec<ClipResult>,
 ) -> Result<(), Error> {
     let probabilities: Vec<Vec<f32>> = outputs.probabilities()?.to_vec2()?;
+    let logits: Vec<Vec<f32>> = outputs.logits.to_dtype(DType::F32)?.to_vec2()?;
     let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
     let boxes = outputs.boxes.as_ref().map(flat).transpose()?;
     let landmarks = outputs.landmarks.as_ref().map(flat).transpose()?;
@@ -153,7 +157,8 @@ fn measure(
         (flat(&batch.targets.boxes)?, flat(&batch.targets.landmarks)?);
     let valid: Vec<Vec<f32>> = batch.targets.valid.to_vec2()?;
     let mut frame = 0;
-    for ((&i, probabilities), valid) in batch.items.iter().zip(probabilities).zip(valid) {
+    let said = probabilities.into_iter().zip(logits);
+    for ((&i, (probabilities, logits)), valid) in batch.items.iter().zip(said).zip(valid) {
         let item = &data.items[i];
         let (mut ious, mut nmes) = (Vec::new(), Vec::new());
         // Coordinates are fractions of what the clip shows of the picture.
@@ -208,6 +213,7 @@ fn measure(
             fold: item.fold,
             class: item.class,
             probabilities: probabilities.into_iter().map(f64::from).collect(),
+            logits: vec![logits.into_iter().map(f64::from).collect()],
             frames: ious.len().max(nmes.len()),
             iou: mean(&ious),
             nme: mean(&nmes),
@@ -370,6 +376,7 @@ pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> 
                 .iter()
                 .position(|c| c == cell(4))
                 .ok_or_else(|| bad(4))?,
+            logits: Vec::new(),
             frames: cell(6).parse().map_err(|_| bad(6))?,
             iou: maybe(7)?,
             nme: maybe(8)?,

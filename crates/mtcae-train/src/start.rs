@@ -25,6 +25,8 @@ pub struct Start {
     weights: Arc<Weights>,
     config: ModelConfig,
     keeps_decoder: bool,
+    /// Fields of the checkpoint's config that do not hold any more.
+    left_out: Vec<&'static str>,
 }
 
 /// The weights of a checkpoint, and their digests once they were asked for: starts of
@@ -71,11 +73,15 @@ impl Weights {
 }
 
 impl Start {
-    /// Encoder and decoder of a checkpoint.
+    /// Encoder and decoder of a checkpoint. Its calibration, and the confidence that it asks
+    /// for, were measured on what it answers now, and are left out.
     pub fn of(checkpoint: Checkpoint) -> Self {
+        let mut config = checkpoint.config().clone();
+        let left_out = config.take_measured();
         Self {
-            config: checkpoint.config().clone(),
+            config,
             keeps_decoder: true,
+            left_out,
             weights: Arc::new(Weights {
                 checkpoint,
                 encoder: OnceLock::new(),
@@ -117,12 +123,24 @@ impl Start {
             weights: self.weights.clone(),
             config,
             keeps_decoder: false,
+            left_out: self.left_out.clone(),
         })
     }
 
     /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What of the checkpoint's config does not hold once it is trained, in words.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let fields = self.left_out.join("` and `");
+        (!fields.is_empty()).then(|| {
+            format!(
+                "`{fields}` of the checkpoint's config was measured before this training, and is \
+                 left out: `mtcae calibrate` measures it anew"
+            )
+        })
     }
 
     /// Whether the model takes one view of each clip, as training does.

@@ -93,6 +93,11 @@ pub struct Args {
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
     pub min_seen: Option<u16>,
 
+    /// Say `unsure`, with the two likeliest classes, where the likeliest has less than this
+    /// probability, in place of what the checkpoint says; 0 for never.
+    #[arg(long, value_name = "P")]
+    pub least_confidence: Option<f64>,
+
     /// Where to compute: cpu or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "cpu|cuda:N")]
     pub device: String,

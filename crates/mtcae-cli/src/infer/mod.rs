@@ -54,7 +54,11 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         Some(name) => name.clone(),
         None => demo("checkpoint")?.to_string_lossy().into_owned(),
     };
-    let checkpoint = args.foreign.open(&name, args.quiet)?;
+    let mut checkpoint = args.foreign.open(&name, args.quiet)?;
+    if let Some(least) = args.least_confidence {
+        let fault = |e| format!("--least-confidence: {}", one_line(&e));
+        checkpoint = checkpoint.sure_from(least).map_err(fault)?;
+    }
     args.settle(checkpoint.config().preprocessing.crop)
         .map_err(|reason| command.error(ErrorKind::ArgumentConflict, reason))?;
     let args = &args;

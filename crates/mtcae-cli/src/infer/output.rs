@@ -128,6 +128,8 @@ struct Settings {
     crop: Option<Crop>,
     everybody: bool,
     min_seen: Option<u16>,
+    #[serde(default)]
+    least_confidence: Option<f64>,
     /// Whether results of other settings lie beside them.
     mixed: bool,
 }
@@ -159,6 +161,7 @@ pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, 
             .filter(|crop| !crop.is_none() && *crop != Crop::face()),
         everybody: args.people == People::All,
         min_seen: args.min_seen,
+        least_confidence: args.least_confidence,
         mixed: false,
     };
     let fault = |reason: String| Fault::from(format!("{}: {reason}", path.display()));

@@ -72,6 +72,11 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
         )?,
         Some(refusal) => writeln!(out, "\nno answer: {refusal}")?,
     }
+    if p.refusal.is_some() && p.is_judged() {
+        let two = p.likeliest().into_iter();
+        let two = two.map(|c| format!("{} ({:.1}%)", c.class, 100.0 * c.probability));
+        writeln!(out, "likeliest: {}", two.collect::<Vec<_>>().join(", "))?;
+    }
     let width = p
         .probabilities
         .iter()
