@@ -112,7 +112,7 @@ fn a_smile_widens_the_mouth_and_nothing_else_tells_the_expression() {
         let marks = truth[truth.len() / 2].landmarks;
         let eyes = marks.right_eye[0] - marks.left_eye[0];
         (
-            (marks.right_mouth[0] - marks.left_mouth[0]) / eyes,
+            (marks.mouth_right[0] - marks.mouth_left[0]) / eyes,
             marks.nose[0],
         )
     };
