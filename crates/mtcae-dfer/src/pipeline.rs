@@ -407,8 +407,9 @@ mod files {
             Ok(prediction)
         }
 
-        /// The clips that the model would look at: one, or several views in the order of
-        /// [`Video::clips`].
+        /// The clips that a model of whole frames would look at: one, or several views in the
+        /// order of [`Video::clips`]. Crops to a face are a
+        /// [`FaceFinder`](crate::FaceFinder)'s.
         ///
         /// # Errors
         /// One line that names the file and its fault.
