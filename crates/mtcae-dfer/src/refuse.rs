@@ -164,11 +164,8 @@ mod tests {
     }
 
     fn strict() -> Answers {
-        Answers {
-            smallest_eyes: Some(12.0),
-            farthest_turn: Some(0.8),
-            ..Answers::default()
-        }
+        let fields = serde_json::json!({"smallest_eyes": 12.0, "farthest_turn": 0.8});
+        serde_json::from_value(fields).expect("answers")
     }
 
     #[test]

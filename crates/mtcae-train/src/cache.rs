@@ -99,6 +99,9 @@ fn key(
             item.times.iter().for_each(|&time| {
                 identity.real(time);
             });
+            for bound in [item.there.0, item.there.1] {
+                identity.real(bound.unwrap_or(f64::INFINITY));
+            }
         }
     }
     identity.text(if device.is_cpu() { "cpu" } else { "gpu" });

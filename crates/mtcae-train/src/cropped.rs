@@ -45,13 +45,11 @@ struct Shot {
 }
 
 impl Gaze {
-    /// At the subject of a clip, between its first and its last labelled frame within the
-    /// bounds of what is read, to which these are brought.
+    /// At the subject of a clip. Where the labels say that they come later or leave earlier,
+    /// the bounds of what is read are brought there.
     pub fn at(item: &Item, crop: Crop, options: &mut ClipOptions) -> Self {
-        let (start, end) = match (item.times.first(), item.times.last()) {
-            (Some(first), Some(last)) => (first - ROUNDED, last + ROUNDED),
-            _ => (f64::NEG_INFINITY, f64::INFINITY),
-        };
+        let start = item.there.0.map_or(f64::NEG_INFINITY, |t| t - ROUNDED);
+        let end = item.there.1.map_or(f64::INFINITY, |t| t + ROUNDED);
         let low = options.start.map_or(start, |s| s.max(start));
         let high = options.end.map_or(end, |e| e.min(end));
         // What is trimmed to a part without the face is not trimmed.
@@ -59,7 +57,8 @@ impl Gaze {
             true => (low, high),
             false => (start, end),
         };
-        (options.start, options.end) = (Some(low.max(0.0)), Some(high));
+        options.start = low.is_finite().then_some(low.max(0.0));
+        options.end = high.is_finite().then_some(high);
         let (width, height) = item.size;
         // Display pixels are as high as the source's.
         let shown = [(item.aspect * f64::from(height)) as f32, height as f32];
@@ -205,8 +204,8 @@ pub fn views(
     options: &ClipOptions,
     side: usize,
 ) -> Result<Vec<Frames>, Error> {
-    let (numbers, shots) = read(video, options, move |frame| gaze.cut(&frame, side))?;
-    let views = numbers.iter().map(|numbers| {
+    let Reel { views, shots } = read(video, options, move |frame| gaze.cut(&frame, side))?;
+    let views = views.iter().map(|numbers| {
         let mut pixels = Array4::zeros((numbers.len(), side, side, 3));
         let mut faces = Vec::with_capacity(numbers.len());
         for (number, mut to) in numbers.iter().zip(pixels.outer_iter_mut()) {
@@ -253,8 +252,8 @@ pub fn whole(
         .min(1e4)
         .floor()
         .max(1.0);
-    let (numbers, shots) = read(video, options, move |frame| gaze.whole(frame, times))?;
-    let views = numbers.iter().map(|numbers| {
+    let Reel { views, shots } = read(video, options, move |frame| gaze.whole(frame, times))?;
+    let views = views.iter().map(|numbers| {
         let first = numbers.iter().find_map(|number| shots.get(number));
         let shape = first.map_or((1, 1, 3), |shot| shot.pixels.dim());
         let mut pixels = Array4::zeros((numbers.len(), shape.0, shape.1, 3));
@@ -287,12 +286,20 @@ fn displayed(face: &Face, source: &Geometry) -> Face {
     face.map(|[x, y]| [x * width, y * source.height as f32])
 }
 
-/// The numbers of each view's frames, and what `take` makes of them.
+/// Frames as they were taken.
+struct Reel<T> {
+    /// The numbers of each view's frames.
+    views: Vec<Vec<u64>>,
+    /// What was made of each, by its number.
+    shots: BTreeMap<u64, T>,
+}
+
+/// What `take` makes of the frames of a video's views.
 fn read<T: Send + 'static>(
     video: Video,
     options: &ClipOptions,
     take: impl Fn(FullFrame) -> Result<T, String> + Send + Sync + 'static,
-) -> Result<(Vec<Vec<u64>>, BTreeMap<u64, T>), Error> {
+) -> Result<Reel<T>, Error> {
     let taken = Arc::new(Mutex::new((BTreeMap::new(), None)));
     let into = taken.clone();
     let mut video = video.watched_by(move |frame| {
@@ -319,8 +326,11 @@ fn read<T: Send + 'static>(
         let field = "crop";
         return Err(Error::Config { field, reason });
     }
-    let numbers = clips.into_iter().map(|clip| clip.indices);
-    Ok((numbers.collect(), shots))
+    let views = clips.into_iter().map(|clip| clip.indices);
+    Ok(Reel {
+        views: views.collect(),
+        shots,
+    })
 }
 
 /// How crops to a face are varied.

@@ -84,6 +84,9 @@ pub struct Item {
     pub faces: Vec<(u64, Face)>,
     /// When each of these frames is shown, in seconds from the stream's first.
     pub times: Vec<f64>,
+    /// From when and until when the subject is there, where the labels say that they are
+    /// not before or after it.
+    pub there: (Option<f64>, Option<f64>),
 }
 
 impl Item {
@@ -470,7 +473,15 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
     };
     timed.sort_by_key(|(frame, ..)| *frame);
     timed.dedup_by_key(|(frame, ..)| *frame);
-    let times = timed.iter().map(|(_, time, _)| *time).collect();
+    let times: Vec<f64> = timed.iter().map(|(_, time, _)| *time).collect();
+    let looked_at = |is: fn(&f64, &f64) -> bool, place: &f64| {
+        clip.frames.iter().any(|frame| is(&frame.time, place))
+    };
+    let there = (
+        times.first().filter(|first| looked_at(f64::lt, first)),
+        times.last().filter(|last| looked_at(f64::gt, last)),
+    );
+    let there = (there.0.copied(), there.1.copied());
     let faces: Vec<(u64, Face)> = timed.iter().map(|(frame, _, f)| (*frame, *f)).collect();
     let finite = |f: &Face| {
         let points = f.landmarks.points();
@@ -510,5 +521,6 @@ fn item(clip: LabelledClip, sample: Sample, classes: &[String]) -> Result<Item, 
         aspect,
         faces,
         times,
+        there,
     })
 }
