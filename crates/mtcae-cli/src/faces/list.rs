@@ -73,6 +73,9 @@ pub struct Mark {
     pub landmarks: [[f64; 2]; 5],
 }
 
+/// Marks by the id of their entry.
+pub type Marks = BTreeMap<String, Vec<Mark>>;
+
 impl List {
     /// Reads a list: text with a tab between two cells, a header, and `#` before remarks.
     ///
@@ -214,13 +217,10 @@ impl Entry {
 ///
 /// # Errors
 /// Names the file and the line at fault.
-pub fn read_marks(
-    path: &Path,
-    entries: &[Entry],
-) -> Result<(BTreeMap<String, Vec<Mark>>, BTreeSet<String>), Fault> {
+pub fn read_marks(path: &Path, entries: &[Entry]) -> Result<(Marks, BTreeSet<String>), Fault> {
     let shown = path.display();
     let text = read_to_string(path, MOST).at(path)?;
-    let (mut marks, mut strays) = (BTreeMap::<String, Vec<Mark>>::new(), BTreeSet::new());
+    let (mut marks, mut strays) = (Marks::new(), BTreeSet::new());
     for (i, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
             continue;

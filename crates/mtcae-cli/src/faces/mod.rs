@@ -6,7 +6,7 @@ mod report;
 mod said;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -16,7 +16,7 @@ use mtcae_train::objective::Bootstrap;
 
 use crate::foreign::Foreign;
 use crate::{Bars, Fault, checkpoint, note, one_line, say};
-use list::{Entry, List, Mark, read_marks};
+use list::{Entry, List, Marks, read_marks};
 use report::{Measured, Model, NotMeasured, Report};
 use said::Said;
 use views::Against;
@@ -212,11 +212,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Looks at files with faces. What cannot be measured is kept by name.
-    fn faces(
-        &self,
-        entries: &[Entry],
-        marks: &BTreeMap<String, Vec<Mark>>,
-    ) -> Result<Measured, Fault> {
+    fn faces(&self, entries: &[Entry], marks: &Marks) -> Result<Measured, Fault> {
         let pipelines: Vec<&Pipeline> = self.models.iter().map(|m| &m.pipeline).collect();
         let mut measured = Measured::new(self.models.len());
         let left_out = self.each("files", entries, |at, entry, path| {

@@ -404,9 +404,12 @@ fn square(boxes: &[FaceBox], factor: Option<f64>, source: &Geometry) -> Option<R
     })
 }
 
+/// How many faces, and the sums of their boxes and landmarks.
+type Sums = (f64, [f64; 4], [[f64; 2]; 5]);
+
 /// The constant guess: of each view, the mean of where the list's faces are in it.
 pub fn guess(truths: &[Truth]) -> Vec<Off> {
-    let mut sums: BTreeMap<View, (f64, [f64; 4], [[f64; 2]; 5])> = BTreeMap::new();
+    let mut sums: BTreeMap<View, Sums> = BTreeMap::new();
     for truth in truths.iter().filter(|t| t.against == Against::Mtcnn) {
         let Place { bounds, points } = truth.fractions();
         let (n, all, mean) = sums.entry(truth.view).or_default();
