@@ -62,7 +62,7 @@ fi
 $missing && exit 0
 
 given=" $* "
-[[ "$given" == *" --checkpoint"* ]] || arguments+=(--checkpoint "$root/fixtures/demo/checkpoint")
+[[ "$given" == *" --checkpoint"* ]] || arguments+=(--checkpoint "$root/fixtures/default")
 program=${MTCAE:-}
 if [[ -z "$program" ]]; then
     cargo build --release --manifest-path "$root/Cargo.toml" -p mtcae-cli

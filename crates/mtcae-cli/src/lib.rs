@@ -30,7 +30,7 @@ use clap::Command;
 use mtcae_nn::isa::{NAMES, VARIABLE};
 
 use output::{finish, note, say};
-use shared::{Bars, Download, Fault, checkpoint, demo, device, one_line};
+use shared::{Bars, DEFAULT_MODEL, Download, Fault, checkpoint, device, in_tree, one_line};
 
 /// The programs: each a subcommand of `mtcae`, and an example by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

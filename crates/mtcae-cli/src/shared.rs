@@ -9,23 +9,26 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mtcae_dfer::Device;
 use mtcae_dfer::model::encoder::{HubName, fetch_folder};
 
-/// A file of the demo, whose clip and checkpoint lie in the source tree; relative to the
-/// current folder where that is the tree's.
+/// Where the default model lies in the source tree.
+pub const DEFAULT_MODEL: &str = "fixtures/default";
+
+/// A file of the source tree, where the default model and the demo's clips lie; relative to
+/// the current folder where that is the tree's.
 ///
 /// # Errors
 /// When the source tree is not there, as where an installed program runs.
-pub fn demo(name: &str) -> Result<PathBuf, Fault> {
-    let relative = Path::new("fixtures/demo").join(name);
+pub fn in_tree(name: &str) -> Result<PathBuf, Fault> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     let path = match root {
-        Some(root) if std::env::current_dir().is_ok_and(|here| here != root) => root.join(relative),
-        _ => relative,
+        Some(root) if std::env::current_dir().is_ok_and(|here| here != root) => root.join(name),
+        _ => PathBuf::from(name),
     };
     if path.exists() {
         return Ok(path);
     }
     Err(format!(
-        "{}: not found: the demo is part of the source tree; give videos and --checkpoint DIR",
+        "{}: not found: the default model and the demo are part of the source tree; give videos \
+         and --checkpoint DIR",
         path.display()
     )
     .into())
@@ -198,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_demo_it_says_what_to_give() {
-        let error = demo("none.mp4").expect_err("there is none");
+    fn where_there_is_no_source_tree_it_says_what_to_give() {
+        let error = in_tree("fixtures/demo/none.mp4").expect_err("there is none");
         let said = error.to_string();
         assert!(
             said.contains("none.mp4: not found") && said.contains("--checkpoint"),

@@ -21,7 +21,7 @@ fn without_arguments_it_recognises_the_demo_and_says_what_that_is_worth() {
             && out.contains("256x256"),
         "{out}"
     );
-    assert!(out.contains("no judge of real ones"), "{out}");
+    assert!(out.contains("trained on rendered faces alone"), "{out}");
     assert_eq!(
         out.lines()
             .filter(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit()))

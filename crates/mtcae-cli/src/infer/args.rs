@@ -10,7 +10,7 @@ use crate::foreign::Foreign;
 
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
-/// Without arguments: the demo clip and the demo checkpoint of the repository.
+/// Without arguments: the demo's clips, a real face and a rendered one, and the default model.
 #[derive(Parser)]
 #[command(name = "infer", version)]
 pub struct Args {
@@ -19,7 +19,7 @@ pub struct Args {
     pub inputs: Vec<OsString>,
 
     /// Checkpoint folder, published classifier (a folder, a file, or
-    /// hub:ORG/NAME[@REVISION]; docs/models.md); default: the demo checkpoint.
+    /// hub:ORG/NAME[@REVISION]; docs/models.md); default: the default model.
     #[arg(long, value_name = "DIR|FILE|hub:NAME")]
     pub checkpoint: Option<String>,
 
@@ -182,8 +182,7 @@ impl Args {
 
     /// Whether the model might look at crops to faces, whatever its checkpoint says.
     fn may_follow(&self) -> bool {
-        let is_left_to_it = self.checkpoint.is_some() && self.crop.is_none();
-        self.follows() || (is_left_to_it && self.finds_faces())
+        self.follows() || (self.crop.is_none() && self.finds_faces())
     }
 
     /// [`Self::follows`], or what the checkpoint says; and what cannot be with it.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
-use crate::{Bars, Fault, demo, device, note, one_line};
+use crate::{Bars, DEFAULT_MODEL, Fault, device, in_tree, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, FileId, same_file};
@@ -44,6 +44,9 @@ pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
     run(args, command)
 }
 
+/// The demo: a face of a real person, and a rendered one that the default model has not seen.
+const DEMO: [&str; 2] = ["fixtures/demo/portrait.mp4", "fixtures/demo/rendered.mp4"];
+
 /// Whether everything worked.
 fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     Isa::held()?;
@@ -52,7 +55,7 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     let device = device(&args.device)?;
     let name = match &args.checkpoint {
         Some(name) => name.clone(),
-        None => demo("checkpoint")?.to_string_lossy().into_owned(),
+        None => in_tree(DEFAULT_MODEL)?.to_string_lossy().into_owned(),
     };
     let mut checkpoint = args.foreign.open(&name, args.quiet)?;
     if let Some(least) = args.least_confidence {
@@ -83,7 +86,8 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         overview.unreadable += 1;
     };
     let inputs = if args.inputs.is_empty() {
-        vec![Input::new(demo("rendered.mp4")?)]
+        let clip = |name| in_tree(name).map(Input::new);
+        DEMO.into_iter().map(clip).collect::<Result<_, _>>()?
     } else {
         let inputs = expand(&args.inputs, &mut complain);
         if inputs.drawn > 0 && !args.quiet {

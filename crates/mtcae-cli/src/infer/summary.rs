@@ -6,7 +6,7 @@ use mtcae_dfer::annotate::is_rendered;
 use mtcae_dfer::{Answer, FaceBox, Prediction, Seen, Timeline};
 
 /// Prints an answer for a person.
-pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
+pub fn print(out: &mut dyn Write, answer: &Answer, default: bool) -> Result<()> {
     match answer {
         Answer::Clip(people) => {
             for prediction in people {
@@ -19,8 +19,8 @@ pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
             }
         }
     }
-    let which = if demo {
-        "The demo checkpoint"
+    let which = if default {
+        "The default model"
     } else {
         "This checkpoint"
     };
@@ -35,7 +35,7 @@ pub fn print(out: &mut dyn Write, answer: &Answer, demo: bool) -> Result<()> {
         )?,
         Some(Some(on)) if is_rendered(on) => writeln!(
             out,
-            "\n{which} was trained on rendered faces ({on}). A model trained on rendered faces is no judge of real ones."
+            "\n{which} was trained on rendered faces alone ({on}). What it makes of real ones: docs/faces.md."
         )?,
         Some(Some(on)) => writeln!(out, "\n{which} was trained on {on}.")?,
         None => {}

@@ -13,9 +13,14 @@ pub fn program(name: &str) -> Command {
     command
 }
 
+/// `infer`, with the checkpoint of drawn faces, which sees whole frames, unless another is given.
 pub fn infer(args: &[&str]) -> Output {
+    let drawn = fixtures().join("demo/checkpoint").display().to_string();
+    let given = args.contains(&"--checkpoint");
+    let checkpoint: &[&str] = if given { &[] } else { &["--checkpoint", &drawn] };
     // From elsewhere than the repository, as an installed program would run.
     program("infer")
+        .args(checkpoint)
         .args(args)
         .current_dir(std::env::temp_dir())
         .output()
