@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::faces::{self, Asked, FacesArgs};
 use crate::foreign::Foreign;
+use crate::groups::by_group;
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, folds_in_words, in_words};
@@ -75,6 +76,12 @@ struct Args {
     /// Also measure people that the model was trained on; the report says so.
     #[arg(long, conflicts_with_all = ["predictions", "faces"])]
     allow_seen: bool,
+
+    /// Also give figures by what clips show: by each column of this table, whose column `file`
+    /// has their names, as `synth --renderer scanned` writes facts.csv. Columns of many numbers
+    /// are cut into quarters.
+    #[arg(long, value_name = "FILE.csv", conflicts_with = "faces")]
+    groups: Option<PathBuf>,
 
     /// Folder for predictions.csv, summary.json and confusion.png, not that of a run; with
     /// --faces, for faces.json, faces.csv and frames.csv.
@@ -205,6 +212,9 @@ fn run(args: &Args) -> Result<(), Fault> {
             100.0 * s.uar,
             100.0 * s.war
         );
+    }
+    if let Some(table) = &args.groups {
+        text += &by_group(table, results, classes)?;
     }
     if let Some(people) = &about.people {
         text += &format!("\n{}.", capital(&people.in_words("the model")));

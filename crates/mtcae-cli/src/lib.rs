@@ -11,6 +11,7 @@ mod config;
 mod evaluate;
 mod faces;
 mod foreign;
+mod groups;
 mod infer;
 mod init;
 mod inputs;

@@ -2,7 +2,7 @@
 #![cfg(feature = "ffmpeg")]
 
 use mtcae_faces::{Detector, DetectorConfig};
-use mtcae_synth::{Dataset, write_clip};
+use mtcae_synth::{Dataset, Renderer, write_clip};
 use mtcae_video::{ClipOptions, Video};
 use rayon::prelude::*;
 
@@ -27,7 +27,7 @@ fn faces_are_found_where_they_are_true() {
     let looked: Vec<(f32, f32)> = plan
         .par_iter()
         .flat_map_iter(|clip| {
-            let exact = write_clip(folder.path(), clip).unwrap();
+            let exact = write_clip(folder.path(), clip, &Renderer::Drawn).unwrap();
             assert_eq!(exact.len(), 8);
             let mut video = Video::open(folder.path().join(&clip.file)).unwrap();
             let decoded = video.clip(&options).unwrap();
@@ -78,12 +78,14 @@ fn a_clip_is_the_same_file_each_time() {
     let clip = &dataset.plan().unwrap()[5];
     let write = |name: &str| {
         let root = folder.path().join(name);
-        write_clip(&root, clip).unwrap();
+        write_clip(&root, clip, &Renderer::Drawn).unwrap();
         std::fs::read(root.join(&clip.file)).unwrap()
     };
     assert_eq!(write("a"), write("b"));
     let file = folder.path().join("file");
     std::fs::write(&file, "in the way").unwrap();
-    let error = write_clip(&file, clip).unwrap_err().to_string();
+    let error = write_clip(&file, clip, &Renderer::Drawn)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("file"), "{error}");
 }

@@ -17,7 +17,11 @@ pub fn program(name: &str) -> Command {
 pub fn infer(args: &[&str]) -> Output {
     let drawn = fixtures().join("demo/checkpoint").display().to_string();
     let given = args.contains(&"--checkpoint");
-    let checkpoint: &[&str] = if given { &[] } else { &["--checkpoint", &drawn] };
+    let checkpoint: &[&str] = if given {
+        &[]
+    } else {
+        &["--checkpoint", &drawn]
+    };
     // From elsewhere than the repository, as an installed program would run.
     program("infer")
         .args(checkpoint)

@@ -206,19 +206,14 @@ fn shape(
         let moved = (0..).zip(offsets).filter(|(_, o)| o.length() > STILL);
         Shape(moved.map(|(i, o)| (i, o * share)).collect())
     };
-    let one = folder.join(format!("{name}.obj"));
-    if one.is_file() {
-        let offsets = offsets(one)?;
+    let file = |suffix: &str| folder.join(format!("{name}{suffix}.obj"));
+    if !file("_R").exists() && !file("_L").exists() {
+        let offsets = offsets(file(""))?;
         return Ok([kept(offsets.clone(), 0.5), kept(offsets, 0.5)]);
     }
     // The person's right is the viewer's left.
-    let side = |suffix: &str| -> Result<Shape> {
-        Ok(kept(
-            offsets(folder.join(format!("{name}_{suffix}.obj")))?,
-            1.0,
-        ))
-    };
-    let shapes = [side("R")?, side("L")?];
+    let side = |suffix: &str| -> Result<Shape> { Ok(kept(offsets(file(suffix))?, 1.0)) };
+    let shapes = [side("_R")?, side("_L")?];
     let middle = |s: &Shape| s.0.iter().map(|(i, _)| neutral[*i as usize].x).sum::<f32>();
     if middle(&shapes[0]) > middle(&shapes[1]) {
         let path = folder.join(format!("{name}_R.obj"));
