@@ -84,8 +84,8 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
             // Lips pressed.
             &[
                 (BrowLowerer, 1.0, 0.7, 1.1),
-                (LidTightener, 0.75, 0.2, 0.8),
-                (UpperLidRaiser, 0.4, 0.2, 0.6),
+                (LidTightener, 0.85, 0.3, 0.9),
+                (UpperLidRaiser, 0.3, 0.1, 0.4),
                 (NoseWrinkler, 0.4, 0.1, 0.4),
                 (LipPresser, 1.0, 0.3, 1.0),
                 (LipTightener, 0.6, 0.2, 0.8),
@@ -96,8 +96,8 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
             // Shouting, teeth shown.
             &[
                 (BrowLowerer, 1.0, 0.7, 1.1),
-                (LidTightener, 0.6, 0.2, 0.7),
-                (UpperLidRaiser, 0.5, 0.2, 0.7),
+                (LidTightener, 0.75, 0.3, 0.9),
+                (UpperLidRaiser, 0.35, 0.1, 0.5),
                 (NoseWrinkler, 0.7, 0.1, 0.55),
                 (UpperLipRaiser, 0.8, 0.2, 0.7),
                 (LowerLipDepressor, 1.0, 0.3, 0.9),
@@ -108,7 +108,7 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
             // A dark look.
             &[
                 (BrowLowerer, 1.0, 0.75, 1.1),
-                (LidTightener, 0.7, 0.2, 0.7),
+                (LidTightener, 0.85, 0.3, 0.9),
                 (UpperLidRaiser, 0.3, 0.1, 0.5),
                 (LipTightener, 0.5, 0.1, 0.6),
                 (LipCornerDepressor, 0.4, 0.1, 0.4),

@@ -40,7 +40,8 @@ const fn shapes(unit: Au) -> &'static [(&'static str, f32)] {
     match unit {
         Au::InnerBrowRaiser => &[("browInnerUp", 1.0)],
         Au::OuterBrowRaiser => &[("browOuterUp", 1.0)],
-        Au::BrowLowerer => &[("browDown", 1.0)],
+        // The model's own shapes are mild: a real frown, and real corners, go farther.
+        Au::BrowLowerer => &[("browDown", 1.7)],
         Au::UpperLidRaiser => &[("eyeWide", 1.0)],
         Au::CheekRaiser => &[("cheekSquint", 1.0)],
         Au::LidTightener => &[("eyeSquint", 1.0)],
@@ -48,7 +49,7 @@ const fn shapes(unit: Au) -> &'static [(&'static str, f32)] {
         Au::UpperLipRaiser => &[("mouthUpperUp", 1.0)],
         Au::LipCornerPuller => &[("mouthSmile", 1.0)],
         Au::Dimpler => &[("mouthDimple", 1.0)],
-        Au::LipCornerDepressor => &[("mouthFrown", 1.0)],
+        Au::LipCornerDepressor => &[("mouthFrown", 1.4)],
         Au::LowerLipDepressor => &[("mouthLowerDown", 1.0)],
         Au::ChinRaiser => &[("mouthShrugLower", 1.0), ("mouthShrugUpper", 0.25)],
         Au::LipPucker => &[("mouthPucker", 1.0)],
@@ -101,7 +102,7 @@ pub(super) fn weights(units: &[ActionUnits; 2]) -> Weights {
         weights[blink][side] = weights[blink][side].min(1.0);
     }
     for weight in weights.iter_mut().flatten() {
-        *weight = weight.clamp(0.0, 1.2);
+        *weight = weight.clamp(0.0, 2.0);
     }
     weights
 }
@@ -116,7 +117,7 @@ mod tests {
             assert!(!shapes(unit).is_empty());
             for (name, share) in shapes(unit) {
                 assert!(SHAPES.contains(name), "{unit:?}: {name}");
-                assert!((0.0..=1.0).contains(share));
+                assert!((0.0..=2.0).contains(share));
             }
         }
     }

@@ -269,7 +269,7 @@ impl<'a> Studio<'a> {
         let smile = both("mouthSmile");
         let sneer = both("noseSneer");
         let mut deep = [0f32; FOLDS];
-        deep[Fold::Frown as usize] = 0.45 * both("browDown");
+        deep[Fold::Frown as usize] = 0.45 * both("browDown").min(1.5);
         deep[Fold::Forehead as usize] = 0.4 * inner.min(outer);
         deep[Fold::InnerForehead as usize] = 0.4 * (inner - outer).max(0.0);
         deep[Fold::Nasolabial as usize] =

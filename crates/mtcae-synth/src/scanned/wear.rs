@@ -170,7 +170,7 @@ fn shell(skull: &Skull, around: f32, height: f32, out: f32) -> Vec3 {
     let (middle, radii) = (skull.middle, skull.radii + Vec3::splat(out));
     let up = ((height - middle.y) / radii.y).clamp(-1.0, 1.0);
     let round = if up > 0.0 {
-        (1.0 - up * up).max(0.0).sqrt()
+        (1.0 - up.powi(4)).max(0.0).sqrt()
     } else {
         1.0
     };
