@@ -81,7 +81,7 @@ fn the_demo_is_found_from_anywhere() {
     };
     let (near, far) = (said(&root), said(&std::env::temp_dir()));
     assert!(
-        near.starts_with("fixtures/demo/rendered.mp4  256x256\n"),
+        near.starts_with("fixtures/demo/portrait.mp4  480x360\n"),
         "{near}"
     );
     assert!(

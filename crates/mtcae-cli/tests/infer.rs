@@ -11,8 +11,34 @@ use mtcae_testing::{Fixture, fixtures};
 use common::{code, infer, portrait, program, text};
 
 #[test]
-fn without_arguments_it_recognises_the_demo_and_says_what_that_is_worth() {
-    let output = infer(&[]);
+fn without_arguments_a_real_and_a_rendered_face_are_shown_to_the_default_model() {
+    let output = program("infer")
+        .current_dir(std::env::temp_dir())
+        .output()
+        .expect("started");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(code(&output), 0, "{err}");
+    let clips: Vec<&str> = out.split("fixtures/demo/").skip(1).collect();
+    let [portrait, scanned] = clips[..] else {
+        panic!("two clips: {out}");
+    };
+    // A smile that shows teeth, both.
+    for (clip, name) in [(portrait, "portrait.mp4"), (scanned, "scanned.mp4")] {
+        assert!(clip.starts_with(name), "{out}");
+        assert!(clip.contains("\nexpression: happy "), "{out}");
+        assert!(clip.contains("face seen in 16 of 16 frames"), "{out}");
+        assert!(
+            clip.contains("The default model was trained on rendered faces alone")
+                && clip.contains("docs/faces.md"),
+            "{out}"
+        );
+    }
+}
+
+#[test]
+fn the_drawn_checkpoint_recognises_a_drawn_face_and_says_what_that_is_worth() {
+    let drawn = fixtures().join("demo/rendered.mp4").display().to_string();
+    let output = infer(&[&drawn]);
     let out = text(&output.stdout);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert!(

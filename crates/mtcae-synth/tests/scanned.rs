@@ -9,13 +9,13 @@ use rayon::prelude::*;
 
 /// The miniature's folder, which lives as long as the tests.
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("works");
     mtcae_testing::write_face_model(folder.path());
     folder
 });
 
 fn renderer() -> Renderer {
-    Renderer::scanned(FOLDER.path()).unwrap()
+    Renderer::scanned(FOLDER.path()).expect("works")
 }
 
 fn scanned(renderer: &Renderer) -> &Scanned {
@@ -44,22 +44,25 @@ fn a_take_is_the_same_to_the_bit_whatever_runs_beside_it() {
         .map(|i| take(i / 2, Expression::ALL[i as usize % 8], 100 + i))
         .collect();
     let first = renderer();
-    let alone: Vec<_> = takes.iter().map(|t| first.render(t).unwrap()).collect();
+    let alone: Vec<_> = takes
+        .iter()
+        .map(|t| first.render(t).expect("works"))
+        .collect();
     let other = renderer();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(4)
         .build()
-        .unwrap();
+        .expect("works");
     let beside: Vec<_> = pool.install(|| {
         takes
             .par_iter()
             .rev()
-            .map(|t| other.render(t).unwrap())
+            .map(|t| other.render(t).expect("works"))
             .collect()
     });
     assert!(alone.iter().eq(beside.iter().rev()));
     for (take, clip) in takes.iter().zip(&alone) {
-        assert_eq!(clip.truth, first.truth(take).unwrap());
+        assert_eq!(clip.truth, first.truth(take).expect("works"));
     }
 }
 
@@ -70,7 +73,9 @@ fn other_people_other_takes_and_other_expressions_are_other_pictures() {
     for identity in 0..3 {
         for seed in 0..3 {
             for expression in [Expression::Neutral, Expression::Surprised] {
-                let clip = renderer.render(&take(identity, expression, seed)).unwrap();
+                let clip = renderer
+                    .render(&take(identity, expression, seed))
+                    .expect("works");
                 assert!(seen.insert(clip.frames.into_raw_vec_and_offset().0));
             }
         }
@@ -84,7 +89,7 @@ fn what_is_true_lies_where_the_face_is() {
     for seed in 0..40 {
         for face in renderer
             .truth(&take(seed, Expression::Happy, seed))
-            .unwrap()
+            .expect("works")
         {
             let (b, marks) = (face.face_box, face.landmarks);
             assert!(b.x2 > b.x1 && b.y2 > b.y1);
@@ -108,7 +113,7 @@ fn a_smile_widens_the_mouth_and_nothing_else_tells_the_expression() {
             variation: 0,
             ..take(seed, expression, seed)
         };
-        let truth = renderer.truth(&take).unwrap();
+        let truth = renderer.truth(&take).expect("works");
         let marks = truth[truth.len() / 2].landmarks;
         let eyes = marks.right_eye[0] - marks.left_eye[0];
         (
@@ -137,8 +142,8 @@ fn facts_are_those_of_the_person_and_the_take() {
         ..Dataset::default()
     };
     let mut tones = BTreeSet::new();
-    for planned in dataset.plan().unwrap() {
-        let facts = scanned(&renderer).facts(&planned.take).unwrap();
+    for planned in dataset.plan().expect("works") {
+        let facts = scanned(&renderer).facts(&planned.take).expect("works");
         assert!((1..=6).contains(&facts.tone) && (1..=3).contains(&facts.age));
         assert!(facts.yaw < 40.0 && facts.pitch < 30.0 && facts.eyes > 10.0);
         tones.insert(facts.tone);
@@ -148,17 +153,19 @@ fn facts_are_those_of_the_person_and_the_take() {
 
 /// A copy of the miniature with one file changed.
 fn broken(name: &str, change: impl Fn(Option<String>) -> Option<String>) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(FOLDER.path()).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    let folder = tempfile::tempdir().expect("works");
+    for entry in std::fs::read_dir(FOLDER.path()).expect("works") {
+        let path = entry.expect("works").path();
+        std::fs::copy(&path, folder.path().join(path.file_name().expect("works"))).expect("works");
     }
     let path = folder.path().join(name);
     match change(std::fs::read_to_string(&path).ok()) {
-        Some(text) => std::fs::write(&path, text).unwrap(),
-        None => std::fs::remove_file(&path).unwrap(),
+        Some(text) => std::fs::write(&path, text).expect("works"),
+        None => std::fs::remove_file(&path).expect("works"),
     }
-    let message = Renderer::scanned(folder.path()).unwrap_err().to_string();
+    let message = Renderer::scanned(folder.path())
+        .expect_err("is refused")
+        .to_string();
     assert!(message.contains(name), "{message}");
     assert!(
         message.contains("github.com/ICT-VGL/ICT-FaceKit"),
@@ -170,7 +177,7 @@ fn broken(name: &str, change: impl Fn(Option<String>) -> Option<String>) -> Stri
 #[test]
 fn a_folder_that_is_no_face_model_says_which_file_and_why() {
     let none = Renderer::scanned(Path::new("/nowhere"))
-        .unwrap_err()
+        .expect_err("is refused")
         .to_string();
     assert!(
         none.contains("generic_neutral_mesh.obj: cannot be read"),
@@ -185,7 +192,8 @@ fn a_folder_that_is_no_face_model_says_which_file_and_why() {
     ] {
         assert!(broken(name, |_| None).contains("cannot be read"), "{name}");
     }
-    let cut = |text: Option<String>| text.map(|t| t[..t.find("vt ").unwrap() / 2].to_owned());
+    let cut =
+        |text: Option<String>| text.map(|t| t[..t.find("vt ").expect("works") / 2].to_owned());
     let message = broken("identity007.obj", cut);
     assert!(message.contains("vertices, and generic_neutral_mesh.obj") || message.contains("line"));
     let other = |text: Option<String>| text.map(|t| t.replace("v ", "v nan "));

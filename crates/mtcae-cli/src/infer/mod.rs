@@ -45,7 +45,7 @@ pub fn main(mut command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 /// The demo: a face of a real person, and a rendered one that the default model has not seen.
-const DEMO: [&str; 2] = ["fixtures/demo/portrait.mp4", "fixtures/demo/rendered.mp4"];
+const DEMO: [&str; 2] = ["fixtures/demo/portrait.mp4", "fixtures/demo/scanned.mp4"];
 
 /// Whether everything worked.
 fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {

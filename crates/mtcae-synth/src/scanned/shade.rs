@@ -119,7 +119,7 @@ impl Shader<'_> {
                 (s.shine, s.gloss, s.wrap, s.skin) = (0.22, 16.0, Vec3::splat(0.3), false);
             }
             Part::Cloth => {
-                (s.shine, s.gloss, s.wrap, s.skin) = (0.02, 8.0, Vec3::splat(0.15), false)
+                (s.shine, s.gloss, s.wrap, s.skin) = (0.02, 8.0, Vec3::splat(0.15), false);
             }
             Part::Hard => (s.shine, s.gloss, s.wrap, s.skin) = (0.3, 30.0, Vec3::splat(0.2), false),
         }
