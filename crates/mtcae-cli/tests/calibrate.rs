@@ -210,7 +210,13 @@ fn what_cannot_be_fitted_or_written_is_refused() {
 fn below_the_confidence_that_is_asked_for_it_is_unsure() {
     let demo = mtcae_testing::fixtures().join("demo/rendered.mp4");
     let demo = demo.display().to_string();
-    let said = done("infer", &[&demo, "--least-confidence", "0.9999"]);
+    let drawn = mtcae_testing::fixtures().join("demo/checkpoint");
+    let drawn = drawn.display().to_string();
+    let base = [demo.as_str(), "--checkpoint", &drawn];
+    let said = done(
+        "infer",
+        &[&base[..], &["--least-confidence", "0.9999"]].concat(),
+    );
     for words in [
         "no answer: unsure (the most probable class has 99.",
         "likeliest: happy (99.",
@@ -221,7 +227,7 @@ fn below_the_confidence_that_is_asked_for_it_is_unsure() {
     }
     let json = |more: &[&str]| -> Value {
         let args = ["--format", "json", "--quiet"];
-        let said = done("infer", &[&[demo.as_str()], more, &args[..]].concat());
+        let said = done("infer", &[&base[..], more, &args[..]].concat());
         serde_json::from_str(&said).expect("JSON")
     };
     let (unsure, sure) = (json(&["--least-confidence", "0.9999"]), json(&[]));
@@ -233,7 +239,7 @@ fn below_the_confidence_that_is_asked_for_it_is_unsure() {
     );
     assert_eq!(unsure["probabilities"], sure["probabilities"]);
     assert_eq!(json(&["--least-confidence", "0"]), sure);
-    let refusal = refused("infer", &[&demo, "--least-confidence", "1"]);
+    let refusal = refused("infer", &[&base[..], &["--least-confidence", "1"]].concat());
     assert!(
         refusal.starts_with("error: --least-confidence: "),
         "{refusal}"

@@ -52,7 +52,10 @@ fn a_wrong_command_line_is_explained_with_exit_code_2() {
         (&[][..], "Usage: mtcae <COMMAND>"),
         (&["infr"], "unrecognized subcommand 'infr'"),
         (&["--quiet", "infer"], "unexpected argument '--quiet'"),
-        (&["infer", "--min-seen", "3"], "Usage: mtcae infer "),
+        (
+            &["infer", "--min-seen", "3", "--crop", "none"],
+            "Usage: mtcae infer ",
+        ),
         (&["train"], "Usage: mtcae train "),
     ] {
         let (status, _, said) = mtcae(args);

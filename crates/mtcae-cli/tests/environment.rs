@@ -80,9 +80,12 @@ fn an_instruction_set_that_cannot_be_used_stops_every_program() {
 
 #[test]
 fn a_program_computes_the_same_on_every_instruction_set_and_number_of_threads() {
+    let demo = mtcae_testing::fixtures().join("demo");
+    let [clip, drawn] = ["rendered.mp4", "checkpoint"].map(|n| demo.join(n).display().to_string());
     let answer = |variables: &[(&str, &str)], args: &[&str]| {
+        let base = ["infer", &clip, "--checkpoint", &drawn];
         let output = run(
-            &[&["infer", "--format", "json", "--quiet"], args].concat(),
+            &[&base[..], &["--format", "json", "--quiet"], args].concat(),
             variables,
         );
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));

@@ -384,8 +384,10 @@ fn no_flag_is_accepted_and_ignored() {
 #[test]
 fn infer_crops_to_the_face_and_answers_for_everybody() {
     let video = portrait();
+    let drawn = fixtures().join("demo/checkpoint").display().to_string();
+    let asked = |args: &[&str]| run("infer", &[args, &["--checkpoint", &drawn]].concat());
     let parse = |args: &[&str]| -> serde_json::Value {
-        let output = run("infer", args);
+        let output = asked(args);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     };
@@ -410,7 +412,7 @@ fn infer_crops_to_the_face_and_answers_for_everybody() {
 
     // A picture without anybody.
     let chart = fixtures().join("video/few.mp4").display().to_string();
-    let output = run("infer", &[&chart, "--crop", "face"]);
+    let output = asked(&[&chart, "--crop", "face"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         text(&output.stderr).contains("no face"),
