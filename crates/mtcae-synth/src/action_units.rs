@@ -90,26 +90,20 @@ impl ActionUnit {
     ];
 
     /// Those that the drawn renderer draws; the scanned one has all.
-    pub(crate) const DRAWN: [Self; 18] = [
-        Self::InnerBrowRaiser,
-        Self::OuterBrowRaiser,
-        Self::BrowLowerer,
-        Self::UpperLidRaiser,
-        Self::CheekRaiser,
-        Self::LidTightener,
-        Self::NoseWrinkler,
-        Self::UpperLipRaiser,
-        Self::LipCornerPuller,
-        Self::LipCornerDepressor,
-        Self::ChinRaiser,
-        Self::LipStretcher,
-        Self::LipTightener,
-        Self::LipPresser,
-        Self::LipsPart,
-        Self::JawDrop,
-        Self::MouthStretch,
-        Self::EyesClosed,
-    ];
+    pub(crate) fn drawn() -> impl Iterator<Item = Self> {
+        let more = [
+            Self::Dimpler,
+            Self::LowerLipDepressor,
+            Self::LipPucker,
+            Self::LipFunneler,
+            Self::LipSuck,
+            Self::JawThrust,
+            Self::CheekPuffer,
+        ];
+        Self::ALL
+            .into_iter()
+            .filter(move |unit| !more.contains(unit))
+    }
 
     /// Its number in the coding system.
     pub const fn number(self) -> u8 {

@@ -220,7 +220,9 @@ impl Identity {
             clothes: [0, 1, 2].map(|_| looks.within(0.08, 0.85)),
             collar: looks.pick(3),
             habit: ActionUnits::of(
-                &ActionUnit::DRAWN.map(|unit| (unit, habits.within(0.87, 1.13))),
+                &ActionUnit::drawn()
+                    .map(|unit| (unit, habits.within(0.87, 1.13)))
+                    .collect::<Vec<_>>(),
             ),
         }
     }

@@ -224,7 +224,7 @@ fn strengths(take: &Take, who: &Identity) -> ([ActionUnits; 2], [ActionUnits; 2]
     let share = take.intensity.weight();
     let mut apex = [ActionUnits::REST; 2];
     let mut rest = [ActionUnits::REST; 2];
-    for unit in Au::DRAWN {
+    for unit in Au::drawn() {
         let mood = d.within(0.87, 1.13);
         let idle = d.within(-0.10, 0.08).max(0.0);
         for side in [0, 1] {

@@ -51,7 +51,11 @@ fn run(args: &Args) -> Result<(), Fault> {
     if args.folds > 0 {
         folds::assign(&mut samples, args.folds.into(), args.seed)?;
     }
-    begin(out, &dataset, args, &renderer)?;
+    begin(out, &dataset, args)?;
+    if let Renderer::Scanned(scanned) = &renderer {
+        let licence = scanned.model().licence();
+        put(&out.join("FACE-MODEL-LICENSE"), licence.as_bytes())?;
+    }
     clips(args, out, &plan, &samples, &renderer)?;
     facts(out, &plan, &renderer)?;
     if args.check > 0 {
@@ -77,7 +81,7 @@ fn drawn() -> String {
 }
 
 /// Makes the folder, or makes sure that it is one that the same settings began.
-fn begin(out: &Path, dataset: &Dataset, args: &Args, renderer: &Renderer) -> Result<(), Fault> {
+fn begin(out: &Path, dataset: &Dataset, args: &Args) -> Result<(), Fault> {
     std::fs::create_dir_all(out).at(out)?;
     let empty = std::fs::read_dir(out).at(out)?.next().is_none();
     let settings = out.join(SETTINGS);
@@ -86,12 +90,7 @@ fn begin(out: &Path, dataset: &Dataset, args: &Args, renderer: &Renderer) -> Res
         dataset: dataset.clone(),
     };
     if empty {
-        put(&settings, &serde_json::to_vec_pretty(&now)?)?;
-        if let Renderer::Scanned(scanned) = renderer {
-            let licence = scanned.model().licence();
-            put(&out.join("FACE-MODEL-LICENSE"), licence.as_bytes())?;
-        }
-        return Ok(());
+        return put(&settings, &serde_json::to_vec_pretty(&now)?);
     }
     if !args.resume {
         return Err(format!(
