@@ -21,7 +21,7 @@ use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
     About, Acquaintance, ClipResult, Dataset, Loading, PREDICTIONS, STATE, Selection, Source,
-    Spread, capital, predict, read_table, summarise, write_table,
+    Spread, capital, predict, read_table, summarise, summarise_units, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
 use serde::Serialize;
@@ -139,6 +139,8 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 struct Measured {
     results: Vec<ClipResult>,
     classes: Vec<String>,
+    /// Names of the model's action units.
+    units: Vec<String>,
     detectors: BTreeSet<String>,
     people: Option<Acquaintance>,
 }
@@ -189,7 +191,8 @@ fn run(args: &Args) -> Result<(), Fault> {
         _ => return Err("either --predictions, or --labels and --checkpoint".into()),
     };
     let (results, classes) = (&measured.results, &measured.classes);
-    let summary = summarise(results, classes, bootstrap.as_ref())?;
+    let mut summary = summarise(results, classes, bootstrap.as_ref())?;
+    summary.action_units = summarise_units(results, &measured.units)?;
     let about = About {
         people: measured.people,
         ..About::new(&measured.detectors, bootstrap)
@@ -282,6 +285,7 @@ fn run_table(args: &Args, table: &Path) -> Result<Measured, Fault> {
     Ok(Measured {
         results,
         classes,
+        units: Vec::new(),
         detectors: BTreeSet::new(),
         people: None,
     })
@@ -351,6 +355,7 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, F
     Ok(Measured {
         results: predicted.results,
         classes: opened.config().classes.clone(),
+        units: opened.config().action_units.clone(),
         detectors: predicted.data.detectors.clone(),
         people: Some(predicted.people),
     })

@@ -142,6 +142,7 @@ mod tests {
             frames: 0,
             iou: None,
             nme: None,
+            action_units: Vec::new(),
         }
     }
 

@@ -244,5 +244,16 @@ pub fn in_words(s: &Summary) -> String {
             percent(class.precision)
         );
     }
+    let rate = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.2}"));
+    for unit in &s.action_units {
+        text += &format!(
+            "\n  {:<12} {:>5} frames  ICC(3,1) {:>5}  Pearson {:>5}  mean error {:.3}",
+            unit.name,
+            unit.frames,
+            rate(unit.icc),
+            rate(unit.pearson),
+            unit.mae
+        );
+    }
     text
 }

@@ -319,7 +319,10 @@ impl Pipeline {
                     .collect::<candle_core::Result<_>>()?,
                 None => vec![None; clips.len()],
             };
+            let units: Option<Vec<Vec<Vec<f32>>>> =
+                outputs.action_units.map(|t| t.to_vec3()).transpose()?;
             let mut boxes = boxes.map(Vec::into_iter);
+            let mut units = units.map(Vec::into_iter);
             let raws =
                 probabilities
                     .into_iter()
@@ -327,6 +330,7 @@ impl Pipeline {
                     .map(|(probabilities, landmarks)| Raw {
                         boxes: boxes.as_mut().and_then(Iterator::next),
                         landmarks,
+                        action_units: units.as_mut().and_then(Iterator::next),
                         probabilities,
                     });
             let predictions = clips.iter().zip(raws).map(|(clip, raw)| {

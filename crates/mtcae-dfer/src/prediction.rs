@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mtcae_core::argmax;
 use mtcae_core::{Face, FaceBox, Landmarks, Refusal, Square};
-use mtcae_model::{Config, EXPRESSION, FACE_BOX, LANDMARKS};
+use mtcae_model::{ACTION_UNITS, Config, EXPRESSION, FACE_BOX, LANDMARKS};
 use mtcae_video::{Clip, Geometry};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,10 @@ pub struct Prediction {
     /// All classes in the model's order; the probabilities sum to 1. Empty where nobody is
     /// seen whom the model could have been shown.
     pub probabilities: Vec<ClassProbability>,
+    /// Names of the action units of the Facial Action Coding System whose strengths `frames`
+    /// have, in their order: `AU1`, …. Empty where the model has no such task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_units: Vec<String>,
     /// Every sampled frame, in the order of time; once for each clip that has it.
     pub frames: Vec<FramePrediction>,
     /// The source's picture; all coordinates are in its upright pixels. Its crop is what
@@ -161,6 +165,10 @@ pub struct FramePrediction {
     /// Five landmarks in pixels of the source, of several crops as the box. `None` where
     /// the model has no such task.
     pub landmarks: Option<Landmarks>,
+    /// How strong each of the prediction's `action_units` is, from 0 at rest to 1 at the full
+    /// strength, the mean of both sides of the face; of several crops the median.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_units: Vec<f32>,
     /// The face that a detector of the caller's found in this frame, such as MTCNN of
     /// `mtcae-faces`, in pixels of the source; the pipeline asks none.
     pub detected: Option<Face>,
@@ -183,6 +191,8 @@ pub(crate) struct Raw {
     pub boxes: Option<Vec<Vec<f32>>>,
     /// T × 5 points.
     pub landmarks: Option<Vec<Vec<Vec<f32>>>>,
+    /// T × U strengths.
+    pub action_units: Option<Vec<Vec<f32>>>,
     /// C probabilities.
     pub probabilities: Vec<f32>,
 }
@@ -192,9 +202,11 @@ impl Raw {
     pub fn not_finite(&self) -> Option<&'static str> {
         let boxes = self.boxes.iter().flatten().flatten();
         let landmarks = self.landmarks.iter().flatten().flatten().flatten();
+        let units = self.action_units.iter().flatten().flatten();
         let of = |head, finite: bool| (!finite).then_some(head);
         of(FACE_BOX, boxes.copied().all(f32::is_finite))
             .or(of(LANDMARKS, landmarks.copied().all(f32::is_finite)))
+            .or(of(ACTION_UNITS, units.copied().all(f32::is_finite)))
             .or(of(
                 EXPRESSION,
                 self.probabilities.iter().all(|p| p.is_finite()),
@@ -217,6 +229,11 @@ impl Prediction {
                 let point = |k: usize| [landmarks[i][k][0], landmarks[i][k][1]];
                 clip.landmarks_in_source(i, &std::array::from_fn(point).into())
             }),
+            action_units: match &raw.action_units {
+                // A little below rest and above the full strength is what a regression says.
+                Some(units) => units[i].iter().map(|u| u.clamp(0.0, 1.0)).collect(),
+                None => Vec::new(),
+            },
             detected: None,
             square: clip.squares.get(i).copied(),
         });
@@ -237,6 +254,7 @@ impl Prediction {
                     probability,
                 })
                 .collect(),
+            action_units: model.action_units.clone(),
             frames: frames.collect(),
             source: clip.source,
             trained_on: model.trained_on.clone(),
@@ -282,6 +300,18 @@ impl Prediction {
         sorted.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         sorted.truncate(2);
         sorted
+    }
+
+    /// The mean strength of each action unit over the frames, by its name.
+    pub fn mean_action_units(&self) -> Vec<(&str, f32)> {
+        let frames = self.frames.iter();
+        let told: Vec<_> = frames.filter(|f| !f.action_units.is_empty()).collect();
+        let mean = |unit: usize| {
+            let sum: f32 = told.iter().filter_map(|f| f.action_units.get(unit)).sum();
+            sum / told.len().max(1) as f32
+        };
+        let names = self.action_units.iter().enumerate();
+        names.map(|(unit, name)| (&name[..], mean(unit))).collect()
     }
 
     /// Notes in how many frames a detector saw the face, with a [`FaceWarning`] where

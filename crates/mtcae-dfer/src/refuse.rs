@@ -66,6 +66,7 @@ impl Prediction {
                 time,
                 face_box: None,
                 landmarks: None,
+                action_units: Vec::new(),
                 detected: None,
                 square: None,
             })
@@ -80,6 +81,7 @@ impl Prediction {
             confidence: 0.0,
             refusal: None,
             probabilities: Vec::new(),
+            action_units: Vec::new(),
             frames,
             source,
             trained_on: trained_on.map(str::to_owned),

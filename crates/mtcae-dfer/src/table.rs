@@ -8,7 +8,8 @@ use crate::{FaceBox, Landmarks, Prediction};
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
 /// of, and `frames_with_face` of `frames_looked_at` show a face: an answer with a 0
-/// there rests on nothing. Where no class is named, `expression` is `no answer:` and why.
+/// there rests on nothing. Action units have a column each, from 0 to 1, where the model
+/// has a task for them. Where no class is named, `expression` is `no answer:` and why.
 /// Cells of tasks that the model does not have are empty, as are
 /// those of a detector's face where none was asked or it found none.
 ///
@@ -18,12 +19,15 @@ pub fn write_csv<'a>(
     out: &mut dyn Write,
     predictions: impl IntoIterator<Item = &'a Prediction>,
 ) -> Result<()> {
-    let mut header = false;
+    let predictions: Vec<&Prediction> = predictions.into_iter().collect();
+    // What shows nobody has no probabilities and no action units, but their cells.
+    let judged = predictions.iter().find(|p| !p.probabilities.is_empty());
+    let Some(model) = judged.or(predictions.first()) else {
+        return Ok(());
+    };
+    writeln!(out, "{}", columns(model).join(","))?;
+    let (classes, units) = (model.probabilities.len(), model.action_units.len());
     for prediction in predictions {
-        if !header {
-            writeln!(out, "{}", columns(prediction).join(","))?;
-            header = true;
-        }
         let file = prediction.file.as_ref().map(|f| f.display().to_string());
         let start = [
             field(&file.unwrap_or_default()),
@@ -41,18 +45,18 @@ pub fn write_csv<'a>(
             },
             format!("{:.4}", prediction.confidence),
         ];
-        let classes = prediction
-            .probabilities
-            .iter()
-            .map(|p| format!("{:.4}", p.probability));
+        let told = prediction.probabilities.iter();
+        let probabilities = filled(told.map(|p| format!("{:.4}", p.probability)), classes);
         for frame in &prediction.frames {
             let mut row: Vec<String> = start.to_vec();
             row.extend([frame.index.to_string(), format!("{:.3}", frame.time)]);
             row.extend(expression.clone());
             row.extend(seen.clone());
-            row.extend(classes.clone());
+            row.extend(probabilities.clone());
             let other = &frame.detected;
             face(&mut row, frame.face_box, frame.landmarks);
+            let told = frame.action_units.iter();
+            row.extend(filled(told.map(|u| format!("{u:.3}")), units));
             row.push(other.map(|d| format!("{:.4}", d.score)).unwrap_or_default());
             face(
                 &mut row,
@@ -63,6 +67,13 @@ pub fn write_csv<'a>(
         }
     }
     Ok(())
+}
+
+/// So many cells, the last ones empty where there are fewer.
+fn filled(cells: impl Iterator<Item = String>, count: usize) -> Vec<String> {
+    let mut cells: Vec<String> = cells.collect();
+    cells.resize(count, String::new());
+    cells
 }
 
 /// The header of a table of predictions like this one.
@@ -105,6 +116,7 @@ fn columns(prediction: &Prediction) -> Vec<String> {
         .chain(classes)
         .collect();
     columns.extend(FACE.iter().map(ToString::to_string));
+    columns.extend(prediction.action_units.iter().map(|unit| field(unit)));
     columns.push("detected_score".to_owned());
     columns.extend(FACE.iter().map(|column| format!("detected_{column}")));
     columns

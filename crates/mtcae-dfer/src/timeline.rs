@@ -134,6 +134,7 @@ mod tests {
             confidence: 0.0,
             refusal: None,
             probabilities: vec![class("a", p), class("b", 1.0 - p)],
+            action_units: Vec::new(),
             frames: vec![],
             source: Geometry::plain(1, 1),
             trained_on: Some("faces".to_owned()),

@@ -92,6 +92,9 @@ fn of_crops(crops: &[Prediction]) -> Vec<FramePrediction> {
                 let axis = |k: usize, a: usize| median(p.iter().map(|p| p[k][a]));
                 std::array::from_fn(|k| [axis(k, 0), axis(k, 1)]).into()
             }),
+            action_units: (0..frame.action_units.len())
+                .map(|unit| median(each().map(|f| f.action_units[unit])))
+                .collect(),
             ..frame.clone()
         }
     });

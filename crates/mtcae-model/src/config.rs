@@ -18,6 +18,9 @@ pub const FACE_BOX: &str = "face_box";
 /// Name of the landmark task: frames × 5 × (x, y); left eye, right eye, nose,
 /// left and right corner of the mouth, left being the viewer's left.
 pub const LANDMARKS: &str = "landmarks";
+/// Name of the task of action units, which the paper does not have: frames × a strength a
+/// unit, from 0 at rest to 1 at the full strength.
+pub const ACTION_UNITS: &str = "action_units";
 /// Name of the expression task: one logit a class.
 pub const EXPRESSION: &str = "expression";
 
@@ -51,6 +54,10 @@ pub struct Config {
     pub decoder: DecoderConfig,
     /// Names of the expression's classes, in the order of the logits; no two are alike.
     pub classes: Vec<String>,
+    /// Names of the action units, in the order of their head's outputs; none without
+    /// such a task.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub action_units: Vec<String>,
     /// How logits become probabilities; `None`: by softmax as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -71,6 +78,8 @@ struct Written {
     encoder: Map<String, Value>,
     decoder: DecoderConfig,
     classes: Vec<String>,
+    #[serde(default)]
+    action_units: Vec<String>,
     #[serde(default)]
     calibration: Option<Calibration>,
 }
@@ -223,6 +232,7 @@ impl Config {
             encoder: families.read(written.encoder, origin)?,
             decoder: written.decoder,
             classes: written.classes,
+            action_units: written.action_units,
             calibration: written.calibration,
         };
         config.validate()?;
@@ -255,8 +265,24 @@ impl Config {
             },
             encoder,
             classes,
+            action_units: Vec::new(),
             calibration: None,
         }
+    }
+
+    /// The same with a task for action units of these names, right before the expression,
+    /// whose decoder then begins with what theirs has found.
+    #[must_use]
+    pub fn with_action_units(mut self, names: Vec<String>) -> Self {
+        let frames = self.encoder.input().frames;
+        let tasks = &mut self.decoder.tasks;
+        tasks.retain(|task| task.name != ACTION_UNITS);
+        if !names.is_empty() {
+            let before = tasks.len().saturating_sub(1);
+            tasks.insert(before, Task::new(ACTION_UNITS, frames * names.len()));
+        }
+        self.action_units = names;
+        self
     }
 
     /// Names and shapes of all tensors.
@@ -337,9 +363,10 @@ impl Config {
             let (outputs, why) = match task.name.as_str() {
                 FACE_BOX => (frames * 4, "frames × 4"),
                 LANDMARKS => (frames * 10, "frames × 10"),
+                ACTION_UNITS => (frames * self.action_units.len(), "frames × action_units"),
                 EXPRESSION => (self.classes.len(), "one a class"),
                 other => {
-                    let known = [FACE_BOX, LANDMARKS, EXPRESSION].join(", ");
+                    let known = [FACE_BOX, LANDMARKS, ACTION_UNITS, EXPRESSION].join(", ");
                     return fault("decoder.tasks", format!("{other} is not one of {known}"));
                 }
             };
@@ -362,14 +389,26 @@ impl Config {
                 );
             }
         }
-        let mut seen = BTreeSet::new();
-        for class in &self.classes {
-            if class.trim().is_empty() {
-                return fault("classes", "a name is empty".to_owned());
+        for (field, names) in [
+            ("classes", &self.classes),
+            ("action_units", &self.action_units),
+        ] {
+            let mut seen = BTreeSet::new();
+            for name in names {
+                if name.trim().is_empty() {
+                    return fault(field, "a name is empty".to_owned());
+                }
+                if !seen.insert(name) {
+                    return fault(field, format!("{name:?} is listed twice"));
+                }
             }
-            if !seen.insert(class) {
-                return fault("classes", format!("{class:?} is listed twice"));
-            }
+        }
+        let has_units = |task: &Task| task.name == ACTION_UNITS;
+        if !self.action_units.is_empty() && !self.decoder.tasks.iter().any(has_units) {
+            return fault(
+                "action_units",
+                format!("are named, but decoder.tasks has no {ACTION_UNITS}"),
+            );
         }
         if let Some(calibration) = &self.calibration {
             calibration.validate(self.classes.len())?;

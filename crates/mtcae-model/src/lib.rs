@@ -20,7 +20,7 @@ pub use answers::Answers;
 pub use calibration::Calibration;
 pub use candle_core;
 pub use checkpoint::Checkpoint;
-pub use config::{Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};
+pub use config::{ACTION_UNITS, Config, EXPRESSION, FACE_BOX, LANDMARKS, Preprocessing};
 pub use engine::Engine;
 pub use error::Error;
 pub use model::{Mtcae, Outputs};

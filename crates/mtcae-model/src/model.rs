@@ -7,7 +7,7 @@ use mtcae_decoder::MultiTaskDecoder;
 use mtcae_encoder::Encoder;
 use mtcae_nn::{Pass, VarBuilder};
 
-use crate::{Calibration, Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
+use crate::{ACTION_UNITS, Calibration, Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
 
 /// An encoder, the decoder of one of the six structures, and heads. Parameters are
 /// shared between clones.
@@ -29,6 +29,9 @@ pub struct Outputs {
     /// Landmarks (B, T, 5, 2): x, y as fractions of the clip's frame. `None` where
     /// the structure has no such task.
     pub landmarks: Option<Tensor>,
+    /// Strengths of the config's action units (B, T, U), mostly from 0 to 1. `None` where
+    /// the structure has no such task.
+    pub action_units: Option<Tensor>,
     /// Raw logits of the expression (B, C): before calibration.
     pub logits: Tensor,
     /// The config's.
@@ -129,6 +132,9 @@ impl Outputs {
                 .transpose()?,
             landmarks: head(LANDMARKS)
                 .map(|t| t.reshape((batch, frames, 5, 2)))
+                .transpose()?,
+            action_units: head(ACTION_UNITS)
+                .map(|t| t.reshape((batch, frames, config.action_units.len())))
                 .transpose()?,
             logits: logits.clone(),
             calibration: config.calibration.clone(),

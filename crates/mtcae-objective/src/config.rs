@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// How much each task counts in the total: λ_B, λ_P, λ_E of the paper.
+/// How much each task counts in the total: λ_B, λ_P, λ_E of the paper, and λ_A of the action
+/// units, which the paper does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
@@ -12,16 +13,19 @@ pub struct Weights {
     pub boxes: f64,
     /// Landmarks.
     pub landmarks: f64,
+    /// Action units.
+    pub action_units: f64,
     /// Expression.
     pub expression: f64,
 }
 
 impl Default for Weights {
-    /// The paper's 0.5, 0.5 and 1.5.
+    /// The paper's 0.5, 0.5 and 1.5; action units count as boxes do.
     fn default() -> Self {
         Self {
             boxes: 0.5,
             landmarks: 0.5,
+            action_units: 0.5,
             expression: 1.5,
         }
     }
@@ -80,6 +84,7 @@ impl Config {
         let weights = [
             ("weights.boxes", self.weights.boxes),
             ("weights.landmarks", self.weights.landmarks),
+            ("weights.action_units", self.weights.action_units),
             ("weights.expression", self.weights.expression),
         ];
         for (field, weight) in weights {

@@ -4,10 +4,34 @@ use mtcae_nn::candle_core::Tensor;
 
 use crate::{Class, Config, Error, cross_entropy, masked_mse};
 
-/// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_E · CE(expression).
+/// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_A · MSE(action units)
+/// + λ_E · CE(expression). The paper has no action units.
 #[derive(Clone, Debug)]
 pub struct Objective {
     config: Config,
+}
+
+/// What the heads of a model say of B clips of T frames. A structure that lacks a task has
+/// no head for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a> {
+    /// Face boxes (B, T, 4) as fractions of the frame.
+    pub boxes: Option<&'a Tensor>,
+    /// Landmarks (B, T, 5, 2) as fractions of the frame.
+    pub landmarks: Option<&'a Tensor>,
+    /// Strengths of U action units (B, T, U).
+    pub action_units: Option<&'a Tensor>,
+    /// Logits of the expression (B, C).
+    pub logits: &'a Tensor,
+}
+
+/// Strengths of action units that a batch should give.
+#[derive(Clone, Debug)]
+pub struct UnitTargets {
+    /// (B, T, U), from 0 at rest to 1 at the full strength.
+    pub strengths: Tensor,
+    /// (B, T), any type: 0 where a frame's are not known, 1 where they are.
+    pub known: Tensor,
 }
 
 /// What a batch of B clips of T frames should give.
@@ -20,6 +44,8 @@ pub struct Targets {
     /// (B, T), any type: 0 where a frame has no face, 1 where it has. Boxes and
     /// landmarks of frames without a face are not read.
     pub valid: Tensor,
+    /// Action units; `None`: of no clip are any known.
+    pub action_units: Option<UnitTargets>,
     /// The expression of each clip.
     pub class: Class,
 }
@@ -32,6 +58,9 @@ pub struct Losses {
     pub boxes: Option<Tensor>,
     /// The same of the landmarks.
     pub landmarks: Option<Tensor>,
+    /// Mean squared error of the known action units. `None` without a head for them, or
+    /// where none are known.
+    pub action_units: Option<Tensor>,
     /// Cross-entropy of the expression in nats, not weighted.
     pub expression: Tensor,
     /// The weighted sum: what to minimise.
@@ -53,24 +82,16 @@ impl Objective {
         &self.config
     }
 
-    /// The loss of a batch: predicted boxes (B, T, 4) and landmarks (B, T, 5, 2)
-    /// as fractions of the frame, where the model has such heads, and logits
-    /// (B, C).
+    /// The loss of a batch.
     ///
-    /// The total of a model without these heads is the weighted cross-entropy
-    /// alone, as in the paper's single-task structure.
+    /// The total of a model with no head but the expression's is the weighted
+    /// cross-entropy alone, as in the paper's single-task structure.
     ///
     /// # Errors
     /// Names the tensor whose shape does not fit, or the clip whose class does not
     /// exist.
-    pub fn forward(
-        &self,
-        boxes: Option<&Tensor>,
-        landmarks: Option<&Tensor>,
-        logits: &Tensor,
-        targets: &Targets,
-    ) -> Result<Losses, Error> {
-        let config = &self.config;
+    pub fn forward(&self, heads: &Heads<'_>, targets: &Targets) -> Result<Losses, Error> {
+        let (config, logits) = (&self.config, heads.logits);
         let clips = logits.dims().first().copied().unwrap_or(0);
         let error = |what, predicted: Option<&Tensor>, target: &Tensor, tail: &[usize], unit| {
             let Some(predicted) = predicted else {
@@ -91,18 +112,24 @@ impl Objective {
         };
         let boxes = error(
             "boxes",
-            boxes,
+            heads.boxes,
             &targets.boxes,
             &[4],
             config.box_unit.per_frame(),
         )?;
         let landmarks = error(
             "landmarks",
-            landmarks,
+            heads.landmarks,
             &targets.landmarks,
             &[5, 2],
             config.landmark_unit.per_frame(),
         )?;
+        let action_units = match (heads.action_units, &targets.action_units) {
+            (Some(said), Some(UnitTargets { strengths, known })) => {
+                Some(masked_mse(said, strengths, known, 1.0)?)
+            }
+            _ => None,
+        };
         let expression = cross_entropy(
             logits,
             &targets.class,
@@ -120,6 +147,7 @@ impl Objective {
         for (part, weight) in [
             (&boxes, config.weights.boxes),
             (&landmarks, config.weights.landmarks),
+            (&action_units, config.weights.action_units),
         ] {
             if let Some(part) = part {
                 total = (total + weighted(part, weight)?)?;
@@ -128,6 +156,7 @@ impl Objective {
         Ok(Losses {
             boxes,
             landmarks,
+            action_units,
             expression,
             total,
         })

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfusionMatrix, Error, Interval};
+use crate::{Agreement, ConfusionMatrix, Error, Interval};
 
 /// All measures of an evaluation.
 ///
@@ -41,6 +41,9 @@ pub struct Summary {
     /// Mean normalised error of the landmarks of frames with a face.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nme: Option<f64>,
+    /// Each action unit by itself, where a model has a task for them and they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_units: Vec<UnitSummary>,
     /// Each class by itself.
     pub classes: Vec<ClassSummary>,
     /// Rows: truth; columns: prediction.
@@ -63,6 +66,39 @@ pub struct ClassSummary {
     pub precision: Option<f64>,
     /// Harmonic mean of the two.
     pub f1: Option<f64>,
+}
+
+/// One action unit by itself, over frames. A rate that would be 0/0 is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitSummary {
+    /// Its name.
+    pub name: String,
+    /// Frames measured.
+    pub frames: u64,
+    /// Mean absolute error, the full strength being 1.
+    pub mae: f64,
+    /// Pearson's correlation.
+    pub pearson: Option<f64>,
+    /// Intraclass correlation ICC(3,1).
+    pub icc: Option<f64>,
+}
+
+impl UnitSummary {
+    /// Of the strengths said and true of a unit.
+    ///
+    /// # Errors
+    /// As [`Agreement::new`].
+    pub fn new(name: &str, said: &[f64], truth: &[f64]) -> Result<Self, Error> {
+        let Agreement { mae, pearson, icc } = Agreement::new(said, truth)?;
+        Ok(Self {
+            name: name.to_owned(),
+            frames: truth.len() as u64,
+            mae,
+            pearson,
+            icc,
+        })
+    }
 }
 
 impl Summary {
@@ -89,6 +125,7 @@ impl Summary {
             ece: None,
             mean_iou: None,
             nme: None,
+            action_units: Vec::new(),
             classes: matrix
                 .names()
                 .iter()

@@ -8,7 +8,7 @@
 
 use mtcae_objective::candle_core::{DType, Device, Tensor, Var};
 use mtcae_objective::{
-    Class, Config, Error, Losses, Objective, Targets, Unit, Weights, cross_entropy, masked_mse,
+    Class, Config, Error, Heads, Losses, Objective, Targets, Unit, Weights, cross_entropy, masked_mse,
 };
 use mtcae_testing::{deviation, fixtures};
 use serde_json::Value;
@@ -58,14 +58,20 @@ impl Case {
                 boxes: tensor(&targets["boxes"], &[b, t, 4]),
                 landmarks: tensor(&targets["landmarks"], &[b, t, 5, 2]),
                 valid: tensor(&targets["valid"], &[b, t]),
+                action_units: None,
                 class,
             },
         }
     }
 
     fn run(&self, objective: &Objective) -> Result<Losses, Error> {
-        let (boxes, landmarks) = (self.boxes.as_deref(), self.landmarks.as_deref());
-        objective.forward(boxes, landmarks, &self.logits, &self.targets)
+        let heads = Heads {
+            boxes: self.boxes.as_deref(),
+            landmarks: self.landmarks.as_deref(),
+            action_units: None,
+            logits: &self.logits,
+        };
+        objective.forward(&heads, &self.targets)
     }
 }
 
@@ -248,6 +254,7 @@ fn configs_that_cannot_be_used_name_their_field() {
     let paper = Weights {
         boxes: 0.5,
         landmarks: 0.5,
+        action_units: 0.5,
         expression: 1.5,
     };
     assert_eq!(Weights::default(), paper);

@@ -113,6 +113,11 @@ impl ActionUnit {
         ];
         NUMBERS[self as usize]
     }
+
+    /// `AU` and its number, as tables of the field have it.
+    pub fn name(self) -> String {
+        format!("AU{}", self.number())
+    }
 }
 
 /// How strong each action unit is: 0 at rest, 1 at its full strength.
@@ -140,6 +145,16 @@ impl ActionUnits {
     /// Sets the strength of a unit.
     pub fn set(&mut self, unit: ActionUnit, strength: f32) {
         self.0[unit as usize] = strength;
+    }
+
+    /// All strengths, in the order of [`ActionUnit::ALL`].
+    pub const fn strengths(&self) -> &[f32; 25] {
+        &self.0
+    }
+
+    /// The mean of both sides of a face.
+    pub(crate) fn mean([left, right]: &[Self; 2]) -> Self {
+        left.map(|unit, strength| (strength + right.get(unit)) / 2.0)
     }
 
     /// Each strength from its unit and value before.

@@ -30,8 +30,8 @@ A folder of clips:
 ```no_run
 use mtcae_synth::{Dataset, Renderer, write_clip};
 for clip in Dataset::default().plan()? {
-    let truth = write_clip("faces", &clip, &Renderer::Drawn)?;
-    println!("{}: {:?}", clip.file, truth[0].face_box);
+    let written = write_clip("faces", &clip, &Renderer::Drawn)?;
+    println!("{}: {:?}", clip.file, written.truth[0].face_box);
 }
 # Ok::<(), mtcae_synth::Error>(())
 ```

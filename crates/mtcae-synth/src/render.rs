@@ -3,6 +3,7 @@
 use mtcae_core::Face;
 use ndarray::{Array3, Array4};
 
+use crate::action_units::ActionUnits;
 use crate::background;
 use crate::camera::Camera;
 use crate::draw::{self, Scene};
@@ -19,6 +20,8 @@ pub struct Rendered {
     pub frames: Array4<u8>,
     /// The face in each frame, in fractions of it.
     pub truth: Vec<Face>,
+    /// What the face does in each frame: the mean of its two sides.
+    pub units: Vec<ActionUnits>,
 }
 
 /// Renders a take, on the thread that calls.
@@ -33,6 +36,9 @@ pub fn render(take: &Take) -> Result<Rendered> {
 pub(crate) trait Frames {
     /// A frame's instant.
     fn moment(&self, frame: u32) -> Moment;
+
+    /// What the face does in a frame: the mean of its two sides.
+    fn units(&self, frame: u32) -> ActionUnits;
 
     /// Renders a frame into RGB bytes.
     fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face;
@@ -52,7 +58,12 @@ pub(crate) fn clip(take: &Take, mut studio: impl Frames) -> Result<Rendered> {
         .map(|(out, frame)| studio.frame(frame, out))
         .collect();
     let frames = Array4::from_shape_vec((t, h, w, 3), rgb).map_err(|_| too_large(take))?;
-    Ok(Rendered { frames, truth })
+    let units = (0..take.frames).map(|frame| studio.units(frame)).collect();
+    Ok(Rendered {
+        frames,
+        truth,
+        units,
+    })
 }
 
 /// Renders one frame of a take, (H, W, 3), RGB: of those at the expression's apex
@@ -130,6 +141,10 @@ impl Studio {
 impl Frames for Studio {
     fn moment(&self, frame: u32) -> Moment {
         self.stage.moment(frame)
+    }
+
+    fn units(&self, frame: u32) -> ActionUnits {
+        ActionUnits::mean(&self.stage.units(&self.stage.moment(frame)))
     }
 
     fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face {

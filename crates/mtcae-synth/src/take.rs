@@ -195,13 +195,17 @@ impl Stage {
         Projection::new(moment, centre, scale, self.who.width)
     }
 
-    /// The face at an instant.
-    pub fn face(&self, moment: &Moment) -> FaceShape {
-        let units = [0, 1].map(|side| {
+    /// What both sides of the face do at an instant, blinks aside.
+    pub fn units(&self, moment: &Moment) -> [ActionUnits; 2] {
+        [0, 1].map(|side| {
             let (apex, rest) = (self.apex[side], self.rest[side]);
             rest.map(|unit, r| (r + moment.course * apex.get(unit)).clamp(0.0, 1.2))
-        });
-        FaceShape::new(&self.who, units, moment.blink)
+        })
+    }
+
+    /// The face at an instant.
+    pub fn face(&self, moment: &Moment) -> FaceShape {
+        FaceShape::new(&self.who, self.units(moment), moment.blink)
     }
 
     /// What is true of a face in this pose, in fractions of the frame.

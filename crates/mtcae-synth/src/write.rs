@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use mtcae_core::Face;
 use mtcae_video::{ClipWriter, WriterOptions};
 use ndarray::Axis;
 
 use crate::dataset::Planned;
 use crate::error::{Error, Result};
+use crate::render::Rendered;
 use crate::renderer::Renderer;
 
 /// Renders a clip and writes it to its file below `root`, making folders as
@@ -24,7 +24,7 @@ pub fn write_clip(
     root: impl AsRef<Path>,
     planned: &Planned,
     renderer: &Renderer,
-) -> Result<Vec<Face>> {
+) -> Result<Rendered> {
     let path = root.as_ref().join(&planned.file);
     let take = &planned.take;
     let rendered = renderer.render(take)?;
@@ -47,5 +47,5 @@ pub fn write_clip(
         writer.write(&frame, i as f64 / f64::from(take.fps))?;
     }
     writer.finish()?;
-    Ok(rendered.truth)
+    Ok(rendered)
 }

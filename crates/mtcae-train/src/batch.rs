@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use mtcae_core::Face;
 use mtcae_model::encoder::Layout;
 use mtcae_model::{Config as ModelConfig, Engine};
-use mtcae_objective::{Class, Targets};
+use mtcae_objective::{Class, Targets, UnitTargets};
 use ndarray::Array4;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
 
 use crate::cache::FeatureCache;
-use crate::data::Dataset;
+use crate::data::{Dataset, Item};
 use crate::memory::Memory;
 use crate::view::{Frames, Viewer};
 use crate::{Error, TrainConfig, random};
@@ -65,6 +65,13 @@ impl Batch {
                     boxes: of(&self.targets.boxes)?,
                     landmarks: of(&self.targets.landmarks)?,
                     valid: of(&self.targets.valid)?,
+                    action_units: match &self.targets.action_units {
+                        Some(UnitTargets { strengths, known }) => Some(UnitTargets {
+                            strengths: of(strengths)?,
+                            known: of(known)?,
+                        }),
+                        None => None,
+                    },
                     class: match &self.targets.class {
                         Class::Index(t) => Class::Index(of(t)?),
                         Class::Soft(t) => Class::Soft(of(t)?),
@@ -104,6 +111,8 @@ pub struct Source {
     pub(crate) data: Arc<Dataset>,
     pub(crate) loading: Loading,
     frames: usize,
+    /// Names of the model's action units.
+    units: Vec<String>,
     seed: u64,
     mixup: f64,
     cutmix: f64,
@@ -191,6 +200,7 @@ impl Source {
                 queue: config.queue,
             },
             frames: model.encoder.input().frames,
+            units: model.action_units.clone(),
             seed: config.seed,
             mixup: config.mixup,
             cutmix: config.cutmix,
@@ -208,6 +218,7 @@ impl Source {
             data: data.clone(),
             loading,
             frames: model.encoder.input().frames,
+            units: model.action_units.clone(),
             seed: 0,
             mixup: 0.0,
             cutmix: 0.0,
@@ -320,9 +331,10 @@ impl Source {
     ) -> Result<Loaded, Error> {
         let mut labels = self.labels(items);
         let mut levels = Vec::with_capacity(clips.len());
-        for Frames { pixels, faces, .. } in clips {
-            labels.add(&faces);
-            levels.push(pixels);
+        for (&i, view) in items.iter().zip(clips) {
+            labels.add(&view.faces);
+            labels.add_units(&self.data.items[i], &self.units, &view.numbers);
+            levels.push(view.pixels);
         }
         let mix = rng.and_then(|rng| Mix::draw(self, viewer, items.len(), rng));
         if let Some(mix) = &mix {
@@ -357,6 +369,8 @@ impl Source {
             boxes: Vec::new(),
             landmarks: Vec::new(),
             valid: Vec::new(),
+            strengths: Vec::new(),
+            known: Vec::new(),
             hot,
             classes: Some(numbers),
         }
@@ -397,6 +411,13 @@ impl Source {
                 boxes: targets.boxes.to_device(device)?,
                 landmarks: targets.landmarks.to_device(device)?,
                 valid: targets.valid.to_device(device)?,
+                action_units: match targets.action_units {
+                    Some(UnitTargets { strengths, known }) => Some(UnitTargets {
+                        strengths: strengths.to_device(device)?,
+                        known: known.to_device(device)?,
+                    }),
+                    None => None,
+                },
                 class,
             },
             classes: loaded.classes,
@@ -412,6 +433,10 @@ struct Labels {
     boxes: Vec<f32>,
     landmarks: Vec<f32>,
     valid: Vec<f32>,
+    /// (B, T, U): strengths of action units.
+    strengths: Vec<f32>,
+    /// (B, T): whether they are known.
+    known: Vec<f32>,
     /// (B, C): 1 at the clip's class, or mixed.
     hot: Vec<f32>,
     /// None once they are mixed.
@@ -432,18 +457,40 @@ impl Labels {
         }
     }
 
+    /// Adds the action units of the next clip's frames.
+    fn add_units(&mut self, item: &Item, names: &[String], numbers: &[u64]) {
+        if names.is_empty() {
+            return;
+        }
+        for number in numbers {
+            let units = item.action_units.as_ref();
+            let at = units.and_then(|units| units.at(names, *number));
+            self.known.push(f32::from(u8::from(at.is_some())));
+            match at {
+                Some(at) => self.strengths.extend(at),
+                None => self.strengths.extend(names.iter().map(|_| 0.0)),
+            }
+        }
+    }
+
     fn mix(&mut self, mix: &Mix) {
         let clips = self.valid.len() / self.frames;
         match &mix.hidden {
             // Part of another face may stand anywhere: no box is right.
-            Some(_) => self.valid.fill(0.0),
+            Some(_) => {
+                self.valid.fill(0.0);
+                self.known.fill(0.0);
+            }
             None => {
                 blend_with_reversed(&mut self.boxes, clips, mix.keep);
                 blend_with_reversed(&mut self.landmarks, clips, mix.keep);
-                let valid = self.valid.clone();
-                let others = valid.chunks_exact(self.frames).rev().flatten();
-                for (a, b) in self.valid.iter_mut().zip(others) {
-                    *a *= b;
+                blend_with_reversed(&mut self.strengths, clips, mix.keep);
+                for marks in [&mut self.valid, &mut self.known] {
+                    let own = marks.clone();
+                    let others = own.chunks_exact(self.frames).rev().flatten();
+                    for (a, b) in marks.iter_mut().zip(others) {
+                        *a *= b;
+                    }
                 }
             }
         }
@@ -454,11 +501,22 @@ impl Labels {
     fn loaded(self, items: &[usize], values: Values, mix: Option<Mix>) -> Result<Loaded, Error> {
         let (cpu, b, t) = (&Device::Cpu, items.len(), self.frames);
         let has_faces = self.valid.iter().any(|v| *v > 0.0);
+        let action_units = match self.known.iter().any(|k| *k > 0.0) {
+            true => {
+                let units = self.strengths.len() / (b * t);
+                Some(UnitTargets {
+                    strengths: Tensor::from_vec(self.strengths, (b, t, units), cpu)?,
+                    known: Tensor::from_vec(self.known, (b, t), cpu)?,
+                })
+            }
+            false => None,
+        };
         Ok(Loaded {
             targets: Targets {
                 boxes: Tensor::from_vec(self.boxes, (b, t, 4), cpu)?,
                 landmarks: Tensor::from_vec(self.landmarks, (b, t, 5, 2), cpu)?,
                 valid: Tensor::from_vec(self.valid, (b, t), cpu)?,
+                action_units,
                 class: match &self.classes {
                     Some(classes) => Class::Index(Tensor::from_slice(classes, b, cpu)?),
                     None => {

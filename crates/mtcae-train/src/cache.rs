@@ -118,6 +118,7 @@ fn key(
                 c.crop_shift,
                 c.crop_turn,
                 c.wide,
+                c.squeeze,
                 c.gamma,
                 c.grey,
                 c.blur,

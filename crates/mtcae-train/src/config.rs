@@ -169,7 +169,7 @@ pub struct Field {
 macro_rules! settings {
     ($(
         $(#[doc = $help:literal])+
-        $(#[serde($serde:ident)])?
+        $(#[serde($($serde:tt)+)])?
         $name:ident: $ty:ty = $paper:expr,
     )+) => {
         /// Everything that a training run can be told. All fields have a default, which
@@ -178,7 +178,7 @@ macro_rules! settings {
         #[serde(deny_unknown_fields)]
         #[allow(rustdoc::broken_intra_doc_links)] // What is in brackets is for a help text.
         pub struct TrainConfig {
-            $($(#[doc = $help])+ $(#[serde($serde)])? pub $name: $ty,)+
+            $($(#[doc = $help])+ $(#[serde($($serde)+)])? pub $name: $ty,)+
         }
 
         impl TrainConfig {
@@ -241,6 +241,10 @@ settings! {
     box_weight: f64 = 0.5,
     /// Weight of the mean squared error of the landmarks
     landmark_weight: f64 = 0.5,
+    /// Weight of the mean squared error of the action units, of a model that has a task for
+    /// them
+    #[serde(default = "half")]
+    action_unit_weight: f64 = 0.5,
     /// Weight of the cross-entropy of the expression
     expression_weight: f64 = 1.5,
     /// Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame
@@ -277,6 +281,10 @@ settings! {
     /// it, up to the whole frame
     #[serde(default)]
     wide: f64 = 0.0,
+    /// Of such a model: largest factor by which clips that are seen wide are squeezed or
+    /// stretched in width, as squashed frames are; 1 for none
+    #[serde(default = "one")]
+    squeeze: f64 = 1.0,
     /// Strength of random brightness, contrast and saturation; 0 for none
     jitter: f64 = 0.0,
     /// Strength of a random gamma, whose exponent is between e to the minus this and e to this;
@@ -364,6 +372,7 @@ impl TrainConfig {
             ("crop_shift", varied && self.crop_shift > 0.0),
             ("crop_turn", varied && self.crop_turn > 0.0),
             ("wide", varied && self.wide > 0.0),
+            ("squeeze", varied && self.squeeze > 1.0),
             ("jitter", varied && self.jitter > 0.0),
             ("gamma", varied && self.gamma > 0.0),
             ("grey", varied && self.grey > 0.0),
@@ -388,6 +397,7 @@ impl TrainConfig {
             ("crop_shift", whole && self.crop_shift > 0.0),
             ("crop_turn", whole && self.crop_turn > 0.0),
             ("wide", whole && self.wide > 0.0),
+            ("squeeze", whole && self.squeeze > 1.0),
         ]
         .into_iter()
         .filter_map(|(name, idle)| idle.then_some(name))
@@ -433,6 +443,7 @@ impl TrainConfig {
             ("clip_norm", self.clip_norm),
             ("box_weight", self.box_weight),
             ("landmark_weight", self.landmark_weight),
+            ("action_unit_weight", self.action_unit_weight),
             ("expression_weight", self.expression_weight),
             ("mixup", self.mixup),
             ("cutmix", self.cutmix),
@@ -468,6 +479,9 @@ impl TrainConfig {
         if self.jitter > 1.0 {
             return fault("jitter", format!("must be at most 1, not {}", self.jitter));
         }
+        if !(1.0..=4.0).contains(&self.squeeze) {
+            return fault("squeeze", format!("must be 1 to 4, not {}", self.squeeze));
+        }
         for (field, value, most) in [
             ("crop_shift", self.crop_shift, 1.0),
             ("crop_turn", self.crop_turn, 180.0),
@@ -494,6 +508,16 @@ impl TrainConfig {
         }
         Ok(())
     }
+}
+
+/// The weight of action units in settings of before it.
+fn half() -> f64 {
+    0.5
+}
+
+/// What a factor is in settings of before it.
+fn one() -> f64 {
+    1.0
 }
 
 #[cfg(test)]

@@ -227,6 +227,7 @@ pub fn views(
         Frames {
             pixels,
             faces,
+            numbers: numbers.clone(),
             squares: Vec::new(),
             pixel_aspect: 1.0,
         }
@@ -273,6 +274,7 @@ pub fn whole(
         Frames {
             pixels,
             faces: numbers.iter().map(|number| item.face_at(*number)).collect(),
+            numbers: numbers.clone(),
             squares,
             pixel_aspect,
         }
@@ -340,6 +342,7 @@ pub struct Looser {
     shift: f64,
     turn: f64,
     wide: f64,
+    squeeze: f64,
 }
 
 /// How the crops of one clip are varied.
@@ -349,6 +352,8 @@ struct Look {
     turn: f64,
     /// How far from the crop to the whole frame, from 0 to 1.
     wide: f64,
+    /// Factor of the picture's width.
+    squeeze: f64,
 }
 
 impl Looser {
@@ -358,6 +363,7 @@ impl Looser {
         shift: 0.0,
         turn: 0.0,
         wide: 0.0,
+        squeeze: 1.0,
     };
 
     /// As the settings say.
@@ -367,6 +373,7 @@ impl Looser {
             shift: config.crop_shift,
             turn: config.crop_turn,
             wide: config.wide,
+            squeeze: config.squeeze,
         }
     }
 
@@ -379,11 +386,13 @@ impl Looser {
         let turn = self.turn * unit();
         let is_wide = rng.random_range(0.0..1.0) < self.wide;
         let wide = rng.random_range(0.0..1.0);
+        let squeeze = self.squeeze.powf(rng.random_range(-1.0..1.0));
         Look {
             scale,
             shift,
             turn,
             wide: if is_wide { wide } else { 0.0 },
+            squeeze: if is_wide { squeeze } else { 1.0 },
         }
     }
 }
@@ -414,14 +423,20 @@ impl Look {
 pub fn varied(frames: &Frames, looser: &Looser, side: usize, rng: &mut ChaCha8Rng) -> Frames {
     let look = looser.draw(rng);
     let (count, height, width, _) = frames.pixels.dim();
-    let shown = [width as f64 * frames.pixel_aspect, height as f64];
+    let pixel_aspect = frames.pixel_aspect * look.squeeze;
+    let shown = [width as f64 * pixel_aspect, height as f64];
     let (middle, longest) = (shown.map(|v| v / 2.0), shown[0].max(shown[1]));
     let mut pixels = Array4::zeros((count, side, side, 3));
     let mut faces = Vec::with_capacity(count);
     let each = frames.pixels.axis_iter(Axis(0)).zip(&frames.squares);
     for ((picture, square), mut to) in each.zip(pixels.outer_iter_mut()) {
-        let square = look.of(square, middle, longest);
-        to.assign(&square_of(picture, frames.pixel_aspect, &square, side));
+        let [x, y] = square.centre;
+        let square = Square {
+            centre: [look.squeeze * x, y],
+            ..*square
+        };
+        let square = look.of(&square, middle, longest);
+        to.assign(&square_of(picture, pixel_aspect, &square, side));
         let face = frames.faces[faces.len()];
         faces.push(face.map(|face| {
             let face = face.map(|[x, y]| [x * shown[0] as f32, y * shown[1] as f32]);
@@ -431,6 +446,7 @@ pub fn varied(frames: &Frames, looser: &Looser, side: usize, rng: &mut ChaCha8Rn
     Frames {
         pixels,
         faces,
+        numbers: frames.numbers.clone(),
         squares: Vec::new(),
         pixel_aspect: 1.0,
     }

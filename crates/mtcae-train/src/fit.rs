@@ -23,7 +23,7 @@ use crate::disk::Claim;
 use crate::event::Watch;
 use crate::folder::{BEST, IDENTITY, LOG, STATE};
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
-use crate::predict::{predict, summarise};
+use crate::predict::{heads, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
 use crate::state::{self, Position};
@@ -108,6 +108,28 @@ impl<'a> Trainer<'a> {
                     data.classes.join(", ")
                 ),
             });
+        }
+        if !model.action_units.is_empty() {
+            let named = &model.action_units;
+            let says = |&i: &usize| {
+                let units = data.items[i].action_units.as_ref();
+                units.is_some_and(|u| named.iter().all(|name| u.names.contains(name)))
+            };
+            if !run.split.train.iter().any(says) {
+                return Err(Error::Config {
+                    field: "action_units",
+                    reason: format!(
+                        "the model has a task for {}, and no clip's labels say all of them",
+                        named.join(", ")
+                    ),
+                });
+            }
+            if run.cache.is_some() {
+                return Err(Error::Config {
+                    field: "action_units",
+                    reason: "a feature cache does not hold them: train from the videos".to_owned(),
+                });
+            }
         }
         let source = match run.cache {
             Some(cache) => {
@@ -382,6 +404,7 @@ impl<'a> Trainer<'a> {
             for (what, value) in [
                 ("the loss of the boxes", part.boxes),
                 ("the loss of the landmarks", part.landmarks),
+                ("the loss of the action units", part.action_units),
                 ("the loss of the expression", part.expression),
                 ("the loss", part.loss),
             ] {
@@ -434,6 +457,7 @@ impl<'a> Trainer<'a> {
             has_faces: batch.has_faces,
             is_mixed: batch.classes.is_none(),
             is_multi: losses.boxes.is_some(),
+            has_units: losses.action_units.is_some(),
         };
         let mut store = match share < 1.0 {
             true => (losses.total * share)?.backward()?,
@@ -459,12 +483,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn losses(&self, outputs: &Outputs, batch: &Batch) -> Result<Losses, Error> {
-        Ok(self.objective.forward(
-            outputs.boxes.as_ref(),
-            outputs.landmarks.as_ref(),
-            &outputs.logits,
-            &batch.targets,
-        )?)
+        Ok(self.objective.forward(&heads(outputs), &batch.targets)?)
     }
 
     fn finite(&self, what: &str, value: f64, at: &Position, clips: &[usize]) -> Result<(), Error> {
@@ -515,6 +534,11 @@ impl<'a> Trainer<'a> {
                 .landmarks
                 .as_ref()
                 .map(|l| norm(l, config.landmark_weight))
+                .transpose()?,
+            action_units: losses
+                .action_units
+                .as_ref()
+                .map(|l| norm(l, config.action_unit_weight))
                 .transpose()?,
             expression: norm(&losses.expression, config.expression_weight)?,
         })

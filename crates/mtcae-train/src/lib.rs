@@ -61,7 +61,7 @@ pub use folder::{LOG, PREDICTIONS, STATE};
 pub use folds::{CrossValidation, FoldResult};
 pub use mtcae_objective as objective;
 pub use people::Acquaintance;
-pub use predict::{ClipResult, predict, read_table, summarise, write_table};
+pub use predict::{ClipResult, predict, read_table, summarise, summarise_units, write_table};
 pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use start::{Start, Started, group};
 pub use view::{Augment, Frames, Viewer};

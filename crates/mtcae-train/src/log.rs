@@ -38,6 +38,10 @@ pub struct StepLine {
     pub boxes: Option<f64>,
     /// Mean squared error of the landmarks.
     pub landmarks: Option<f64>,
+    /// Mean squared error of the action units; none without such a head, or where none are
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_units: Option<f64>,
     /// Cross-entropy of the expression, in nats.
     pub expression: f64,
     /// Norm of all gradients before clipping.
@@ -56,6 +60,9 @@ pub struct EpochLine {
     pub boxes: Option<f64>,
     /// As in [`StepLine`].
     pub landmarks: Option<f64>,
+    /// As in [`StepLine`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_units: Option<f64>,
     /// As in [`StepLine`].
     pub expression: f64,
     /// Share of the training clips, as they were augmented, that were recognised
@@ -81,6 +88,9 @@ pub struct TaskNorms {
     pub boxes: Option<f64>,
     /// ‖∂(λ_P · L_P)/∂F‖.
     pub landmarks: Option<f64>,
+    /// ‖∂(λ_A · L_A)/∂F‖.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_units: Option<f64>,
     /// ‖∂(λ_E · L_E)/∂F‖.
     pub expression: f64,
 }

@@ -39,6 +39,7 @@ impl TrainConfig {
             weights: Weights {
                 boxes: self.box_weight,
                 landmarks: self.landmark_weight,
+                action_units: self.action_unit_weight,
                 expression: self.expression_weight,
             },
             box_unit: unit,

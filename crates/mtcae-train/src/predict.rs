@@ -11,7 +11,8 @@ use mtcae_core::{Crop, Resize};
 use mtcae_model::{Engine, Outputs, Preprocessing};
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{
-    Bootstrap, Calibration, ConfusionMatrix, Objective, Summary, TopLabels, box_iou, landmark_nme,
+    Bootstrap, Calibration, ConfusionMatrix, Heads, Objective, Summary, TopLabels, UnitSummary,
+    box_iou, landmark_nme,
 };
 
 use crate::batch::{Batch, Input, Loading, Source};
@@ -43,6 +44,9 @@ pub struct ClipResult {
     pub iou: Option<f64>,
     /// Mean normalised error of the landmarks on these frames.
     pub nme: Option<f64>,
+    /// Of each frame in all views whose action units are known: what is said of them, in the
+    /// model's order, and what is true. None of what a table holds.
+    pub action_units: Vec<[Vec<f32>; 2]>,
 }
 
 impl ClipResult {
@@ -90,12 +94,7 @@ pub fn predict(
                 Input::Features(features) => engine.decode(features, &mut pass),
             })?;
             if let Some(objective) = objective {
-                let losses = objective.forward(
-                    outputs.boxes.as_ref(),
-                    outputs.landmarks.as_ref(),
-                    &outputs.logits,
-                    &batch.targets,
-                )?;
+                let losses = objective.forward(&heads(&outputs), &batch.targets)?;
                 loss += scalar(&losses.total)? * batch.items.len() as f64;
             }
             measure(&outputs, &batch, &source.data, (crop, resize), &mut views)?;
@@ -133,8 +132,22 @@ fn of_views(mut views: Vec<ClipResult>) -> Option<ClipResult> {
         frames: views.iter().map(|view| view.frames).sum(),
         iou: over_frames(&views, |view| view.iou),
         nme: over_frames(&views, |view| view.nme),
+        action_units: views
+            .iter()
+            .flat_map(|view| view.action_units.clone())
+            .collect(),
         ..first.clone()
     })
+}
+
+/// What a model says, as the loss takes it.
+pub(crate) fn heads(outputs: &Outputs) -> Heads<'_> {
+    Heads {
+        boxes: outputs.boxes.as_ref(),
+        landmarks: outputs.landmarks.as_ref(),
+        action_units: outputs.action_units.as_ref(),
+        logits: &outputs.logits,
+    }
 }
 
 fn scalar(tensor: &Tensor) -> Result<f64, Error> {
@@ -156,6 +169,7 @@ fn measure(
     let (true_boxes, true_landmarks) =
         (flat(&batch.targets.boxes)?, flat(&batch.targets.landmarks)?);
     let valid: Vec<Vec<f32>> = batch.targets.valid.to_vec2()?;
+    let mut units = units_of(outputs, batch)?.into_iter();
     let mut frame = 0;
     let said = probabilities.into_iter().zip(logits);
     for ((&i, (probabilities, logits)), valid) in batch.items.iter().zip(said).zip(valid) {
@@ -217,9 +231,27 @@ fn measure(
             frames: ious.len().max(nmes.len()),
             iou: mean(&ious),
             nme: mean(&nmes),
+            action_units: units.next().unwrap_or_default(),
         });
     }
     Ok(())
+}
+
+/// Of each row of a batch, the frames whose action units are known: said, and true.
+fn units_of(outputs: &Outputs, batch: &Batch) -> Result<Vec<Vec<[Vec<f32>; 2]>>, Error> {
+    let (Some(said), Some(truth)) = (&outputs.action_units, &batch.targets.action_units) else {
+        return Ok(Vec::new());
+    };
+    let said: Vec<Vec<Vec<f32>>> = said.to_dtype(DType::F32)?.to_vec3()?;
+    let known: Vec<Vec<f32>> = truth.known.to_vec2()?;
+    let truth: Vec<Vec<Vec<f32>>> = truth.strengths.to_vec3()?;
+    let rows = said.into_iter().zip(truth).zip(known);
+    let rows = rows.map(|((said, truth), known)| {
+        let frames = said.into_iter().zip(truth).zip(known);
+        let known = frames.filter(|(_, known)| *known > 0.0);
+        known.map(|((said, truth), _)| [said, truth]).collect()
+    });
+    Ok(rows.collect())
 }
 
 /// A head may say x2 < x1: the box of the same corners.
@@ -273,6 +305,25 @@ pub fn summarise(
     summary.mean_iou = over_frames(results, |r| r.iou);
     summary.nme = over_frames(results, |r| r.nme);
     Ok(summary)
+}
+
+/// How well action units of these names agree with what is true, over all frames of which it
+/// is known; empty where it is of none.
+///
+/// # Errors
+/// When a strength is no number.
+pub fn summarise_units(results: &[ClipResult], names: &[String]) -> Result<Vec<UnitSummary>, Error> {
+    let frames: Vec<&[Vec<f32>; 2]> = results.iter().flat_map(|r| &r.action_units).collect();
+    if frames.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = |unit: usize, side: usize| -> Vec<f64> {
+        let values = frames.iter().filter_map(|frame| frame[side].get(unit));
+        values.map(|v| f64::from(*v)).collect()
+    };
+    let each = names.iter().enumerate();
+    let each = each.map(|(unit, name)| Ok(UnitSummary::new(name, &of(unit, 0), &of(unit, 1))?));
+    each.collect()
 }
 
 fn over_frames(results: &[ClipResult], of: impl Fn(&ClipResult) -> Option<f64>) -> Option<f64> {
@@ -377,6 +428,7 @@ pub fn read_table(path: &Path) -> Result<(Vec<ClipResult>, Vec<String>), Error> 
                 .position(|c| c == cell(4))
                 .ok_or_else(|| bad(4))?,
             logits: Vec::new(),
+            action_units: Vec::new(),
             frames: cell(6).parse().map_err(|_| bad(6))?,
             iou: maybe(7)?,
             nme: maybe(8)?,

@@ -53,6 +53,7 @@ impl TrainConfig {
                 "batch",
                 "box_weight",
                 "landmark_weight",
+                "action_unit_weight",
                 "expression_weight",
                 "unit",
                 "crop",

@@ -17,6 +17,8 @@ pub struct Facts {
     pub is_mixed: bool,
     /// Whether there are heads for boxes and landmarks.
     pub is_multi: bool,
+    /// Whether there is a head for action units, and a clip of which they are known.
+    pub has_units: bool,
 }
 
 /// Sums over clips. Part of the saved state.
@@ -29,6 +31,11 @@ pub struct Sums {
     pub loss: f64,
     pub boxes: f64,
     pub landmarks: f64,
+    /// Of the clips in batches where action units are known.
+    #[serde(default)]
+    pub action_units: f64,
+    #[serde(default)]
+    pub with_units: f64,
     pub expression: f64,
     /// Clips that were not mixed, and how many of them were recognised.
     pub plain: u64,
@@ -41,9 +48,9 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// What is to be known of a batch once it was computed, (5) on its device: the loss,
-    /// that of boxes, of landmarks and of the expression, and how many clips that were not
-    /// mixed are recognised. It is read back once a step, with all the rest.
+    /// What is to be known of a batch once it was computed, (6) on its device: the loss,
+    /// that of boxes, of landmarks, of action units and of the expression, and how many clips
+    /// that were not mixed are recognised. It is read back once a step, with all the rest.
     pub fn measured(batch: &Batch, outputs: &Outputs, losses: &Losses) -> Result<Tensor, Error> {
         let number = |t: &Tensor| t.detach().to_dtype(DType::F32)?.reshape(1);
         let zero = Tensor::zeros(1, DType::F32, outputs.logits.device())?;
@@ -60,6 +67,7 @@ impl Sums {
             number(&losses.total)?,
             maybe(&losses.boxes)?,
             maybe(&losses.landmarks)?,
+            maybe(&losses.action_units)?,
             number(&losses.expression)?,
             right,
         ];
@@ -77,13 +85,15 @@ impl Sums {
             loss: sum(0),
             boxes: sum(1),
             landmarks: sum(2),
-            expression: sum(3),
+            action_units: sum(3),
+            with_units: if batch.has_units { clips } else { 0.0 },
+            expression: sum(4),
             plain: if batch.is_mixed {
                 0
             } else {
                 batch.clips as u64
             },
-            right: values[4] as u64,
+            right: values[5] as u64,
             multi: batch.is_multi,
             ..Self::default()
         })
@@ -96,6 +106,8 @@ impl Sums {
         self.loss += other.loss;
         self.boxes += other.boxes;
         self.landmarks += other.landmarks;
+        self.action_units += other.action_units;
+        self.with_units += other.with_units;
         self.expression += other.expression;
         self.plain += other.plain;
         self.right += other.right;
@@ -111,6 +123,7 @@ impl Sums {
             loss: self.mean(self.loss),
             boxes: self.over_faces(self.boxes),
             landmarks: self.over_faces(self.landmarks),
+            action_units: self.over_units(),
             expression: self.mean(self.expression),
             gradient_norm,
         }
@@ -123,6 +136,7 @@ impl Sums {
             loss: self.mean(self.loss),
             boxes: self.over_faces(self.boxes),
             landmarks: self.over_faces(self.landmarks),
+            action_units: self.over_units(),
             expression: self.mean(self.expression),
             accuracy: (self.plain > 0).then(|| self.right as f64 / self.plain as f64),
             gradients: self.gradients,
@@ -135,6 +149,10 @@ impl Sums {
 
     fn mean(&self, sum: f64) -> f64 {
         sum / self.clips.max(1.0)
+    }
+
+    fn over_units(&self) -> Option<f64> {
+        (self.with_units > 0.0).then(|| self.action_units / self.with_units)
     }
 
     fn over_faces(&self, sum: f64) -> Option<f64> {

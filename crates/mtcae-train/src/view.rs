@@ -68,6 +68,8 @@ pub struct Frames {
     pub pixels: Array4<u8>,
     /// `None` where a frame has no label.
     pub faces: Vec<Option<Face>>,
+    /// The frames' numbers in the stream.
+    pub numbers: Vec<u64>,
     /// Of whole frames that crops are yet to be taken from: the square that a model is to
     /// see of each, in pixels as wide as these are high. Otherwise empty.
     pub squares: Vec<Square>,
@@ -302,6 +304,7 @@ impl Viewer {
             Frames {
                 faces: faces.collect(),
                 pixels: clip.frames,
+                numbers: clip.indices.clone(),
                 squares: Vec::new(),
                 pixel_aspect: 1.0,
             }
@@ -374,6 +377,7 @@ impl Viewer {
         Ok(Frames {
             pixels,
             faces: faces.collect(),
+            numbers: frames.numbers.clone(),
             squares: Vec::new(),
             pixel_aspect: 1.0,
         })
@@ -516,6 +520,7 @@ mod tests {
         Frames {
             pixels,
             faces: vec![Some(*face); 2],
+            numbers: vec![0, 1],
             squares: Vec::new(),
             pixel_aspect: 1.0,
         }

@@ -129,6 +129,7 @@ fn filmed(folder: &Path, labelled: std::ops::Range<usize>) -> Item {
                 .map(|frame| FaceRecord::new(frame, &face(frame).map(fraction)))
                 .collect(),
         }],
+        action_units: None,
         warnings: Vec::new(),
         error: None,
     };

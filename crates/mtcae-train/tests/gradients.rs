@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use common::{Place, model_config, plain, save_checkpoint};
 use mtcae_model::decoder::Structure;
 use mtcae_nn::Pass;
-use mtcae_objective::{Class, Objective, Targets};
+use mtcae_objective::{Class, Heads, Objective, Targets};
 use mtcae_testing::without_gradient;
 use mtcae_train::{Start, TrainConfig, Tune};
 
@@ -36,6 +36,7 @@ fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) 
         boxes: wave((b, t, 4), 0.5, 0.4),
         landmarks: wave((b, t, 5, 2), 0.5, 0.4),
         valid: Tensor::ones((b, t), candle_core::DType::F32, &Device::Cpu).expect("ones"),
+        action_units: None,
         class: Class::Index(Tensor::new(&[0u32, 2], &Device::Cpu).expect("classes")),
     };
     let pass = &mut Pass::training(0);
@@ -47,9 +48,14 @@ fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) 
         }
     };
     let out = out.expect("outputs");
-    let (boxes, landmarks) = (out.boxes.as_ref(), out.landmarks.as_ref());
+    let heads = Heads {
+        boxes: out.boxes.as_ref(),
+        landmarks: out.landmarks.as_ref(),
+        action_units: out.action_units.as_ref(),
+        logits: &out.logits,
+    };
     let losses = Objective::new(Default::default())
-        .and_then(|o| o.forward(boxes, landmarks, &out.logits, &targets))
+        .and_then(|o| o.forward(&heads, &targets))
         .expect("losses");
     let gradients = losses.total.backward().expect("gradients");
     let frozen: Vec<_> = started

@@ -97,6 +97,7 @@ fn settings(fixture: &Fixture) -> Settings {
         weights: Weights {
             boxes: weight("boxes"),
             landmarks: weight("landmarks"),
+            action_units: 0.0,
             expression: weight("expression"),
         },
     }
@@ -142,6 +143,7 @@ fn targets(batches: &Fixture, i: usize) -> Targets {
         boxes: get("boxes").clone(),
         landmarks: get("landmarks").clone(),
         valid: get("valid").clone(),
+        action_units: None,
         class: Class::Index(get("class").to_dtype(DType::U32).expect("numbers")),
     }
 }
@@ -188,9 +190,14 @@ fn ten_steps(run: &str) {
         let i = step % 2;
         let tubes = batches.get(&format!("input.tubes.{i}"));
         let out = model.run(tubes, &mut Pass::training(0)).expect("outputs");
-        let (boxes, landmarks) = (out.boxes.as_ref(), out.landmarks.as_ref());
+        let heads = Heads {
+            boxes: out.boxes.as_ref(),
+            landmarks: out.landmarks.as_ref(),
+            action_units: None,
+            logits: &out.logits,
+        };
         let losses = objective
-            .forward(boxes, landmarks, &out.logits, &targets(&batches, i))
+            .forward(&heads, &targets(&batches, i))
             .expect("losses");
         let got = [
             losses.boxes.as_ref(),

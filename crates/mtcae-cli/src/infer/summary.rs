@@ -5,6 +5,9 @@ use std::io::{Result, Write};
 use mtcae_dfer::annotate::is_rendered;
 use mtcae_dfer::{Answer, FaceBox, Prediction, Seen, Timeline};
 
+/// Action units weaker than this are not printed.
+const LEAST_SHOWN: f32 = 0.15;
+
 /// Prints an answer for a person.
 pub fn print(out: &mut dyn Write, answer: &Answer, default: bool) -> Result<()> {
     match answer {
@@ -91,6 +94,14 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
             c.class,
             100.0 * c.probability
         )?;
+    }
+    let mut units = p.mean_action_units();
+    units.retain(|(_, strength)| *strength >= LEAST_SHOWN);
+    units.sort_by(|a, b| b.1.total_cmp(&a.1));
+    if !units.is_empty() {
+        let each = units.iter().map(|(name, strength)| format!("{name} {strength:.1}"));
+        let each: Vec<_> = each.collect();
+        writeln!(out, "\naction units, 0 to 1: {}", each.join(", "))?;
     }
     if let Some(Seen {
         frames,

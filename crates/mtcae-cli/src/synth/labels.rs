@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use mtcae_core::Face;
 use mtcae_faces::tracks::TrackConfig;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
-    Validity, digest,
+    UnitRecord, Validity, digest,
 };
-use mtcae_synth::{Dataset, Planned, Renderer, write_clip};
+use mtcae_synth::{ActionUnit, Dataset, Planned, Rendered, Renderer, write_clip};
 
 /// A planned clip as a dataset's sample. Splits and seeds have different people of the
 /// same numbers, and so are datasets of their own.
@@ -60,25 +59,25 @@ pub fn render(
     };
     let written = write_clip(root, planned, renderer)
         .map_err(|e| e.to_string())
-        .and_then(|truth| Ok((truth, digest(&sample.path).map_err(|e| e.to_string())?)));
+        .and_then(|clip| Ok((clip, digest(&sample.path).map_err(|e| e.to_string())?)));
     match written {
-        Ok((truth, hash)) => {
+        Ok((rendered, hash)) => {
             clip.sha256 = Some(hash);
-            label(&mut clip, planned, &truth);
+            label(&mut clip, planned, &rendered);
         }
         Err(error) => clip.error = Some(error),
     }
     clip
 }
 
-fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[Face]) {
+fn label(clip: &mut LabelledClip, planned: &Planned, rendered: &Rendered) {
     let take = &planned.take;
     clip.source = Some(Source {
         width: take.width,
         height: take.height,
         pixel_aspect: 1.0,
     });
-    clip.frames = (0..truth.len() as u64)
+    clip.frames = (0..rendered.truth.len() as u64)
         .map(|index| FrameRecord {
             index,
             time: index as f64 / f64::from(take.fps),
@@ -89,8 +88,18 @@ fn label(clip: &mut LabelledClip, planned: &Planned, truth: &[Face]) {
         id: 0,
         is_subject: true,
         faces: (0..)
-            .zip(truth)
+            .zip(&rendered.truth)
             .map(|(i, face)| FaceRecord::new(i, face))
             .collect(),
     }];
+    // To a thousandth: nobody's strength is known better.
+    let rounded = |strength: &f32| (strength * 1000.0).round() / 1000.0;
+    clip.action_units = Some(UnitRecord {
+        names: ActionUnit::ALL.map(ActionUnit::name).to_vec(),
+        strengths: rendered
+            .units
+            .iter()
+            .map(|units| units.strengths().iter().map(rounded).collect())
+            .collect(),
+    });
 }

@@ -16,7 +16,8 @@ use mtcae_core::files::{At, write_atomically};
 use mtcae_labels::dataset::{Sample, folds};
 use mtcae_labels::labels::{LabelWriter, label_all};
 use mtcae_nn::Isa;
-use mtcae_synth::{Dataset, Planned, Renderer};
+use mtcae_synth::{Dataset, Facts, Planned, Renderer};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use args::Args;
@@ -124,8 +125,9 @@ fn facts(out: &Path, plan: &[Planned], renderer: &Renderer) -> Result<(), Fault>
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = "file tone age light beard cover glasses held speaks still yaw pitch eyes";
     writer.write_record(header.split(' '))?;
-    for planned in plan {
-        let f = scanned.facts(&planned.take)?;
+    let facts = plan.par_iter().map(|planned| scanned.facts(&planned.take));
+    let facts: Vec<Facts> = facts.collect::<Result<_, _>>()?;
+    for (planned, f) in plan.iter().zip(facts) {
         let looks = (f.tone, f.age, f.light, f.beard, f.cover, f.glasses);
         let [yaw, pitch, eyes] = [f.yaw, f.pitch, f.eyes].map(|v| format!("{v:.1}"));
         writer.serialize((

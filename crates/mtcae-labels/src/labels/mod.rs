@@ -16,7 +16,7 @@ pub use labeller::{DetectAt, FrameFaces, LabelSettings, Labeller, Pick};
 pub use reader::LabelReader;
 pub use record::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, SCHEMA, Source,
-    TrackRecord, Validity,
+    TrackRecord, UnitRecord, Validity,
 };
 pub use table::write_table;
 pub use writer::LabelWriter;

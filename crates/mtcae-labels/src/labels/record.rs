@@ -41,6 +41,9 @@ pub struct LabelledClip {
     pub frames: Vec<FrameRecord>,
     /// The identities, in the order in which they appear.
     pub tracks: Vec<TrackRecord>,
+    /// What the subject's face does in each frame, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_units: Option<UnitRecord>,
     /// What was not as it should be about the file, in words.
     pub warnings: Vec<String>,
     /// Why there are no labels.
@@ -64,6 +67,7 @@ impl LabelledClip {
             source: None,
             frames: Vec::new(),
             tracks: Vec::new(),
+            action_units: None,
             warnings: Vec::new(),
             error: None,
         }
@@ -76,6 +80,7 @@ impl LabelledClip {
             source: None,
             frames: Vec::new(),
             tracks: Vec::new(),
+            action_units: None,
             warnings: Vec::new(),
             error: None,
             ..self
@@ -190,6 +195,17 @@ pub struct TrackRecord {
     pub is_subject: bool,
     /// A face for each frame from the track's first to its last.
     pub faces: Vec<FaceRecord>,
+}
+
+/// Action units of the Facial Action Coding System in each sampled frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitRecord {
+    /// `AU1`, `AU2`, …: U names, each once.
+    pub names: Vec<String>,
+    /// (T, U), a row for each of `frames`: how strong, from 0 at rest to 1 at the full
+    /// strength, the mean of both sides of the face.
+    pub strengths: Vec<Vec<f32>>,
 }
 
 /// A face at a frame: a [`Face`], as label files write it.

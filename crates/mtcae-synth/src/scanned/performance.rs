@@ -83,7 +83,7 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
         Expression::Angry => &[
             // Lips pressed.
             &[
-                (BrowLowerer, 1.0, 0.7, 1.1),
+                (BrowLowerer, 1.0, 0.85, 1.2),
                 (LidTightener, 0.85, 0.3, 0.9),
                 (UpperLidRaiser, 0.3, 0.1, 0.4),
                 (NoseWrinkler, 0.4, 0.1, 0.4),
@@ -95,7 +95,7 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
             ],
             // Shouting, teeth shown.
             &[
-                (BrowLowerer, 1.0, 0.7, 1.1),
+                (BrowLowerer, 1.0, 0.85, 1.2),
                 (LidTightener, 0.75, 0.3, 0.9),
                 (UpperLidRaiser, 0.35, 0.1, 0.5),
                 (NoseWrinkler, 0.7, 0.1, 0.55),
@@ -107,7 +107,7 @@ const fn ways(expression: Expression) -> &'static [&'static [Role]] {
             ],
             // A dark look.
             &[
-                (BrowLowerer, 1.0, 0.75, 1.1),
+                (BrowLowerer, 1.0, 0.9, 1.2),
                 (LidTightener, 0.85, 0.3, 0.9),
                 (UpperLidRaiser, 0.3, 0.1, 0.5),
                 (LipTightener, 0.5, 0.1, 0.6),
@@ -333,7 +333,7 @@ fn apex(seed: u64, expression: Expression, intensity: Intensity) -> [ActionUnits
     let ways = ways(expression);
     let way = ways[d.pick(ways.len())];
     // Half to all of what people do when they are asked for it, and a little more.
-    let share = (intensity.weight() + d.within(-0.12, 0.2)).clamp(0.42, 1.2);
+    let share = 0.25 + 0.75 * intensity.weight() + d.within(-0.1, 0.2);
     let mut apex = [ActionUnits::REST; 2];
     for &(unit, probability, low, high) in way {
         let (there, strength) = (d.chance(probability), d.within(low, high));

@@ -7,6 +7,7 @@ use super::looks::Looks;
 use super::model::FaceModel;
 use super::noise::noise;
 use super::raster::normals;
+use super::shapes::{self, Weights};
 use super::skin::{self, Texel};
 use super::wear::{self, Piece};
 use crate::seed::Draw;
@@ -15,8 +16,10 @@ use crate::seed::Draw;
 #[derive(Debug)]
 pub(super) struct Person {
     pub looks: Looks,
-    /// The head at rest.
+    /// The head at rest, before [`Self::rest`].
     pub vertices: Vec<Vec3>,
+    /// What its face looks like when it does nothing.
+    pub rest: Weights,
     pub texture: Vec<Texel>,
     /// Colour of each vertex that has no texture, and how much of it is hair.
     pub colours: Vec<(Vec3, f32)>,
@@ -48,6 +51,7 @@ impl Person {
         let mut d = Draw::new(seed, "scan.eyes");
         Self {
             vertices: thickened(model, &looks, &scalp, vertices),
+            rest: shapes::rest(seed, looks.age),
             texture: skin::paint(&model.atlas, &looks, &scalp),
             colours: colours(model, &looks, &scalp),
             strands,

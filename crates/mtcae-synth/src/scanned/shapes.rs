@@ -1,6 +1,7 @@
 //! From action units to the blendshapes of a scanned face: one table.
 
 use crate::action_units::{ActionUnit as Au, ActionUnits};
+use crate::seed::Draw;
 
 /// Names of the blendshapes that are moved, without `_L` and `_R`.
 pub(super) const SHAPES: [&str; 29] = [
@@ -83,10 +84,44 @@ pub(super) fn place(name: &str) -> usize {
     SHAPES.iter().position(|s| *s == name).unwrap_or_default()
 }
 
-/// The blendshapes of action units on the face's sides: the viewer's left, which is
-/// the person's right, first.
-pub(super) fn weights(units: &[ActionUnits; 2]) -> Weights {
-    let mut weights = [[0f32; 2]; SHAPES.len()];
+/// A face's own look at rest, which nobody makes: what it adds to a shape at most, and how
+/// much of that age does. Brows that hang low or are drawn on high, hooded lids, corners of
+/// the mouth that point down are no expression.
+const REST: [(&str, f32, f32); 10] = [
+    ("browDown", 0.65, 0.2),
+    ("browInnerUp", 0.35, 0.0),
+    ("browOuterUp", 0.35, 0.0),
+    ("eyeBlink", 0.22, 0.5),
+    ("eyeSquint", 0.45, 0.3),
+    ("eyeWide", 0.3, 0.0),
+    ("mouthFrown", 0.42, 0.5),
+    ("mouthPress", 0.35, 0.2),
+    ("mouthSmile", 0.22, 0.0),
+    ("mouthShrugLower", 0.25, 0.2),
+];
+
+/// A person's face at rest, from their seed and age (0 to 1).
+pub(super) fn rest(seed: u64, age: f32) -> Weights {
+    let mut d = Draw::new(seed, "scan.rest");
+    let mut rest = [[0f32; 2]; SHAPES.len()];
+    for (name, most, aged) in REST {
+        let (there, strength) = (d.chance(0.4), d.unit());
+        let share = (1.0 - aged) + aged * age;
+        let weight = &mut rest[place(name)];
+        for side in weight {
+            let uneven = d.within(0.85, 1.0);
+            if there {
+                *side = most * share * strength * uneven;
+            }
+        }
+    }
+    rest
+}
+
+/// The blendshapes of action units on the face's sides, and of what it looks like at rest:
+/// the viewer's left, which is the person's right, first.
+pub(super) fn weights(units: &[ActionUnits; 2], rest: &Weights) -> Weights {
+    let mut weights = *rest;
     for unit in Au::ALL {
         for &(name, share) in shapes(unit) {
             let weight = &mut weights[place(name)];
@@ -110,6 +145,15 @@ pub(super) fn weights(units: &[ActionUnits; 2]) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_shape_that_is_spoken_of_is_moved() {
+        let names = REST.map(|(name, ..)| name);
+        let looked = ["eyeLookDown", "eyeLookUp", "jawOpen", "noseSneer", "cheekSquint"];
+        for name in names.into_iter().chain(looked) {
+            assert!(SHAPES.contains(&name), "{name}");
+        }
+    }
 
     #[test]
     fn every_unit_moves_shapes_that_there_are() {

@@ -18,6 +18,7 @@ use super::shade::{Shader, Vertex};
 use super::shapes::{self, Weights, place};
 use super::veil::Veil;
 use super::wear;
+use crate::action_units::ActionUnits;
 use crate::background;
 use crate::camera::Camera;
 use crate::error::{Error, Result};
@@ -159,11 +160,16 @@ impl<'a> Studio<'a> {
         }
     }
 
+    /// What both sides of the face do at a moment.
+    fn sides(&self, frame: u32, moment: &Moment) -> [ActionUnits; 2] {
+        let (seconds, share) = self.instant(frame);
+        self.performance.units(moment, seconds, share)
+    }
+
     /// Blendshapes at a moment, and where the eyes look, in radians to the viewer's right and
     /// up.
     fn weights(&self, frame: u32, moment: &Moment) -> (Weights, [f32; 2]) {
-        let (seconds, share) = self.instant(frame);
-        let mut weights = shapes::weights(&self.performance.units(moment, seconds, share));
+        let mut weights = shapes::weights(&self.sides(frame, moment), &self.person.rest);
         let gaze = [
             0.45 * moment.gaze[0] - self.contact * moment.yaw,
             -0.35 * moment.gaze[1] + self.contact * moment.pitch,
@@ -269,7 +275,7 @@ impl<'a> Studio<'a> {
         let smile = both("mouthSmile");
         let sneer = both("noseSneer");
         let mut deep = [0f32; FOLDS];
-        deep[Fold::Frown as usize] = 0.45 * both("browDown").min(1.5);
+        deep[Fold::Frown as usize] = 0.5 * both("browDown").min(1.8);
         deep[Fold::Forehead as usize] = 0.4 * inner.min(outer);
         deep[Fold::InnerForehead as usize] = 0.4 * (inner - outer).max(0.0);
         deep[Fold::Nasolabial as usize] =
@@ -377,6 +383,10 @@ impl Frames for Studio<'_> {
     fn moment(&self, frame: u32) -> Moment {
         let (seconds, share) = self.instant(frame);
         self.motion.at(seconds, share)
+    }
+
+    fn units(&self, frame: u32) -> ActionUnits {
+        ActionUnits::mean(&self.sides(frame, &self.moment(frame)))
     }
 
     fn frame(&mut self, frame: u32, rgb: &mut [u8]) -> Face {

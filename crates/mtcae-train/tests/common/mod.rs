@@ -164,6 +164,7 @@ fn label(file: &str, subject: usize, class: usize) -> LabelledClip {
             is_subject: true,
             faces: (0..FRAMES - 1).map(face).collect(),
         }],
+        action_units: None,
         warnings: Vec::new(),
         error: None,
     }
