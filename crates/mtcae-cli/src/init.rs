@@ -99,6 +99,16 @@ struct Args {
     )]
     classes: Vec<String>,
 
+    /// Names of action units that a fourth task, before the expression, is to give, as
+    /// AU1,AU12: those of the label files [default: no such task].
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        conflicts_with = "config"
+    )]
+    action_units: Vec<String>,
+
     /// What part of each frame the model is to see: none, the whole frame; face[:MARGIN] or
     /// aligned[:SCALE], a crop to the face [default: none, or that of the --encoder's folder].
     #[arg(long, value_name = "face|aligned|none", conflicts_with = "config")]
@@ -203,6 +213,7 @@ fn run(args: &Args) -> Result<(), Fault> {
         preprocessing,
         trained_subjects,
         ..Config::new(encoder, args.structure, args.classes.clone())
+            .with_action_units(args.action_units.clone())
     };
     config.decoder = decoder(args, config.decoder);
     write(args, &config, &store)

@@ -14,6 +14,13 @@ pub enum Refusal {
         /// Frames that were looked at.
         of: u32,
     },
+    /// What is seen may be no face: the detector is not sure enough of it in any frame.
+    DoubtfulFace {
+        /// The detector's greatest score, in [0, 1].
+        score: f64,
+        /// As much would be needed.
+        least: f64,
+    },
     /// The face is too small to be judged.
     TooSmall {
         /// Pixels of the source between the eyes, as far as they would be apart if it looked
@@ -39,10 +46,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Its name, as results have it: `no-face`, `too-small`, `turned-away` or `unsure`.
+    /// Its name, as results have it: `no-face`, `doubtful-face`, `too-small`, `turned-away` or
+    /// `unsure`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoFace { .. } => "no-face",
+            Self::DoubtfulFace { .. } => "doubtful-face",
             Self::TooSmall { .. } => "too-small",
             Self::TurnedAway { .. } => "turned-away",
             Self::Unsure { .. } => "unsure",
@@ -61,6 +70,11 @@ impl fmt::Display for Refusal {
                     "no face (none is seen in {of} frames, or in too few of them)"
                 )
             }
+            Self::DoubtfulFace { score, least } => write!(
+                f,
+                "doubtful face (the detector gives what it sees at most {score:.2}; {least} is \
+                 needed)"
+            ),
             Self::TooSmall { eyes, smallest } => write!(
                 f,
                 "too small (the eyes are {eyes:.1} pixels apart; {smallest} are needed)"
@@ -86,6 +100,10 @@ mod tests {
     fn names_are_those_in_json() {
         for refusal in [
             Refusal::NoFace { of: 3 },
+            Refusal::DoubtfulFace {
+                score: 0.7,
+                least: 0.95,
+            },
             Refusal::TooSmall {
                 eyes: 4.0,
                 smallest: 9.0,

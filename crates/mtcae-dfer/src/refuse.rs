@@ -13,7 +13,8 @@ const HIDDEN: f64 = 10.0;
 const OUTSIDE: f64 = 0.2;
 
 impl Prediction {
-    /// Names no class where the face that a detector saw is none, too small or turned away,
+    /// Names no class where the face that a detector saw is none, doubtful, too small or turned
+    /// away,
     /// as far as the model's config asks for that. By [`Self::seen`] and the frames'
     /// [`detected`](crate::FramePrediction::detected) faces; of several frames the middle
     /// one counts, and a frame in which a followed face is not found counts as turned away.
@@ -33,6 +34,15 @@ impl Prediction {
         let mut frames: Vec<_> = self.frames.iter().collect();
         frames.dedup_by_key(|frame| frame.index);
         let faces: Vec<&Face> = frames.iter().filter_map(|f| f.detected.as_ref()).collect();
+        let scores = faces.iter().map(|face| f64::from(face.score));
+        let score = scores.fold(0.0, f64::max);
+        if let Some(least) = answers.least_face_score
+            && score < least
+            && !faces.is_empty()
+        {
+            self.refuse(Refusal::DoubtfulFace { score, least });
+            return;
+        }
         let found = faces.iter().filter(|face| face.is_detected());
         let eyes = middle(found.map(|face| face_size(&displayed(face))));
         if let (Some(eyes), Some(smallest)) = (eyes, answers.smallest_eyes)
@@ -193,6 +203,15 @@ mod tests {
         assert_eq!(name(&[good, hidden, good], &strict()), None);
         let most = [good, hidden, hidden, hidden, good];
         assert_eq!(name(&most, &strict()), Some("turned-away"));
+        // The best frame counts: in one of them the detector is sure.
+        let doubtful = Some(face(30.0, 0.0, 0.9));
+        let sure = Some(face(30.0, 0.0, 0.99));
+        let least = Answers {
+            least_face_score: Some(0.95),
+            ..Answers::default()
+        };
+        assert_eq!(name(&[doubtful; 3], &least), Some("doubtful-face"));
+        assert_eq!(name(&[doubtful, sure, doubtful], &least), None);
         // What is absent is no reason.
         let lax = Answers::default();
         for faces in [[small; 3], [away; 3]] {

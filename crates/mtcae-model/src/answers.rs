@@ -12,6 +12,10 @@ use crate::Error;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answers {
+    /// The least score that a detector gives a face in at least one frame; what it is less
+    /// sure of may be none. In (0, 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_face_score: Option<f64>,
     /// The least distance between the eyes, in pixels of the source, of a face that looks
     /// ahead: see [`face_size`](mtcae_core::face_size).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,11 +46,16 @@ impl Answers {
                 });
             }
         }
-        if let Some(least) = self.least_confidence.filter(|v| !(*v > 0.0 && *v < 1.0)) {
-            return Err(Error::Config {
-                field: "answers.least_confidence",
-                reason: format!("is {least}; must be between 0 and 1, or absent"),
-            });
+        for (field, value) in [
+            ("answers.least_face_score", self.least_face_score),
+            ("answers.least_confidence", self.least_confidence),
+        ] {
+            if let Some(value) = value.filter(|v| !(*v > 0.0 && *v < 1.0)) {
+                return Err(Error::Config {
+                    field,
+                    reason: format!("is {value}; must be between 0 and 1, or absent"),
+                });
+            }
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ fn probabilities_are_calibrated_and_logits_are_not() {
     let with = |calibration| Outputs {
         boxes: None,
         landmarks: None,
+        action_units: None,
         logits: logits.clone(),
         calibration,
     };

@@ -76,6 +76,8 @@ fn classes() -> Vec<String> {
 /// All structures on one encoder, and the first on those of other families.
 fn configs() -> Vec<Config> {
     let mut configs: Vec<Config> = Structure::ALL.map(config).to_vec();
+    let units = ["AU4", "AU12", "AU26"].map(str::to_owned).to_vec();
+    configs.push(config(Structure::Cascade).with_action_units(units));
     // TPSBT's slices of 4 places and of 1 have fewer than its bottlenecks.
     for (family, image_size) in [
         ("lgi-former", 64),
@@ -139,6 +141,11 @@ fn plans_equal_the_candle_path_allocate_nothing_large_and_refuse_other_shapes() 
                     ("logits", Some(&got.logits), Some(&want.logits)),
                     ("boxes", got.boxes.as_ref(), want.boxes.as_ref()),
                     ("landmarks", got.landmarks.as_ref(), want.landmarks.as_ref()),
+                    (
+                        "action units",
+                        got.action_units.as_ref(),
+                        want.action_units.as_ref(),
+                    ),
                 ] {
                     assert_eq!(got.is_some(), want.is_some(), "{structure}: {what}");
                     if let (Some(got), Some(want)) = (got, want) {

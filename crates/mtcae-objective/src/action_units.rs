@@ -30,12 +30,12 @@ impl Agreement {
             });
         }
         if truth.is_empty() {
-            return Err(Error::Empty {
-                what: "strengths",
-            });
+            return Err(Error::Empty { what: "strengths" });
         }
-        finite("said strength", 0, said)?;
-        finite("true strength", 0, truth)?;
+        for (i, (x, y)) in said.iter().zip(truth).enumerate() {
+            finite("said strength", i, [x])?;
+            finite("true strength", i, [y])?;
+        }
         let n = truth.len() as f64;
         let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
         let (a, b) = (mean(said), mean(truth));

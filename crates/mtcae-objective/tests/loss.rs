@@ -8,7 +8,8 @@
 
 use mtcae_objective::candle_core::{DType, Device, Tensor, Var};
 use mtcae_objective::{
-    Class, Config, Error, Heads, Losses, Objective, Targets, Unit, Weights, cross_entropy, masked_mse,
+    Class, Config, Error, Heads, Losses, Objective, Targets, Unit, Weights, cross_entropy,
+    masked_mse,
 };
 use mtcae_testing::{deviation, fixtures};
 use serde_json::Value;

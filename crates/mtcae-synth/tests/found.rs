@@ -27,7 +27,9 @@ fn faces_are_found_where_they_are_true() {
     let looked: Vec<(f32, f32)> = plan
         .par_iter()
         .flat_map_iter(|clip| {
-            let exact = write_clip(folder.path(), clip, &Renderer::Drawn).unwrap().truth;
+            let exact = write_clip(folder.path(), clip, &Renderer::Drawn)
+                .unwrap()
+                .truth;
             assert_eq!(exact.len(), 8);
             let mut video = Video::open(folder.path().join(&clip.file)).unwrap();
             let decoded = video.clip(&options).unwrap();

@@ -312,7 +312,10 @@ pub fn summarise(
 ///
 /// # Errors
 /// When a strength is no number.
-pub fn summarise_units(results: &[ClipResult], names: &[String]) -> Result<Vec<UnitSummary>, Error> {
+pub fn summarise_units(
+    results: &[ClipResult],
+    names: &[String],
+) -> Result<Vec<UnitSummary>, Error> {
     let frames: Vec<&[Vec<f32>; 2]> = results.iter().flat_map(|r| &r.action_units).collect();
     if frames.is_empty() {
         return Ok(Vec::new());

@@ -4,10 +4,10 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{Place, model_config, plain, save_checkpoint};
+use common::{Place, model_config, plain, save, save_checkpoint};
 use mtcae_model::decoder::Structure;
 use mtcae_nn::Pass;
-use mtcae_objective::{Class, Heads, Objective, Targets};
+use mtcae_objective::{Class, Heads, Objective, Targets, UnitTargets};
 use mtcae_testing::without_gradient;
 use mtcae_train::{Start, TrainConfig, Tune};
 
@@ -29,14 +29,18 @@ fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) 
         let moved = (var.as_tensor().detach() + nudge).expect("a sum");
         started.store.set(&name, &moved).expect("set");
     }
-    let input = started.model.config().encoder.input();
-    let (b, t) = (2, input.frames);
+    let model = started.model.config();
+    let input = model.encoder.input();
+    let (b, t, u) = (2, input.frames, model.action_units.len());
     let tubes = wave([&[b], &input.shape()[..]].concat(), 0.1, 1.0);
     let targets = Targets {
         boxes: wave((b, t, 4), 0.5, 0.4),
         landmarks: wave((b, t, 5, 2), 0.5, 0.4),
         valid: Tensor::ones((b, t), candle_core::DType::F32, &Device::Cpu).expect("ones"),
-        action_units: None,
+        action_units: (u > 0).then(|| UnitTargets {
+            strengths: wave((b, t, u), 0.5, 0.4),
+            known: Tensor::ones((b, t), candle_core::DType::F32, &Device::Cpu).expect("ones"),
+        }),
         class: Class::Index(Tensor::new(&[0u32, 2], &Device::Cpu).expect("classes")),
     };
     let pass = &mut Pass::training(0);
@@ -109,6 +113,18 @@ fn every_trained_parameter_of_every_structure_has_a_gradient_and_no_frozen_one()
             }
         }
     }
+}
+
+#[test]
+fn every_parameter_of_a_cascade_with_action_units_has_a_gradient() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let units = ["AU4", "AU12"].map(str::to_owned).to_vec();
+    let config = model_config(Structure::Cascade).with_action_units(units);
+    save(folder.path(), &config, 4);
+    let start = Start::checkpoint(folder.path()).expect("a start");
+    let (without, _, trained, frozen) = wrong(&start, Tune::All);
+    assert!(without.is_empty(), "no gradient reaches {without:?}");
+    assert!(trained > 0 && frozen == 0);
 }
 
 /// The encoder of a checkpoint with a decoder that is drawn.

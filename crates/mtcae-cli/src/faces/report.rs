@@ -117,7 +117,7 @@ impl WithoutFace {
         self.files += 1;
         for (model, said) in self.models.iter_mut().zip(said) {
             match said.refusal {
-                Some("no-face") => model.right += 1,
+                Some("no-face" | "doubtful-face") => model.right += 1,
                 refusal => {
                     let first = said.ranked().into_iter().next();
                     let class = first.map(|(class, p)| format!("{class} ({:.0} %)", 100.0 * p));

@@ -99,7 +99,9 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
     units.retain(|(_, strength)| *strength >= LEAST_SHOWN);
     units.sort_by(|a, b| b.1.total_cmp(&a.1));
     if !units.is_empty() {
-        let each = units.iter().map(|(name, strength)| format!("{name} {strength:.1}"));
+        let each = units
+            .iter()
+            .map(|(name, strength)| format!("{name} {strength:.1}"));
         let each: Vec<_> = each.collect();
         writeln!(out, "\naction units, 0 to 1: {}", each.join(", "))?;
     }

@@ -149,7 +149,13 @@ mod tests {
     #[test]
     fn every_shape_that_is_spoken_of_is_moved() {
         let names = REST.map(|(name, ..)| name);
-        let looked = ["eyeLookDown", "eyeLookUp", "jawOpen", "noseSneer", "cheekSquint"];
+        let looked = [
+            "eyeLookDown",
+            "eyeLookUp",
+            "jawOpen",
+            "noseSneer",
+            "cheekSquint",
+        ];
         for name in names.into_iter().chain(looked) {
             assert!(SHAPES.contains(&name), "{name}");
         }

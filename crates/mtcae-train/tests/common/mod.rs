@@ -197,14 +197,19 @@ pub fn model_config(structure: Structure) -> Config {
 }
 
 pub fn save_checkpoint(folder: &Path, structure: Structure, seed: u64) {
-    let (config, store) = (model_config(structure), ParamStore::new(seed));
-    Mtcae::new(&config, store.builder(&Device::Cpu)).unwrap();
+    save(folder, &model_config(structure), seed);
+}
+
+/// A drawn model of a config as a checkpoint.
+pub fn save(folder: &Path, config: &Config, seed: u64) {
+    let store = ParamStore::new(seed);
+    Mtcae::new(config, store.builder(&Device::Cpu)).unwrap();
     let vars = store.vars();
     let tensors: Vec<(&str, &Tensor)> = vars
         .iter()
         .map(|(name, var)| (name.as_str(), var.as_tensor()))
         .collect();
-    checkpoint::save(folder, &config, tensors).unwrap();
+    checkpoint::save(folder, config, tensors).unwrap();
 }
 
 /// Everything that draws random numbers or keeps a state is on.
