@@ -58,7 +58,7 @@ impl Person {
             pieces,
             lenses,
             iris: [d.within(0.43, 0.52), d.within(0.14, 0.26)],
-            folding: d.within(0.15, 0.7) + 0.4 * looks.age,
+            folding: d.within(0.2, 1.0) + 0.4 * looks.age,
             looks,
         }
     }

@@ -87,13 +87,16 @@ pub(super) fn place(name: &str) -> usize {
 /// A face's own look at rest, which nobody makes: what it adds to a shape at most, and how
 /// much of that age does. Brows that hang low or are drawn on high, hooded lids, corners of
 /// the mouth that point down are no expression.
-const REST: [(&str, f32, f32); 10] = [
+const REST: [(&str, f32, f32); 13] = [
     ("browDown", 0.65, 0.2),
     ("browInnerUp", 0.35, 0.0),
     ("browOuterUp", 0.35, 0.0),
     ("eyeBlink", 0.22, 0.5),
     ("eyeSquint", 0.45, 0.3),
     ("eyeWide", 0.3, 0.0),
+    ("cheekSquint", 0.4, 0.2),
+    ("noseSneer", 0.35, 0.2),
+    ("mouthUpperUp", 0.25, 0.0),
     ("mouthFrown", 0.42, 0.5),
     ("mouthPress", 0.35, 0.2),
     ("mouthSmile", 0.22, 0.0),

@@ -2,7 +2,7 @@
 
 use glam::Vec3;
 
-use super::atlas::{Atlas, bell, front};
+use super::atlas::{Atlas, Fold, bell, front};
 use super::hair::Scalp;
 use super::looks::{Beard, Looks, colour};
 use super::noise::{clouds, noise};
@@ -33,7 +33,19 @@ struct Traits {
     lip: f32,
     brow: Brow,
     beard: f32,
+    /// How deep folds are at rest: those of [`AGED`].
+    folds: [f32; AGED.len()],
 }
+
+/// Folds that stay when a face is at rest, and how deep in old age.
+const AGED: [(Fold, f32); 6] = [
+    (Fold::Forehead, 0.5),
+    (Fold::Nasolabial, 0.6),
+    (Fold::CrowsFeet, 0.5),
+    (Fold::UnderEye, 0.4),
+    (Fold::Frown, 0.3),
+    (Fold::NoseRoot, 0.2),
+];
 
 /// The brows.
 struct Brow {
@@ -83,6 +95,11 @@ impl Traits {
                 outer: d.within(0.9, 1.15),
             },
             beard: d.within(0.6, 1.0),
+            // Some have them young.
+            folds: AGED.map(|(_, deep)| {
+                let early = if d.chance(0.4) { d.within(0.0, 0.5) } else { 0.0 };
+                deep * (early + (looks.age - 0.4).max(0.0) * 0.7)
+            }),
         }
     }
 }
@@ -138,7 +155,9 @@ fn texel(atlas: &Atlas, i: usize, looks: &Looks, t: &Traits, scalp: &Scalp) -> T
     if let Some((paint, strength)) = looks.shadow {
         c = c.lerp(paint, (strength * spot(3.2, 4.4, 1.5, 0.6)).clamp(0.0, 0.8));
     }
-    c *= 1.0 - aged(atlas.folds[i], looks.age);
+    let aged = AGED.iter().zip(t.folds);
+    let aged: f32 = aged.map(|((fold, _), deep)| atlas.folds[i][*fold as usize] * deep).sum();
+    c *= 1.0 - aged.clamp(0.0, 0.6);
     if t.freckles > 0.0 {
         let dots = smooth(noise(p * 4.5, t.seed ^ 0x53), 0.25, 0.6);
         c *= 1.0 - t.freckles * dots * spot(0.0, 0.5, 6.5, 3.5);
@@ -183,19 +202,6 @@ fn texel(atlas: &Atlas, i: usize, looks: &Looks, t: &Traits, scalp: &Scalp) -> T
         colour: c.clamp(Vec3::splat(0.002), Vec3::ONE),
         hair,
     }
-}
-
-/// Darkness of the folds that age leaves at rest.
-fn aged(folds: [f32; super::atlas::FOLDS], age: f32) -> f32 {
-    use super::atlas::Fold;
-    let deep = (age - 0.4).max(0.0) * 0.7;
-    let of = |fold: Fold| folds[fold as usize];
-    let sum = 0.5 * of(Fold::Forehead)
-        + 0.6 * of(Fold::Nasolabial)
-        + 0.5 * of(Fold::CrowsFeet)
-        + 0.4 * of(Fold::UnderEye)
-        + 0.3 * of(Fold::Frown);
-    (deep * sum).clamp(0.0, 0.6)
 }
 
 impl Brow {

@@ -279,7 +279,7 @@ impl<'a> Studio<'a> {
         deep[Fold::Forehead as usize] = 0.4 * inner.min(outer);
         deep[Fold::InnerForehead as usize] = 0.4 * (inner - outer).max(0.0);
         deep[Fold::Nasolabial as usize] =
-            0.5 * (smile + 0.7 * both("mouthUpperUp") + 0.8 * sneer).min(1.0);
+            0.5 * (1.2 * smile + 0.7 * both("mouthUpperUp") + 0.8 * sneer).min(1.2);
         deep[Fold::CrowsFeet as usize] = 0.35 * (both("cheekSquint") + 0.3 * smile).min(1.0);
         deep[Fold::NoseRoot as usize] = 0.4 * sneer;
         deep[Fold::UnderEye as usize] = 0.35 * both("cheekSquint");
