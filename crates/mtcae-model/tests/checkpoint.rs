@@ -82,6 +82,7 @@ fn probabilities_sum_to_one_even_for_huge_logits() {
     let outputs = mtcae_model::Outputs {
         boxes: None,
         landmarks: None,
+        action_units: None,
         logits,
         calibration: None,
     };

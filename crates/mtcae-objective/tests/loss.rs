@@ -269,7 +269,7 @@ fn configs_that_cannot_be_used_name_their_field() {
     for (json, field) in [
         (r#"{"weights": {"boxes": -1}}"#, "weights.boxes"),
         (
-            r#"{"weights": {"boxes": 0, "landmarks": 0, "expression": 0}}"#,
+            r#"{"weights": {"boxes": 0, "landmarks": 0, "action_units": 0, "expression": 0}}"#,
             "weights:",
         ),
         (r#"{"landmark_unit": {"pixel": 0}}"#, "landmark_unit"),

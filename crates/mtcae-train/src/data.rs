@@ -10,6 +10,7 @@ use mtcae_labels::dataset::{Sample, Sex, folds};
 use mtcae_labels::labels::{LabelReader, LabelledClip};
 use rand::seq::SliceRandom;
 
+use crate::action_units::Units;
 use crate::digest::Identity;
 use crate::error::list;
 use crate::{Error, TrainConfig, random};
@@ -82,73 +83,13 @@ pub struct Item {
     /// The subject's face by the number of the frame in the stream, ascending, in
     /// fractions of the source's picture.
     pub faces: Vec<(u64, Face)>,
-    /// What the face does, where the labels say it: names of action units, and by the
-    /// number of the frame in the stream, ascending, how strong each is.
+    /// What the face does, where the labels say it.
     pub action_units: Option<Units>,
     /// When each of these frames is shown, in seconds from the stream's first.
     pub times: Vec<f64>,
     /// From when and until when the subject is there, where the labels say that they are
     /// not before or after it.
     pub there: (Option<f64>, Option<f64>),
-}
-
-/// Action units of a clip.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Units {
-    /// U names.
-    pub names: Vec<String>,
-    /// By the number of the frame in the stream, ascending, U strengths.
-    pub strengths: Vec<(u64, Vec<f32>)>,
-}
-
-impl Units {
-    /// Those of a line of a label file.
-    fn of(clip: &LabelledClip) -> Result<Option<Self>, String> {
-        let Some(record) = &clip.action_units else {
-            return Ok(None);
-        };
-        let fault = |what: String| Err(format!("{}: action_units: {what}", clip.file));
-        let (frames, names) = (clip.frames.len(), record.names.len());
-        if record.strengths.len() != frames {
-            let found = record.strengths.len();
-            return fault(format!("{found} rows of strengths for {frames} frames"));
-        }
-        if let Some(row) = record.strengths.iter().find(|row| row.len() != names) {
-            return fault(format!("{} strengths for {names} names", row.len()));
-        }
-        let mut all = record.strengths.iter().flatten();
-        if let Some(strength) = all.find(|s| !s.is_finite()) {
-            return fault(format!("a strength is {strength}"));
-        }
-        let rows = clip.frames.iter().zip(&record.strengths);
-        let mut strengths: Vec<_> = rows.map(|(f, row)| (f.index, row.clone())).collect();
-        strengths.sort_by_key(|(frame, _)| *frame);
-        Ok(Some(Self {
-            names: record.names.clone(),
-            strengths,
-        }))
-    }
-
-    /// Strengths of named units at a frame of the stream: labelled there, or on the straight
-    /// line between the labels before and after it. `None` where either is missing.
-    pub fn at(&self, names: &[String], frame: u64) -> Option<Vec<f32>> {
-        let (before, after) = gaps::around(&self.strengths, frame as f64, |(f, _)| *f as f64);
-        let (next_frame, next) = after?;
-        let (last_frame, last, share) = match *next_frame == frame {
-            true => (next_frame, next, 1.0),
-            false => {
-                let (last_frame, last) = before?;
-                let share = gaps::share(*last_frame as f64, *next_frame as f64, frame as f64);
-                (last_frame, last, share as f32)
-            }
-        };
-        debug_assert!(last_frame <= next_frame);
-        let of = |name: &String| {
-            let place = self.names.iter().position(|n| n == name)?;
-            Some(last[place] + share * (next[place] - last[place]))
-        };
-        names.iter().map(of).collect()
-    }
 }
 
 impl Item {
@@ -161,12 +102,7 @@ impl Item {
             identity.reals(face.landmarks.points().as_flattened());
         }
         if let Some(units) = &self.action_units {
-            for name in &units.names {
-                identity.text(name);
-            }
-            for (frame, strengths) in &units.strengths {
-                identity.number(*frame).reals(strengths);
-            }
+            units.identify(identity);
         }
     }
 

@@ -113,7 +113,7 @@ impl<'a> Trainer<'a> {
             let named = &model.action_units;
             let says = |&i: &usize| {
                 let units = data.items[i].action_units.as_ref();
-                units.is_some_and(|u| named.iter().all(|name| u.names.contains(name)))
+                units.is_some_and(|units| units.have(named))
             };
             if !run.split.train.iter().any(says) {
                 return Err(Error::Config {
@@ -146,7 +146,12 @@ impl<'a> Trainer<'a> {
             }
             None => Source::videos(data, model, config, run.device)?,
         };
-        let objective = config.objective(data, &run.split.train, model.encoder.input().size)?;
+        // A task that the model lacks is none to have a weight.
+        let mut weighed = config.clone();
+        if model.action_units.is_empty() {
+            weighed.action_unit_weight = 0.0;
+        }
+        let objective = weighed.objective(data, &run.split.train, model.encoder.input().size)?;
         let adamw = AdamWConfig {
             beta1: config.beta1,
             beta2: config.beta2,

@@ -13,6 +13,7 @@
 //! [`Event`].
 
 mod ablation;
+mod action_units;
 mod average;
 mod batch;
 mod cache;
@@ -46,6 +47,7 @@ mod sums;
 mod view;
 
 pub use ablation::{Ablation, ablate};
+pub use action_units::Units;
 pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};

@@ -251,6 +251,7 @@ fn varied_crops_keep_labels_on_their_pixels() {
             crop_shift: 0.05,
             crop_turn: 20.0,
             wide: 0.3,
+            squeeze: 1.6,
             flip: true,
             ..plain()
         };

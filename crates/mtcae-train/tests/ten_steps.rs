@@ -16,7 +16,7 @@ use mtcae_model::encoder::{Position, VideoMaeConfig};
 use mtcae_model::{Config, Mtcae};
 use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients, sum_of_squares};
 use mtcae_nn::{ParamStore, Pass};
-use mtcae_objective::{Class, Config as ObjectiveConfig, Objective, Targets, Weights};
+use mtcae_objective::{Class, Config as ObjectiveConfig, Heads, Objective, Targets, Weights};
 use mtcae_testing::{Fixture, deviation};
 use mtcae_train::{Recipe, TrainConfig, group};
 

@@ -97,7 +97,11 @@ impl Traits {
             beard: d.within(0.6, 1.0),
             // Some have them young.
             folds: AGED.map(|(_, deep)| {
-                let early = if d.chance(0.4) { d.within(0.0, 0.5) } else { 0.0 };
+                let early = if d.chance(0.4) {
+                    d.within(0.0, 0.5)
+                } else {
+                    0.0
+                };
                 deep * (early + (looks.age - 0.4).max(0.0) * 0.7)
             }),
         }
@@ -156,7 +160,9 @@ fn texel(atlas: &Atlas, i: usize, looks: &Looks, t: &Traits, scalp: &Scalp) -> T
         c = c.lerp(paint, (strength * spot(3.2, 4.4, 1.5, 0.6)).clamp(0.0, 0.8));
     }
     let aged = AGED.iter().zip(t.folds);
-    let aged: f32 = aged.map(|((fold, _), deep)| atlas.folds[i][*fold as usize] * deep).sum();
+    let aged: f32 = aged
+        .map(|((fold, _), deep)| atlas.folds[i][*fold as usize] * deep)
+        .sum();
     c *= 1.0 - aged.clamp(0.0, 0.6);
     if t.freckles > 0.0 {
         let dots = smooth(noise(p * 4.5, t.seed ^ 0x53), 0.25, 0.6);
