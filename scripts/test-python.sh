@@ -70,7 +70,11 @@ different=()
 for set in decoder model checkpoints families classifiers objective training; do
     need "fixtures/$set/make.py" "its regeneration"
     say "regenerating fixtures/$set"
-    "$python" "fixtures/$set/make.py" "$work/$set" >"$work/$set.log" 2>&1 || { cat "$work/$set.log"; fail "fixtures/$set/make.py"; }
+    scripts=("fixtures/$set/make.py")
+    [[ $set != objective ]] || scripts+=(fixtures/objective/scaling.py)
+    for script in "${scripts[@]}"; do
+        "$python" "$script" "$work/$set" >"$work/$set.log" 2>&1 || { cat "$work/$set.log"; fail "$script"; }
+    done
     "$python" fixtures/compare.py "fixtures/$set" "$work/$set" || different+=("$set")
 done
 say "making the demo clip again (FFmpeg builds differ in bytes, so the script only checks itself)"
