@@ -9,7 +9,7 @@ use crate::output::clean_up_when_stopped;
 use crate::settings::{self, to_toml};
 use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
-use crate::{Fault, device, say};
+use crate::{Fault, device, note, say};
 use clap::{Command, Parser};
 use mtcae_core::files::{At, write_atomically};
 use mtcae_dfer::Device;
@@ -143,7 +143,13 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         true => given,
         false => {
             let structure = args.structure.unwrap_or(given.config().decoder.structure);
-            given.with_decoder(structure, &data.classes)?
+            let units = data.known_units(&given.config().action_units);
+            if units.is_empty() && !given.config().action_units.is_empty() {
+                note!(
+                    "warning: the labels say no action units: the new decoder has no task for them"
+                );
+            }
+            given.with_decoder(structure, &data.classes, units)?
         }
     };
     if !args.quiet {

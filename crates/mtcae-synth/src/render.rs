@@ -3,7 +3,7 @@
 use mtcae_core::Face;
 use ndarray::{Array3, Array4};
 
-use crate::action_units::ActionUnits;
+use crate::action_units::{ActionUnit as Au, ActionUnits};
 use crate::background;
 use crate::camera::Camera;
 use crate::draw::{self, Scene};
@@ -144,7 +144,11 @@ impl Frames for Studio {
     }
 
     fn units(&self, frame: u32) -> ActionUnits {
-        ActionUnits::mean(&self.stage.units(&self.stage.moment(frame)))
+        let moment = self.stage.moment(frame);
+        let mut units = ActionUnits::mean(&self.stage.units(&moment));
+        let shut = units.get(Au::EyesClosed) + moment.blink;
+        units.set(Au::EyesClosed, shut.clamp(0.0, 1.2));
+        units
     }
 
     fn frame(&mut self, number: u32, rgb: &mut [u8]) -> Face {

@@ -61,9 +61,12 @@ struct Row {
 pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, Error> {
     let mut rows: Vec<Row> = Vec::new();
     for &structure in ablation.structures {
+        let units = ablation
+            .data
+            .known_units(&ablation.encoder.config().action_units);
         let start = ablation
             .encoder
-            .with_decoder(structure, &ablation.data.classes)?;
+            .with_decoder(structure, &ablation.data.classes, units)?;
         let tokens = start.config().encoder.output().tokens;
         let mut reports = Vec::new();
         let (mut flatness, mut fitted) = (Vec::new(), Vec::new());

@@ -39,6 +39,8 @@ pub struct Batch {
     pub classes: Option<Vec<u32>>,
     /// Whether a frame has a face to learn from.
     pub has_faces: bool,
+    /// Whether of a frame the model's action units are known.
+    pub has_units: bool,
     /// The clips' places in the dataset: one a row.
     pub items: Vec<usize>,
 }
@@ -82,6 +84,7 @@ impl Batch {
                     .as_ref()
                     .map(|c| c[from..from + count].to_vec()),
                 has_faces: self.has_faces,
+                has_units: self.has_units,
                 items: self.items[from..from + count].to_vec(),
             })
         };
@@ -96,6 +99,7 @@ pub struct Loaded {
     targets: Targets,
     classes: Option<Vec<u32>>,
     has_faces: bool,
+    has_units: bool,
     items: Vec<usize>,
     /// How clips are mixed that are not yet numbers.
     mix: Option<Mix>,
@@ -313,6 +317,8 @@ impl Source {
         for &i in items {
             let (features, faces) = cache.read(i, view(i))?;
             values.extend_from_slice(&features);
+            let numbers = faces.iter().map(|_| None);
+            labels.add_units(&self.data.items[i], &self.units, numbers);
             labels.add(&faces);
         }
         let width = values.len() / (items.len() * cache.tokens());
@@ -333,7 +339,8 @@ impl Source {
         let mut levels = Vec::with_capacity(clips.len());
         for (&i, view) in items.iter().zip(clips) {
             labels.add(&view.faces);
-            labels.add_units(&self.data.items[i], &self.units, &view.numbers);
+            let numbers = view.numbers.iter().copied().map(Some);
+            labels.add_units(&self.data.items[i], &self.units, numbers);
             levels.push(view.pixels);
         }
         let mix = rng.and_then(|rng| Mix::draw(self, viewer, items.len(), rng));
@@ -422,6 +429,7 @@ impl Source {
             },
             classes: loaded.classes,
             has_faces: loaded.has_faces,
+            has_units: loaded.has_units,
             items: loaded.items,
         })
     }
@@ -457,14 +465,17 @@ impl Labels {
         }
     }
 
-    /// Adds the action units of the next clip's frames.
-    fn add_units(&mut self, item: &Item, names: &[String], numbers: &[u64]) {
-        if names.is_empty() {
-            return;
-        }
-        for number in numbers {
+    /// Adds the action units of the next clip's frames, where a model has a task for any; of
+    /// frames without a number they are not known.
+    fn add_units(
+        &mut self,
+        item: &Item,
+        names: &[String],
+        numbers: impl Iterator<Item = Option<u64>>,
+    ) {
+        for number in numbers.filter(|_| !names.is_empty()) {
             let units = item.action_units.as_ref();
-            let at = units.and_then(|units| units.at(names, *number));
+            let at = units.zip(number).and_then(|(units, n)| units.at(names, n));
             self.known.push(f32::from(u8::from(at.is_some())));
             match at {
                 Some(at) => self.strengths.extend(at),
@@ -501,15 +512,17 @@ impl Labels {
     fn loaded(self, items: &[usize], values: Values, mix: Option<Mix>) -> Result<Loaded, Error> {
         let (cpu, b, t) = (&Device::Cpu, items.len(), self.frames);
         let has_faces = self.valid.iter().any(|v| *v > 0.0);
-        let action_units = match self.known.iter().any(|k| *k > 0.0) {
-            true => {
+        let has_units = self.known.iter().any(|known| *known > 0.0);
+        // Where none are known, a loss of 0: their head has a gradient in every batch.
+        let action_units = match self.known.is_empty() {
+            true => None,
+            false => {
                 let units = self.strengths.len() / (b * t);
                 Some(UnitTargets {
                     strengths: Tensor::from_vec(self.strengths, (b, t, units), cpu)?,
                     known: Tensor::from_vec(self.known, (b, t), cpu)?,
                 })
             }
-            false => None,
         };
         Ok(Loaded {
             targets: Targets {
@@ -528,6 +541,7 @@ impl Labels {
             values,
             classes: self.classes,
             has_faces,
+            has_units,
             items: items.to_vec(),
             mix,
         })

@@ -298,6 +298,15 @@ impl Dataset {
         })
     }
 
+    /// These action units, where the labels of any clip say all of them; otherwise none.
+    pub fn known_units<'a>(&self, names: &'a [String]) -> &'a [String] {
+        let mut units = self.items.iter().filter_map(|i| i.action_units.as_ref());
+        match units.any(|units| units.have(names)) {
+            true => names,
+            false => &[],
+        }
+    }
+
     /// Divides the clips with one fold held out, or with none.
     ///
     /// # Errors

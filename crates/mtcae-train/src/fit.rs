@@ -109,27 +109,11 @@ impl<'a> Trainer<'a> {
                 ),
             });
         }
-        if !model.action_units.is_empty() {
-            let named = &model.action_units;
-            let says = |&i: &usize| {
-                let units = data.items[i].action_units.as_ref();
-                units.is_some_and(|units| units.have(named))
-            };
-            if !run.split.train.iter().any(says) {
-                return Err(Error::Config {
-                    field: "action_units",
-                    reason: format!(
-                        "the model has a task for {}, and no clip's labels say all of them",
-                        named.join(", ")
-                    ),
-                });
-            }
-            if run.cache.is_some() {
-                return Err(Error::Config {
-                    field: "action_units",
-                    reason: "a feature cache does not hold them: train from the videos".to_owned(),
-                });
-            }
+        if run.cache.is_some() && !data.known_units(&model.action_units).is_empty() {
+            return Err(Error::Config {
+                field: "action_units",
+                reason: "a feature cache does not hold them: train from the videos".to_owned(),
+            });
         }
         let source = match run.cache {
             Some(cache) => {
@@ -252,6 +236,15 @@ impl<'a> Trainer<'a> {
         }
         let model = self.started.model.config();
         if let Some(notice) = config.idle_on(model.preprocessing.crop) {
+            tell(watch, &Event::Notice(&notice))?;
+        }
+        let units = &model.action_units;
+        if units.len() > self.run.data.known_units(units).len() {
+            let notice = format!(
+                "no clip's labels say all of the model's action units ({}): what it says of them \
+                 is not trained, and is worth less the more the rest is",
+                units.join(", ")
+            );
             tell(watch, &Event::Notice(&notice))?;
         }
         let encoder = &model.encoder;
@@ -462,7 +455,7 @@ impl<'a> Trainer<'a> {
             has_faces: batch.has_faces,
             is_mixed: batch.classes.is_none(),
             is_multi: losses.boxes.is_some(),
-            has_units: losses.action_units.is_some(),
+            has_units: batch.has_units && losses.action_units.is_some(),
         };
         let mut store = match share < 1.0 {
             true => (losses.total * share)?.backward()?,

@@ -98,14 +98,20 @@ impl Start {
         Ok(Self::of(Checkpoint::open_ours(folder)?))
     }
 
-    /// The same encoder; a decoder of this structure and for these classes drawn from the
-    /// run's seed.
+    /// The same encoder; a decoder of this structure, for these classes and action units
+    /// (none: no such task), drawn from the run's seed.
     ///
     /// # Errors
     /// Names the field at fault.
-    pub fn with_decoder(&self, structure: Structure, classes: &[String]) -> Result<Self, Error> {
+    pub fn with_decoder(
+        &self,
+        structure: Structure,
+        classes: &[String],
+        units: &[String],
+    ) -> Result<Self, Error> {
         let mut config = self.config.clone();
-        let tasks = ModelConfig::new(config.encoder.clone(), structure, classes.to_vec());
+        let tasks = ModelConfig::new(config.encoder.clone(), structure, classes.to_vec())
+            .with_action_units(units.to_vec());
         config.decoder.structure = structure;
         if structure.kind() != Some(Kind::Vit) {
             // It has no keys and values to order.
@@ -118,6 +124,7 @@ impl Start {
         }
         config.decoder.tasks = tasks.decoder.tasks;
         config.classes = classes.to_vec();
+        config.action_units = units.to_vec();
         config.validate()?;
         Ok(Self {
             weights: self.weights.clone(),

@@ -61,7 +61,7 @@ fn start(data: &Dataset) -> Start {
     let structure = "cascade".parse().expect("a structure");
     let start = Start::checkpoint(set().join("start")).expect("a start");
     start
-        .with_decoder(structure, &data.classes)
+        .with_decoder(structure, &data.classes, &[])
         .expect("a decoder")
 }
 

@@ -130,7 +130,9 @@ fn every_parameter_of_a_cascade_with_action_units_has_a_gradient() {
 /// The encoder of a checkpoint with a decoder that is drawn.
 fn drawn(checkpoint: &std::path::Path, structure: Structure, classes: &[String]) -> Start {
     let start = Start::checkpoint(checkpoint).expect("a start");
-    start.with_decoder(structure, classes).expect("a decoder")
+    start
+        .with_decoder(structure, classes, &[])
+        .expect("a decoder")
 }
 
 /// A decoder drawn for a run does not depend on the checkpoint's.

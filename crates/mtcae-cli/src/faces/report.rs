@@ -350,7 +350,7 @@ impl Report {
             text += &left_out("not measured", &without.not_measured);
             for model in &without.models {
                 let (name, right) = (&model.model, model.right);
-                text += &format!("\n  {name}: \"no face\" is said of {right}");
+                text += &format!("\n  {name}: \"no face\", or a doubtful one, is said of {right}");
                 let wrong = model.wrong.iter().map(|(id, said)| format!("{id}: {said}"));
                 let wrong: Vec<String> = wrong.collect();
                 if !wrong.is_empty() {

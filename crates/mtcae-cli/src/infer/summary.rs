@@ -103,7 +103,11 @@ fn clip(out: &mut dyn Write, p: &Prediction) -> Result<()> {
             .iter()
             .map(|(name, strength)| format!("{name} {strength:.1}"));
         let each: Vec<_> = each.collect();
-        writeln!(out, "\naction units, 0 to 1: {}", each.join(", "))?;
+        writeln!(
+            out,
+            "\naction units from {LEAST_SHOWN}, 1 being all: {}",
+            each.join(", ")
+        )?;
     }
     if let Some(Seen {
         frames,
