@@ -143,7 +143,7 @@ fn what_is_there_is_measured_and_what_is_not_is_named() {
         "2 not measured: gone (gone.mp4): missing; still (still.png): another file: its SHA-256",
         "1 marked frames could not be shown",
         "1 files are left out, whose label is no class of the model",
-        "\"no face\" is said of 1",
+        "\"no face\", or a doubtful one, is said of 1",
         "none of fewer than 4 people",
     ] {
         assert!(said.contains(words), "{words}: {said}");
