@@ -1,9 +1,11 @@
 //! Action units from rendered clips through training to answers.
 
+mod common;
 mod training;
 
 use std::path::Path;
 
+use common::answer;
 use serde_json::Value;
 use training::{done, material, run, text, tiny};
 
@@ -114,7 +116,7 @@ fn what_is_rendered_is_labelled_learned_measured_and_answered() {
             ],
         )
     };
-    let answer: Value = serde_json::from_str(&infer("json")).expect("JSON");
+    let answer = answer(infer("json").as_bytes());
     assert_eq!(answer["action_units"], serde_json::json!(["AU12", "AU15"]));
     for frame in answer["frames"].as_array().expect("frames") {
         let strengths = frame["action_units"].as_array().expect("strengths");

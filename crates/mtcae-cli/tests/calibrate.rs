@@ -1,9 +1,11 @@
 //! `calibrate` as a person runs it, and what becomes of a calibrated checkpoint.
 
+mod common;
 mod training;
 
 use std::path::Path;
 
+use common::answer;
 use serde_json::Value;
 use training::{Material, arguments, bytes, done, material, refused, run, text};
 
@@ -228,7 +230,7 @@ fn below_the_confidence_that_is_asked_for_it_is_unsure() {
     let json = |more: &[&str]| -> Value {
         let args = ["--format", "json", "--quiet"];
         let said = done("infer", &[&base[..], more, &args[..]].concat());
-        serde_json::from_str(&said).expect("JSON")
+        answer(said.as_bytes())
     };
     let (unsure, sure) = (json(&["--least-confidence", "0.9999"]), json(&[]));
     assert_eq!(unsure["refusal"]["kind"], "unsure");

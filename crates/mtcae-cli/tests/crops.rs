@@ -1,11 +1,13 @@
 //! Crops as a person uses them: what is trained, measured and inferred sees the same.
 
+mod common;
 mod training;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::answer;
 use mtcae_dfer::video::ndarray::s;
 use mtcae_dfer::video::{ClipWriter, Video, WriterOptions};
 use mtcae_dfer::{DetectAt, Device, FaceFinder, Pipeline, Precision};
@@ -108,7 +110,7 @@ fn crops_are_named_and_follow_the_config() {
             "json",
         ];
         let said = done("infer", &[&base[..], more].concat());
-        serde_json::from_str(&said).expect("JSON")
+        answer(said.as_bytes())
     };
     let own = said(&[]);
     assert!(
@@ -153,11 +155,8 @@ fn no_face_is_an_answer() {
         said.contains("\nno answer: no face (none is seen in"),
         "{said}"
     );
-    let json: Value = serde_json::from_str(&done(
-        "infer",
-        &[&none, "--checkpoint", &to, "--format", "json"],
-    ))
-    .expect("JSON");
+    let args = [&none, "--checkpoint", &to, "--format", "json"];
+    let json = answer(done("infer", &args).as_bytes());
     assert_eq!(json["refusal"]["kind"], "no-face");
     assert_eq!(
         (&json["expression"], &json["probabilities"]),

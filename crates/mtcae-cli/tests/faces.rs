@@ -1,9 +1,11 @@
 //! `evaluate --faces` on the portrait, rendered clips and pictures without a face.
 
+mod common;
 mod training;
 
 use std::path::Path;
 
+use common::answer;
 use mtcae_testing::fixtures;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -78,7 +80,7 @@ fn what_is_there_is_measured_and_what_is_not_is_named() {
     // frames that a model is given, 7 is none.
     let portrait = place.at("files/portrait.mp4");
     let told = done("infer", &[&portrait, "--format", "json", "--quiet"]);
-    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let told = answer(told.as_bytes());
     let found = &told["frames"][0]["detected"]["landmarks"];
     let points: Vec<Value> = match found {
         Value::Array(points) => points.clone(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use mtcae_dfer::Resize;
 use mtcae_testing::{Fixture, fixtures};
 
-use common::{code, infer, portrait, program, text};
+use common::{answer, code, infer, portrait, program, text};
 
 #[test]
 fn without_arguments_a_real_and_a_rendered_face_are_shown_to_the_default_model() {
@@ -60,8 +60,7 @@ fn the_drawn_checkpoint_recognises_a_drawn_face_and_says_what_that_is_worth() {
 #[test]
 fn formats_go_to_stdout_and_nothing_else_does() {
     let output = infer(&[&portrait(), "--format", "json"]);
-    let json: serde_json::Value =
-        serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    let json = answer(&output.stdout);
     assert_eq!(json["frames"].as_array().map(Vec::len), Some(16));
     let output = infer(&[&portrait(), "--format", "csv", "--quiet"]);
     assert_eq!(text(&output.stdout).lines().count(), 17);
@@ -118,7 +117,7 @@ fn files_pictures_and_windows_are_written_under_distinct_names() {
     ];
     assert_eq!(code(&infer(&args)), 0);
     let json = std::fs::read(out.join("portrait.json")).expect("written");
-    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let json = answer(&json);
     assert_eq!(json["windows"].as_array().map(Vec::len), Some(3));
     let mut film =
         mtcae_dfer::video::Video::open(out.join("portrait.annotated.mp4")).expect("a video");
@@ -172,7 +171,7 @@ fn faces_are_looked_for_unless_it_is_said() {
         let portrait = portrait();
         let output = infer(&[&[portrait.as_str(), "--format", "json"], args].concat());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let json = answer(&output.stdout);
         let json = json.get("windows").map_or(&json, |w| &w[0]).clone();
         let frames = json["frames"].as_array().expect("frames").clone();
         let found = frames.iter().filter(|f| !f["detected"].is_null()).count();
@@ -218,8 +217,7 @@ fn every_way_to_look_takes_several_views() {
         let all = ["--checkpoint", &checkpoint, "--format", "json", &portrait];
         let output = infer(&[&all[..], args].concat());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        json
+        answer(&output.stdout)
     };
     let plain = ask(&["--faces", "none"]);
     assert_eq!(plain["frames"].as_array().map(Vec::len), Some(48));
@@ -254,8 +252,7 @@ fn every_way_to_look_takes_three_crops() {
         let all = ["--checkpoint", &checkpoint, "--format", "json", &portrait];
         let output = infer(&[&all[..], args].concat());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        json
+        answer(&output.stdout)
     };
     let confidence = |json: &serde_json::Value| json["confidence"].as_f64().expect("a number");
     let plain = ask("three-crop", &[]);

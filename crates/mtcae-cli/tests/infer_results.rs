@@ -7,13 +7,21 @@ use std::process::Command;
 
 use mtcae_testing::fixtures;
 
-use common::{code, infer, portrait, program, text};
+use common::{answer, answers, code, infer, portrait, program, text};
 
 /// What is said of one input, in JSON.
 fn said(input: &str, more: &[&str]) -> serde_json::Value {
     let output = infer(&[&[input, "--format", "json"], more].concat());
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    answer(&output.stdout)
+}
+
+/// What is said of each person in an input.
+fn everybody(input: &str, more: &[&str]) -> Vec<serde_json::Value> {
+    let args = [input, "--format", "json", "--people", "all"];
+    let output = infer(&[&args, more].concat());
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    answers(&output.stdout)
 }
 
 /// Five faces, of which none is left in the 64 by 64 pixels that the model is given.
@@ -28,10 +36,10 @@ fn mtcnn_looks_at_the_source_and_says_so() {
     let json = said(&five, &["--detect-at", "model"]);
     assert_eq!(json["seen"]["at"], "64x64");
     assert_eq!(json["seen"]["frames"], 0);
-    let people = said(&five, &["--people", "all"]);
-    assert_eq!(people.as_array().map(Vec::len), Some(5));
-    let large = said(&five, &["--people", "all", "--min-face", "100"]);
-    assert!(large.as_array().map(Vec::len) < Some(5), "{large}");
+    let people = everybody(&five, &[]);
+    assert_eq!(people.len(), 5);
+    let large = everybody(&five, &["--min-face", "100"]);
+    assert!(large.len() < 5, "{large:?}");
 }
 
 #[test]
@@ -64,8 +72,7 @@ fn an_answer_without_a_face_says_that_it_rests_on_nothing() {
 #[test]
 fn people_and_crops_go_with_windows() {
     let portrait = portrait();
-    let all = said(&portrait, &["--people", "all", "--window", "1"]);
-    let people = all.as_array().expect("a timeline a person");
+    let people = everybody(&portrait, &["--window", "1"]);
     assert_eq!(people.len(), 1);
     let windows = people[0]["windows"].as_array().expect("windows");
     assert_eq!(windows.len(), 3);

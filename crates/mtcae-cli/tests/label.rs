@@ -7,7 +7,7 @@ use std::process::Output;
 
 use mtcae_testing::fixtures;
 
-use common::{program, text};
+use common::{answer, program, text};
 
 fn run(name: &str, args: &[&str]) -> Output {
     program(name).args(args).output().expect("started")
@@ -389,7 +389,7 @@ fn infer_crops_to_the_face_and_answers_for_everybody() {
     let parse = |args: &[&str]| -> serde_json::Value {
         let output = asked(args);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        answer(&output.stdout)
     };
     let whole = parse(&[&video, "--format", "json"]);
     let frames = whole["frames"].as_array().expect("frames");
@@ -407,8 +407,7 @@ fn infer_crops_to_the_face_and_answers_for_everybody() {
         "{rect}"
     );
     let people = parse(&[&video, "--format", "json", "--people", "all"]);
-    assert_eq!(people[0]["person"], 1);
-    assert_eq!(people.as_array().map(Vec::len), Some(1));
+    assert_eq!(people["person"], 1);
 
     // A picture without anybody.
     let chart = fixtures().join("video/few.mp4").display().to_string();

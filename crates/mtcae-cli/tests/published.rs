@@ -36,7 +36,7 @@ fn answer(args: &[&str]) -> (Vec<String>, Vec<f64>) {
         "{args:?}: {}",
         text(&output.stderr)
     );
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = common::answer(&output.stdout);
     let classes = said["probabilities"].as_array().expect("a list").iter();
     classes
         .map(|class| {
@@ -148,7 +148,7 @@ fn models_of_faces_are_shown_crops_unless_it_is_said_otherwise() {
     let said = |more: &[&str]| -> (serde_json::Value, String) {
         let output = infer(&[&base[..], more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let json = serde_json::from_slice(&output.stdout).expect("JSON");
+        let json = common::answer(&output.stdout);
         (json, text(&output.stderr))
     };
     let indices = |json: &serde_json::Value| -> Vec<u64> {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use mtcae_core::files::sha256;
 use mtcae_labels::dataset::ravdess;
-use mtcae_labels::labels::{LabelReader, LabelledClip, digest};
+use mtcae_labels::labels::{LabelReader, LabelledClip};
 
 use common::{program, text};
 
@@ -28,7 +29,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, String> {
         if path.is_dir() {
             files.extend(contents(&path));
         } else {
-            files.insert(path.clone(), digest(&path).expect("read"));
+            files.insert(path.clone(), sha256(&path).expect("read"));
         }
     }
     files
@@ -64,7 +65,7 @@ fn a_dataset_is_rendered_labelled_resumed_and_never_overwritten() {
     let mut subjects = BTreeMap::new();
     for clip in &written {
         let path = out.join(&clip.file);
-        assert_eq!(clip.sha256, Some(digest(&path).expect("a file")));
+        assert_eq!(clip.sha256, Some(sha256(&path).expect("a file")));
         assert_eq!(clip.settings.detector.name, "rendered");
         assert_eq!(clip.frames.len(), 3);
         let track = clip.subject_track().expect("a face");

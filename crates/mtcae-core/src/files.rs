@@ -12,6 +12,7 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 /// What is wrong with a file or folder, with its path in front.
@@ -107,6 +108,23 @@ pub fn read_to_string(path: impl AsRef<Path>, most: u64) -> Result<String> {
             format!("not UTF-8 text from byte {at} on"),
         )
     })
+}
+
+/// SHA-256 of a regular file's content, in hexadecimal.
+///
+/// # Errors
+/// As [`open`].
+pub fn sha256(path: impl AsRef<Path>) -> Result<String> {
+    let mut file = open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 fn regular(metadata: &Metadata) -> Result<()> {

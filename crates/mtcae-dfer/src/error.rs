@@ -20,6 +20,17 @@ pub enum Error {
         /// The fault.
         source: Box<Error>,
     },
+    /// A file that cannot be read or written; the message names it.
+    #[error(transparent)]
+    File(#[from] mtcae_core::files::FileError),
+    /// A file of results that is none.
+    #[error("{}: {reason}", path.display())]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A head gave NaN or an infinity, which says nothing of the clip.
     #[error(
         "the model's head {head} gives numbers that are not finite; its weights may be damaged"

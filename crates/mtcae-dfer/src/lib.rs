@@ -39,6 +39,7 @@ mod pipeline;
 mod prediction;
 #[cfg(feature = "faces")]
 mod refuse;
+mod results;
 mod table;
 mod timeline;
 #[cfg(feature = "ffmpeg")]
@@ -58,5 +59,6 @@ pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::{Progress, Windowing};
 pub use prediction::{ClassProbability, FaceWarning, FramePrediction, Prediction, Seen, Warning};
+pub use results::{FORMAT, PURPOSE, Provenance, Results, SourceFile, VERSION};
 pub use table::write_csv;
 pub use timeline::{Answer, Timeline, TimelinePoint};

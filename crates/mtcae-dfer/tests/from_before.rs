@@ -1,7 +1,7 @@
 //! Results that `infer` of commit e3dce91 wrote (`fixtures/e3dce91/results`): they are
 //! results of now, with equal numbers.
 
-use mtcae_dfer::{Prediction, Timeline};
+use mtcae_dfer::{Answer, Prediction, Results, Timeline};
 use serde_json::Value;
 
 const SET: &str = concat!(
@@ -52,4 +52,26 @@ fn results_say_what_they_said() {
     assert_eq!(people[0].person, Some(1));
     assert!(people[0].frames.iter().all(|f| f.detected.is_some()));
     same(&people, &before);
+}
+
+/// Files from before results said where they come from.
+#[test]
+fn files_of_results_are_read_as_they_were() {
+    let results = |name: &str| {
+        let read = Results::read(format!("{SET}/{name}")).expect(name);
+        assert_eq!(read.provenance, None);
+        read.answer
+    };
+    let Answer::Clip(clip) = results("01-01-03-01-01-01-01.json") else {
+        panic!("windows");
+    };
+    assert_eq!(clip[0].expression, "happy");
+    let Answer::Windows(windows) = results("windows/01-01-03-01-01-01-01.json") else {
+        panic!("a clip");
+    };
+    assert_eq!(windows.len(), 1);
+    let Answer::Clip(people) = results("people/portrait.json") else {
+        panic!("windows");
+    };
+    assert_eq!(people[0].person, Some(1));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files::{self, At, FileError};
@@ -13,8 +13,9 @@ pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
 use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder, shown};
 use serde::Deserialize;
 
+use crate::identity::hashes;
 use crate::published::{Given, Published};
-use crate::{Config, Engine, Error, Mtcae, Precision, Preprocessing};
+use crate::{Config, Engine, Error, Identity, Mtcae, Precision, Preprocessing};
 
 /// Weights in folders of others alone.
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -24,6 +25,7 @@ const LONGEST_CONFIG: u64 = 4 << 20;
 
 /// An opened checkpoint. Config and weights fit each other; no weight is read yet.
 pub struct Checkpoint {
+    path: PathBuf,
     config: Config,
     weights: Box<dyn Source>,
     notes: Vec<String>,
@@ -68,6 +70,7 @@ impl Checkpoint {
         if is_of_others {
             let found = Published::open(path, families, given)?;
             return Ok(Self {
+                path: path.to_owned(),
                 config: found.config,
                 weights: Box::new(found.weights),
                 notes: found.notes,
@@ -104,6 +107,7 @@ impl Checkpoint {
         // Before memory is taken for what a config asks for and no file may hold.
         compare(&weights, config.tensors()?)?;
         Ok(Self {
+            path: folder.to_owned(),
             config,
             weights: Box::new(weights),
             notes: Vec::new(),
@@ -158,6 +162,19 @@ impl Checkpoint {
     /// The model's config.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Which model it is, called `name`. Its files are read for it, which takes about a second
+    /// a gigabyte.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub fn identity(&self, name: &str) -> Result<Identity, Error> {
+        Ok(Identity {
+            name: name.to_owned(),
+            files: hashes(&self.path)?,
+            trained_on: self.config.trained_on.clone(),
+        })
     }
 
     /// The tensors, under the names of [`Config::tensors`].

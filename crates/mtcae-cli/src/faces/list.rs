@@ -1,13 +1,10 @@
 //! The list of files that a model is measured on, and the marks that a person set in them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use mtcae_core::files::{At, open, read_to_string};
+use mtcae_core::files::{At, open, read_to_string, sha256};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::Fault;
 
@@ -186,25 +183,11 @@ impl Entry {
     /// Says what is there instead.
     pub fn find(&self, root: &Path) -> Result<PathBuf, String> {
         let path = root.join(&self.file);
-        let mut file = match open(&path) {
-            Ok(file) => file,
+        let found = match sha256(&path) {
+            Ok(found) => found,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("missing".to_owned()),
             Err(e) => return Err(e.to_string()),
         };
-        let mut hash = Sha256::new();
-        let mut bytes = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut bytes) {
-                Ok(0) => break,
-                Ok(n) => hash.update(&bytes[..n]),
-                Err(e) => return Err(e.to_string()),
-            }
-        }
-        let mut found = String::new();
-        for byte in hash.finalize() {
-            // Writing to a string cannot fail.
-            let _ = write!(found, "{byte:02x}");
-        }
         match found == self.sha256 {
             true => Ok(path),
             false => Err(format!("another file: its SHA-256 is {found}")),

@@ -25,12 +25,13 @@ use mtcae_dfer::annotate::{film, sheet, viz::save_png};
 use mtcae_dfer::model::Engine;
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
-    Answer, FaceFinder, FaceWarning, Pass, PeopleOptions, Pipeline, Prediction, Progress, Windowing,
+    Answer, FaceFinder, FaceWarning, Pass, PeopleOptions, Pipeline, Prediction, Progress,
+    Provenance, Results, SourceFile, Windowing,
 };
 use mtcae_nn::Isa;
 
 use args::{Args, Format, Kind, People};
-use output::Target;
+use output::{Settings, Target};
 use overview::{Outcome, Overview};
 
 pub fn command() -> Result<Command, Fault> {
@@ -99,17 +100,30 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
     let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
-    let may_resume = match &args.out {
-        Some(out) => {
-            std::fs::create_dir_all(out).at(out)?;
-            output::note_settings(out, &name, args)?
+    let mut may_resume = false;
+    let origin = match args.out.is_some() || !args.format.is_empty() {
+        true => {
+            let settings = Settings::new(&name, args)?;
+            let origin = Provenance {
+                program: concat!("mtcae ", env!("CARGO_PKG_VERSION")).to_owned(),
+                model: checkpoint.identity(&name)?,
+                source: None,
+                settings: serde_json::to_value(&settings)?,
+            };
+            if let Some(out) = &args.out {
+                std::fs::create_dir_all(out).at(out)?;
+                may_resume = output::note_settings(out, settings, &origin.model, args.resume)?;
+            }
+            Some(origin)
         }
-        None => false,
+        // What is shown on the terminal says nothing of it.
+        false => None,
     };
     let run = Run {
         args,
         pipeline: &pipeline,
         finder,
+        origin,
         protected,
         may_resume,
     };
@@ -120,12 +134,12 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     let names = output::names(&inputs);
     let mut warnings = Warnings::default();
     for (input, name) in inputs.iter().zip(&names) {
-        let outcome = run.file(input, name, |answer, left_out| {
+        let outcome = run.file(input, name, |results, left_out| {
             bar.suspend(|| {
                 if !args.quiet {
-                    warnings.say(answer, left_out);
+                    warnings.say(&results.answer, left_out);
                 }
-                say(answer, args)
+                say(results, args)
             })
         });
         if let Outcome::Failed(error) = &outcome {
@@ -151,6 +165,8 @@ struct Run<'a> {
     args: &'a Args,
     pipeline: &'a Pipeline,
     finder: Option<FaceFinder>,
+    /// Where results come from, but for the file; where they are asked for.
+    origin: Option<Provenance>,
     /// Files that are never written over.
     protected: BTreeSet<FileId>,
     /// Whether the folder of results is one that this program has written into.
@@ -163,7 +179,7 @@ impl Run<'_> {
         &self,
         input: &Input,
         name: &Path,
-        show: impl FnOnce(&Answer, usize) -> Result<(), Fault>,
+        show: impl FnOnce(&Results, usize) -> Result<(), Fault>,
     ) -> Outcome {
         let work = || -> Result<Outcome, Fault> {
             let targets = self.targets(name);
@@ -172,13 +188,21 @@ impl Run<'_> {
             }
             let (answer, left_out) = self.answer(&input.path)?;
             // Written first, since the program ends where nobody reads what is shown.
-            self.write(&targets, &answer, &input.path)?;
-            show(&answer, left_out)?;
+            let provenance = match &self.origin {
+                Some(origin) => Some(Provenance {
+                    source: Some(SourceFile::of(&input.path)?),
+                    ..origin.clone()
+                }),
+                None => None,
+            };
+            let results = Results { provenance, answer };
+            self.write(&targets, &results, &input.path)?;
+            show(&results, left_out)?;
             if !self.args.quiet && !targets.is_empty() {
                 let list = targets.iter().map(|t| t.1.display().to_string());
                 note!("wrote {}", list.collect::<Vec<_>>().join(", "));
             }
-            Ok(Outcome::Done(overview::rows(&answer)))
+            Ok(Outcome::Done(overview::rows(&results.answer)))
         };
         work().unwrap_or_else(|error| {
             if let Some(error) = error.downcast_ref::<std::io::Error>() {
@@ -327,13 +351,14 @@ impl Run<'_> {
     fn write(
         &self,
         targets: &[(Target, PathBuf)],
-        answer: &Answer,
+        results: &Results,
         video: &Path,
     ) -> Result<(), Fault> {
+        let answer = &results.answer;
         let follows = self.args.follows();
         for (target, path) in targets {
             match target {
-                Target::Table(format) => output::write_file(path, answer, *format)?,
+                Target::Table(format) => output::write_file(path, results, *format)?,
                 Target::Picture(Kind::Png) => {
                     save_png(path, &sheet(self.pipeline, answer, video, follows)?)?;
                 }
@@ -425,14 +450,14 @@ impl Warnings {
 }
 
 /// Prints the summary, or the tables where formats are asked for without a folder.
-fn say(answer: &Answer, args: &Args) -> Result<(), Fault> {
+fn say(results: &Results, args: &Args) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     if args.out.is_none() && !args.format.is_empty() {
         for format in &args.format {
-            output::write(&mut out, answer, *format, false)?;
+            output::write(&mut out, results, *format, false)?;
         }
     } else if !args.quiet {
-        summary::print(&mut out, answer, args.checkpoint.is_none())?;
+        summary::print(&mut out, &results.answer, args.checkpoint.is_none())?;
     }
     Ok(())
 }

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{
-    At as _, open, read, read_to_string, write_atomically, write_text_atomically,
-};
-use mtcae_dfer::model::Config;
+use mtcae_core::files::{At as _, open, read_to_string, write_atomically, write_text_atomically};
+use mtcae_dfer::model::{Config, Identity};
 use mtcae_dfer::video::Clip;
-use mtcae_dfer::{Answer, Crop, Device, Tensor, write_csv};
+use mtcae_dfer::{Crop, Device, Results, Tensor, write_csv};
 use mtcae_nn::weights::save;
 use serde_json::Value;
 
@@ -55,50 +53,16 @@ fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes an answer; JSON on one line unless `pretty`.
+/// Writes results; JSON on one line unless `pretty`.
 pub fn write(
     out: &mut dyn Write,
-    answer: &Answer,
+    results: &Results,
     format: Format,
     pretty: bool,
-) -> Result<(), Fault> {
+) -> std::io::Result<()> {
     match format {
-        Format::Csv => write_csv(out, answer.predictions())?,
-        Format::Json => {
-            let everybody = answer.predictions().iter().any(|p| p.person.is_some());
-            match answer {
-                Answer::Clip(people) => list(out, people, everybody, pretty),
-                Answer::Windows(timelines) => list(out, timelines, everybody, pretty),
-            }
-            .map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        }
-    }
-    Ok(())
-}
-
-/// A list where it is everybody's; the one answer otherwise.
-fn list<T: serde::Serialize>(
-    out: &mut dyn Write,
-    answers: &[T],
-    everybody: bool,
-    pretty: bool,
-) -> serde_json::Result<()> {
-    match answers {
-        [one] if !everybody => json(out, one, pretty),
-        all => json(out, &all, pretty),
-    }
-}
-
-fn json(
-    out: &mut dyn Write,
-    value: &impl serde::Serialize,
-    pretty: bool,
-) -> serde_json::Result<()> {
-    if pretty {
-        serde_json::to_writer_pretty(out, value)
-    } else {
-        serde_json::to_writer(out, value)
+        Format::Csv => write_csv(out, results.answer.predictions()),
+        Format::Json => results.write(out, pretty),
     }
 }
 
@@ -110,9 +74,7 @@ const SETTINGS: &str = "infer-settings.json";
 
 /// What of the command line the numbers in the results depend on.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Settings {
-    program: String,
-    version: String,
+pub struct Settings {
     checkpoint: String,
     /// What the checkpoint does not say, or not so.
     #[serde(default)]
@@ -130,8 +92,45 @@ struct Settings {
     min_seen: Option<u16>,
     #[serde(default)]
     least_confidence: Option<f64>,
+}
+
+/// What a folder of results says of the runs that wrote into it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Noted {
+    program: String,
+    version: String,
+    /// SHA-256 of each of the model's files.
+    #[serde(default)]
+    model: BTreeMap<String, String>,
+    #[serde(flatten)]
+    settings: Settings,
     /// Whether results of other settings lie beside them.
     mixed: bool,
+}
+
+impl Settings {
+    /// What the numbers of a run with this checkpoint depend on.
+    pub fn new(checkpoint: &str, args: &Args) -> Result<Self, Fault> {
+        Ok(Self {
+            checkpoint: checkpoint.to_owned(),
+            given: args.foreign.given()?,
+            precision: args.precision.to_string(),
+            windows: args.windows(),
+            faces: args.finds_faces(),
+            detect_at: match args.detect_at {
+                At::Source => "source".to_owned(),
+                At::Model => "model".to_owned(),
+            },
+            min_face: args.min_face,
+            crop_to_faces: args.follows(),
+            crop: args
+                .crop
+                .filter(|crop| !crop.is_none() && *crop != Crop::face()),
+            everybody: args.people == People::All,
+            min_seen: args.min_seen,
+            least_confidence: args.least_confidence,
+        })
+    }
 }
 
 /// Notes what a run is asked for beside its results. Whether there were results of this
@@ -140,44 +139,38 @@ struct Settings {
 /// # Errors
 /// When the folder has another's file of that name, or, to resume, results of a run that
 /// was asked for something else.
-pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, Fault> {
+pub fn note_settings(
+    out: &Path,
+    settings: Settings,
+    model: &Identity,
+    resume: bool,
+) -> Result<bool, Fault> {
     let path = out.join(SETTINGS);
-    let mut now = Settings {
+    let mut now = Noted {
         program: "infer".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        checkpoint: checkpoint.to_owned(),
-        given: args.foreign.given()?,
-        precision: args.precision.to_string(),
-        windows: args.windows(),
-        faces: args.finds_faces(),
-        detect_at: match args.detect_at {
-            At::Source => "source".to_owned(),
-            At::Model => "model".to_owned(),
-        },
-        min_face: args.min_face,
-        crop_to_faces: args.follows(),
-        crop: args
-            .crop
-            .filter(|crop| !crop.is_none() && *crop != Crop::face()),
-        everybody: args.people == People::All,
-        min_seen: args.min_seen,
-        least_confidence: args.least_confidence,
+        model: model.files.clone(),
+        settings,
         mixed: false,
     };
     let fault = |reason: String| Fault::from(format!("{}: {reason}", path.display()));
     let there = path.symlink_metadata().is_ok();
     if there {
         let text = read_to_string(&path, 1 << 16).at(&path)?;
-        let before = serde_json::from_str::<Settings>(&text)
+        let before = serde_json::from_str::<Noted>(&text)
             .ok()
             .filter(|before| before.program == now.program)
             .ok_or_else(|| fault("was not written by infer; give another --out".to_owned()))?;
         let other = different(&before, &now)?;
-        if args.resume && before.mixed {
+        if resume && before.mixed {
             let reason = "there are results of several settings here, which --resume cannot tell apart; give another --out";
             return Err(fault(reason.to_owned()));
         }
-        if let Some((name, before, now)) = other.as_ref().filter(|_| args.resume) {
+        if resume && before.model != now.model {
+            let reason = "the checkpoint's files are others than those of the results here: --resume goes on with a run of the same";
+            return Err(fault(reason.to_owned()));
+        }
+        if let Some((name, before, now)) = other.as_ref().filter(|_| resume) {
             return Err(fault(format!(
                 "{name} was {before} and is {now}: --resume goes on with a run of the same settings"
             )));
@@ -190,7 +183,7 @@ pub fn note_settings(out: &Path, checkpoint: &str, args: &Args) -> Result<bool, 
 }
 
 /// The first setting that differs, before and now.
-fn different(before: &Settings, now: &Settings) -> Result<Option<(String, Value, Value)>, Fault> {
+fn different(before: &Noted, now: &Noted) -> Result<Option<(String, Value, Value)>, Fault> {
     let (before, now) = (serde_json::to_value(before)?, serde_json::to_value(now)?);
     let fields = now.as_object().into_iter().flatten();
     let mut differing = fields
@@ -203,10 +196,9 @@ fn different(before: &Settings, now: &Settings) -> Result<Option<(String, Value,
 pub fn about(path: &Path, format: Format) -> Option<String> {
     match format {
         Format::Json => {
-            let json: Value = serde_json::from_slice(&read(path, MOST).ok()?).ok()?;
-            let one = json.get(0).unwrap_or(&json);
-            let one = one.get("windows").map_or(one, |windows| &windows[0]);
-            Some(one.get("file")?.as_str()?.to_owned())
+            let results = Results::read(path).ok()?;
+            let first = results.answer.predictions().first()?.file.clone()?;
+            Some(first.to_string_lossy().into_owned())
         }
         Format::Csv => {
             let mut table = csv::Reader::from_reader(open(path).ok()?);
@@ -221,17 +213,14 @@ pub fn about(path: &Path, format: Format) -> Option<String> {
     }
 }
 
-/// Results larger than this are not read again.
-pub const MOST: u64 = 1 << 30;
-
-/// Writes an answer to a file, atomically.
-pub fn write_file(path: &Path, answer: &Answer, format: Format) -> Result<(), Fault> {
+/// Writes results to a file, atomically.
+pub fn write_file(path: &Path, results: &Results, format: Format) -> Result<(), Fault> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).at(path)?;
     }
     write_atomically(path, |temporary| {
         let mut file = BufWriter::new(std::fs::File::create(temporary)?);
-        write(&mut file, answer, format, true).map_err(|e| std::io::Error::other(e.to_string()))?;
+        write(&mut file, results, format, true)?;
         file.flush()
     })
     .at(path)?;

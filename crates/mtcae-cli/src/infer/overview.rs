@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mtcae_core::argmax;
-use mtcae_core::files::{At, open, read, write_atomically};
-use mtcae_dfer::{Answer, Prediction, Timeline};
+use mtcae_core::files::{At, open, write_atomically};
+use mtcae_dfer::{Answer, Prediction, Results};
 
 use super::args::Format;
-use super::output::{MOST, Target};
+use super::output::Target;
 use crate::Fault;
 
 /// The table's columns.
@@ -65,28 +65,9 @@ impl Outcome {
             .iter()
             .find(|(t, _)| matches!(t, Target::Table(Format::Json)));
         let rows = json
-            .and_then(|(_, path)| read(path, MOST).ok())
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .map(|value| rows(&parsed(value)));
+            .and_then(|(_, path)| Results::read(path).ok())
+            .map(|results| rows(&results.answer));
         Self::Skipped(rows.unwrap_or_else(|| vec![Row::default()]))
-    }
-}
-
-/// The answer that a file of results holds.
-fn parsed(value: serde_json::Value) -> Answer {
-    let all = match value {
-        serde_json::Value::Array(all) => all,
-        one => vec![one],
-    };
-    let timelines: Result<Vec<Timeline>, _> =
-        all.iter().cloned().map(serde_json::from_value).collect();
-    match timelines {
-        Ok(timelines) if !timelines.is_empty() => Answer::Windows(timelines),
-        _ => Answer::Clip(
-            all.into_iter()
-                .filter_map(|one| serde_json::from_value(one).ok())
-                .collect(),
-        ),
     }
 }
 

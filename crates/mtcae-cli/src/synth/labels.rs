@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use mtcae_core::files::sha256;
 use mtcae_faces::tracks::TrackConfig;
 use mtcae_labels::dataset::{Sample, Sex};
 use mtcae_labels::labels::{
     DetectorSettings, FaceRecord, FrameRecord, LabelledClip, RunSettings, Source, TrackRecord,
-    UnitRecord, Validity, digest,
+    UnitRecord, Validity,
 };
 use mtcae_synth::{ActionUnit, Dataset, Planned, Rendered, Renderer, write_clip};
 
@@ -59,7 +60,7 @@ pub fn render(
     };
     let written = write_clip(root, planned, renderer)
         .map_err(|e| e.to_string())
-        .and_then(|clip| Ok((clip, digest(&sample.path).map_err(|e| e.to_string())?)));
+        .and_then(|clip| Ok((clip, sha256(&sample.path).map_err(|e| e.to_string())?)));
     match written {
         Ok((rendered, hash)) => {
             clip.sha256 = Some(hash);

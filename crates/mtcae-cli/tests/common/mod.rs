@@ -42,3 +42,19 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn portrait() -> String {
     fixtures().join("demo/portrait.mp4").display().to_string()
 }
+
+/// What results say of each person: predictions or timelines.
+pub fn answers(results: &[u8]) -> Vec<serde_json::Value> {
+    let json: serde_json::Value = serde_json::from_slice(results).expect("JSON and nothing else");
+    assert_eq!(json["format"], "mtcae-results");
+    let (clip, windows) = (&json["predictions"], &json["timelines"]);
+    let answers = clip.as_array().or(windows.as_array());
+    answers.expect("predictions or timelines").clone()
+}
+
+/// What results say of the only person.
+pub fn answer(results: &[u8]) -> serde_json::Value {
+    let mut answers = answers(results);
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
+}

@@ -1,12 +1,10 @@
 //! From a clip to its labels.
 
 #[cfg(feature = "ffmpeg")]
-use std::io::Read;
-#[cfg(feature = "ffmpeg")]
-use std::path::Path;
-
 #[cfg(feature = "ffmpeg")]
 use mtcae_core::Sampling;
+#[cfg(feature = "ffmpeg")]
+use mtcae_core::files::{self, At};
 use mtcae_core::{Face, Track};
 use mtcae_faces::tracks::{TrackConfig, link, subject};
 use mtcae_faces::{Detector, Keep};
@@ -234,10 +232,13 @@ impl Labeller {
     #[cfg(feature = "ffmpeg")]
     pub fn label_file(&self, sample: &Sample) -> LabelledClip {
         let mut sha256 = None;
-        let labelled = digest(&sample.path).and_then(|digest| {
-            sha256 = Some(digest);
-            self.label_video(sample)
-        });
+        let labelled = files::sha256(&sample.path)
+            .at(&sample.path)
+            .map_err(Error::from)
+            .and_then(|hash| {
+                sha256 = Some(hash);
+                self.label_video(sample)
+            });
         let mut labels = labelled.unwrap_or_else(|error| {
             let mut labels = LabelledClip::unlabelled(sample, &self.run_settings());
             labels.error = Some(error.to_string());
@@ -391,26 +392,6 @@ impl Labeller {
         }
         Ok(())
     }
-}
-
-/// SHA-256 of a file's content in hexadecimal, as label files have it.
-///
-/// # Errors
-/// [`Error::File`] names the file.
-#[cfg(feature = "ffmpeg")]
-pub fn digest(path: &Path) -> Result<String, Error> {
-    use mtcae_core::files::At;
-    use sha2::Digest;
-    let mut file = mtcae_core::files::open(path).at(path)?;
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).at(path)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// A face of a clip's frame in pixels of the source.

@@ -10,8 +10,6 @@ mod table;
 mod writer;
 
 pub use label_all::{Progress, Summary, label_all};
-#[cfg(feature = "ffmpeg")]
-pub use labeller::digest;
 pub use labeller::{DetectAt, FrameFaces, LabelSettings, Labeller, Pick};
 pub use reader::LabelReader;
 pub use record::{
