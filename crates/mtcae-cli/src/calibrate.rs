@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_dfer::Device;
+use mtcae_dfer::model::card::{self, Figure, Measurement};
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS, save};
 use mtcae_dfer::model::{Checkpoint, Config};
 use mtcae_nn::Isa;
@@ -138,6 +139,7 @@ fn run(args: &Args) -> Result<(), Fault> {
         config.answers.get_or_insert_default().least_confidence = Some(least);
     }
     write(&args.out, &opened, &config)?;
+    note_in_card(&args.out, &config, &found, &fitted_on)?;
     say!("{}", report(&found, &config));
     say!("{}.", capital(&predicted.people.in_words("the model")));
     say!("wrote {}", args.out.display());
@@ -177,6 +179,45 @@ fn write(out: &Path, opened: &Checkpoint, config: &Config) -> Result<(), Fault> 
     }
     let tensors = tensors.iter().map(|(name, t)| (name.as_str(), t));
     Ok(save(out, config, tensors)?)
+}
+
+/// Adds what the calibration is worth to the card of the new checkpoint.
+fn note_in_card(
+    out: &Path,
+    config: &Config,
+    found: &Calibrated,
+    fitted_on: &str,
+) -> Result<(), Fault> {
+    let figures = [
+        ("log loss", found.before.log_loss, found.after.log_loss),
+        ("Brier score", found.before.brier, found.after.brier),
+        (
+            "expected calibration error",
+            found.before.ece,
+            found.after.ece,
+        ),
+    ];
+    let figures = figures.into_iter().flat_map(|(name, before, after)| {
+        let uncalibrated = format!("{name}, uncalibrated");
+        [
+            Figure::number(uncalibrated, before),
+            Figure::number(name, after),
+        ]
+    });
+    let measurement = Measurement {
+        on: format!(
+            "{}, each half of the people by what the other fits",
+            capital(fitted_on)
+        ),
+        command: "mtcae calibrate".to_owned(),
+        model: Checkpoint::open_ours(out)?.identity("")?.files,
+        clips: found.clips as u64,
+        figures: figures.collect(),
+        recall: Vec::new(),
+        groups: Vec::new(),
+        remarks: Vec::new(),
+    };
+    Ok(card::add(out, config, measurement)?)
 }
 
 fn report(found: &Calibrated, config: &Config) -> String {

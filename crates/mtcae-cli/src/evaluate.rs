@@ -8,20 +8,21 @@ use std::sync::Arc;
 use crate::config;
 use crate::faces::{self, Asked, FacesArgs};
 use crate::foreign::Foreign;
-use crate::groups::by_group;
+use crate::groups::{by_group, in_words as in_groups};
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
 use crate::training::{Screen, acquaintance, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, FromArgMatches, Parser};
 use mtcae_core::files::{At, same_file, write_atomically};
-use mtcae_dfer::model::Checkpoint;
+use mtcae_dfer::model::card::CARD;
+use mtcae_dfer::model::{Checkpoint, Config};
 use mtcae_dfer::{Crop, Precision};
 use mtcae_nn::Isa;
 use mtcae_train::objective::{Bootstrap, Interval, Summary};
 use mtcae_train::{
-    About, Acquaintance, ClipResult, Dataset, Loading, PREDICTIONS, STATE, Selection, Source,
-    Spread, capital, predict, read_table, summarise, summarise_units, write_table,
+    About, Acquaintance, Alike, ClipResult, Dataset, Loading, Noted, PREDICTIONS, STATE, Selection,
+    Source, Spread, capital, predict, read_table, summarise, summarise_units, write_table,
 };
 use mtcae_viz::{confusion_matrix, save_png};
 use serde::Serialize;
@@ -88,6 +89,10 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Add the figures to the model card in the checkpoint's folder (`mtcae card` shows it).
+    #[arg(long, requires = "checkpoint", conflicts_with = "faces")]
+    card: bool,
+
     /// Overwrite a report that exists already.
     #[arg(long, requires = "out")]
     force: bool,
@@ -143,6 +148,8 @@ struct Measured {
     units: Vec<String>,
     detectors: BTreeSet<String>,
     people: Option<Acquaintance>,
+    /// What was measured, and which clips; of a table nobody knows.
+    model: Option<(Config, String)>,
 }
 
 /// The files of a report, beside [`PREDICTIONS`].
@@ -194,30 +201,21 @@ fn run(args: &Args) -> Result<(), Fault> {
     let mut summary = summarise(results, classes, bootstrap.as_ref())?;
     summary.action_units = summarise_units(results, &measured.units)?;
     let about = About {
-        people: measured.people,
+        people: measured.people.clone(),
         ..About::new(&measured.detectors, bootstrap)
     };
     let mut text = in_words(&summary);
     if args.predictions.is_some() {
         text += &by_fold(results, classes, bootstrap.as_ref())?;
     }
-    let levels: BTreeSet<&str> = results.iter().filter_map(|r| r.level.as_deref()).collect();
-    for level in levels {
-        let of_level: Vec<ClipResult> = results
-            .iter()
-            .filter(|r| r.level.as_deref() == Some(level))
-            .cloned()
-            .collect();
-        let s = summarise(&of_level, classes, None)?;
-        text += &format!(
-            "\n  intensity {level}: {} clips, UAR {:.1} %, WAR {:.1} %",
-            s.clips,
-            100.0 * s.uar,
-            100.0 * s.war
-        );
-    }
+    let mut groups = by_intensity(results, classes)?;
+    text += &in_groups(&groups);
     if let Some(table) = &args.groups {
-        text += &by_group(table, results, classes)?;
+        let (clips, found) = by_group(table, results, classes)?;
+        let (name, all) = (table.display(), results.len());
+        text += &format!("\nby the columns of {name} ({clips} of {all} clips):");
+        text += &in_groups(&found);
+        groups.extend(found);
     }
     if let Some(people) = &about.people {
         text += &format!("\n{}.", capital(&people.in_words("the model")));
@@ -236,7 +234,75 @@ fn run(args: &Args) -> Result<(), Fault> {
         write_atomically(&path, |temporary| std::fs::write(temporary, json)).at(&path)?;
         save_png(out.join(CONFUSION), &picture)?;
     }
+    if args.card {
+        note_in_card(args, &measured, &summary, &groups)?;
+    }
     say!("{text}");
+    Ok(())
+}
+
+/// Figures by intensity, where the clips say it.
+fn by_intensity(results: &[ClipResult], classes: &[String]) -> Result<Vec<Alike>, Fault> {
+    let levels: BTreeSet<&str> = results.iter().filter_map(|r| r.level.as_deref()).collect();
+    let of_level = |level: &str| {
+        let has = |r: &&ClipResult| r.level.as_deref() == Some(level);
+        let clips: Vec<ClipResult> = results.iter().filter(has).cloned().collect();
+        Ok(Alike {
+            by: "intensity".to_owned(),
+            name: level.to_owned(),
+            summary: summarise(&clips, classes, None)?,
+        })
+    };
+    levels.into_iter().map(of_level).collect()
+}
+
+/// Adds the figures to the checkpoint's card.
+fn note_in_card(
+    args: &Args,
+    measured: &Measured,
+    summary: &Summary,
+    groups: &[Alike],
+) -> Result<(), Fault> {
+    let (Some(checkpoint), Some(labels), Some((config, clips))) =
+        (&args.checkpoint, &args.labels, &measured.model)
+    else {
+        return Err("--card: give --labels and --checkpoint, for the card to be of a model".into());
+    };
+    // The card is of the model as its folder says it, and lies there.
+    let ours = Checkpoint::open_ours(checkpoint)?;
+    if ours.config() != config {
+        return Err(
+            "--card: the model was measured otherwise than its config says; leave out --crop, \
+             --sampling and --resize"
+                .into(),
+        );
+    }
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut command = format!("mtcae evaluate --labels {}", name(labels));
+    if let Some(fold) = args.fold {
+        command += &format!(" --fold {fold}");
+    }
+    if let Some(table) = &args.groups {
+        command += &format!(" --groups {}", name(table));
+    }
+    let mut on = capital(clips);
+    if let Some(people) = &measured.people {
+        on += &format!("; {}", people.in_words("the model"));
+    }
+    let noted = Noted {
+        on,
+        command,
+        summary,
+        groups,
+    };
+    let folder = ours.path().unwrap_or(Path::new(checkpoint));
+    noted.write(folder)?;
+    note!("wrote {}", folder.join(CARD).display());
     Ok(())
 }
 
@@ -288,6 +354,7 @@ fn run_table(args: &Args, table: &Path) -> Result<Measured, Fault> {
         units: Vec::new(),
         detectors: BTreeSet::new(),
         people: None,
+        model: None,
     })
 }
 
@@ -357,6 +424,10 @@ fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, F
         classes: opened.config().classes.clone(),
         units: opened.config().action_units.clone(),
         detectors: predicted.data.detectors.clone(),
+        model: Some((
+            opened.config().clone(),
+            predicted.data.in_words(None, &predicted.places),
+        )),
         people: Some(predicted.people),
     })
 }

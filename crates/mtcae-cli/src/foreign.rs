@@ -7,7 +7,7 @@ use mtcae_dfer::model::{Checkpoint, Error as ModelError, Given};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Fault, checkpoint, note};
+use crate::{Fault, checkpoint, default_model, note};
 
 /// Sizes of an encoder in a file that does not say them.
 #[derive(Args, Serialize)]
@@ -97,6 +97,25 @@ impl Foreign {
             }
         }
         Ok(opened.seeing(self.sampling, self.resize)?)
+    }
+
+    /// Opens the default model.
+    ///
+    /// # Errors
+    /// When something is given that it says itself, or it is not there.
+    pub fn open_default(&self) -> Result<Checkpoint, Fault> {
+        let sizes = &self.sizes;
+        let given = [
+            ("--classes", self.classes.is_some()),
+            ("--image-size", sizes.image_size.is_some()),
+            ("--frames", sizes.frames.is_some()),
+            ("--heads", self.heads.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+            let reason = "the default model says it itself; it is for a published --checkpoint";
+            return Err(format!("{flag}: {reason}").into());
+        }
+        Ok(default_model::open()?.seeing(self.sampling, self.resize)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use mtcae_train::{ClipResult, summarise};
+use mtcae_train::{Alike, ClipResult, summarise};
 
 use crate::Fault;
 
@@ -66,11 +66,16 @@ impl Table {
     }
 }
 
-/// Figures of the clips by each column of a table, in words.
+/// Figures of the clips by each column of a table that has the files of some, and how many
+/// those are.
 ///
 /// # Errors
 /// Names the table where it cannot be read or has none of the clips.
-pub fn by_group(path: &Path, results: &[ClipResult], classes: &[String]) -> Result<String, Fault> {
+pub fn by_group(
+    path: &Path,
+    results: &[ClipResult],
+    classes: &[String],
+) -> Result<(usize, Vec<Alike>), Fault> {
     let table = Table::read(path)?;
     let known: Vec<&ClipResult> = results
         .iter()
@@ -80,13 +85,8 @@ pub fn by_group(path: &Path, results: &[ClipResult], classes: &[String]) -> Resu
         let name = path.display();
         return Err(format!("{name}: none of its files is one of the clips measured").into());
     }
-    let mut text = format!(
-        "\nby the columns of {} ({} of {} clips):",
-        path.display(),
-        known.len(),
-        results.len()
-    );
-    for (column, title) in table
+    let mut found = Vec::new();
+    for (column, by) in table
         .columns
         .iter()
         .enumerate()
@@ -103,23 +103,36 @@ pub fn by_group(path: &Path, results: &[ClipResult], classes: &[String]) -> Resu
             continue;
         }
         for ((_, name), clips) in clips {
-            let s = summarise(&clips, classes, None)?;
-            let part = |label: &str, value: Option<f64>, unit: f64, digits: usize, sign: &str| {
-                value.map_or(String::new(), |v| {
-                    format!(", {label} {:.digits$}{sign}", v * unit)
-                })
-            };
-            text += &format!(
-                "\n  {title} {name}: {} clips, UAR {:.1} %, WAR {:.1} %{}{}",
-                s.clips,
-                100.0 * s.uar,
-                100.0 * s.war,
-                part("IoU", s.mean_iou, 1.0, 3, ""),
-                part("NME", s.nme, 100.0, 1, " %"),
-            );
+            found.push(Alike {
+                by: by.clone(),
+                name: name.clone(),
+                summary: summarise(&clips, classes, None)?,
+            });
         }
     }
-    Ok(text)
+    Ok((known.len(), found))
+}
+
+/// Groups in words, a line each.
+pub fn in_words(groups: &[Alike]) -> String {
+    let mut text = String::new();
+    for Alike { by, name, summary } in groups {
+        let s = summary;
+        let part = |label: &str, value: Option<f64>, unit: f64, digits: usize, sign: &str| {
+            value.map_or(String::new(), |v| {
+                format!(", {label} {:.digits$}{sign}", v * unit)
+            })
+        };
+        text += &format!(
+            "\n  {by} {name}: {} clips, UAR {:.1} %, WAR {:.1} %{}{}",
+            s.clips,
+            100.0 * s.uar,
+            100.0 * s.war,
+            part("IoU", s.mean_iou, 1.0, 3, ""),
+            part("NME", s.nme, 100.0, 1, " %"),
+        );
+    }
+    text
 }
 
 #[cfg(test)]
@@ -162,7 +175,9 @@ mod tests {
             .map(|i| result(&format!("{i}.mp4"), i % 2 == 0))
             .collect();
         let classes = ["a".to_owned(), "b".to_owned()];
-        let said = by_group(&path, &results, &classes).unwrap();
+        let (clips, groups) = by_group(&path, &results, &classes).unwrap();
+        assert_eq!(clips, 16);
+        let said = in_words(&groups);
         assert!(said.contains("light flat: 8 clips, UAR 100.0 %"), "{said}");
         assert!(said.contains("light hard: 8 clips, UAR 0.0 %"), "{said}");
         assert!(
@@ -170,10 +185,12 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("yaw from 12.5: 4 clips"), "{said}");
-        let none = by_group(&path, &[result("other.mp4", true)], &classes).unwrap_err();
+        let none = by_group(&path, &[result("other.mp4", true)], &classes)
+            .err()
+            .unwrap();
         assert!(none.to_string().contains("none of its files"));
         std::fs::write(&path, "name\n1\n").unwrap();
-        let none = by_group(&path, &results, &classes).unwrap_err();
+        let none = by_group(&path, &results, &classes).err().unwrap();
         assert!(none.to_string().contains("lacks the column `file`"));
     }
 }

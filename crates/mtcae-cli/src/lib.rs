@@ -7,7 +7,9 @@ struct Readme;
 
 mod ablation;
 mod calibrate;
+mod card;
 mod config;
+mod default_model;
 mod evaluate;
 mod faces;
 mod foreign;
@@ -31,9 +33,9 @@ use clap::Command;
 use mtcae_nn::isa::{NAMES, VARIABLE};
 
 use output::{finish, note, say};
-use shared::{Bars, DEFAULT_MODEL, Download, Fault, checkpoint, device, in_tree, one_line};
+use shared::{Bars, Download, Fault, checkpoint, device, in_tree, one_line};
 
-/// The programs: each a subcommand of `mtcae`, and an example by itself.
+/// The programs: each a subcommand of `mtcae`; and an example by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// What a model says of videos.
@@ -52,11 +54,13 @@ pub enum Program {
     Calibrate,
     /// The paper's six structures on the same folds.
     Ablation,
+    /// What a model is, and what it is for.
+    Card,
 }
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Infer,
         Self::Init,
         Self::Label,
@@ -65,6 +69,7 @@ impl Program {
         Self::Evaluate,
         Self::Calibrate,
         Self::Ablation,
+        Self::Card,
     ];
 
     /// Runs it by itself, on the command line of this process.
@@ -85,6 +90,7 @@ impl Program {
             Self::Evaluate => (evaluate::command, evaluate::main),
             Self::Calibrate => (calibrate::command, calibrate::main),
             Self::Ablation => (ablation::command, ablation::main),
+            Self::Card => (card::command, card::main),
         }
     }
 

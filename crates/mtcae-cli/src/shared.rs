@@ -9,9 +9,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mtcae_dfer::Device;
 use mtcae_dfer::model::encoder::{HubName, fetch_folder};
 
-/// Where the default model lies in the source tree.
-pub const DEFAULT_MODEL: &str = "fixtures/default";
-
 /// A file of the source tree, where the default model and the demo's clips lie; relative to
 /// the current folder where that is the tree's.
 ///

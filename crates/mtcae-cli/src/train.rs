@@ -17,8 +17,8 @@ use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_nn::Isa;
 use mtcae_train::{
-    About, CrossValidation, Dataset, Event, FeatureCache, PREDICTIONS, Run, STATE, Selection,
-    Start, TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
+    About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, STATE,
+    Selection, Start, TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -254,7 +254,7 @@ fn one_run(
         folder.display(),
         fitted.epoch + 1
     );
-    if args.fold.is_some() {
+    if let Some(fold) = args.fold {
         let engine = fitted.started.engine(config, device)?;
         let mut watch = |event: &Event<'_>| screen.show(event);
         let (results, _) = predict(&engine, &fitted.source, &split.test, None, &mut watch)?;
@@ -264,6 +264,16 @@ fn one_run(
             ..About::new(&data.detectors, None)
         };
         let summary = summarise(&results, &data.classes, None)?;
+        let noted = Noted {
+            on: format!(
+                "Fold {fold}, of whose people it was trained on none: {}",
+                data.in_words(None, &split.test)
+            ),
+            command: format!("mtcae train --fold {fold}"),
+            summary: &summary,
+            groups: &[],
+        };
+        noted.write(&folder)?;
         say!("{}\n{}", in_words(&summary), about.in_words());
     }
     Ok(())

@@ -10,9 +10,12 @@ use mtcae_core::files::{self, At, FileError};
 use mtcae_core::{Crop, Resize, Sampling};
 use mtcae_encoder::Families;
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
-use mtcae_nn::weights::{Source, TensorFile, compare, load_strict_as, save_folder, shown};
+use mtcae_nn::weights::{
+    InMemory, Source, TensorFile, compare, load_strict_as, save_folder, shown,
+};
 use serde::Deserialize;
 
+use crate::card;
 use crate::identity::hashes;
 use crate::published::{Given, Published};
 use crate::{Config, Engine, Error, Identity, Mtcae, Precision, Preprocessing};
@@ -23,9 +26,17 @@ const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// A hundred times what any config takes.
 const LONGEST_CONFIG: u64 = 4 << 20;
 
+/// Where a checkpoint is.
+enum Place {
+    /// A folder; of a file of others, the file.
+    Path(PathBuf),
+    /// Inside the program: the SHA-256 of what would be its files.
+    Inside(BTreeMap<String, String>),
+}
+
 /// An opened checkpoint. Config and weights fit each other; no weight is read yet.
 pub struct Checkpoint {
-    path: PathBuf,
+    place: Place,
     config: Config,
     weights: Box<dyn Source>,
     notes: Vec<String>,
@@ -70,7 +81,7 @@ impl Checkpoint {
         if is_of_others {
             let found = Published::open(path, families, given)?;
             return Ok(Self {
-                path: path.to_owned(),
+                place: Place::Path(path.to_owned()),
                 config: found.config,
                 weights: Box::new(found.weights),
                 notes: found.notes,
@@ -107,7 +118,7 @@ impl Checkpoint {
         // Before memory is taken for what a config asks for and no file may hold.
         compare(&weights, config.tensors()?)?;
         Ok(Self {
-            path: folder.to_owned(),
+            place: Place::Path(folder.to_owned()),
             config,
             weights: Box::new(weights),
             notes: Vec::new(),
@@ -164,6 +175,40 @@ impl Checkpoint {
         &self.config
     }
 
+    /// Opens a checkpoint that a program has inside: the text of its config and the content
+    /// of its weights' file. Errors name it by `name`.
+    ///
+    /// # Errors
+    /// Names the field or every tensor at fault.
+    pub fn inside(name: &str, config: &str, weights: &[u8]) -> Result<Self, Error> {
+        let files = BTreeMap::from([
+            (CONFIG.to_owned(), files::sha256_of(config.as_bytes())),
+            (WEIGHTS.to_owned(), files::sha256_of(weights)),
+        ]);
+        let config = Config::parse(config, &Families::default(), name)?;
+        let tensors = candle_core::safetensors::load_buffer(weights, &Device::Cpu)?;
+        let widened = tensors
+            .into_iter()
+            .map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?)));
+        let weights = InMemory::new(name, widened.collect::<candle_core::Result<Vec<_>>>()?);
+        compare(&weights, config.tensors()?)?;
+        Ok(Self {
+            place: Place::Inside(files),
+            config,
+            weights: Box::new(weights),
+            notes: Vec::new(),
+        })
+    }
+
+    /// The folder that it was opened in; of a file of others, the file. `None` where a
+    /// program has it inside.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Path(path) => Some(path),
+            Place::Inside(_) => None,
+        }
+    }
+
     /// Which model it is, called `name`. Its files are read for it, which takes about a second
     /// a gigabyte.
     ///
@@ -172,7 +217,10 @@ impl Checkpoint {
     pub fn identity(&self, name: &str) -> Result<Identity, Error> {
         Ok(Identity {
             name: name.to_owned(),
-            files: hashes(&self.path)?,
+            files: match &self.place {
+                Place::Path(path) => hashes(path)?,
+                Place::Inside(files) => files.clone(),
+            },
             trained_on: self.config.trained_on.clone(),
         })
     }
@@ -327,8 +375,8 @@ fn model_type(text: &str) -> Option<String> {
     config.get("format").is_none().then(|| shown(model_type))
 }
 
-/// Writes a checkpoint folder, which is created if need be. Each file is written
-/// atomically, the weights before the config.
+/// Writes a checkpoint folder, which is created if need be, with a [card]. Each file is
+/// written atomically, the weights before the config.
 ///
 /// # Errors
 /// When the config cannot be used, or names the file that cannot be written.
@@ -339,5 +387,8 @@ pub fn save<'a>(
 ) -> Result<(), Error> {
     config.validate()?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    Ok(save_folder(folder, config, tensors, metadata)?)
+    let folder = folder.as_ref();
+    save_folder(folder, config, tensors, metadata)?;
+    // What was measured of weights that were here before says nothing of these.
+    card::write(folder, config, &[])
 }

@@ -7,6 +7,7 @@
 
 mod answers;
 mod calibration;
+pub mod card;
 pub mod checkpoint;
 mod config;
 mod engine;

@@ -14,7 +14,7 @@ use crate::fit::{Run, fit};
 use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
-use crate::{Error, Report, predict, read_table, summarise, write_table};
+use crate::{Error, Noted, Report, predict, read_table, summarise, write_table};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-cross-validation/2";
@@ -104,9 +104,20 @@ fn one_fold(
     let engine = fitted.started.engine(cv.config, cv.device)?;
     let (results, _) = predict(&engine, &fitted.source, &split.test, None, watch)?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
+    let summary = summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?;
     if cv.save_models {
         let model = folder.join("model");
         fitted.started.save(&model, cv.data, &split, Some(fold))?;
+        let noted = Noted {
+            on: format!(
+                "Fold {fold}, of whose people it was trained on none: {}",
+                cv.data.in_words(None, &split.test)
+            ),
+            command: "mtcae train --cross-validate".to_owned(),
+            summary: &summary,
+            groups: &[],
+        };
+        noted.write(&model)?;
     }
     let result = FoldResult {
         fold,
@@ -120,7 +131,7 @@ fn one_fold(
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum(),
-        summary: summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?,
+        summary,
     };
     write_json(&folder.join(RESULT), &result)?;
     Ok(result)

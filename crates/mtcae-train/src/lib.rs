@@ -18,6 +18,7 @@ mod average;
 mod batch;
 mod cache;
 mod calibrate;
+mod card;
 mod config;
 mod cropped;
 mod cross_validation;
@@ -51,6 +52,7 @@ pub use action_units::Units;
 pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
+pub use card::{Alike, Noted};
 pub use config::{
     ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
 };

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
-use crate::{Bars, DEFAULT_MODEL, Fault, device, in_tree, note, one_line};
+use crate::{Bars, Fault, default_model, device, in_tree, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, FileId, same_file};
@@ -54,11 +54,10 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;
-    let name = match &args.checkpoint {
-        Some(name) => name.clone(),
-        None => in_tree(DEFAULT_MODEL)?.to_string_lossy().into_owned(),
+    let (name, mut checkpoint) = match &args.checkpoint {
+        Some(name) => (name.clone(), args.foreign.open(name, args.quiet)?),
+        None => (default_model::NAME.to_owned(), args.foreign.open_default()?),
     };
-    let mut checkpoint = args.foreign.open(&name, args.quiet)?;
     if let Some(least) = args.least_confidence {
         let fault = |e| format!("--least-confidence: {}", one_line(&e));
         checkpoint = checkpoint.sure_from(least).map_err(fault)?;
