@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package bench guards test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -42,6 +42,9 @@ downstream:     ## the crates outside the workspace, as their users write them
 
 package:        ## pack every publishable crate as it would be published, and build it
 	scripts/package.sh
+
+dist:           ## one program with FFmpeg and the default model inside, checked in a bare Debian
+	scripts/dist.sh
 
 bench:          ## criterion benchmarks
 	$(CARGO) bench
