@@ -4,6 +4,7 @@
 #
 #   scripts/onnx.sh
 #
+# PARITY=program                    what exports and computes the models (default: cargo run)
 # PYTHON=python3.12                 what to create target/onnx-python with (default python3; 3.11 or newer)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
