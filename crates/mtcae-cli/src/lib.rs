@@ -17,6 +17,7 @@ mod init;
 mod inputs;
 mod label;
 mod output;
+mod report;
 mod settings;
 mod shared;
 mod synth;
@@ -52,11 +53,13 @@ pub enum Program {
     Calibrate,
     /// The paper's six structures on the same folds.
     Ablation,
+    /// Results as a page that people look at.
+    Report,
 }
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Infer,
         Self::Init,
         Self::Label,
@@ -65,6 +68,7 @@ impl Program {
         Self::Evaluate,
         Self::Calibrate,
         Self::Ablation,
+        Self::Report,
     ];
 
     /// Runs it by itself, on the command line of this process.
@@ -85,6 +89,7 @@ impl Program {
             Self::Evaluate => (evaluate::command, evaluate::main),
             Self::Calibrate => (calibrate::command, calibrate::main),
             Self::Ablation => (ablation::command, ablation::main),
+            Self::Report => (report::command, report::main),
         }
     }
 
