@@ -39,6 +39,7 @@ const list = {
     );
     const known = store.clips.some((clip) => clip.truth);
     $("by-state").querySelector("[value=disagree]").hidden = !known;
+    this.folders = new Set(store.clips.map((clip) => clip.folder)).size > 1;
     document.body.classList.toggle("one-each", !store.clips.some((c) => c.several || c.person));
   },
 
@@ -120,8 +121,9 @@ const list = {
     const whole = edits.whole(clip);
     const edited = edits.of(clip);
     const said = edited && whole !== undefined ? whole : null;
+    const ranges = edits.ranges(clip).length;
     const corrected = edited
-      ? make("span", { class: "corrected", title: "Corrected" }, whole === LEFT_OUT ? "left out" : said ?? `${edits.ranges(clip).length} stretches`)
+      ? make("span", { class: "corrected", title: "Corrected" }, said ?? (whole === LEFT_OUT ? "left out" : ranges === 1 ? "1 stretch" : `${ranges} stretches`))
       : null;
     const truth = clip.truth && clip.truth.class !== clip.class
       ? make("span", { class: "truth", title: "What the label says" }, `≠ ${store.classes[clip.truth.class]}`)
@@ -136,7 +138,7 @@ const list = {
         open(clip);
       },
     },
-    cell(0, make("span", { class: "file", title: clip.file.file }, clip.name), clip.folder ? make("span", { class: "folder" }, clip.folder) : null),
+    cell(0, make("span", { class: "file", title: clip.file.file }, clip.name), this.folders && clip.folder ? make("span", { class: "folder" }, clip.folder) : null),
     cell(1, clip.person || clip.several ? String(clip.person ?? clip.k + 1) : ""),
     cell(2, ...named(clip.class, corrected !== null), corrected, truth),
     cell(3, clip.class === null ? "" : meter(clip.confidence, store.colours[clip.class])),

@@ -159,7 +159,7 @@ function recolour() {
 function edited() {
   const count = edits.count();
   $("edited").hidden = count === 0;
-  $("edited").textContent = `${count} corrected${edits.unsaved ? "" : ", saved"}`;
+  $("edited").replaceChildren(`${count} corrected`, edits.unsaved ? "" : make("span", { class: "more" }, ", saved"));
   $("edited").classList.toggle("unsaved", edits.unsaved);
   $("undo").disabled = edits.past.length === 0;
   $("save").disabled = count === 0;

@@ -6,6 +6,7 @@ const panel = {
   said: "",
 
   open(clip) {
+    this.clip = clip;
     $("name").textContent = clip.name;
     $("name").title = clip.file.file;
     this.people(clip);
@@ -73,7 +74,8 @@ const panel = {
   /** What is said at the playhead. */
   at(time) {
     const { clip } = view;
-    const read = clip && store.columns(clip);
+    // Time is set before the bars are there.
+    const read = clip && this.clip === clip && store.columns(clip);
     if (!read) return;
     const i = pointAt(read, time);
     this.bars.forEach(({ fill, value }, c) => {

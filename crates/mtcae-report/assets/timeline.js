@@ -66,7 +66,7 @@ const timeline = {
     const [width, narrow] = [line.clientWidth, line.clientWidth < 560];
     const left = narrow ? 34 : 84;
     const lanes = view.clip ? view.clip.file.clips.length : 1;
-    const curve = narrow ? 130 : 168;
+    const curve = narrow ? 130 : 140;
     const top = 14;
     const lane = 24;
     const laneTop = top + curve + 10;
@@ -174,7 +174,7 @@ const timeline = {
       context.lineTo(x, at.top - 4);
       context.fill();
     }
-    if (player.end > 0) {
+    if (this.to - this.from < player.end - 1e-6) {
       const mapX = at.left + (player.time / player.end) * (at.right - at.left);
       context.fillStyle = style("--playhead");
       context.fillRect(mapX - 0.75, at.map, 1.5, 12);
@@ -251,10 +251,11 @@ const timeline = {
       hatch(context, x1, at.top, x2 - x1, at.curve);
     }
     const times = read.middles;
-    const flat = read.length === 1 ? [read.bounds[0], read.bounds[1]] : null;
+    // The first and the last window are true to their ends.
+    const [from, to] = [read.bounds[0], read.bounds[2 * read.length - 1]];
     clip.file.classes.forEach((place, c) => {
       const value = (i) => probability(read, i, c);
-      this.paintCurve(context, at, { times, flat, count: read.length, value }, store.colours[place], place);
+      this.paintCurve(context, at, { times, from, to, count: read.length, value }, store.colours[place], place);
     });
     // Where something warns, there is a mark on the line above.
     context.fillStyle = style("--warning");
@@ -262,7 +263,7 @@ const timeline = {
     const first = Math.max(last(times, this.from) - 1, 0);
     for (let i = first; i < read.length && times[i] <= this.to + 1; i += 1) {
       if (!isWarned(read, i)) continue;
-      const x = this.x(flat ? (flat[0] + flat[1]) / 2 : times[i], at);
+      const x = this.x(times[i], at);
       if (x - before < 7) continue;
       before = x;
       context.beginPath();
@@ -280,13 +281,13 @@ const timeline = {
         const v = read.strengths[i * read.units + u];
         return v === 255 ? NaN : v / 254;
       };
-      this.paintCurve(context, at, { times: read.times, flat: null, count: read.frames, value }, all[u], u);
+      this.paintCurve(context, at, { times: read.times, from: read.times[0], to: read.times[read.frames - 1], count: read.frames, value }, all[u], u);
     });
   },
 
   /** One curve: a line through its points, or, where several fall on a pixel, the band that
    * they span and their mean. */
-  paintCurve(context, at, { times, flat, count, value }, colour, place) {
+  paintCurve(context, at, { times, from, to, count, value }, colour, place) {
     const shade = tint(colour);
     const lit = this.lit === place;
     const y = (v) => at.top + (1 - clamp(v, 0, 1)) * at.curve;
@@ -308,13 +309,12 @@ const timeline = {
         drawing = true;
       }
     };
-    if (flat) {
-      point(this.x(flat[0], at), value(0));
-      point(this.x(flat[1], at), value(0));
-    } else if (!dense) {
+    if (!dense) {
       for (let i = first; i < end; i += 1) {
         if (i > first && times[i] - times[i - 1] > 4 * (times[1] - times[0]) + 1) drawing = false;
+        if (i === 0) point(this.x(from, at), value(i));
         point(this.x(times[i], at), value(i));
+        if (i === count - 1) point(this.x(to, at), value(i));
       }
     } else {
       context.fillStyle = shade;
@@ -424,6 +424,7 @@ const timeline = {
 
   /** All of the clip in a strip, with the stretch that is shown. */
   paintMap(context, at, clip) {
+    if (this.to - this.from > player.end - 1e-6) return;
     const read = store.columns(clip);
     const width = at.right - at.left;
     context.fillStyle = style("--well");
@@ -436,12 +437,10 @@ const timeline = {
       context.fillRect(at.left + run.from * scale, at.map + 3, Math.max((run.to - run.from) * scale, 0.5), 6);
     }
     context.globalAlpha = 1;
-    if (this.to - this.from < player.end - 1e-6) {
-      const [x1, x2] = [at.left + this.from * scale, at.left + this.to * scale];
-      context.strokeStyle = style("--accent");
-      context.lineWidth = 1.5;
-      context.strokeRect(x1, at.map + 0.75, Math.max(x2 - x1, 3), 10.5);
-    }
+    const [x1, x2] = [at.left + this.from * scale, at.left + this.to * scale];
+    context.strokeStyle = style("--accent");
+    context.lineWidth = 1.5;
+    context.strokeRect(x1, at.map + 0.75, Math.max(x2 - x1, 3), 10.5);
   },
 };
 
