@@ -32,11 +32,13 @@ const list = {
 
   classes() {
     const option = (value, text) => make("option", { value }, text);
+    const chosen = $("by-class").value;
     $("by-class").replaceChildren(
       option("", "any"),
       ...store.classes.map((name, i) => option(String(i), name)),
       option("none", "no answer"),
     );
+    $("by-class").value = chosen;
     const known = store.clips.some((clip) => clip.truth);
     $("by-state").querySelector("[value=disagree]").hidden = !known;
     this.folders = new Set(store.clips.map((clip) => clip.folder)).size > 1;
@@ -125,7 +127,7 @@ const list = {
     const corrected = edited
       ? make("span", { class: "corrected", title: "Corrected" }, said ?? (whole === LEFT_OUT ? "left out" : ranges === 1 ? "1 stretch" : `${ranges} stretches`))
       : null;
-    const truth = clip.truth && clip.truth.class !== clip.class
+    const truth = !edited && clip.truth && clip.truth.class !== clip.class
       ? make("span", { class: "truth", title: "What the label says" }, `≠ ${store.classes[clip.truth.class]}`)
       : null;
     const refused = clip.remarks.some((r) => r.kind === "refusal");

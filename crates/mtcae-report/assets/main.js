@@ -192,13 +192,36 @@ const head = JSON.parse($("head").textContent);
 /** The columns of a file that the page holds, once they have been read that far. */
 const packed = (place) => () => $(`pack-${place}`)?.textContent || null;
 
+function tally() {
+  const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+  const words = [count(store.clips.length, "clip")];
+  if (store.files.length !== store.clips.length) words.push(count(store.files.length, "file"));
+  $("tally").textContent = words.join(", ");
+}
+
+/** Results that came after the page: the table and the summary are of them too. */
+function arrived() {
+  if (arrived.waiting) return;
+  arrived.waiting = requestAnimationFrame(() => {
+    arrived.waiting = null;
+    tally();
+    list.classes();
+    list.filter();
+    summary.show(head.evaluation, head.purpose);
+    if (view.clip) panel.people(view.clip);
+  });
+}
+
 function begin() {
-  styles.clear();
   store.begin(head);
   head.results.forEach((results, place) => store.add(results, packed(place)));
-  const tally = [`${store.clips.length} ${store.clips.length === 1 ? "clip" : "clips"}`];
-  if (store.files.length !== store.clips.length) tally.push(`${store.files.length} ${store.files.length === 1 ? "file" : "files"}`);
-  $("tally").textContent = tally.join(", ");
+  tally();
+  store.listeners.push(arrived);
+  // Whoever feeds the page while it is open says what a page's head says, and one pack.
+  document.addEventListener("mtcae:results", ({ detail }) => {
+    store.begin(detail);
+    store.add(detail.results, () => detail.pack);
+  });
   edits.load();
   list.begin();
   player.begin();

@@ -28,7 +28,12 @@ const panel = {
     this.units = clip.file.units.map((name, u) => {
       const fill = make("i", {});
       fill.style.background = tint(tints[u]);
-      const bar = make("div", { class: "unit", title: `${name}${ACTIONS[name] ? `: ${ACTIONS[name]}` : ""}` },
+      const title = `${name}${ACTIONS[name] ? `: ${ACTIONS[name]}` : ""}`;
+      const bar = make("div", {
+        class: "unit", title,
+        onpointerenter: () => this.light(u, "units"),
+        onpointerleave: () => this.light(-1, "units"),
+      },
         make("span", { class: "column" }, fill), make("span", {}, name.replace(/^AU/, "")));
       return { bar, fill };
     });
@@ -42,8 +47,8 @@ const panel = {
     this.answer(clip, read);
   },
 
-  light(place) {
-    if (timeline.curves !== "classes" && place >= 0) return;
+  light(place, curves = "classes") {
+    if (timeline.curves !== curves) return;
     timeline.lit = place;
     timeline.redraw();
   },

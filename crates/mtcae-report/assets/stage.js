@@ -15,6 +15,7 @@ const player = {
     video.addEventListener("loadedmetadata", () => {
       if (!this.clip) return;
       this.live = true;
+      this.lengthen(video.duration);
       // What was asked for before the video was there.
       if (Math.abs(video.currentTime - this.time) > 1e-3) video.currentTime = this.time;
       if (this.playing) this.start();
@@ -54,14 +55,22 @@ const player = {
     };
   },
 
+  /** A video may be longer than what was looked at. */
+  lengthen(duration) {
+    if (!(Number.isFinite(duration) && duration > this.end)) return;
+    const whole = timeline.to - timeline.from > this.end - 1e-6;
+    this.end = duration;
+    if (whole) timeline.fit();
+  },
+
   follows: () => "requestVideoFrameCallback" in HTMLVideoElement.prototype,
 
   /** Another clip, from some time on. The same video goes on. */
   open(clip, time) {
     const same = this.clip && this.clip.file === clip.file;
     this.clip = clip;
-    this.end = Math.max(...clip.file.clips.map((c) => c.end));
     if (same) return this.seek(time);
+    this.end = Math.max(...clip.file.clips.map((c) => c.end));
     this.pause();
     this.live = false;
     this.time = time;
@@ -90,7 +99,7 @@ const player = {
     $("video").hidden = true;
     $("still").hidden = true;
     const lost = $("lost");
-    lost.textContent = `The browser cannot find or play ${clip.name}${clip.file.link ? ` (${decodeURIComponent(clip.file.link)})` : ""}. Faces and time line are shown without it.`;
+    lost.textContent = `The browser cannot find or play ${clip.name}${clip.file.link ? ` (${unescaped(clip.file.link)})` : ""}. Faces and time line are shown without it.`;
     lost.hidden = false;
     stage.place();
   },
@@ -134,6 +143,15 @@ const player = {
   },
 };
 
+/** A link as it is read, where its bytes are text. */
+function unescaped(link) {
+  try {
+    return decodeURIComponent(link);
+  } catch {
+    return link;
+  }
+}
+
 const stage = {
   begin() {
     new ResizeObserver(() => this.draw()).observe($("frame"));
@@ -153,6 +171,9 @@ const stage = {
     const [width, height] = [file.size[0] * file.aspect || 16, file.size[1] || 9];
     $("frame").style.aspectRatio = `${width} / ${height}`;
     $("frame").style.setProperty("--shape", String(width / height));
+    // What else is to be seen without scrolling: tabs and lanes of others among it.
+    const others = file.clips.length - 1;
+    $("frame").style.setProperty("--below", `${586 + (others ? 36 : 0) + 24 * Math.min(others, 5)}px`);
     this.draw();
   },
 

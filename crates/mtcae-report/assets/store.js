@@ -13,8 +13,9 @@ const store = {
   root: ".",
   listeners: [],
 
-  /** What holds for all results: classes, models, settings of labels. */
-  begin({ classes, models, settings, root }) {
+  /** What holds for all results: classes, models, settings of labels. What comes later may
+   * bring more classes and models, behind those that were there. */
+  begin({ classes = [], models = this.models, settings = this.settings, root = this.root }) {
     this.models = models;
     this.settings = settings;
     this.root = root;

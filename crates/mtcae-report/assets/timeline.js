@@ -34,6 +34,7 @@ const timeline = {
 
   show(curves) {
     this.curves = curves;
+    this.lit = -1;
     for (const name of ["classes", "units"]) {
       $(`curve-${name}`).setAttribute("aria-pressed", String(name === curves));
     }
@@ -193,7 +194,8 @@ const timeline = {
       ? `${clock(this.from, 1)} – ${clock(this.to, 1)}`
       : "";
     // What the curves are measured by.
-    for (const [share, word] of [[0, "0"], [0.5, "50 %"], [1, "100 %"]]) {
+    const unit = at.left < 60 ? "" : " %";
+    for (const [share, word] of [[0, "0"], [0.5, `50${unit}`], [1, `100${unit}`]]) {
       const y = Math.round(at.top + (1 - share) * at.curve) + 0.5;
       context.strokeStyle = rule;
       context.lineWidth = 1;

@@ -114,6 +114,17 @@ impl Person {
         Self::of(&[prediction], None, classes, pack)
     }
 
+    /// Of nobody, in a file of which nothing is said: it has its row, too.
+    pub fn nobody(classes: &Classes<'_>, pack: &mut Pack) -> Self {
+        let mut nobody = Self::of(&[], None, classes, pack);
+        nobody.remarks.push(Remark {
+            kind: "refusal",
+            text: "no answer: nobody is looked at".to_owned(),
+        });
+        nobody.remarked = 1;
+        nobody
+    }
+
     /// Of windows.
     pub fn of_windows(timeline: &Timeline, classes: &Classes<'_>, pack: &mut Pack) -> Self {
         let windows: Vec<&Prediction> = timeline.windows.iter().collect();

@@ -112,7 +112,7 @@ mod tests {
     fn videos_have_one_folder_in_common() {
         let common = |files: &[&str]| {
             let files: Vec<&Path> = files.iter().map(Path::new).collect();
-            super::common(&files)
+            common(&files)
         };
         assert_eq!(common(&["/a/b/1.mp4"]), Some("/a/b".into()));
         assert_eq!(common(&["/a/b/1.mp4", "/a/bc/2.mp4"]), Some("/a".into()));

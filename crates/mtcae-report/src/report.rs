@@ -123,7 +123,7 @@ impl Report {
         let global = local.iter().map(|name| self.class(name)).collect();
         let classes = Classes { local, global };
         let mut pack = Pack::default();
-        let people = match &results.answer {
+        let mut people: Vec<Person> = match &results.answer {
             Answer::Clip(people) => people
                 .iter()
                 .map(|p| Person::of_clip(p, &classes, &mut pack))
@@ -133,6 +133,9 @@ impl Report {
                 .map(|t| Person::of_windows(t, &classes, &mut pack))
                 .collect(),
         };
+        if people.is_empty() {
+            people.push(Person::nobody(&classes, &mut pack));
+        }
         let seen = predictions.iter().find_map(|p| p.seen.as_ref());
         let settings = origin.map(|o| &o.settings);
         let geometry = first.map(|p| p.source);

@@ -68,7 +68,9 @@ fn read(page: &Path) -> (String, Value, Vec<String>) {
     let head = part("<script id=\"head\" type=\"application/json\">");
     let head = serde_json::from_str(&head[0]).expect("JSON");
     let packs = part("<script type=\"text/plain\" id=\"pack-");
-    let packs = packs.iter().map(|p| p.split_once('>').expect("text").1.to_owned());
+    let packs = packs
+        .iter()
+        .map(|p| p.split_once('>').expect("text").1.to_owned());
     let packs = packs.collect();
     (text, head, packs)
 }
@@ -86,7 +88,10 @@ fn names_and_words_of_results_stay_text() {
     let page = folder.path().join("page.html");
     let evil = "</script><script>alert(1)</script><!-- \u{2028} ' \" & é 表情.mp4";
     let mut report = Report::new(&page).expect("a report");
-    report.add(&page, &clip(evil, &[("</style><b>happy</b>", 0.9), ("sad", 0.1)]));
+    report.add(
+        &page,
+        &clip(evil, &[("</style><b>happy</b>", 0.9), ("sad", 0.1)]),
+    );
     report.save().expect("saved");
     let (text, head, _) = read(&page);
     assert_eq!(head["results"][0]["file"], evil);
@@ -111,7 +116,10 @@ fn the_policy_names_the_script_and_the_style_that_the_page_has() {
         let (_, rest) = text.split_once(&format!("<{tag}>")).expect("its start");
         let (inner, _) = rest.split_once(&format!("</{tag}>")).expect("its end");
         let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(inner));
-        assert!(text.contains(&format!("{tag}-src 'sha256-{digest}'")), "{tag}");
+        assert!(
+            text.contains(&format!("{tag}-src 'sha256-{digest}'")),
+            "{tag}"
+        );
     }
     assert!(is_report(&page) && !is_report(folder.path().join("none.html")));
 }
@@ -132,7 +140,10 @@ fn videos_are_linked_from_the_page_and_named_from_their_folder() {
         report.add(&page, &clip(&at(name).to_string_lossy(), &[("a", 1.0)]));
     }
     // A name that leads nowhere now, beside whose results the video lies.
-    report.add(&at("videos/c/2.json"), &clip("elsewhere/2.mp4", &[("a", 1.0)]));
+    report.add(
+        &at("videos/c/2.json"),
+        &clip("elsewhere/2.mp4", &[("a", 1.0)]),
+    );
     report.add(&page, &clip("nowhere.mp4", &[("a", 1.0)]));
     report.save().expect("saved");
     assert_eq!(report.videos().1, ["nowhere.mp4"]);
@@ -158,17 +169,31 @@ fn numbers_are_columns_in_the_order_that_the_script_reads() {
     let timeline = Timeline::new(2.0, 1.0, windows).expect("smoothed");
     let mut report = Report::new(&page).expect("a report");
     let answer = Answer::Windows(vec![timeline]);
-    report.add(&page, &Results { provenance: None, answer });
+    report.add(
+        &page,
+        &Results {
+            provenance: None,
+            answer,
+        },
+    );
     report.save().expect("saved");
     let (_, head, packs) = read(&page);
     let person = &head["results"][0]["people"][0];
     let shape = &person["shape"];
     assert_eq!(
-        [&shape["at"], &shape["windows"], &shape["points"], &shape["frames"]],
+        [
+            &shape["at"],
+            &shape["windows"],
+            &shape["points"],
+            &shape["frames"]
+        ],
         [0, 2, 2, 1]
     );
     // The mean of what is answered; the window without an answer is told.
-    assert_eq!((&person["class"], &person["confidence"]), (&0.into(), &1.0.into()));
+    assert_eq!(
+        (&person["class"], &person["confidence"]),
+        (&0.into(), &1.0.into())
+    );
     let remark = person["remarks"][0]["text"].as_str().expect("words");
     assert!(remark.starts_with("no answer: too small") && remark.ends_with("(1 window)"));
 
@@ -177,7 +202,10 @@ fn numbers_are_columns_in_the_order_that_the_script_reads() {
     let u16_at = |at: usize| u16::from_le_bytes([pack[at], pack[at + 1]]);
     assert_eq!([0, 8, 16, 24].map(f64_at), [0.0, 2.0, 1.0, 3.0]);
     // Two windows of two probabilities, then the classes said: happy, and none.
-    assert_eq!([32, 34, 36, 38].map(u16_at), [65_534, 0, 16_384, 49_150 + 1]);
+    assert_eq!(
+        [32, 34, 36, 38].map(u16_at),
+        [65_534, 0, 16_384, 49_150 + 1]
+    );
     assert_eq!(pack[40..42], [0, 255]);
     // Remarks, faces seen, smoothed probabilities and classes: 8 bytes each.
     assert_eq!([48, 50].map(u16_at), [0, 1]);
@@ -201,10 +229,17 @@ fn labels_are_found_by_path_and_what_is_not_found_is_said() {
     for name in ["x/1.mp4", "y/1.mp4", "y/2.mp4", "y/3.mp4", "y/4.mp4"] {
         std::fs::write(at(name), "video").expect("written");
     }
-    let table = "file,class\nx/1.mp4,sad\ny/1.mp4,happy\ny/2.mp4,happy\ny/3.mp4,bored\ny/4.mp4,sad\n";
+    let table =
+        "file,class\nx/1.mp4,sad\ny/1.mp4,happy\ny/2.mp4,happy\ny/3.mp4,bored\ny/4.mp4,sad\n";
     std::fs::write(at("known.csv"), table).expect("written");
     let mut report = Report::new(&page).expect("a report");
-    for (name, happy) in [("x/1.mp4", 0.9), ("y/1.mp4", 0.8), ("y/2.mp4", 0.1), ("y/3.mp4", 0.6), ("z.mp4", 0.5)] {
+    for (name, happy) in [
+        ("x/1.mp4", 0.9),
+        ("y/1.mp4", 0.8),
+        ("y/2.mp4", 0.1),
+        ("y/3.mp4", 0.6),
+        ("z.mp4", 0.5),
+    ] {
         let said = [("happy", happy), ("sad", 1.0 - happy)];
         report.add(&page, &clip(&at(name).to_string_lossy(), &said));
     }
@@ -214,7 +249,10 @@ fn labels_are_found_by_path_and_what_is_not_found_is_said() {
     let (_, head, _) = read(&page);
     let found = &head["evaluation"];
     // happy: one right, one taken for sad; sad: one taken for happy.
-    assert_eq!(found["summary"]["confusion"], serde_json::json!([[1, 1], [1, 0]]));
+    assert_eq!(
+        found["summary"]["confusion"],
+        serde_json::json!([[1, 1], [1, 0]])
+    );
     assert_eq!(found["summary"]["uar"], 0.25);
     assert_eq!(found["worst"], serde_json::json!([[0, 0], [2, 0]]));
     let notes = found["notes"].to_string();
@@ -242,8 +280,14 @@ fn corrupt_results_are_named_and_settings_beside_them_are_left_out() {
     let whole = std::fs::read_to_string(at("a.json")).expect("read");
     for (text, words) in [
         (&whole[..whole.len() / 2], "EOF"),
-        ("{\"format\": \"mtcae-results\", \"version\": 1}", "either `predictions` or `timelines`"),
-        ("{\"format\": \"mtcae-results\", \"version\": 9}", "a newer program wrote it"),
+        (
+            "{\"format\": \"mtcae-results\", \"version\": 1}",
+            "either `predictions` or `timelines`",
+        ),
+        (
+            "{\"format\": \"mtcae-results\", \"version\": 9}",
+            "a newer program wrote it",
+        ),
         ("\u{0}\u{1}", "expected value"),
     ] {
         std::fs::write(at("b.json"), text).expect("written");
@@ -257,5 +301,8 @@ fn corrupt_results_are_named_and_settings_beside_them_are_left_out() {
     assert!(said.contains("b.json: not results of infer"), "{said}");
     let empty = tempfile::tempdir().expect("a folder");
     let said = gather(&[empty.path()]).expect_err("empty").to_string();
-    assert!(said.contains("no results of infer in this folder"), "{said}");
+    assert!(
+        said.contains("no results of infer in this folder"),
+        "{said}"
+    );
 }

@@ -253,6 +253,19 @@ await page.screenshot({ path: join(out, "phone-summary.png"), fullPage: true });
 await page.close();
 step("summary, dark, light, a phone");
 
+// Results that come while the page is open.
+const fed = await visit("page.html");
+await fed.evaluate(() => {
+  const head = JSON.parse(document.querySelector("#head").textContent);
+  const detail = { results: { ...head.results[0], file: "later.mp4", sha256: null }, pack: document.querySelector("#pack-0").textContent };
+  document.dispatchEvent(new CustomEvent("mtcae:results", { detail }));
+});
+await fed.waitForFunction(() => document.querySelectorAll("#rows .row").length === 4);
+assert.equal(await text(fed, "#tally"), "4 clips");
+await fed.locator("#rows .row", { hasText: "later" }).click();
+assert.ok((await pixels(fed, "#plot", [230, 159, 0])) > 1500, "its curve is drawn");
+await fed.close();
+
 // A video that is not there: the page says so, and its time goes on by itself.
 rmSync(join(out, videos, "rendered.mp4"));
 const lost = await visit("results/report.html", "#clip-1");
