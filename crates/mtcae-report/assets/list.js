@@ -26,7 +26,13 @@ const list = {
     }
     $("filters").addEventListener("submit", (event) => event.preventDefault());
     $("grid").addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.draw()).observe($("grid"));
+    new ResizeObserver(() => {
+      const before = this.height();
+      styles.delete("--row");
+      // Rows are as high as the window's width asks for.
+      if (this.height() === before) this.draw();
+      else this.redraw();
+    }).observe($("grid"));
     this.classes();
   },
 

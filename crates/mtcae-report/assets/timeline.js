@@ -72,8 +72,10 @@ const timeline = {
     const lane = 24;
     const laneTop = top + curve + 10;
     const axis = laneTop + lanes * lane + 4;
+    // A strip of the whole is below where not all is shown.
+    const zoomed = this.to - this.from < player.end - 1e-6;
     const map = axis + 22;
-    return { width, left, right: width - 10, top, curve, lane, laneTop, lanes, axis, map, height: map + 18 };
+    return { width, left, right: width - 10, top, curve, lane, laneTop, lanes, axis, map, zoomed, height: map + (zoomed ? 18 : 0) };
   },
 
   x(time, { left, right }) {
@@ -90,7 +92,7 @@ const timeline = {
     const [x, y] = this.spot(event);
     $("line").setPointerCapture(event.pointerId);
     const lane = Math.floor((y - at.laneTop) / at.lane);
-    if (y >= at.map - 3) this.held = "map";
+    if (at.zoomed && y >= at.map - 3) this.held = "map";
     else {
       this.held = "time";
       const other = y >= at.laneTop && lane < at.lanes ? view.clip.file.clips[lane] : null;

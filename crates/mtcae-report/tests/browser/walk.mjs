@@ -242,6 +242,8 @@ const fits = async (what) => {
 };
 await page.locator("#to-list").click();
 await fits("the list");
+const tops = await page.locator("#rows .row").evaluateAll((rows) => rows.map((r) => r.getBoundingClientRect()).map((r) => [r.top, r.bottom]));
+assert.ok(tops[0][1] <= tops[1][0] + 1, "rows lie over each other");
 await picture(page, "phone-list");
 await page.locator("#rows .row").first().click();
 await settled(page);
