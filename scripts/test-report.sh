@@ -26,10 +26,13 @@ if ((${#missing[@]})); then
     browser=${browser:-$(command -v chromium)}
 fi
 
-"${CARGO:-cargo}" build --release --quiet -p mtcae-cli
+# MTCAE names a program that is built already, as the tests of the workspace build one.
+target=${CARGO_TARGET_DIR:-$PWD/target}
+[[ -n "${MTCAE:-}" ]] || "${CARGO:-cargo}" build --release --quiet -p mtcae-cli
+mtcae=$(realpath "${MTCAE:-$target/release/mtcae}")
 
 # Installed beside the build's outputs: the source tree stays as it is.
-work=${CARGO_TARGET_DIR:-$PWD/target}/report-browser
+work=$target/report-browser
 mkdir -p "$work"
 for file in crates/mtcae-report/tests/browser/*; do
     cmp -s "$file" "$work/${file##*/}" || cp "$file" "$work/"
@@ -37,5 +40,4 @@ done
 if [[ ! -d $work/node_modules || $work/package-lock.json -nt $work/node_modules ]]; then
     (cd "$work" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 fi
-CHROMIUM=$browser node "$work/walk.mjs" "${CARGO_TARGET_DIR:-$PWD/target}/release/mtcae" "$PWD" \
-    "${CARGO_TARGET_DIR:-$PWD/target}/report"
+CHROMIUM=$browser node "$work/walk.mjs" "$mtcae" "$PWD" "$target/report"
