@@ -105,17 +105,17 @@ impl Report {
         let first = predictions.first();
         let origin = results.provenance.as_ref();
         let source = origin.and_then(|p| p.source.as_ref());
-        let file = first.and_then(|p| p.file.as_ref());
-        let file = file.map(|f| f.to_string_lossy().into_owned());
-        let file = file
-            .or_else(|| source.map(|s| s.file.clone()))
-            .unwrap_or_else(|| results_file.to_string_lossy().into_owned());
+        let named = first.and_then(|p| p.file.as_ref());
+        let named = named.map(|f| f.to_string_lossy().into_owned());
+        let named = named.or_else(|| source.map(|s| s.file.clone()));
         let bytes = source.map(|s| s.bytes);
-        let found = link::find(Path::new(&file), bytes, results_file, &self.folder);
+        let find = |named: &String| link::find(Path::new(named), bytes, results_file, &self.folder);
+        let found = named.as_ref().and_then(find);
         // Where it is not there, the link says where it was looked for.
-        let target = found
-            .clone()
-            .unwrap_or_else(|| link::absolute(Path::new(&file)));
+        let target = found.clone();
+        let target = target.or_else(|| named.as_ref().map(|n| link::absolute(Path::new(n))));
+        let link = target.and_then(|target| link::relative(&self.folder, &target));
+        let file = named.unwrap_or_else(|| results_file.to_string_lossy().into_owned());
         let ending = Path::new(&file).extension().and_then(OsStr::to_str);
         let ending = ending.map(str::to_lowercase).unwrap_or_default();
 
@@ -142,7 +142,7 @@ impl Report {
         let aspect = geometry.map_or(1.0, |g| g.pixel_aspect());
         let model = self.model(results, first.copied());
         self.entries.push(Entry {
-            link: link::relative(&self.folder, &target).map(|path| link::url(&path)),
+            link: link.map(|path| link::url(&path)),
             label: String::new(),
             sha256: source.map(|s| s.sha256.clone()),
             size: geometry.map_or([0; 2], |g| [g.width, g.height]),
