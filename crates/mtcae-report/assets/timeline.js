@@ -26,6 +26,8 @@ const timeline = {
   },
 
   open(clip) {
+    // A still picture has no course.
+    document.querySelector(".course").hidden = clip.file.still;
     const units = clip.file.units.length > 0;
     document.querySelector(".series").hidden = !units;
     if (!units) this.curves = "classes";
