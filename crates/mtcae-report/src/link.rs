@@ -52,8 +52,11 @@ pub(crate) fn slashed(path: &Path) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Finds the video of results: as it was named, or beside the results or the page, where a
-/// file of the same length is taken for it.
+/// As many folders above results are tried.
+const ABOVE: usize = 4;
+
+/// Finds the video of results: as it was named, from here or from a folder that the results
+/// lie in, or beside the results or the page, where a file of the same length is taken for it.
 pub(crate) fn find(
     named: &Path,
     bytes: Option<u64>,
@@ -63,8 +66,11 @@ pub(crate) fn find(
     if named.is_file() {
         return Some(absolute(named));
     }
+    let results = absolute(results);
     let folders = [results.parent().unwrap_or(Path::new("")), page];
-    let below = folders.iter().map(|folder| folder.join(named));
+    // The program may have run in any folder above its results.
+    let above = folders[0].ancestors().take(ABOVE).chain([page]);
+    let below = above.map(|folder| folder.join(named));
     let name = named.file_name()?;
     let beside = folders.iter().map(|folder| folder.join(name));
     let fits = |path: &PathBuf| {
