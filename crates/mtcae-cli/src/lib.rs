@@ -20,6 +20,7 @@ mod init;
 mod inputs;
 mod label;
 mod output;
+mod report;
 mod settings;
 mod shared;
 mod synth;
@@ -59,11 +60,13 @@ pub enum Program {
     Card,
     /// A model for other runtimes.
     Export,
+    /// Results as a page that people look at.
+    Report,
 }
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Infer,
         Self::Init,
         Self::Label,
@@ -74,6 +77,7 @@ impl Program {
         Self::Ablation,
         Self::Card,
         Self::Export,
+        Self::Report,
     ];
 
     /// Runs it by itself, on the command line of this process.
@@ -96,6 +100,7 @@ impl Program {
             Self::Ablation => (ablation::command, ablation::main),
             Self::Card => (card::command, card::main),
             Self::Export => (export::command, export::main),
+            Self::Report => (report::command, report::main),
         }
     }
 

@@ -28,6 +28,7 @@ fn help_lists_the_subcommands_and_describes_each() {
         "ablation",
         "card",
         "export",
+        "report",
     ];
     for name in names {
         assert!(said.contains(&format!("\n  {name} ")), "{said}");
