@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package bench guards test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test test-formats train-demo lint doc check-cuda gpu-check deny downstream package bench guards test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -16,13 +16,17 @@ demo: setup     ## recognise the demo clip; pictures and tables in target/demo
 test: setup     ## all tests that need neither Python nor a GPU
 	$(CARGO) test --release --workspace
 
+test-formats:   ## results in every format, opened by the readers of other programs
+	@scripts/setup.sh formats
+	scripts/test-formats.sh
+
 train-demo:     ## render faces and train the demo's checkpoint on them again (two hours)
 	fixtures/demo/train.sh target/train-demo
 
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release -p mtcae-video -p mtcae-faces -p mtcae-labels -p mtcae-synth -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-faces -p mtcae-labels -p mtcae-synth -p mtcae-dfer -p mtcae-formats --no-default-features --all-targets -- -D warnings
 
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps

@@ -2,7 +2,7 @@
 # Installs what the build needs and this machine lacks: FFmpeg's development
 # files, libclang with its headers (for the bindings to FFmpeg), pkg-config and a
 # C compiler. With `guards`, valgrind as well, which `make guards` counts
-# instructions with. Says what it does; does nothing when all is there.
+# instructions with; with `formats`, Python, which `make test-formats` reads with. Says what it does; does nothing when all is there.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -34,6 +34,10 @@ if [[ "${1:-}" == guards ]] && ! command -v valgrind >/dev/null; then
     fi
 fi
 
+if [[ "${1:-}" == formats ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    missing+=(python)
+fi
+
 if ! command -v cargo >/dev/null; then
     fail "cargo is not installed; get Rust 1.89 or newer with rustup (https://rustup.rs)"
 fi
@@ -58,6 +62,7 @@ if command -v apt-get >/dev/null; then
             ffmpeg) packages+=(libavcodec-dev libavformat-dev libavutil-dev libswscale-dev) ;;
             libclang) packages+=(libclang-dev) ;;
             valgrind) packages+=(valgrind) ;;
+            python) packages+=(python3 python3-venv) ;;
         esac
     done
     say "apt-get install ${packages[*]}"
@@ -71,6 +76,7 @@ elif command -v dnf >/dev/null; then
             ffmpeg) packages+=(ffmpeg-free-devel) ;;
             libclang) packages+=(clang-devel) ;;
             valgrind) packages+=(valgrind) ;;
+            python) packages+=(python3) ;;
         esac
     done
     say "dnf install ${packages[*]}"
@@ -82,6 +88,7 @@ elif command -v brew >/dev/null; then
             cc) fail "no C compiler; run: xcode-select --install" ;;
             ffmpeg) packages+=(ffmpeg) ;;
             libclang) packages+=(llvm) ;;
+            python) packages+=(python) ;;
         esac
     done
     say "brew install ${packages[*]}"

@@ -8,6 +8,8 @@ struct Readme;
 mod ablation;
 mod calibrate;
 mod config;
+mod convert;
+mod documents;
 mod evaluate;
 mod faces;
 mod foreign;
@@ -38,6 +40,8 @@ use shared::{Bars, DEFAULT_MODEL, Download, Fault, checkpoint, device, in_tree, 
 pub enum Program {
     /// What a model says of videos.
     Infer,
+    /// Results that are there in other formats.
+    Convert,
     /// A new checkpoint folder to train from.
     Init,
     /// Face boxes and landmarks of videos, as a label file.
@@ -56,8 +60,9 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Infer,
+        Self::Convert,
         Self::Init,
         Self::Label,
         Self::Synth,
@@ -78,6 +83,7 @@ impl Program {
     fn parts(self) -> (Arguments, Main) {
         match self {
             Self::Infer => (infer::command, infer::main),
+            Self::Convert => (convert::command, convert::main),
             Self::Init => (init::command, init::main),
             Self::Label => (label::command, label::main),
             Self::Synth => (synth::command, synth::main),

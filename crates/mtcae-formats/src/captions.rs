@@ -1,11 +1,12 @@
 //! Results as captions: SubRip and WebVTT.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use mtcae_dfer::{PURPOSE, Results};
 
 use crate::interval::{Interval, intervals_of};
-use crate::table::{distinct, provenance};
+use crate::table::provenance;
 use crate::{Error, about, file_of};
 
 /// Writes one file's results as SubRip captions: one an interval.
@@ -52,32 +53,22 @@ pub fn write_vtt(results: &Results, mut out: impl Write) -> Result<(), Error> {
 fn cues(results: &Results) -> Result<Vec<(Interval, String)>, Error> {
     let mut intervals = intervals_of(results)?;
     intervals.sort_by_key(|i| (i.start, i.person));
-    let people: Vec<String> = intervals
-        .iter()
-        .map(|i| format!("{:?}", i.person))
-        .collect();
-    let several = distinct(people.iter().map(String::as_str)).len() > 1;
+    let people: BTreeSet<_> = intervals.iter().map(|i| i.person).collect();
+    let several = people.len() > 1;
     let text = |i: &Interval| {
-        let label = one_line(&i.label().replace('-', " "));
-        let label = match &i.expression {
+        let said = match &i.expression {
             Some(expression) => one_line(expression),
-            None => label,
+            None => one_line(&i.label()).replace('-', " "),
         };
         let share = i.confidence.map(|c| format!(" {:.0} %", 100.0 * c));
         let whose = i
             .person
             .filter(|_| several)
             .map(|n| format!("person {n}: "));
-        format!(
-            "{}{label}{}",
-            whose.unwrap_or_default(),
-            share.unwrap_or_default()
-        )
+        whose.unwrap_or_default() + &said + &share.unwrap_or_default()
     };
-    Ok(intervals
-        .into_iter()
-        .map(|i| (i.clone(), text(&i)))
-        .collect())
+    let told = intervals.into_iter().map(|i| (text(&i), i));
+    Ok(told.map(|(text, i)| (i, text)).collect())
 }
 
 /// An empty line would end a caption.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int32Array,
-    Int64Array, RecordBatch,
+    Array, ArrayRef, DictionaryArray, Float32Array, Float64Array, Int32Array, Int64Array,
+    RecordBatch,
 };
 use arrow_schema::{Field, Schema};
 use mtcae_core::{FaceBox, Landmarks};
@@ -75,7 +75,7 @@ impl Table {
 
     #[cfg(feature = "labels")]
     pub fn switches(&mut self, name: &str, rows: impl Iterator<Item = Option<bool>>) {
-        self.add(name, rows.collect::<BooleanArray>());
+        self.add(name, rows.collect::<arrow_array::BooleanArray>());
     }
 
     pub fn lists(&mut self, name: &str, rows: impl Iterator<Item = Vec<String>>) {

@@ -259,7 +259,7 @@ def bids(path, results):
     told = sorted(intervals(results), key=lambda i: (i[1], i[0] or 0))
     same(f"{path}: columns", list(table)[:3], ["onset", "duration", "trial_type"])
     same(f"{path}: described", [c for c in table if "Description" not in sidecar[c]], [])
-    same(f"{path}: levels", list(sidecar["trial_type"]["Levels"]), classes(results))
+    same(f"{path}: levels", sorted(sidecar["trial_type"]["Levels"]), sorted(classes(results)))
     same(f"{path}: provenance", sidecar["Provenance"], [results["provenance"]])
     same(f"{path}: rows", len(table), len(told))
     cell = lambda value: None if pandas.isna(value) else value
@@ -357,12 +357,26 @@ def csv_table(path, results):
     expected = [flat(p, f, results) for p in predictions(results) for f in p["frames"]]
     same(f"{path}: rows", len(rows), len(expected))
     for row, wanted in zip(rows, expected):
-        same(f"{path}: time", row["time"], f"{wanted['time']:.3f}")
         label = wanted["expression"] or f"no answer: {wanted['refusal']}"
         same(f"{path}: expression", row["expression"], label)
-        for name in [*FACE, *POINTS]:
-            cell = "" if wanted[name] is None else f"{f32(wanted[name]).item():.2f}"
+        for name, value in wanted.items():
+            if name in ("file", "person", "frame", "frames_with_face", "frames_looked_at"):
+                cell = "" if value is None else str(value)
+            elif name.startswith("p_") or name in ("confidence", "detected_score"):
+                cell = digits(value, 4)
+            elif name in ("start", "end", "time"):
+                cell = f"{value:.3f}"
+            elif name.startswith("AU"):
+                cell = digits(value, 3)
+            elif name in ("expression", "refusal"):
+                continue
+            else:
+                cell = digits(value, 2)
             same(f"{path}: {name}", row[name], cell)
+
+
+def digits(value, count):
+    return "" if value is None else f"{f32(value).item():.{count}f}"
 
 
 def openface(path, results):
