@@ -23,7 +23,8 @@ fi
 "${CARGO:-cargo}" build --release --quiet --bin mtcae
 mtcae=$target/release/mtcae
 out=$target/formats/results
-rm -rf "$out"
+converted=$target/formats/converted
+rm -rf "$out" "$converted"
 mkdir -p "$out"
 all=(--format json,csv,eaf,textgrid,boris,bids,parquet,arrow,srt,vtt,coco)
 demo=(fixtures/demo/portrait.mp4 fixtures/demo/rendered.mp4 fixtures/demo/scanned.mp4)
@@ -34,14 +35,14 @@ demo=(fixtures/demo/portrait.mp4 fixtures/demo/rendered.mp4 fixtures/demo/scanne
 "$mtcae" infer -q "${all[@]}" --out "$out/apart" --window 0.4 --stride 0.7 --least-confidence 0.6 "${demo[0]}"
 export PYTHONDONTWRITEBYTECODE=1
 mkdir -p "$out/eventful"
-"$python" crates/mtcae-formats/tests/readers.py --eventful "$out/windows/portrait.json" "$out/eventful.json"
-"$mtcae" convert -q "$out/eventful.json" "${all[@]}" --out "$out/eventful"
+"$python" crates/mtcae-formats/tests/readers.py --eventful "$out/windows/portrait.json" "$target/formats/eventful.json"
+"$mtcae" convert -q "$target/formats/eventful.json" "${all[@]}" --out "$out/eventful"
 for run in clips people windows apart eventful; do
     mapfile -t results < <(find "$out/$run" -name '*.json' ! -name '*_events.json' ! -name '*.coco.json' ! -name infer-settings.json)
     "$mtcae" convert -q "${results[@]}" --format csv,parquet,arrow --columns openface --out "$out/$run"
     # What convert makes is what infer writes, but for the date and the way to the video.
-    "$mtcae" convert -q "${results[@]}" "${all[@]}" --out "$out/converted/$run"
-    for file in "$out/converted/$run"/*; do
+    "$mtcae" convert -q "${results[@]}" "${all[@]}" --out "$converted/$run"
+    for file in "$converted/$run"/*; do
         case $file in *.eaf) continue ;; esac
         cmp "$file" "$out/$run/${file##*/}"
     done
