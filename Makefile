@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats
 
 CARGO ?= cargo
 
@@ -16,13 +16,17 @@ demo: setup     ## recognise the demo clip; pictures and tables in target/demo
 test: setup     ## all tests that need neither Python nor a GPU
 	$(CARGO) test --release --workspace
 
+test-formats:   ## results in every format, opened by the readers of other programs
+	@scripts/setup.sh python
+	scripts/test-formats.sh
+
 train-demo:     ## render faces and train the demo's checkpoint on them again (two hours)
 	fixtures/demo/train.sh target/train-demo
 
 lint:           ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release -p mtcae-video -p mtcae-faces -p mtcae-labels -p mtcae-synth -p mtcae-dfer --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --release -p mtcae-video -p mtcae-faces -p mtcae-labels -p mtcae-synth -p mtcae-dfer -p mtcae-formats --no-default-features --all-targets -- -D warnings
 
 doc:            ## documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
@@ -55,7 +59,7 @@ guards:         ## instructions of each kernel, and how much faster than portabl
 	$(CARGO) test --release -p mtcae-kernels --test ratios -- --ignored --nocapture
 
 onnx:           ## exported models in ONNX Runtime, beside what this project computes
-	@scripts/setup.sh onnx
+	@scripts/setup.sh python
 	scripts/onnx.sh
 test-report:    ## walk through a report's page in headless Chromium; pictures in target/report
 	scripts/test-report.sh

@@ -2,8 +2,8 @@
 # Installs what the build needs and this machine lacks: FFmpeg's development
 # files, libclang with its headers (for the bindings to FFmpeg), pkg-config and a
 # C compiler. With `guards`, valgrind as well, which `make guards` counts
-# instructions with; with `onnx`, Python and its venv, which `make onnx` makes an
-# environment with. Says what it does; does nothing when all is there.
+# instructions with; with `python`, Python and its venv, which the checks by other programs
+# are made with. Says what it does; does nothing when all is there.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -30,7 +30,7 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v cc >/dev/null || missing+=(cc)
 have_ffmpeg || missing+=(ffmpeg)
 have_libclang && have_clang_headers || missing+=(libclang)
-if asked_for onnx && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+if asked_for python && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     missing+=(python)
 fi
 if asked_for guards && ! command -v valgrind >/dev/null; then

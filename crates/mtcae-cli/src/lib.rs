@@ -9,7 +9,9 @@ mod ablation;
 mod calibrate;
 mod card;
 mod config;
+mod convert;
 mod default_model;
+mod documents;
 mod evaluate;
 mod export;
 mod faces;
@@ -42,6 +44,8 @@ use shared::{Bars, Download, Fault, checkpoint, device, in_tree, one_line};
 pub enum Program {
     /// What a model says of videos.
     Infer,
+    /// Results that are there in other formats.
+    Convert,
     /// A new checkpoint folder to train from.
     Init,
     /// Face boxes and landmarks of videos, as a label file.
@@ -66,8 +70,9 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Infer,
+        Self::Convert,
         Self::Init,
         Self::Label,
         Self::Synth,
@@ -91,6 +96,7 @@ impl Program {
     fn parts(self) -> (Arguments, Main) {
         match self {
             Self::Infer => (infer::command, infer::main),
+            Self::Convert => (convert::command, convert::main),
             Self::Init => (init::command, init::main),
             Self::Label => (label::command, label::main),
             Self::Synth => (synth::command, synth::main),

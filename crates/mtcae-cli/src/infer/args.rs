@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use mtcae_dfer::{Crop, DetectAt, Precision};
+use mtcae_formats::{Columns, Document, Format};
 
 use crate::foreign::Foreign;
 
@@ -38,10 +39,16 @@ pub struct Args {
     #[arg(long)]
     pub force: bool,
 
-    /// Formats of the results: with --out, files (default: json,csv); without,
-    /// stdout in place of the summary, JSON as one line a video.
-    #[arg(long, value_name = "json,csv", value_delimiter = ',')]
+    /// Formats of the results (docs/formats.md): with --out, files (default: json,csv);
+    /// without, stdout in place of the summary, JSON as one line a video. json, csv, eaf
+    /// (ELAN), textgrid (Praat), boris, bids, parquet, arrow, srt, vtt, coco.
+    #[arg(long, value_name = "json,csv,…", value_delimiter = ',')]
     pub format: Vec<Format>,
+
+    /// Under which names the columns of csv, parquet and arrow stand: own, or openface's as
+    /// far as it has them.
+    #[arg(long, value_name = "own|openface")]
+    pub columns: Option<Columns>,
 
     /// Pictures beside the results: png (contact sheet; timeline with --window),
     /// mp4 (the whole video with boxes, landmarks and expression).
@@ -142,6 +149,32 @@ impl Args {
         Some((length, self.stride.unwrap_or(length)))
     }
 
+    /// Formats of the results; none where they are only shown.
+    pub fn formats(&self) -> &[Format] {
+        match &self.format[..] {
+            [] if self.out.is_some() => &[Format::Json, Format::Csv],
+            formats => formats,
+        }
+    }
+
+    /// The documents that results are written as.
+    pub fn documents(&self) -> Vec<Document> {
+        let columns = self.columns.unwrap_or_default();
+        let formats = self.formats().iter();
+        formats
+            .flat_map(|format| format.documents(columns))
+            .collect()
+    }
+
+    /// What the files end in that results are written into.
+    pub fn endings(&self) -> Vec<String> {
+        let documents = self.documents().into_iter();
+        let documents = documents.map(|d| d.ending().to_owned());
+        documents
+            .chain(self.annotate.iter().map(|kind| kind.ending()))
+            .collect()
+    }
+
     /// Whether MTCNN looks for faces.
     pub fn finds_faces(&self) -> bool {
         let default = match self.trace {
@@ -182,6 +215,9 @@ impl Args {
                 && !(self.format.is_empty() || self.format.contains(&Format::Json)) =>
             {
                 Err("--report is made of JSON results: --format must have json")
+            }
+            _ if self.columns.is_some() && !self.formats().iter().any(|f| f.has_columns()) => {
+                Err("--columns has no effect without --format csv, parquet or arrow")
             }
             _ if self.force && self.out.is_none() && self.trace.is_none() => {
                 Err("--force has no effect without --out or --trace")
@@ -247,25 +283,6 @@ pub enum People {
     All,
 }
 
-/// A format of results.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Everything.
-    Json,
-    /// One row a sampled frame.
-    Csv,
-}
-
-impl Format {
-    /// The file extension.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Csv => "csv",
-        }
-    }
-}
-
 /// A kind of picture.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -276,11 +293,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The file extension.
-    pub fn extension(self) -> &'static str {
+    /// What its file's name ends in.
+    pub fn ending(self) -> String {
         match self {
-            Self::Png => "png",
-            Self::Mp4 => mtcae_core::drawn::ANNOTATED,
+            Self::Png => ".png".to_owned(),
+            Self::Mp4 => format!(".{}", mtcae_core::drawn::ANNOTATED),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! something failed; 2: the command line is wrong.
 
 mod args;
-mod output;
+pub mod output;
 mod overview;
 mod summary;
 
@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::documents;
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::report;
@@ -31,7 +32,7 @@ use mtcae_dfer::{
 };
 use mtcae_nn::Isa;
 
-use args::{Args, Format, Kind, People};
+use args::{Args, Kind, People};
 use output::{Settings, Target};
 use overview::{Outcome, Overview};
 
@@ -99,6 +100,13 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
+    if args.out.is_none() {
+        documents::fit_stdout(
+            args.formats(),
+            args.columns.unwrap_or_default(),
+            inputs.len(),
+        )?;
+    }
     let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
     let page = args.out.as_ref().filter(|_| args.report);
     let page = page.map(|out| out.join(report::REPORT));
@@ -136,7 +144,7 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         run.may_be_written(trace)?;
     }
     let bar = Bars::new(args.quiet || inputs.len() < 2).items("videos", inputs.len() as u64);
-    let names = output::names(&inputs);
+    let names = output::names(&inputs, &args.endings());
     let mut warnings = Warnings::default();
     for (input, name) in inputs.iter().zip(&names) {
         let outcome = run.file(input, name, |results, left_out| {
@@ -226,19 +234,16 @@ impl Run<'_> {
             return Vec::new();
         };
         let base = folder.join(name);
-        let formats = match self.args.format.as_slice() {
-            [] => &[Format::Json, Format::Csv],
-            formats => formats,
-        };
-        let formats = formats.iter().map(|&f| (Target::Table(f), f.extension()));
+        let documents = self.args.documents().into_iter();
+        let documents = documents.map(|d| (Target::Table(d), d.ending().to_owned()));
         let pictures = self
             .args
             .annotate
             .iter()
-            .map(|&k| (Target::Picture(k), k.extension()));
-        formats
+            .map(|&k| (Target::Picture(k), k.ending()));
+        documents
             .chain(pictures)
-            .map(|(target, extension)| (target, output::with_extension(&base, extension)))
+            .map(|(target, ending)| (target, output::with_suffix(&base, &ending)))
             .collect()
     }
 
@@ -274,8 +279,10 @@ impl Run<'_> {
             return Ok(false);
         }
         let tables = targets.iter().filter_map(|(target, path)| match target {
-            Target::Table(format) => there(path).then(|| (path, output::about(path, *format))),
-            Target::Picture(_) => None,
+            Target::Table(document) if document.names_its_file() => {
+                there(path).then(|| (path, document.about(path)))
+            }
+            _ => None,
         });
         let mut owned = false;
         for (path, about) in tables {
@@ -293,7 +300,7 @@ impl Run<'_> {
             }
         }
         if !owned {
-            // Pictures alone, which may be anybody's.
+            // Pictures and what names no video alone, which may be anybody's.
             for (_, path) in targets {
                 self.may_be_written(path)?;
             }
@@ -366,7 +373,7 @@ impl Run<'_> {
         let follows = self.args.follows();
         for (target, path) in targets {
             match target {
-                Target::Table(format) => output::write_file(path, results, *format)?,
+                Target::Table(document) => documents::write_file(path, results, *document)?,
                 Target::Picture(Kind::Png) => {
                     save_png(path, &sheet(self.pipeline, answer, video, follows)?)?;
                 }
@@ -459,12 +466,10 @@ impl Warnings {
 
 /// Prints the summary, or the tables where formats are asked for without a folder.
 fn say(results: &Results, args: &Args) -> Result<(), Fault> {
-    let mut out = std::io::stdout().lock();
     if args.out.is_none() && !args.format.is_empty() {
-        for format in &args.format {
-            output::write(&mut out, results, *format, false)?;
-        }
+        documents::write_stdout(results, &args.documents())?;
     } else if !args.quiet {
+        let mut out = std::io::stdout().lock();
         summary::print(&mut out, &results.answer, args.checkpoint.is_none())?;
     }
     Ok(())

@@ -1,30 +1,30 @@
 //! Results as files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use mtcae_core::files::{At as _, open, read_to_string, write_atomically, write_text_atomically};
+use mtcae_core::files::{At as _, read_to_string, write_text_atomically};
 use mtcae_dfer::model::{Config, Identity};
 use mtcae_dfer::video::Clip;
-use mtcae_dfer::{Crop, Device, Results, Tensor, write_csv};
+use mtcae_dfer::{Crop, Device, Tensor};
+use mtcae_formats::Document;
 use mtcae_nn::weights::save;
 use serde_json::Value;
 
-use super::args::{Args, At, Format, Kind, People};
+use super::args::{Args, At, Kind, People};
 use crate::Fault;
 use crate::inputs::Input;
 
 /// A file of results.
 #[derive(Clone, Copy)]
 pub enum Target {
-    Table(Format),
+    Table(Document),
     Picture(Kind),
 }
 
 /// What the results of each input are called: its name without the ending, with a
-/// number where that is taken.
-pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
+/// number where that is taken, or one of the files that end in `endings` is.
+pub fn names(inputs: &[Input], endings: &[impl AsRef<str>]) -> Vec<PathBuf> {
     // What is written about all of them.
     let own = [OVERVIEW, SETTINGS].map(|name| Path::new(name).with_extension(""));
     let mut taken = BTreeSet::from(own);
@@ -33,7 +33,17 @@ pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
         let stem = input.name.with_extension("");
         let mut name = stem.clone();
         let mut number = 1;
-        while !taken.insert(name.clone()) {
+        loop {
+            // `a_events.json` may be of `a_events.mp4` and of `a.mp4`.
+            let mut files: Vec<PathBuf> = endings
+                .iter()
+                .map(|e| with_suffix(&name, e.as_ref()))
+                .collect();
+            files.push(name.clone());
+            if files.iter().all(|file| !taken.contains(file)) {
+                taken.extend(files);
+                break;
+            }
             number += 1;
             name = with_suffix(&stem, &format!("-{number}"));
         }
@@ -42,28 +52,11 @@ pub fn names(inputs: &[Input]) -> Vec<PathBuf> {
     names
 }
 
-/// `base` with `.extension` put behind it; dots in the name stay.
-pub fn with_extension(base: &Path, extension: &str) -> PathBuf {
-    with_suffix(base, &format!(".{extension}"))
-}
-
-fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
+/// `base` with more put behind it; dots in the name stay.
+pub fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
     let mut name = base.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// Writes results; JSON on one line unless `pretty`.
-pub fn write(
-    out: &mut dyn Write,
-    results: &Results,
-    format: Format,
-    pretty: bool,
-) -> std::io::Result<()> {
-    match format {
-        Format::Csv => write_csv(out, results.answer.predictions()),
-        Format::Json => results.write(out, pretty),
-    }
 }
 
 /// The name of the table over all files, in the folder of results.
@@ -190,41 +183,6 @@ fn different(before: &Noted, now: &Noted) -> Result<Option<(String, Value, Value
         .filter(|(name, value)| *name != "mixed" && before[&**name] != **value)
         .map(|(name, value)| (name.clone(), before[name].clone(), value.clone()));
     Ok(differing.next())
-}
-
-/// The file that a table of results is about, as it says itself.
-pub fn about(path: &Path, format: Format) -> Option<String> {
-    match format {
-        Format::Json => {
-            let results = Results::read(path).ok()?;
-            let first = results.answer.predictions().first()?.file.clone()?;
-            Some(first.to_string_lossy().into_owned())
-        }
-        Format::Csv => {
-            let mut table = csv::Reader::from_reader(open(path).ok()?);
-            let column = table
-                .headers()
-                .ok()?
-                .iter()
-                .position(|name| name == "file")?;
-            let row = table.records().next()?.ok()?;
-            Some(row.get(column)?.to_owned())
-        }
-    }
-}
-
-/// Writes results to a file, atomically.
-pub fn write_file(path: &Path, results: &Results, format: Format) -> Result<(), Fault> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).at(path)?;
-    }
-    write_atomically(path, |temporary| {
-        let mut file = BufWriter::new(std::fs::File::create(temporary)?);
-        write(&mut file, results, format, true)?;
-        file.flush()
-    })
-    .at(path)?;
-    Ok(())
 }
 
 /// Writes the input clip (T, H, W, 3) in levels 0 to 255 and every named

@@ -7,9 +7,9 @@ use mtcae_core::argmax;
 use mtcae_core::files::{At, open, write_atomically};
 use mtcae_dfer::{Answer, Prediction, Results};
 
-use super::args::Format;
 use super::output::Target;
 use crate::Fault;
+use mtcae_formats::Document;
 
 /// The table's columns.
 const COLUMNS: [&str; 10] = [
@@ -63,7 +63,7 @@ impl Outcome {
     pub fn done_before(targets: &[(Target, PathBuf)]) -> Self {
         let json = targets
             .iter()
-            .find(|(t, _)| matches!(t, Target::Table(Format::Json)));
+            .find(|(t, _)| matches!(t, Target::Table(Document::Json)));
         let rows = json
             .and_then(|(_, path)| Results::read(path).ok())
             .map(|results| rows(&results.answer));

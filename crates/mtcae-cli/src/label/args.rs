@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use mtcae_formats::{Columns, Document, Format};
 
 /// Face boxes and landmarks of videos, as a label file to train from.
 #[derive(Parser)]
@@ -62,6 +63,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
 
+    /// The labels in formats of other programs (docs/formats.md), beside --out: one row for
+    /// each frame and face as parquet or arrow; boxes and landmarks as coco. Existing ones
+    /// are overwritten only with --resume.
+    #[arg(long, value_name = "parquet,arrow,coco", value_delimiter = ',', value_parser = for_labels)]
+    pub format: Vec<Format>,
+
     /// Side of the smallest face to look for, in pixels.
     #[arg(long, default_value_t = 20.0, value_name = "PIXELS")]
     pub min_face: f64,
@@ -91,6 +98,18 @@ impl Args {
         self.detect_at == At::Source
     }
 
+    /// The documents that labels are written as beside the label file, with their places.
+    pub fn documents(&self) -> Vec<(Document, PathBuf)> {
+        let formats = self.format.iter();
+        let documents = formats.flat_map(|f| f.documents(Columns::Own));
+        let place = |d: Document| {
+            let mut name = self.out.with_extension("").into_os_string();
+            name.push(d.ending());
+            (d, PathBuf::from(name))
+        };
+        documents.map(place).collect()
+    }
+
     /// The distance of labelled frames, where it is not one clip of 16.
     pub fn every(&self) -> Option<u64> {
         if self.all_frames { Some(1) } else { self.every }
@@ -116,4 +135,15 @@ pub enum Dataset {
 enum At {
     Model,
     Source,
+}
+
+fn for_labels(name: &str) -> Result<Format, String> {
+    let format: Format = name.parse()?;
+    match format.is_for_labels() {
+        true => Ok(format),
+        false => Err(
+            "labels are written as parquet, arrow or coco; the others are for answers of infer"
+                .to_owned(),
+        ),
+    }
 }

@@ -54,7 +54,10 @@ fn run(args: &Args) -> Result<bool, Fault> {
         return Ok(false); // each input's fault has been said
     }
     if let Some(table) = &args.csv {
-        may_be_written(table, args, &samples)?;
+        may_be_written("--csv", table, args, &samples)?;
+    }
+    for (_, path) in args.documents() {
+        may_be_written("--format", &path, args, &samples)?;
     }
     let detector = Detector::new(DetectorConfig {
         min_face: args.min_face,
@@ -106,6 +109,7 @@ fn run(args: &Args) -> Result<bool, Fault> {
     if let Some(table) = &args.csv {
         write_csv(table, &args.out)?;
     }
+    write_documents(args)?;
     say(&summary, &args.out, args.quiet);
     Ok(all_well && summary.failed.is_empty())
 }
@@ -190,10 +194,10 @@ fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
 }
 
 /// Refuses a table over labels or an input, or over another table.
-fn may_be_written(table: &Path, args: &Args, samples: &[Sample]) -> Result<(), Fault> {
+fn may_be_written(flag: &str, table: &Path, args: &Args, samples: &[Sample]) -> Result<(), Fault> {
     let name = table.display();
     if table == args.out {
-        return Err(format!("--csv: {name} is also --out").into());
+        return Err(format!("{flag}: {name} is also --out").into());
     }
     if table.symlink_metadata().is_err() {
         return Ok(());
@@ -202,10 +206,10 @@ fn may_be_written(table: &Path, args: &Args, samples: &[Sample]) -> Result<(), F
     let mut clips = samples.iter().map(|s| &*s.path);
     let is = |path: &Path| same_file(path, table);
     if is(&args.out) || read.any(is) || clips.any(is) {
-        return Err(format!("--csv: {name} is an input of this run, or its --out").into());
+        return Err(format!("{flag}: {name} is an input of this run, or its --out").into());
     }
     if !args.resume {
-        return Err(format!("--csv: {name} exists already; give another name").into());
+        return Err(format!("{flag}: {name} exists already; give another name").into());
     }
     Ok(())
 }
@@ -227,6 +231,24 @@ fn write_csv(table: &Path, labels: &Path) -> Result<(), Fault> {
         file.flush()
     })
     .at(table)?;
+    Ok(())
+}
+
+/// Writes the labels in the formats of other programs.
+fn write_documents(args: &Args) -> Result<(), Fault> {
+    let documents = args.documents();
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let clips = LabelReader::open(&args.out)?.collect::<Result<Vec<_>, _>>()?;
+    for (document, path) in documents {
+        write_atomically(&path, |temporary| {
+            let mut file = BufWriter::new(File::create(temporary)?);
+            document.write_labels(&clips, &mut file)?;
+            file.flush()
+        })
+        .at(&path)?;
+    }
     Ok(())
 }
 

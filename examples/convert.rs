@@ -1,0 +1,7 @@
+//! `convert`: results of `infer` in other formats; also `mtcae convert`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mtcae_cli::Program::Convert.main()
+}
