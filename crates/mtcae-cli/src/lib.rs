@@ -1,9 +1,9 @@
 //! The command `mtcae`, whose subcommands are the [`Program`]s.
 
-/// The README's examples, compiled as tests.
+/// The documents' examples, compiled as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/rust.md")]
+struct Documents;
 
 mod ablation;
 mod calibrate;
