@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package bench guards test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package bench guards wheel test-wheel test-python parity test-slow test-exhaustive ci
 
 CARGO ?= cargo
 
@@ -50,6 +50,12 @@ guards:         ## instructions of each kernel, and how much faster than portabl
 	@scripts/setup.sh guards
 	scripts/instruction_counts.sh
 	$(CARGO) test --release -p mtcae-kernels --test ratios -- --ignored --nocapture
+
+wheel: setup    ## the Python package, into target/wheels
+	scripts/wheel.sh
+
+test-wheel: setup ## the Python package in fresh environments, with NumPy 1 and 2
+	scripts/test-wheel.sh
 
 test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint, full size
 	scripts/test-python.sh
