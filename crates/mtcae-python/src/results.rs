@@ -17,9 +17,11 @@ use crate::{table, work};
 /// What a model says of a video: predictions, with where they come from.
 ///
 /// A sequence of `Prediction`: one a person, or one a window and person. Arrays have a row for
-/// each frame of each prediction, N in all, in the order of the table that `to_pandas`,
-/// `to_polars`, `to_arrow` and Arrow's PyCapsule interface give; `probabilities` one for each
-/// prediction.
+/// each frame of each prediction, N in all; `probabilities` one for each prediction.
+///
+/// The table that `to_pandas`, `to_polars`, `to_arrow` and Arrow's PyCapsule interface give has
+/// a row for each frame and person, the frame once however many windows it is in, with null
+/// where there is nothing to say; `docs/formats.md` describes its columns.
 #[pyclass(frozen, sequence, module = "mtcae")]
 pub struct Results {
     results: mtcae_dfer::Results,

@@ -5,6 +5,7 @@ use arrow_array::ffi::to_ffi;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{Array, RecordBatch, RecordBatchIterator, StructArray};
 use arrow_schema::ffi::FFI_ArrowSchema;
+use mtcae_core::one_line;
 use mtcae_dfer::Results;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -16,29 +17,12 @@ const SCHEMA: &std::ffi::CStr = c"arrow_schema";
 const ARRAY: &std::ffi::CStr = c"arrow_array";
 const STREAM: &std::ffi::CStr = c"arrow_array_stream";
 
-/// A row for each frame of each prediction.
+/// A row for each frame and person, however many windows the frame is in.
+///
+/// # Errors
+/// What Arrow refuses, in words.
 pub fn frames(results: &Results) -> Result<RecordBatch, String> {
-    use arrow_array::{Float32Array, Float64Array, UInt64Array};
-    use std::sync::Arc;
-    let all: Vec<_> = results.answer.predictions();
-    let f: Vec<_> = all.iter().flat_map(|p| &p.frames).collect();
-    let cols: Vec<(&str, arrow_array::ArrayRef)> = vec![
-        (
-            "frame",
-            Arc::new(UInt64Array::from_iter_values(f.iter().map(|f| f.index))),
-        ),
-        (
-            "time",
-            Arc::new(Float64Array::from_iter_values(f.iter().map(|f| f.time))),
-        ),
-        (
-            "box_x1",
-            Arc::new(Float32Array::from_iter(
-                f.iter().map(|f| f.face_box.map(|b| b.x1)),
-            )),
-        ),
-    ];
-    RecordBatch::try_from_iter(cols).map_err(|e| e.to_string())
+    mtcae_formats::arrow::frames(&[results]).map_err(|e| one_line(&e))
 }
 
 /// The batch's schema.
