@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What docs/python.md promises.
-oldest_glibc=2.34
+oldest_glibc=2.35
 
 wheel=${1:-$(scripts/wheel.sh)}
 [[ -n "${MTCAE:-}" ]] || cargo build --release --quiet --workspace --bin mtcae

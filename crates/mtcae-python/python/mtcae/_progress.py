@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 
@@ -17,7 +18,8 @@ class _Bar:
         if total is not None and self._bar.total != total:
             self._bar.total = total
             self._bar.refresh()
-        self._bar.update(done - self._bar.n)
+        # The last window may end behind the video's end.
+        self._bar.update((done if total is None else min(done, total)) - self._bar.n)
 
     def close(self) -> None:
         # What the caller made is the caller's to close.
@@ -46,14 +48,14 @@ def reporter(progress: Any, unit: str) -> _Bar | _Function | None:
         return None
     if progress is True:
         try:
-            from tqdm.auto import tqdm
+            tqdm = import_module("tqdm.auto").tqdm
         except ImportError:
             raise ImportError(
                 "progress=True draws its bar by tqdm: pip install tqdm; or give a function of "
                 "(done, total)"
             ) from None
-        kind = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit + " [{elapsed}<{remaining}]"
-        return _Bar(tqdm(bar_format=kind, total=1e-9), own=True)
+        shown = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} " + unit
+        return _Bar(tqdm(bar_format=shown + " [{elapsed}<{remaining}]", total=1), own=True)
     if hasattr(progress, "update") and hasattr(progress, "n"):
         return _Bar(progress, own=False)
     if callable(progress):
