@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats wheel test-wheel
 
 CARGO ?= cargo
 
@@ -63,6 +63,12 @@ onnx:           ## exported models in ONNX Runtime, beside what this project com
 	scripts/onnx.sh
 test-report:    ## walk through a report's page in headless Chromium; pictures in target/report
 	scripts/test-report.sh
+
+wheel: setup    ## the Python package, into target/wheels
+	scripts/wheel.sh
+
+test-wheel: setup ## the Python package in fresh environments, with NumPy 1 and 2
+	scripts/test-wheel.sh
 
 test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint, full size
 	scripts/test-python.sh

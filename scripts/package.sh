@@ -10,5 +10,5 @@ rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/mtcae-* \
     "${CARGO_TARGET_DIR:-target}"/debug/.fingerprint/mtcae-*
 
 excluded=()
-for crate in testing examples benches gpu; do excluded+=(--exclude "mtcae-$crate"); done
+for crate in testing examples benches gpu python; do excluded+=(--exclude "mtcae-$crate"); done
 "${CARGO:-cargo}" package --workspace "${excluded[@]}" --allow-dirty
