@@ -102,6 +102,8 @@ mod sequence;
 #[cfg(feature = "ffmpeg")]
 mod shrink;
 #[cfg(feature = "ffmpeg")]
+mod stream;
+#[cfg(feature = "ffmpeg")]
 mod tape;
 #[cfg(feature = "ffmpeg")]
 mod video;
@@ -127,6 +129,7 @@ pub use warp::square_of;
 pub use {
     demuxer::VideoInfo,
     frames::FullFrame,
+    stream::{Raw, Stream},
     video::{Frames, Video, Windows},
     writer::{ClipWriter, Sound, WriterOptions},
 };
