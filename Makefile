@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report
 
 CARGO ?= cargo
 
@@ -53,6 +53,12 @@ guards:         ## instructions of each kernel, and how much faster than portabl
 	@scripts/setup.sh guards
 	scripts/instruction_counts.sh
 	$(CARGO) test --release -p mtcae-kernels --test ratios -- --ignored --nocapture
+
+onnx:           ## exported models in ONNX Runtime, beside what this project computes
+	@scripts/setup.sh onnx
+	scripts/onnx.sh
+test-report:    ## walk through a report's page in headless Chromium; pictures in target/report
+	scripts/test-report.sh
 
 test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint, full size
 	scripts/test-python.sh

@@ -2,7 +2,8 @@
 # Installs what the build needs and this machine lacks: FFmpeg's development
 # files, libclang with its headers (for the bindings to FFmpeg), pkg-config and a
 # C compiler. With `guards`, valgrind as well, which `make guards` counts
-# instructions with. Says what it does; does nothing when all is there.
+# instructions with; with `onnx`, Python and its venv, which `make onnx` makes an
+# environment with. Says what it does; does nothing when all is there.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -21,12 +22,18 @@ have_clang_headers() {
         compgen -G '/usr/lib*/clang/*/include/stddef.h' >/dev/null
 }
 
+asked_for() { [[ " $asked " == *" $1 "* ]]; }
+asked=$*
+
 missing=()
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v cc >/dev/null || missing+=(cc)
 have_ffmpeg || missing+=(ffmpeg)
 have_libclang && have_clang_headers || missing+=(libclang)
-if [[ "${1:-}" == guards ]] && ! command -v valgrind >/dev/null; then
+if asked_for onnx && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    missing+=(python)
+fi
+if asked_for guards && ! command -v valgrind >/dev/null; then
     if [[ "$(uname -sm)" == "Linux x86_64" ]]; then
         missing+=(valgrind)
     else
@@ -58,6 +65,7 @@ if command -v apt-get >/dev/null; then
             ffmpeg) packages+=(libavcodec-dev libavformat-dev libavutil-dev libswscale-dev) ;;
             libclang) packages+=(libclang-dev) ;;
             valgrind) packages+=(valgrind) ;;
+            python) packages+=(python3 python3-venv) ;;
         esac
     done
     say "apt-get install ${packages[*]}"
@@ -71,6 +79,7 @@ elif command -v dnf >/dev/null; then
             ffmpeg) packages+=(ffmpeg-free-devel) ;;
             libclang) packages+=(clang-devel) ;;
             valgrind) packages+=(valgrind) ;;
+            python) packages+=(python3) ;;
         esac
     done
     say "dnf install ${packages[*]}"
@@ -82,6 +91,7 @@ elif command -v brew >/dev/null; then
             cc) fail "no C compiler; run: xcode-select --install" ;;
             ffmpeg) packages+=(ffmpeg) ;;
             libclang) packages+=(llvm) ;;
+            python) packages+=(python) ;;
         esac
     done
     say "brew install ${packages[*]}"

@@ -86,6 +86,7 @@ say "making the demo clip again (FFmpeg builds differ in bytes, so the script on
 checks=(
     fixtures/test_reference.py
     fixtures/rebuild_from_checkpoint.py # docs/checkpoint-format.md is enough to rebuild the model from
+    crates/mtcae-onnx/tests/parity.py   # exported models in ONNX Runtime
 )
 for check in "${checks[@]}"; do
     need "$check" "this check"

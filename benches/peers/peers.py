@@ -3,14 +3,16 @@
 weights, the same input, the same number of threads, in turns within one run.
 
     cargo build --release -p mtcae-benches --examples
+    cargo build --release -p mtcae-cli
     python benches/peers/peers.py --size large --program target/release/examples/forward
     python benches/peers/peers.py --size large --isa avx2
     python benches/peers/peers.py --size lgi-former-base --against videomae-base-160,videomae-base
 
-Needs torch, safetensors, onnx, onnxruntime and openvino. Each engine is a process of its own that waits on its standard
-input while others run. Ratios are taken round by round, so that what else the machine does falls on both sides of them;
-printed are their median, minimum and maximum, the ratio of both engines' best rounds and that of their processor time.
-Outputs are compared with PyTorch's f32: max|difference| / max|reference|.
+Needs torch, safetensors, onnxruntime and openvino. Graphs are those of `mtcae export`, which take clips and cut them into
+tubes themselves. Each engine is a process of its own that waits on its standard input while others run. Ratios are taken
+round by round, so that what else the machine does falls on both sides of them; printed are their median, minimum and
+maximum, the ratio of both engines' best rounds and that of their processor time. Outputs are compared with PyTorch's f32:
+max|difference| / max|reference|.
 
 GFLOP/s count what our program counts of the size: two operations for each multiplication of a matrix product. With
 `--against` our engine computes other sizes too, in turns with the first, and the ratios of its GFLOP/s are printed.
@@ -45,13 +47,13 @@ ENGINES = [
 ]
 
 
-def prepare(size: str, part: str, folder: str, graph: bool) -> None:
-    """Weights, input and, where it is asked for, ONNX graph, unless they are there."""
+def prepare(size: str, part: str, folder: str) -> None:
+    """Weights and input, unless they are there."""
     import torch
     from safetensors.torch import save_file
 
     os.makedirs(folder, exist_ok=True)
-    files = ["model.safetensors", "decoder.safetensors", f"{part}.f32", *[f"{part}.onnx"] * graph]
+    files = ["model.safetensors", "decoder.safetensors", f"{part}.f32"]
     if all(os.path.exists(f"{folder}/{name}") for name in files):
         return
     model = peer.draw(size)
@@ -64,10 +66,14 @@ def prepare(size: str, part: str, folder: str, graph: bool) -> None:
     shape = (1, peer.tokens(size), width)
     x = torch.from_numpy(np.random.default_rng(1).standard_normal(shape, dtype=np.float32))
     x.numpy().tofile(f"{folder}/{part}.f32")
-    if graph and not os.path.exists(f"{folder}/{part}.onnx"):
-        module = model.decoder if part == "decoder" else model
-        names = dict(input_names=["x"], output_names=peer.tasks(size))
-        torch.onnx.export(module, (x,), f"{folder}/{part}.onnx", opset_version=18, dynamo=False, **names)
+
+
+def export(part: str, folder: str, mtcae: str) -> None:
+    """The ONNX graph of a folder's weights, unless it is there."""
+    part = {"model": "whole"}.get(part, part)
+    graph = f"{folder}/{part}.onnx"
+    if not os.path.exists(graph):
+        subprocess.run([mtcae, "export", "--checkpoint", folder, "--part", part, "--onnx", graph, "--quiet"], check=True)
 
 
 class Engine:
@@ -162,6 +168,7 @@ def main() -> None:
     parser.add_argument("--against", default=[], type=peer.sizes, metavar="SIZE,…", help="other sizes for our engine")
     parser.add_argument("--engines", help="some of " + ",".join(ENGINES))
     parser.add_argument("--program", default="target/release/examples/forward")
+    parser.add_argument("--mtcae", default="target/release/mtcae", help="what exports the graphs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", default="target/peers")
@@ -173,12 +180,16 @@ def main() -> None:
     for size in [args.size, *args.against]:
         folder = os.path.join(args.folder, size)
         # In a process of its own: a child's peak memory begins with its parent's.
-        needs = (size, args.part, folder, size == args.size)
+        needs = (size, args.part, folder)
         preparing = multiprocessing.get_context("spawn").Process(target=prepare, args=needs)
         preparing.start()
         preparing.join()
         if preparing.exitcode != 0:
-            sys.exit(f"{folder}: weights, input or graph could not be made")
+            sys.exit(f"{folder}: weights or input could not be made")
+    try:
+        export(args.part, os.path.join(args.folder, args.size), args.mtcae)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"the ONNX graph could not be made: {error}")
 
     print(f"{args.size} {args.part}, {args.threads} threads, {args.rounds} rounds; load {os.getloadavg()[0]:.1f}")
     found = machine.describe(args.program, args.isa, args.threads, ["torch", "onnxruntime", "openvino"])

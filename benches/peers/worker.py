@@ -12,6 +12,11 @@ threads = int(threads)
 os.environ["OMP_NUM_THREADS"] = str(threads)
 import numpy as np
 
+# A tube's frames and its side in pixels; and what of a graph's outputs is no head.
+TUBELET, PATCH = 2, 16
+PROBABILITIES = "probabilities"
+GRAPH = f"{folder}/{'whole' if part == 'model' else part}.onnx"
+
 
 def torch_model(precision, compiled):
     import torch
@@ -36,13 +41,27 @@ def torch_model(precision, compiled):
     return run
 
 
+def graph_input(shape):
+    """What a graph of `mtcae export` takes: the features, or the clip that the tubes were cut from."""
+    if part == "decoder":
+        return inputs
+    t, c, h, w = shape
+    tubes = inputs.reshape(1, t // TUBELET, h // PATCH, w // PATCH, c, TUBELET, PATCH, PATCH)
+    return np.ascontiguousarray(tubes.transpose(0, 1, 5, 4, 2, 6, 3, 7)).reshape(1, t, c, h, w)
+
+
 def onnxruntime_model():
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    session = ort.InferenceSession(f"{folder}/{part}.onnx", options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": inputs})
+    # One clip, as all other engines know.
+    options.add_free_dimension_override_by_name("batch", 1)
+    session = ort.InferenceSession(GRAPH, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    heads = [y.name for y in session.get_outputs() if y.name != PROBABILITIES]
+    x = graph_input(given.shape[1:])
+    return lambda: session.run(heads, {given.name: x})
 
 
 def openvino_model(precision):
@@ -54,12 +73,22 @@ def openvino_model(precision):
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = core.compile_model(f"{folder}/{part}.onnx", "CPU", hints)
+    model = core.read_model(GRAPH)
+    shape = [d.get_length() for d in list(model.input(0).partial_shape)[1:]]
+    # One clip, as all other engines know.
+    model.reshape([1, *shape])
+    compiled = core.compile_model(model, "CPU", hints)
     taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if taken != precision:
         sys.exit(f"OpenVINO computes in {taken} on this instruction set, not in {precision}")
-    request = compiled.create_infer_request()
-    return lambda: [np.array(y) for y in request.infer({0: inputs}).values()]
+    heads = [y for y in compiled.outputs if PROBABILITIES not in y.names]
+    request, x = compiled.create_infer_request(), graph_input(shape)
+
+    def run():
+        outputs = request.infer({0: x})
+        return [np.array(outputs[y]) for y in heads]
+
+    return run
 
 
 def processor():

@@ -11,6 +11,7 @@ mod card;
 mod config;
 mod default_model;
 mod evaluate;
+mod export;
 mod faces;
 mod foreign;
 mod groups;
@@ -19,6 +20,7 @@ mod init;
 mod inputs;
 mod label;
 mod output;
+mod report;
 mod settings;
 mod shared;
 mod synth;
@@ -35,7 +37,7 @@ use mtcae_nn::isa::{NAMES, VARIABLE};
 use output::{finish, note, say};
 use shared::{Bars, Download, Fault, checkpoint, device, in_tree, one_line};
 
-/// The programs: each a subcommand of `mtcae`; and an example by itself.
+/// The programs: each a subcommand of `mtcae`, and an example by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// What a model says of videos.
@@ -56,11 +58,15 @@ pub enum Program {
     Ablation,
     /// What a model is, and what it is for.
     Card,
+    /// A model for other runtimes.
+    Export,
+    /// Results as a page that people look at.
+    Report,
 }
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Infer,
         Self::Init,
         Self::Label,
@@ -70,6 +76,8 @@ impl Program {
         Self::Calibrate,
         Self::Ablation,
         Self::Card,
+        Self::Export,
+        Self::Report,
     ];
 
     /// Runs it by itself, on the command line of this process.
@@ -91,6 +99,8 @@ impl Program {
             Self::Calibrate => (calibrate::command, calibrate::main),
             Self::Ablation => (ablation::command, ablation::main),
             Self::Card => (card::command, card::main),
+            Self::Export => (export::command, export::main),
+            Self::Report => (report::command, report::main),
         }
     }
 

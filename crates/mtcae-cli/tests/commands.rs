@@ -26,6 +26,9 @@ fn help_lists_the_subcommands_and_describes_each() {
         "evaluate",
         "calibrate",
         "ablation",
+        "card",
+        "export",
+        "report",
     ];
     for name in names {
         assert!(said.contains(&format!("\n  {name} ")), "{said}");

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Output;
 
-use common::{answer, code, program, text};
+use common::{code, program, text};
 use mtcae_nn::isa::{Isa, NAMES};
 
 /// Every program with arguments that it would take, which write to `out`.
@@ -89,8 +89,7 @@ fn a_program_computes_the_same_on_every_instruction_set_and_number_of_threads() 
             variables,
         );
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-        let json = answer(&output.stdout);
-        json
+        common::answer(&output.stdout)
     };
     let likeliest = |json: &serde_json::Value| {
         let all = json["probabilities"].as_array().expect("a list").clone();

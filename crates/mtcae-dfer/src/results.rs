@@ -199,7 +199,7 @@ impl Results {
             Err(_) => {
                 return Err(match serde_json::from_slice::<Value>(text) {
                     Ok(_) => format!("not results of infer: it has no `format` {FORMAT:?}"),
-                    Err(e) => e.to_string(),
+                    Err(e) => format!("not JSON: {e}"),
                 });
             }
         };

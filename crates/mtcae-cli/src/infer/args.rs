@@ -48,6 +48,11 @@ pub struct Args {
     #[arg(long, value_name = "png,mp4", value_delimiter = ',', requires = "out")]
     pub annotate: Vec<Kind>,
 
+    /// Write DIR/report.html over all results in --out, of this run and of earlier ones: a
+    /// page with the videos, the course of expressions and corrections to train on.
+    #[arg(long, requires = "out")]
+    pub report: bool,
+
     /// Slide a window of this many seconds over the video [default: --stride].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub window: Option<f64>,
@@ -173,6 +178,11 @@ impl Args {
             _ if looks && !self.finds_faces() => Err(
                 "--detect-at and --min-face have no effect where MTCNN does not look for faces (--faces none, --trace)",
             ),
+            _ if self.report
+                && !(self.format.is_empty() || self.format.contains(&Format::Json)) =>
+            {
+                Err("--report is made of JSON results: --format must have json")
+            }
             _ if self.force && self.out.is_none() && self.trace.is_none() => {
                 Err("--force has no effect without --out or --trace")
             }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
+use crate::report;
 use crate::threads::limit_threads;
 use crate::{Bars, Fault, default_model, device, in_tree, note, one_line};
 use clap::error::ErrorKind;
@@ -99,6 +100,11 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
     let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
+    let page = args.out.as_ref().filter(|_| args.report);
+    let page = page.map(|out| out.join(report::REPORT));
+    if let Some(page) = &page {
+        report::may_be_written(page, args.resume || args.force)?;
+    }
     let mut may_resume = false;
     let origin = match args.out.is_some() || !args.format.is_empty() {
         true => {
@@ -155,6 +161,9 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         if !args.quiet {
             note!("{}", overview.line());
         }
+    }
+    if let (Some(page), Some(out)) = (&page, &args.out) {
+        report::write(&[out], page, None, args.quiet)?;
     }
     Ok(overview.all_well())
 }
