@@ -17,7 +17,6 @@ mod foreign;
 mod groups;
 mod infer;
 mod init;
-mod inputs;
 mod label;
 mod output;
 mod report;
@@ -34,8 +33,9 @@ use std::process::ExitCode;
 use clap::Command;
 use mtcae_nn::isa::{NAMES, VARIABLE};
 
+use mtcae_core::one_line;
 use output::{finish, note, say};
-use shared::{Bars, Download, Fault, checkpoint, device, in_tree, one_line};
+use shared::{Bars, Download, Fault, checkpoint, device, in_tree};
 
 /// The programs: each a subcommand of `mtcae`, and an example by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

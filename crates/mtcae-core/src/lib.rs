@@ -1,8 +1,8 @@
 //! What every crate stands on and speaks of: a [`Face`], its box and landmarks, how much two
 //! of them overlap ([`iou`]) and what lies in the [`gaps`] between; how frames are chosen
 //! ([`Sampling`]) and cut ([`Resize`], [`Crop`]), by name; why no answer is given ([`Refusal`]);
-//! [`files`], read within bounds and written whole; and how what was [`drawn`] is told from
-//! input.
+//! [`files`], read within bounds and written whole; how what was [`drawn`] is told from
+//! input; and errors on [one line](one_line).
 
 mod argmax;
 mod crop;
@@ -14,6 +14,7 @@ mod parse;
 mod refusal;
 mod resize;
 mod sampling;
+mod words;
 
 pub use argmax::argmax;
 pub use crop::{Crop, Square, face_size, turn};
@@ -22,3 +23,4 @@ pub use parse::ParseError;
 pub use refusal::Refusal;
 pub use resize::{Rect, Resize};
 pub use sampling::Sampling;
+pub use words::one_line;

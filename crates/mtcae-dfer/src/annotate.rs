@@ -17,7 +17,7 @@ use mtcae_viz::{
     probability_panel, timeline as plot,
 };
 
-use crate::people::finely;
+use crate::people::{finely, length};
 use crate::{
     Answer, ClassProbability, Error, FaceBox, FramePrediction, Landmarks, Pipeline, Prediction,
     Timeline,
@@ -71,7 +71,7 @@ pub fn sheet(
             let mut video = pipeline.open(video)?;
             let options = pipeline.clip_options();
             let options = match follows {
-                true => finely(options, None, &mut video)?.0,
+                true => finely(options, length(None, &mut video)?).0,
                 false => options.clone(),
             };
             // People's frames are the same but for the size, and mostly that too.

@@ -12,7 +12,9 @@ use mtcae_faces::people::{Look, PeopleConfig, Person, Scene, Sighting, people};
 use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_model::Answers;
 use mtcae_video::{FrameResizer, FullFrame, Geometry, Video};
+use rayon::prelude::*;
 
+use crate::footage::Footage;
 use crate::refuse::outside;
 use crate::{
     Answer, Error, PeopleOptions, Pipeline, Prediction, Progress, Seen, Timeline, Windowing,
@@ -95,7 +97,7 @@ struct Noted {
 /// Whole frames by their numbers, until they are too many: then none.
 #[derive(Default)]
 pub(crate) struct Kept {
-    frames: HashMap<u64, FullFrame>,
+    frames: HashMap<u64, Arc<FullFrame>>,
     bytes: u64,
     limit: u64,
 }
@@ -103,7 +105,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// A frame; `None` where frames were too many.
     pub fn frame(&self, index: u64) -> Option<&FullFrame> {
-        self.frames.get(&index)
+        self.frames.get(&index).map(|frame| &**frame)
     }
 
     /// Whether it keeps none, since they were too many.
@@ -112,7 +114,7 @@ impl Kept {
     }
 
     /// Keeps a frame, in the place of what was shown of that number before.
-    fn add(&mut self, frame: FullFrame) {
+    fn add(&mut self, frame: Arc<FullFrame>) {
         self.bytes += frame.pixels.len() as u64;
         if self.is_over() {
             self.frames = HashMap::new();
@@ -249,6 +251,21 @@ impl FaceFinder {
         Timeline::new(timeline.length, timeline.stride, timeline.windows)
     }
 
+    /// The people in frames in memory, all of which are kept.
+    pub(crate) fn found_in(&self, pipeline: &Pipeline, footage: &Footage) -> Result<Found, Error> {
+        let watcher = self.watch(pipeline, u64::MAX);
+        let look = |frame: &Arc<FullFrame>| self.look(frame, watcher.size);
+        let look = || footage.frames().par_iter().map(look).collect();
+        let sights: Result<Vec<Sight>, Error> = pipeline.install(look);
+        let mut noted = watcher.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (frame, sight) in footage.frames().iter().zip(sights?) {
+            noted.sights.insert(frame.index, sight);
+            noted.kept.add(frame.clone());
+        }
+        drop(noted);
+        watcher.found(footage.frames().iter().map(|frame| &frame.index))
+    }
+
     fn detector(&self, min_face: f64) -> Result<Arc<Detector>, Error> {
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, detector)) = made().as_ref().filter(|made| made.0 == min_face) {
@@ -313,7 +330,7 @@ impl Watcher {
             match sight {
                 Ok(sight) => {
                     noted.sights.insert(frame.index, sight);
-                    noted.kept.add(frame);
+                    noted.kept.add(Arc::new(frame));
                 }
                 Err(fault) => noted.fault = Some(fault),
             }
@@ -475,7 +492,7 @@ impl Found {
     /// Puts the subject's faces beside those of answers about whole pictures, and in how
     /// many of their frames there is anybody's; where the model's config asks for it, there
     /// is no answer then.
-    fn note_subject(&self, predictions: &mut [Prediction], answers: Option<&Answers>) {
+    pub(crate) fn note_subject(&self, predictions: &mut [Prediction], answers: Option<&Answers>) {
         let subject = self.subject();
         for prediction in predictions {
             if let Some(person) = subject {

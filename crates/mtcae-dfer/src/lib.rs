@@ -34,6 +34,8 @@ mod error;
 #[cfg(feature = "faces")]
 mod faces;
 #[cfg(feature = "faces")]
+mod footage;
+#[cfg(feature = "faces")]
 mod people;
 mod pipeline;
 mod prediction;
@@ -49,6 +51,8 @@ pub use candle_core::{Device, Tensor};
 pub use error::Error;
 #[cfg(feature = "faces")]
 pub use faces::{DetectAt, FaceFinder};
+#[cfg(feature = "faces")]
+pub use footage::{Footage, Times};
 pub use mtcae_core::{Crop, Face, FaceBox, Landmarks, Rect, Refusal, Resize, Sampling, Square};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Isa, IsaError, Pass, Precision, device};

@@ -5,19 +5,19 @@
 //! at the end, when each person's face is cut out of the frames that they are in: these are
 //! kept or, where that would take too much memory, read again.
 
-use std::collections::{BTreeMap, HashMap};
+mod cut;
+
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mtcae_core::{Crop, Rect, Resize, Sampling, Square};
-use mtcae_video::{
-    Clip, ClipOptions, FrameResizer, FullFrame, Geometry, Video, Warning, WindowOptions, square_of,
-};
-use ndarray::{Array3, Array4, Axis};
-use rayon::prelude::*;
+use mtcae_core::{Resize, Sampling};
+use mtcae_video::{Clip, ClipOptions, Video, Warning, WindowOptions};
 
-use crate::faces::{FaceFinder, Found, Kept};
+use crate::faces::{FaceFinder, Found};
+use crate::footage::{self, Footage};
+use cut::{Job, cut, job, read_and_cut};
+
 use crate::{Answer, Error, FaceWarning, Pipeline, Prediction, Progress, Timeline, Windowing};
 
 /// People are followed through frames at most this many seconds apart …
@@ -66,11 +66,13 @@ pub struct People {
     pub left_out: usize,
 }
 
-/// A file that is looked at.
+/// A file, or frames in memory, that are looked at.
 struct Request<'a> {
     pipeline: &'a Pipeline,
     finder: &'a FaceFinder,
+    /// What faults and predictions are of.
     path: &'a Path,
+    footage: Option<&'a Footage>,
     options: &'a PeopleOptions,
 }
 
@@ -83,40 +85,6 @@ struct Span {
     /// Numbers of the frames that were looked at.
     looked_at: Vec<u64>,
     warnings: Vec<Warning>,
-}
-
-/// A crop to one person in one span.
-struct Job {
-    span: usize,
-    person: usize,
-    part: Part,
-    /// Numbers of the frames that the model is given.
-    picks: Vec<u64>,
-}
-
-/// What a model sees of each frame.
-enum Part {
-    /// The same of all.
-    Upright(Rect),
-    /// A square of each, by its number, in display pixels.
-    Turned(BTreeMap<u64, Square>),
-}
-
-/// Crops that fill as the video is read for the second time.
-struct Crops {
-    /// For each frame's number, the jobs that want it.
-    wanted: HashMap<u64, Vec<usize>>,
-    jobs: Vec<Job>,
-    size: (u32, u32),
-    taken: Mutex<Taken>,
-}
-
-/// What of the crops is there.
-#[derive(Default)]
-struct Taken {
-    /// Of the jobs that have begun.
-    clips: HashMap<usize, Option<Clip>>,
-    fault: Option<Error>,
 }
 
 impl FaceFinder {
@@ -139,52 +107,93 @@ impl FaceFinder {
         pipeline: &Pipeline,
         path: impl AsRef<Path>,
         options: &PeopleOptions,
-        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<People, Error> {
-        let path = path.as_ref();
-        if options.min_seen == 0 {
-            return Err(Error::Option {
-                option: "min_seen",
-                reason: "must be at least 1".to_owned(),
-            });
-        }
+        self.tell_people(pipeline, path, options, |reached, _| progress(reached))
+    }
+
+    /// As [`Self::predict_people`], whose callback gets each prediction as well, as soon as it
+    /// is there; none while people are looked for.
+    ///
+    /// # Errors
+    /// As [`Self::predict_people`].
+    pub fn tell_people(
+        &self,
+        pipeline: &Pipeline,
+        path: impl AsRef<Path>,
+        options: &PeopleOptions,
+        tell: impl FnMut(Progress, &[Prediction]) -> ControlFlow<()>,
+    ) -> Result<People, Error> {
         let request = Request {
             pipeline,
             finder: self,
-            path,
+            path: path.as_ref(),
+            footage: None,
             options,
         };
-        answer(&request, progress)
+        answer(&request, tell)
+    }
+
+    /// What the model says of the people in frames in memory, as [`Self::predict_people`] of
+    /// the clip that they are; windows are not looked at.
+    pub(crate) fn people_of_footage(
+        &self,
+        pipeline: &Pipeline,
+        footage: &Footage,
+        options: &PeopleOptions,
+    ) -> Result<People, Error> {
+        let options = PeopleOptions {
+            windowing: None,
+            ..options.clone()
+        };
+        let request = Request {
+            pipeline,
+            finder: self,
+            path: Path::new(footage::NAME),
+            footage: Some(footage),
+            options: &options,
+        };
+        let mut people = answer(&request, |_, _| ControlFlow::Continue(()))?;
+        if let Answer::Clip(predictions) = &mut people.answer {
+            predictions.iter_mut().for_each(|p| p.file = None);
+        }
+        Ok(people)
     }
 }
 
 fn answer(
     request: &Request<'_>,
-    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+    mut tell: impl FnMut(Progress, &[Prediction]) -> ControlFlow<()>,
 ) -> Result<People, Error> {
     let Request { path, options, .. } = request;
+    if options.min_seen == 0 {
+        return Err(Error::Option {
+            option: "min_seen",
+            reason: "must be at least 1".to_owned(),
+        });
+    }
     let mut done = 0;
     let mut duration = None;
-    let mut reached = |seconds: f64, answered: bool, length: Option<f64>| {
-        done += u64::from(answered);
+    let mut reached = |seconds: f64, said: &[Prediction], length: Option<f64>| {
+        done += said.len() as u64;
         duration = length.or(duration);
         let here = Progress {
             windows: done,
             seconds,
             duration,
         };
-        match progress(here) {
+        match tell(here, said) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Cancelled { done }),
         }
     };
     let (spans, found) = look(request, &mut |seconds, length| {
-        reached(seconds, false, length)
+        reached(seconds, &[], length)
     })?;
     let answers = request.pipeline.config().answers.as_ref();
     if found.people.is_empty() {
         return match answers {
-            Some(_) => nobody(request, &spans, &found),
+            Some(_) => nobody(request, &spans, &found, reached),
             None => Err(Error::NoFace.of(path)),
         };
     }
@@ -202,7 +211,7 @@ fn answer(
     kept.sort_unstable();
     kept.dedup();
     if kept.is_empty() && answers.is_some() {
-        return nobody(request, &spans, &found);
+        return nobody(request, &spans, &found, reached);
     }
     if kept.is_empty() {
         let min_seen = options.min_seen;
@@ -235,8 +244,9 @@ fn answer(
             prediction.judge(answers);
         }
         let end = prediction.end;
-        by_person.entry(job.person).or_default().push(prediction);
-        reached((half + end) / 2.0, true, None)
+        let said = by_person.entry(job.person).or_default();
+        said.push(prediction);
+        reached((half + end) / 2.0, &said[said.len() - 1..], None)
     };
     match found.kept.is_over() {
         false => cut(request, &spans, &jobs, &found.kept, done)?,
@@ -257,7 +267,12 @@ fn answer(
 
 /// What is said where there is nobody to be followed, and the model's config asks for that
 /// to be an answer.
-fn nobody(request: &Request<'_>, spans: &[Span], found: &Found) -> Result<People, Error> {
+fn nobody(
+    request: &Request<'_>,
+    spans: &[Span],
+    found: &Found,
+    mut reached: impl FnMut(f64, &[Prediction], Option<f64>) -> Result<(), Error>,
+) -> Result<People, Error> {
     let Request {
         pipeline,
         path,
@@ -280,6 +295,9 @@ fn nobody(request: &Request<'_>, spans: &[Span], found: &Found) -> Result<People
         prediction
     });
     let predictions: Vec<Prediction> = predictions.collect();
+    for said in &predictions {
+        reached(said.end, std::slice::from_ref(said), None)?;
+    }
     Ok(People {
         answer: match &options.windowing {
             None => Answer::Clip(predictions),
@@ -294,12 +312,22 @@ fn look(
     request: &Request<'_>,
     progress: &mut impl FnMut(f64, Option<f64>) -> Result<(), Error>,
 ) -> Result<(Vec<Span>, Found), Error> {
+    if let Some(footage) = request.footage {
+        let spans = vec![Span {
+            bounds: None,
+            sampled: footage.sampled().to_vec(),
+            looked_at: footage.looked_at(),
+            warnings: Vec::new(),
+        }];
+        return Ok((spans, request.finder.found_in(request.pipeline, footage)?));
+    }
     let memory = request.options.frame_memory;
     let watcher = request.finder.watch(request.pipeline, memory);
     let mut video = watcher.at(request.pipeline.open(request.path)?);
     let mut spans = Vec::new();
     let windowing = request.options.windowing.as_ref();
-    let (options, every) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
+    let seconds = length(windowing, &mut video)?;
+    let (options, every) = finely(request.pipeline.clip_options(), seconds);
     let duration = video.info().duration;
     // The pixels are not needed.
     let mut span = |bounds, mut views: Vec<Clip>| {
@@ -332,17 +360,17 @@ fn look(
     Ok((spans, watcher.found(indices.iter())?))
 }
 
-/// How a video or its windows are read so that people can be followed, and which of the
-/// frames the model would take: every so many-th.
-pub(crate) fn finely(
-    model: &ClipOptions,
-    windowing: Option<&Windowing>,
-    video: &mut Video,
-) -> Result<(ClipOptions, usize), Error> {
-    let seconds = match windowing {
+/// Seconds of what is one clip: the video, or a window of it.
+pub(crate) fn length(windowing: Option<&Windowing>, video: &mut Video) -> Result<f64, Error> {
+    Ok(match windowing {
         Some(windowing) => windowing.length,
         None => video.frame_count()? as f64 / video.info().fps,
-    };
+    })
+}
+
+/// How a clip of so many seconds is read so that people can be followed, and which of the
+/// frames the model would take: every so many-th.
+pub(crate) fn finely(model: &ClipOptions, seconds: f64) -> (ClipOptions, usize) {
     let step = seconds / model.frames as f64;
     let every = match model.sampling {
         // Taken more finely, it has the same frames among others.
@@ -356,7 +384,7 @@ pub(crate) fn finely(
         resize: Resize::Squash,
         ..model.clone()
     };
-    Ok((options, every))
+    (options, every)
 }
 
 fn window_options(windowing: &Windowing, clip: &ClipOptions) -> WindowOptions {
@@ -364,143 +392,6 @@ fn window_options(windowing: &Windowing, clip: &ClipOptions) -> WindowOptions {
         length: windowing.length,
         stride: windowing.stride,
         clip: clip.clone(),
-    }
-}
-
-/// The crop to a person in a span, where they are seen often enough: of frames that they
-/// are in alone, evenly over these.
-fn job(
-    request: &Request<'_>,
-    spans: &[Span],
-    found: &Found,
-    span: usize,
-    person: usize,
-) -> Option<Job> {
-    let Span {
-        sampled, looked_at, ..
-    } = &spans[span];
-    let present: Vec<u64> = looked_at
-        .iter()
-        .copied()
-        .filter(|&i| found.face(person, i).is_some())
-        .collect();
-    // As large a part of all frames that were looked at: what is a face in two alone is
-    // seldom one.
-    let seen = |of: &[u64]| of.iter().filter(|&&i| found.is_seen(person, i)).count();
-    let min_seen = request.options.min_seen;
-    let needed = (min_seen * looked_at.len()).div_ceil(sampled.len());
-    if seen(sampled) < min_seen || seen(looked_at) < needed {
-        return None;
-    }
-    let frames = request.pipeline.clip_options().frames;
-    let evenly = |of: &[u64]| -> Vec<u64> {
-        let picks = (0..frames).map(|i| of[i * of.len() / frames]);
-        picks.collect()
-    };
-    let picks = match sampled.len() > frames {
-        false => evenly(&present),
-        // Several clips: of each the frames that they are in.
-        true => {
-            let clips = sampled.chunks(frames).map(|clip| -> Vec<u64> {
-                let seen = clip.iter().copied();
-                seen.filter(|i| present.binary_search(i).is_ok()).collect()
-            });
-            let clips = clips.filter(|clip| !clip.is_empty());
-            clips.flat_map(|clip| evenly(&clip)).collect()
-        }
-    };
-    Some(Job {
-        span,
-        person,
-        part: part(request, found, person, &present, &picks),
-        picks,
-    })
-}
-
-/// Hands over each job's clip, cut out of the frames that were kept.
-fn cut(
-    request: &Request<'_>,
-    spans: &[Span],
-    jobs: &[Job],
-    kept: &Kept,
-    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let size = request.pipeline.clip_options().size;
-    for job in jobs {
-        let numbers = job.numbers();
-        let part = |index: &u64| {
-            let frame = kept.frame(*index).ok_or(Error::Changed)?;
-            Ok((frame, job.part(frame, size)?))
-        };
-        let parts = || {
-            numbers
-                .par_iter()
-                .map(part)
-                .collect::<Result<Vec<_>, Error>>()
-        };
-        let parts = request.pipeline.install(parts);
-        let mut clip = None;
-        for (frame, part) in parts.map_err(|e| e.of(request.path))? {
-            job.put(&mut clip, frame, part);
-        }
-        if let Some(mut clip) = clip {
-            clip.warnings.clone_from(&spans[job.span].warnings);
-            done(job, clip)?;
-        }
-    }
-    Ok(())
-}
-
-/// As [`cut`], of a video that is read again.
-fn read_and_cut(
-    request: &Request<'_>,
-    spans: &[Span],
-    jobs: Vec<Job>,
-    mut done: impl FnMut(&Job, Clip) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut wanted: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (j, job) in jobs.iter().enumerate() {
-        for index in job.numbers() {
-            wanted.entry(index).or_default().push(j);
-        }
-    }
-    let crops = Arc::new(Crops {
-        wanted,
-        jobs,
-        size: request.pipeline.clip_options().size,
-        taken: Mutex::default(),
-    });
-    let taker = crops.clone();
-    let video = request.pipeline.open(request.path)?;
-    let mut video = video.watched_by(move |frame| taker.take(&frame));
-    let windowing = request.options.windowing.as_ref();
-    let (options, _) = finely(request.pipeline.clip_options(), windowing, &mut video)?;
-    let mut hand_over = |span: usize| -> Result<(), Error> {
-        for (j, job) in crops.jobs.iter().enumerate().filter(|j| j.1.span == span) {
-            let clip = crops.clip(j);
-            let mut clip = clip.map_err(|e| e.of(request.path))?;
-            clip.warnings.clone_from(&spans[span].warnings);
-            done(job, clip)?;
-        }
-        Ok(())
-    };
-    match windowing {
-        None => {
-            request.pipeline.install(|| video.clip(&options))?;
-            hand_over(0)
-        }
-        Some(windowing) => {
-            let windows = || video.windows(&window_options(windowing, &options));
-            let mut windows = request.pipeline.install(windows)?;
-            for span in 0.. {
-                let Some(window) = request.pipeline.install(|| windows.next()) else {
-                    break;
-                };
-                window?;
-                hand_over(span)?;
-            }
-            Ok(())
-        }
     }
 }
 
@@ -512,151 +403,4 @@ impl Span {
         numbers.dedup();
         numbers
     }
-}
-
-impl Job {
-    /// Numbers of the frames that it takes, each once.
-    fn numbers(&self) -> Vec<u64> {
-        let mut numbers = self.picks.clone();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
-    }
-
-    /// What the model is given of a frame, and the geometry of that.
-    fn part(&self, frame: &FullFrame, size: (u32, u32)) -> Result<(Array3<u8>, Geometry), Error> {
-        let crop = match &self.part {
-            Part::Upright(crop) => *crop,
-            Part::Turned(squares) => {
-                let square = squares.get(&frame.index).ok_or(Error::Changed)?;
-                let aspect = frame.source.pixel_aspect();
-                let pixels = square_of(frame.pixels.view(), aspect, square, size.0 as usize);
-                let source = Geometry {
-                    crop: around(squares.values(), &frame.source),
-                    ..frame.source
-                };
-                return Ok((pixels, source));
-            }
-        };
-        let mut resizer = FrameResizer::default();
-        let part = frame.part(&Resize::Crop(crop), size, &mut resizer);
-        part.map_err(Error::Part)
-    }
-
-    /// The square of each of the frames, where there is one.
-    fn squares(&self) -> Vec<Square> {
-        match &self.part {
-            Part::Upright(_) => Vec::new(),
-            Part::Turned(squares) => {
-                let of = self.picks.iter().filter_map(|index| squares.get(index));
-                of.copied().collect()
-            }
-        }
-    }
-
-    /// Puts it wherever the clip has the frame.
-    fn put(
-        &self,
-        clip: &mut Option<Clip>,
-        frame: &FullFrame,
-        (pixels, source): (Array3<u8>, Geometry),
-    ) {
-        let picks = &self.picks;
-        let (height, width, channels) = pixels.dim();
-        let clip = clip.get_or_insert_with(|| Clip {
-            frames: Array4::zeros((picks.len(), height, width, channels)),
-            times: vec![0.0; picks.len()],
-            indices: picks.clone(),
-            source,
-            squares: self.squares(),
-            warnings: Vec::new(),
-        });
-        for (i, _) in picks.iter().enumerate().filter(|p| *p.1 == frame.index) {
-            clip.frames.index_axis_mut(Axis(0), i).assign(&pixels);
-            clip.times[i] = frame.time;
-        }
-    }
-}
-
-impl Crops {
-    /// Cuts a frame for all who want it. Nothing is held while it is cut: the pool may
-    /// turn to another frame meanwhile.
-    fn take(&self, frame: &FullFrame) {
-        for &j in self.wanted.get(&frame.index).into_iter().flatten() {
-            let part = self.jobs[j].part(frame, self.size);
-            let mut taken = self.taken();
-            match part {
-                Ok(part) => self.jobs[j].put(taken.clips.entry(j).or_default(), frame, part),
-                Err(fault) => {
-                    taken.fault = Some(fault);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The clip of a job, all of whose frames were taken.
-    fn clip(&self, job: usize) -> Result<Clip, Error> {
-        let mut taken = self.taken();
-        if let Some(fault) = taken.fault.take() {
-            return Err(fault);
-        }
-        let clip = taken.clips.remove(&job).flatten();
-        clip.ok_or(Error::Changed)
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is seen of a person's face in these frames, which are among those that they are
-/// in.
-fn part(
-    request: &Request<'_>,
-    found: &Found,
-    person: usize,
-    present: &[u64],
-    picks: &[u64],
-) -> Part {
-    let margin = match request.pipeline.crop() {
-        Crop::Aligned { scale } => {
-            let square = |&index: &u64| {
-                let (time, track) = found.followed(person, index)?;
-                Some((index, Square::aligned(&track, time, scale)?))
-            };
-            return Part::Turned(picks.iter().filter_map(square).collect());
-        }
-        Crop::Face { margin } => margin,
-        Crop::None => Crop::MARGIN,
-    };
-    let faces = present.iter().filter_map(|&i| found.face(person, i));
-    let boxes: Vec<_> = faces.map(|face| face.face_box).collect();
-    let source = found.source();
-    let size = (source.width.into(), source.height.into());
-    Part::Upright(Crop::surround(&boxes, margin, size))
-}
-
-/// The rectangle of a picture around what of squares lies in it.
-fn around<'a>(squares: impl Iterator<Item = &'a Square>, source: &Geometry) -> Option<Rect> {
-    let (width, height) = source.display_size();
-    let (width, height) = (f64::from(width), f64::from(height));
-    let join = |a: [f64; 4], b: [f64; 4]| {
-        [
-            a[0].min(b[0]),
-            a[1].min(b[1]),
-            a[2].max(b[2]),
-            a[3].max(b[3]),
-        ]
-    };
-    let [x1, y1, x2, y2] = squares.map(Square::bounds).reduce(join)?;
-    let (x1, x2) = (x1.max(0.0).min(width), x2.max(0.0).min(width));
-    let (y1, y2) = (y1.max(0.0).min(height), y2.max(0.0).min(height));
-    let aspect = source.pixel_aspect();
-    Some(Rect {
-        x: x1 / aspect,
-        y: y1,
-        width: (x2 - x1) / aspect,
-        height: y2 - y1,
-    })
 }

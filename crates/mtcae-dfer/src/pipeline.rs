@@ -135,6 +135,13 @@ impl Pipeline {
         Ok(self)
     }
 
+    /// Reads files and computes on a pool that is there already, as [`Self::with_threads`].
+    #[must_use]
+    pub fn with_pool(mut self, pool: Arc<rayon::ThreadPool>) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
     /// The model's configuration.
     pub fn config(&self) -> &Config {
         self.engine.config()
@@ -456,6 +463,20 @@ mod files {
             windowing: &Windowing,
             mut progress: impl FnMut(Progress) -> ControlFlow<()>,
         ) -> Result<Timeline, Error> {
+            self.tell_windows_of(video, windowing, |reached, _| progress(reached))
+        }
+
+        /// As [`Self::predict_windows_of`], whose callback gets the predictions of each batch
+        /// as well, as soon as they are there.
+        ///
+        /// # Errors
+        /// As [`Self::predict_windows`].
+        pub fn tell_windows_of(
+            &self,
+            video: Video,
+            windowing: &Windowing,
+            mut tell: impl FnMut(Progress, &[Prediction]) -> ControlFlow<()>,
+        ) -> Result<Timeline, Error> {
             let path = video.path().to_owned();
             let path = path.as_path();
             if windowing.batch == 0 {
@@ -488,6 +509,7 @@ mod files {
                     said.extend(self.predict_clips(clips).map_err(|e| e.of(path))?);
                 }
                 let mut said = said.into_iter();
+                let before = predictions.len();
                 for (start, end, views) in bounds {
                     let views = said.by_ref().take(views).collect();
                     if let Some(mut prediction) = Prediction::merge(views, self.config()) {
@@ -498,16 +520,15 @@ mod files {
                 }
                 let done = predictions.len() as u64;
                 let seconds = predictions.last().map_or(0.0, |p| p.end);
-                if progress(Progress {
+                let reached = Progress {
                     windows: done,
                     seconds,
                     duration,
-                })
-                .is_break()
-                {
-                    return Err(Error::Cancelled { done });
+                };
+                match tell(reached, &predictions[before..]) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Error::Cancelled { done }),
                 }
-                Ok(())
             };
             in_turns(self.decode_ahead, decode, compute)?;
             Timeline::new(windowing.length, windowing.stride, predictions)

@@ -66,6 +66,7 @@ mod clip;
 mod endings;
 mod error;
 mod geometry;
+pub mod inputs;
 mod mask;
 mod normalize;
 mod resize;

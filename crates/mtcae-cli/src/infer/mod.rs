@@ -14,7 +14,6 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::inputs::{Input, drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::report;
 use crate::threads::limit_threads;
@@ -24,6 +23,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, FileId, same_file};
 use mtcae_dfer::annotate::{film, sheet, viz::save_png};
 use mtcae_dfer::model::Engine;
+use mtcae_dfer::video::inputs::{Input, drawn, expand};
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
     Answer, FaceFinder, FaceWarning, Pass, PeopleOptions, Pipeline, Prediction, Progress,

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::args::{Args, At, Format, Kind, People};
 use crate::Fault;
-use crate::inputs::Input;
+use mtcae_dfer::video::inputs::Input;
 
 /// A file of results.
 #[derive(Clone, Copy)]

@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::inputs::{drawn, expand};
 use crate::output::clean_up_when_stopped;
 use crate::threads::limit_threads;
 use crate::{Bars, Fault, device, note, one_line, say};
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, same_file, write_atomically};
+use mtcae_dfer::video::inputs::{drawn, expand};
 use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::{
     Catalogue, Problem, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,

@@ -1,9 +1,10 @@
-//! From names on the command line to files.
+//! From names that a user gives to files.
 
 use std::path::{Path, PathBuf};
 
 use mtcae_core::drawn::is_drawn;
-use mtcae_dfer::video::is_media;
+
+use crate::endings::is_media;
 
 /// A file to look at.
 pub struct Input {
