@@ -150,6 +150,11 @@ pub enum Warning {
         /// Seconds from the start of the last one.
         last: f64,
     },
+    /// Frames of a stream that came while answers were late, and were left out.
+    Late {
+        /// How many.
+        count: u64,
+    },
     /// The container broke off: what was read until then is used.
     ReadError {
         /// Seconds from the start of the last packet read.
@@ -267,7 +272,8 @@ impl Warning {
                 *count += more;
                 *last = last.max(*later);
             }
-            (Self::SizeChange { count, .. }, Self::SizeChange { count: more, .. }) => {
+            (Self::SizeChange { count, .. }, Self::SizeChange { count: more, .. })
+            | (Self::Late { count }, Self::Late { count: more }) => {
                 *count += more;
             }
             _ => return false,
@@ -279,6 +285,13 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Late { count: 1 } => {
+                f.write_str("a frame came while answers were late, and was left out")
+            }
+            Self::Late { count } => write!(
+                f,
+                "{count} frames came while answers were late, and were left out"
+            ),
             Self::DecodeError {
                 time,
                 count: 1,

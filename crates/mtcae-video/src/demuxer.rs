@@ -1,6 +1,6 @@
 //! The packets of a file: what its headers say, and one packet after the other.
 
-use std::io::Seek as _;
+use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use crate::clip::Warning;
@@ -13,6 +13,7 @@ use crate::ffi::{reason, seconds};
 use crate::geometry::{Geometry, Orientation};
 use crate::open::open;
 use crate::options::OpenOptions;
+use crate::stream::Raw;
 
 /// What the headers say; nothing here was checked by decoding.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +48,10 @@ pub struct VideoInfo {
     pub warnings: Vec<Warning>,
 }
 
-/// An open file, read packet by packet.
+/// How long a stream is taken to be where its length bounds what pictures may take.
+const STREAM: u64 = 16 << 20;
+
+/// An open file or stream, read packet by packet.
 pub struct Demuxer {
     pub path: PathBuf,
     pub info: VideoInfo,
@@ -72,6 +76,31 @@ impl Demuxer {
             path: path.to_path_buf(),
             info,
             options,
+            budget,
+            input,
+            started: false,
+        })
+    }
+
+    /// Of a stream that is read once, called `name` in errors.
+    pub fn open_stream(
+        name: &str,
+        stream: Box<dyn Read + Send>,
+        raw: Option<&Raw>,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let path = PathBuf::from(name);
+        let budget = Budget::new(options, STREAM);
+        let input = Input::open_stream(stream, raw, budget).map_err(|fault| fault.of(&path))?;
+        let info = inspect(&path, &input, options, budget)?;
+        Ok(Self {
+            path,
+            info,
+            options: OpenOptions {
+                // A thread more is a frame more of delay.
+                threads: options.threads.max(1),
+                ..options.clone()
+            },
             budget,
             input,
             started: false,

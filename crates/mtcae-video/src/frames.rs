@@ -84,13 +84,27 @@ impl FrameReader {
         &self.sequence.warnings
     }
 
+    /// Takes what was dropped or assumed up to here.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.sequence.warnings)
+    }
+
     /// The next frame; `Ok(None)` at the end.
     pub fn next(&mut self, demuxer: &mut Demuxer) -> Result<Option<FullFrame>> {
-        let Some(d) = self.sequence.next(demuxer)? else {
-            if self.sequence.count() == 0 {
-                return Err(self.sequence.nothing(demuxer));
+        self.next_from(demuxer, f64::NEG_INFINITY)
+    }
+
+    /// The next frame whose time is not before this one; those before are decoded alone.
+    pub fn next_from(&mut self, demuxer: &mut Demuxer, time: f64) -> Result<Option<FullFrame>> {
+        let d = loop {
+            match self.sequence.next(demuxer)? {
+                Some(d) if d.time < time => {}
+                Some(d) => break d,
+                None if self.sequence.count() == 0 => {
+                    return Err(self.sequence.nothing(demuxer));
+                }
+                None => return Ok(None),
             }
-            return Ok(None);
         };
         let size = (d.frame.width(), d.frame.height());
         if self.size != Some(size) {

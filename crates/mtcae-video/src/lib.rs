@@ -103,6 +103,8 @@ mod sequence;
 #[cfg(feature = "ffmpeg")]
 mod shrink;
 #[cfg(feature = "ffmpeg")]
+mod stream;
+#[cfg(feature = "ffmpeg")]
 mod tape;
 #[cfg(feature = "ffmpeg")]
 mod video;
@@ -128,6 +130,7 @@ pub use warp::square_of;
 pub use {
     demuxer::VideoInfo,
     frames::FullFrame,
+    stream::{Raw, Stream},
     video::{Frames, Video, Windows},
     writer::{ClipWriter, Sound, WriterOptions},
 };

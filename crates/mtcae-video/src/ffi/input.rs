@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
+use std::io::Read;
 use std::ptr;
 
 use ffmpeg_next::format::context::Input as Context;
@@ -13,6 +14,7 @@ use super::io::FileIo;
 use super::reason;
 use crate::error::Fault;
 use crate::geometry::Orientation;
+use crate::stream::Raw;
 
 /// Containers that hold their own data and name no other file. Left out on
 /// purpose: hls, dash, concat, concatf, sdp, rtsp, image2 (patterns), svg_pipe
@@ -25,6 +27,15 @@ jpeg_pipe,jpegls_pipe,jpegxl_pipe,jpegxl_anim,jpegxs_pipe,pam_pipe,pbm_pipe,pcx_
 photocd_pipe,pictor_pipe,png_pipe,ppm_pipe,psd_pipe,qdraw_pipe,qoi_pipe,sgi_pipe,sunrast_pipe,\
 tiff_pipe,webp_pipe,vbn_pipe,xbm_pipe,xpm_pipe,xwd_pipe,\
 mp3,wav,w64,aac,flac,aiff,au,caf,amr,ac3,eac3,dts,tta,wv,ape,opus";
+
+/// Bytes of a stream that are looked at before it is known what is in it, at most.
+const PROBED_BYTES: i64 = 1 << 20;
+
+/// What is read as it comes.
+#[derive(Clone, Copy)]
+struct Live<'a> {
+    raw: Option<&'a Raw>,
+}
 
 /// A file that does not open, by FFmpeg's code from opening or probing.
 fn unreadable(code: i32) -> Fault {
@@ -200,9 +211,36 @@ impl Input {
         Ok(Some((input, origin)))
     }
 
+    /// Opens a stream, which is read from its beginning to its end: one of a container, or
+    /// of `raw` pictures.
+    pub fn open_stream(
+        stream: Box<dyn Read + Send>,
+        raw: Option<&Raw>,
+        budget: Budget,
+    ) -> Result<Self, Fault> {
+        let io = FileIo::of_stream(stream).ok_or_else(out_of_memory)?;
+        let mut input = Self::of(io, budget, Some(Live { raw }))?;
+        input.pick()?;
+        Ok(input)
+    }
+
     fn probe(file: File, budget: Budget) -> Result<Self, Fault> {
-        super::quiet();
         let io = FileIo::new(file, false).ok_or_else(out_of_memory)?;
+        Self::of(io, budget, None)
+    }
+
+    fn of(io: FileIo, budget: Budget, live: Option<Live<'_>>) -> Result<Self, Fault> {
+        super::quiet();
+        let raw_pictures = live.and_then(|live| live.raw);
+        let demuxer = match raw_pictures {
+            // SAFETY: the name ends in NUL; null where FFmpeg has no such demuxer.
+            Some(_) => unsafe { ffi::av_find_input_format(c"rawvideo".as_ptr()) },
+            None => ptr::null(),
+        };
+        if raw_pictures.is_some() && demuxer.is_null() {
+            let reason = "FFmpeg was built without its demuxer of raw pictures".into();
+            return Err(Fault::Unreadable { reason });
+        }
         // SAFETY: the context is fresh; on failure avformat_open_input frees it
         // and nulls the pointer, and does not touch a custom `pb`. The empty
         // name keeps any protocol or pattern out; NUL-terminated.
@@ -214,11 +252,26 @@ impl Input {
             (*raw).pb = io.as_ptr();
             (*raw).io_open = Some(refuse);
             let mut options = ptr::null_mut();
-            set(&mut options, c"format_whitelist", DEMUXERS);
+            match raw_pictures {
+                None => set(&mut options, c"format_whitelist", DEMUXERS),
+                Some(pictures) => {
+                    let Raw { width, height, .. } = pictures;
+                    set(&mut options, c"format_whitelist", "rawvideo");
+                    set(&mut options, c"video_size", &format!("{width}x{height}"));
+                    set(&mut options, c"pixel_format", &pictures.pixel_format);
+                    set(&mut options, c"framerate", &pictures.fps.to_string());
+                }
+            }
+            if live.is_some() {
+                // Who waits for answers does not wait for what seconds of it would tell.
+                (*raw).probesize = PROBED_BYTES;
+                (*raw).max_analyze_duration = i64::from(ffi::AV_TIME_BASE) / 2;
+                (*raw).fps_probe_size = 2;
+            }
             // Matches no protocol, while an empty list would mean "all".
             set(&mut options, c"protocol_whitelist", "none");
             let code =
-                ffi::avformat_open_input(&raw mut raw, c"".as_ptr(), ptr::null(), &raw mut options);
+                ffi::avformat_open_input(&raw mut raw, c"".as_ptr(), demuxer, &raw mut options);
             ffi::av_dict_free(&raw mut options);
             if code < 0 {
                 // format_whitelist and io_open answer with these.
@@ -482,7 +535,10 @@ impl Input {
 
     /// A second descriptor of the same open file (the name is not used again).
     pub fn file(&self) -> std::io::Result<File> {
-        self.io.file().try_clone()
+        match self.io.file() {
+            Some(file) => file.try_clone(),
+            None => Err(std::io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A custom I/O context over one opened file: what keeps FFmpeg from opening
+//! A custom I/O context over one opened file or a stream: what keeps FFmpeg from opening
 //! anything by name.
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use libc::{c_int, c_void};
 
 const BUFFER: usize = 64 * 1024;
 
-/// An `AVIOContext` that reads or writes `file` and nothing else.
+/// An `AVIOContext` that reads or writes one file, or reads one stream, and nothing else.
 pub struct FileIo {
     context: *mut ffi::AVIOContext,
     // Boxed: FFmpeg keeps its address as `opaque`.
@@ -18,9 +18,16 @@ pub struct FileIo {
 }
 
 struct State {
-    file: File,
-    size: u64,
+    medium: Medium,
     fault: Option<std::io::Error>,
+}
+
+/// What is read or written.
+enum Medium {
+    /// With its size when it was opened.
+    File(File, u64),
+    /// From its beginning to its end, once.
+    Stream(Box<dyn Read + Send>),
 }
 
 // SAFETY: the context and the state it points to are owned by this object
@@ -31,9 +38,21 @@ impl FileIo {
     /// `None` when memory runs out.
     pub fn new(file: File, writable: bool) -> Option<Self> {
         let size = file.metadata().map_or(0, |m| m.len());
+        Self::over(Medium::File(file, size), writable)
+    }
+
+    /// Of what can be read from its beginning to its end alone. `None` when memory runs out.
+    pub fn of_stream(stream: Box<dyn Read + Send>) -> Option<Self> {
+        Self::over(Medium::Stream(stream), false)
+    }
+
+    fn over(medium: Medium, writable: bool) -> Option<Self> {
+        let seek = match medium {
+            Medium::File(..) => Some(seek as unsafe extern "C" fn(*mut c_void, i64, c_int) -> i64),
+            Medium::Stream(_) => None,
+        };
         let mut state = Box::new(State {
-            file,
-            size,
+            medium,
             fault: None,
         });
         let opaque: *mut State = &raw mut *state;
@@ -52,7 +71,7 @@ impl FileIo {
                 opaque.cast::<c_void>(),
                 if writable { None } else { Some(read) },
                 None,
-                Some(seek),
+                seek,
             );
             if context.is_null() {
                 ffi::av_free(buffer.cast());
@@ -82,9 +101,12 @@ impl FileIo {
         self.state.fault.take()
     }
 
-    /// The file, e.g. to sync it.
-    pub fn file(&self) -> &File {
-        &self.state.file
+    /// The file, e.g. to sync it; `None` of a stream.
+    pub fn file(&self) -> Option<&File> {
+        match &self.state.medium {
+            Medium::File(file, _) => Some(file),
+            Medium::Stream(_) => None,
+        }
     }
 
     /// Writes out what is buffered.
@@ -116,7 +138,11 @@ unsafe extern "C" fn read(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> 
         )
     };
     loop {
-        match state.file.read(buffer) {
+        let read = match &mut state.medium {
+            Medium::File(file, _) => file.read(buffer),
+            Medium::Stream(stream) => stream.read(buffer),
+        };
+        match read {
             Ok(0) => return ffi::AVERROR_EOF,
             Ok(n) => return n as c_int,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -136,7 +162,11 @@ unsafe extern "C" fn write(opaque: *mut c_void, buffer: *mut u8, size: c_int) ->
             std::slice::from_raw_parts(buffer, size.max(0) as usize),
         )
     };
-    match state.file.write_all(buffer) {
+    let written = match &mut state.medium {
+        Medium::File(file, _) => file.write_all(buffer),
+        Medium::Stream(_) => Err(std::io::ErrorKind::Unsupported.into()),
+    };
+    match written {
         Ok(()) => size,
         Err(e) => {
             state.fault = Some(e);
@@ -148,19 +178,19 @@ unsafe extern "C" fn write(opaque: *mut c_void, buffer: *mut u8, size: c_int) ->
 unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i64 {
     // SAFETY: as in `read`.
     let state = unsafe { &mut *opaque.cast::<State>() };
+    let Medium::File(file, size) = &mut state.medium else {
+        return i64::from(ffi::AVERROR(libc::ESPIPE));
+    };
     let to = match whence & !(ffi::AVSEEK_FORCE as c_int) {
         w if w == ffi::AVSEEK_SIZE as c_int => {
-            return state
-                .file
-                .metadata()
-                .map_or(state.size as i64, |m| m.len() as i64);
+            return file.metadata().map_or(*size as i64, |m| m.len() as i64);
         }
         libc::SEEK_SET if offset >= 0 => SeekFrom::Start(offset as u64),
         libc::SEEK_CUR => SeekFrom::Current(offset),
         libc::SEEK_END => SeekFrom::End(offset),
         _ => return i64::from(ffi::AVERROR(libc::EINVAL)),
     };
-    match state.file.seek(to) {
+    match file.seek(to) {
         Ok(at) => at as i64,
         Err(_) => i64::from(ffi::AVERROR(libc::EINVAL)),
     }

@@ -1,6 +1,6 @@
 //! What FFmpeg knows of a pixel format.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use ffmpeg_next::ffi;
 use libc::c_int;
@@ -46,6 +46,16 @@ pub fn describe(value: c_int) -> Option<Format> {
             alpha: is(ffi::AV_PIX_FMT_FLAG_ALPHA as u32) && !is(ffi::AV_PIX_FMT_FLAG_PAL as u32),
         })
     }
+}
+
+/// Whether there is a pixel format of this name.
+pub fn is_known(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else {
+        return false;
+    };
+    // SAFETY: the name ends in NUL and is only read.
+    let format = unsafe { ffi::av_get_pix_fmt(name.as_ptr()) };
+    format != ffi::AVPixelFormat::AV_PIX_FMT_NONE
 }
 
 /// Name of a pixel format, "unknown" for an invalid one.
