@@ -61,6 +61,7 @@ guards:         ## instructions of each kernel, and how much faster than portabl
 onnx:           ## exported models in ONNX Runtime, beside what this project computes
 	@scripts/setup.sh python
 	scripts/onnx.sh
+
 test-report:    ## walk through a report's page in headless Chromium; pictures in target/report
 	scripts/test-report.sh
 

@@ -11,7 +11,7 @@ use mtcae_formats::{Columns, Document, Format};
 
 use crate::documents;
 use crate::infer::output::{names, with_suffix};
-use crate::inputs::Input;
+use mtcae_dfer::video::inputs::Input;
 use crate::output::clean_up_when_stopped;
 use crate::{Fault, note, one_line};
 
