@@ -297,7 +297,7 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             return Ok(());
         };
         let frames = inside().map(|l| (l.frame.clone(), l.sight.clone()));
-        let footage = Footage::looked_at(self.pipeline, frames.collect());
+        let footage = Footage::seen(self.pipeline, frames.collect());
         let people = self.finder.predict_footage(self.pipeline, &footage, self.people);
         let mut predictions = match people {
             Ok(people) => match people.answer {
