@@ -11,9 +11,9 @@ use mtcae_formats::{Columns, Document, Format};
 
 use crate::documents;
 use crate::infer::output::{names, with_suffix};
-use mtcae_dfer::video::inputs::Input;
 use crate::output::clean_up_when_stopped;
 use crate::{Fault, note, one_line};
+use mtcae_dfer::video::inputs::Input;
 
 /// Results of infer in the formats of other programs (docs/formats.md), without computing them
 /// again.

@@ -72,7 +72,8 @@ impl fmt::Debug for FaceFinder {
 }
 
 /// What a detector sees in one frame.
-struct Sight {
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
     scene: Scene,
     source: Geometry,
     min_face: f64,
@@ -89,7 +90,7 @@ struct About {
 /// What a video's frames show, by their numbers.
 #[derive(Default)]
 struct Noted {
-    sights: BTreeMap<u64, Sight>,
+    sights: BTreeMap<u64, Arc<Sight>>,
     kept: Kept,
     fault: Option<Error>,
 }
@@ -254,9 +255,12 @@ impl FaceFinder {
     /// The people in frames in memory, all of which are kept.
     pub(crate) fn found_in(&self, pipeline: &Pipeline, footage: &Footage) -> Result<Found, Error> {
         let watcher = self.watch(pipeline, u64::MAX);
-        let look = |frame: &Arc<FullFrame>| self.look(frame, watcher.size);
+        let look = |frame: &Arc<FullFrame>| Ok(Arc::new(self.look(frame, watcher.size)?));
         let look = || footage.frames().par_iter().map(look).collect();
-        let sights: Result<Vec<Sight>, Error> = pipeline.install(look);
+        let sights: Result<Vec<Arc<Sight>>, Error> = match footage.sights() {
+            [] => pipeline.install(look),
+            seen => Ok(seen.to_vec()),
+        };
         let mut noted = watcher.noted.lock().unwrap_or_else(PoisonError::into_inner);
         for (frame, sight) in footage.frames().iter().zip(sights?) {
             noted.sights.insert(frame.index, sight);
@@ -279,6 +283,11 @@ impl FaceFinder {
         let detector = Arc::new(Detector::new(config)?.to_device(&self.device)?);
         *made() = Some((min_face, detector.clone()));
         Ok(detector)
+    }
+
+    /// Looks at a frame as it comes.
+    pub(crate) fn look_at(&self, frame: &FullFrame, pipeline: &Pipeline) -> Result<Sight, Error> {
+        self.look(frame, pipeline.clip_options().size)
     }
 
     fn look(&self, frame: &FullFrame, size: (u32, u32)) -> Result<Sight, Error> {
@@ -329,7 +338,7 @@ impl Watcher {
             let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
             match sight {
                 Ok(sight) => {
-                    noted.sights.insert(frame.index, sight);
+                    noted.sights.insert(frame.index, Arc::new(sight));
                     noted.kept.add(Arc::new(frame));
                 }
                 Err(fault) => noted.fault = Some(fault),
@@ -357,7 +366,7 @@ impl Watcher {
         let places = places.collect();
         let mut about = Vec::with_capacity(sights.len());
         let mut scenes = Vec::with_capacity(sights.len());
-        for sight in sights.into_values() {
+        for sight in sights.into_values().map(Arc::unwrap_or_clone) {
             about.push(About {
                 time: sight.scene.time,
                 has_face: !sight.scene.faces.is_empty(),

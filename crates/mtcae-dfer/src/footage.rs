@@ -8,6 +8,7 @@ use mtcae_core::Resize;
 use mtcae_video::{Clip, FrameResizer, FullFrame, Geometry};
 use ndarray::{Array4, ArrayView4, Axis, s};
 
+use crate::faces::Sight;
 use crate::people::finely;
 use crate::{Answer, Error, FaceFinder, People, PeopleOptions, Pipeline, Prediction};
 
@@ -28,6 +29,8 @@ pub enum Times<'a> {
 pub struct Footage {
     /// Each once, in the order of time.
     frames: Vec<Arc<FullFrame>>,
+    /// What a detector saw in each, where it has looked already.
+    sights: Vec<Arc<Sight>>,
     /// Numbers of the frames that the model takes, a clip after the other.
     sampled: Vec<u64>,
 }
@@ -94,8 +97,27 @@ impl Footage {
         };
         Ok(Self {
             frames: looked_at.into_iter().map(frame).collect(),
+            sights: Vec::new(),
             sampled,
         })
+    }
+
+    /// Frames that a detector has looked at, in the order of time, all of which are taken.
+    pub(crate) fn seen(pipeline: &Pipeline, frames: Vec<(Arc<FullFrame>, Arc<Sight>)>) -> Self {
+        let (frames, sights): (Vec<_>, Vec<_>) = frames.into_iter().unzip();
+        let model = pipeline.clip_options();
+        let sampled = model.sampling.indices(frames.len() as u64, model.frames);
+        let sampled = sampled.into_iter().map(|i| frames[i as usize].index);
+        Self {
+            sampled: sampled.collect(),
+            frames,
+            sights,
+        }
+    }
+
+    /// What a detector saw in the frames, where it has looked at them already.
+    pub(crate) fn sights(&self) -> &[Arc<Sight>] {
+        &self.sights
     }
 
     /// The frames that are looked at, each once, in the order of time.

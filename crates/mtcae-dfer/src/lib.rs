@@ -36,6 +36,8 @@ mod faces;
 #[cfg(feature = "faces")]
 mod footage;
 #[cfg(feature = "faces")]
+mod live;
+#[cfg(feature = "faces")]
 mod people;
 mod pipeline;
 mod prediction;
@@ -53,6 +55,8 @@ pub use error::Error;
 pub use faces::{DetectAt, FaceFinder};
 #[cfg(feature = "faces")]
 pub use footage::{Footage, Times};
+#[cfg(feature = "faces")]
+pub use live::{Ended, LiveOptions, Said};
 pub use mtcae_core::{Crop, Face, FaceBox, Landmarks, Rect, Refusal, Resize, Sampling, Square};
 pub use mtcae_model as model;
 pub use mtcae_nn::{Isa, IsaError, Pass, Precision, device};
@@ -63,6 +67,6 @@ pub use pipeline::Pipeline;
 #[cfg(feature = "ffmpeg")]
 pub use pipeline::{Progress, Windowing};
 pub use prediction::{ClassProbability, FaceWarning, FramePrediction, Prediction, Seen, Warning};
-pub use results::{FORMAT, PURPOSE, Provenance, Results, SourceFile, VERSION};
+pub use results::{FORMAT, LINES, PURPOSE, Provenance, Results, SourceFile, Teller, VERSION};
 pub use table::write_csv;
 pub use timeline::{Answer, Timeline, TimelinePoint};

@@ -234,7 +234,9 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             }
             // Windows that end before it, as after a gap.
             self.answer_all(time)?;
-            let sight = self.pipeline.install(|| self.finder.look_at(&frame, self.pipeline))?;
+            let sight = self
+                .pipeline
+                .install(|| self.finder.look_at(&frame, self.pipeline))?;
             self.looked.push_back(Looked {
                 frame: Arc::new(frame),
                 sight: Arc::new(sight),
@@ -297,8 +299,10 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             return Ok(());
         };
         let frames = inside().map(|l| (l.frame.clone(), l.sight.clone()));
-        let footage = Footage::looked_at(self.pipeline, frames.collect());
-        let people = self.finder.predict_footage(self.pipeline, &footage, self.people);
+        let footage = Footage::seen(self.pipeline, frames.collect());
+        let people = self
+            .finder
+            .predict_footage(self.pipeline, &footage, self.people);
         let mut predictions = match people {
             Ok(people) => match people.answer {
                 crate::Answer::Clip(predictions) => predictions,

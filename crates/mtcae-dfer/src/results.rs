@@ -1,5 +1,7 @@
 //! Results as a file: what a model says of a video, with where it comes from.
 
+mod lines;
+
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -7,6 +9,8 @@ use mtcae_core::files::{self, At, write_atomically};
 use mtcae_model::Identity;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use lines::{LINES, Teller};
 
 use crate::{Answer, Error, Prediction, Timeline};
 
@@ -73,6 +77,18 @@ impl SourceFile {
     }
 }
 
+/// Refuses a version that is not known here.
+fn known(version: Option<u32>) -> Result<(), String> {
+    match version {
+        Some(1..=VERSION) => Ok(()),
+        Some(version) => Err(format!(
+            "its `version` is {version}: versions 1 to {VERSION} are known here, and a newer \
+             program wrote it"
+        )),
+        None => Err("it says no `version`".to_owned()),
+    }
+}
+
 /// How results are written: `predictions` or `timelines`, and never both.
 #[derive(Serialize, Deserialize)]
 struct Written<P, T> {
@@ -136,7 +152,8 @@ impl Results {
         Ok(written.at(path)?)
     }
 
-    /// Reads a file that [`Self::save`] or `infer` wrote.
+    /// Reads a file that [`Self::save`] or `infer` wrote, or the lines of a
+    /// [`Teller`](crate::Teller).
     ///
     /// # Errors
     /// Names the file and what in it is none of results.
@@ -160,24 +177,18 @@ impl Results {
             version: Option<u32>,
         }
         let head = serde_json::from_slice::<Head>(text);
+        if let Some(lines) = lines::parse(text) {
+            return lines;
+        }
         if let Ok(Head {
             format: Some(format),
             version,
         }) = head
         {
-            match version {
-                _ if format != FORMAT => {
-                    return Err(format!("its `format` is {format:?}, not {FORMAT:?}"));
-                }
-                Some(1..=VERSION) => {}
-                Some(version) => {
-                    return Err(format!(
-                        "its `version` is {version}: versions 1 to {VERSION} are known here, and \
-                         a newer program wrote it"
-                    ));
-                }
-                None => return Err("it says no `version`".to_owned()),
+            if format != FORMAT {
+                return Err(format!("its `format` is {format:?}, not {FORMAT:?}"));
             }
+            known(version)?;
             let written: Written<Vec<Prediction>, Vec<Timeline>> =
                 serde_json::from_slice(text).map_err(|e| e.to_string())?;
             let answer = match (written.predictions, written.timelines) {

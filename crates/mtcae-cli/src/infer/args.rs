@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use mtcae_dfer::video::Raw;
 use mtcae_dfer::{Crop, DetectAt, Precision};
 use mtcae_formats::{Columns, Document, Format};
 
@@ -15,8 +16,9 @@ use crate::foreign::Foreign;
 #[derive(Parser)]
 #[command(name = "infer", version)]
 pub struct Args {
-    /// Video or image files, folders (searched through), or glob patterns.
-    #[arg(value_name = "VIDEO|DIR|GLOB")]
+    /// Video or image files, folders (searched through), or glob patterns; or -, a stream from
+    /// standard input, answered while it comes (docs/live.md).
+    #[arg(value_name = "VIDEO|DIR|GLOB|-")]
     pub inputs: Vec<OsString>,
 
     /// Checkpoint folder, published classifier (a folder, a file, or
@@ -60,11 +62,21 @@ pub struct Args {
     #[arg(long, requires = "out")]
     pub report: bool,
 
-    /// Slide a window of this many seconds over the video [default: --stride].
+    /// With -: pictures without a container, as in 640x480:rgb24@25, in FFmpeg's names.
+    #[arg(long, value_name = "WIDTHxHEIGHT:FORMAT@FPS")]
+    pub raw: Option<Raw>,
+
+    /// With -: what becomes of frames that come while answers are late: drop them until
+    /// answers have caught up, and say how many; or let the source wait, as a file can.
+    #[arg(long, value_name = "drop|wait")]
+    pub late: Option<Late>,
+
+    /// Slide a window of this many seconds over the video [default: --stride; with -: 2].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub window: Option<f64>,
 
-    /// Seconds from one window's start to the next one's [default: --window].
+    /// Seconds from one window's start to the next one's [default: --window; with -: 0.5, or
+    /// --window where that is less].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stride: Option<f64>,
 
@@ -175,6 +187,49 @@ impl Args {
             .collect()
     }
 
+    /// Whether a stream from standard input is looked at.
+    pub fn is_live(&self) -> bool {
+        self.inputs.len() == 1 && self.inputs[0] == "-"
+    }
+
+    /// Length and stride of a stream's windows.
+    pub fn live_windows(&self) -> (f64, f64) {
+        match (self.window, self.stride) {
+            (Some(length), Some(stride)) => (length, stride),
+            (Some(length), None) => (length, length.min(0.5)),
+            (None, Some(stride)) => (stride.max(2.0), stride),
+            (None, None) => (2.0, 0.5),
+        }
+    }
+
+    /// What cannot be had of a stream, and what of a stream alone.
+    fn check_live(&self) -> Result<(), &'static str> {
+        if !self.is_live() {
+            return match () {
+                () if self.inputs.iter().any(|input| input == "-") => {
+                    Err("- is a stream from standard input, and the only input then")
+                }
+                () if self.raw.is_some() || self.late.is_some() => {
+                    Err("--raw and --late are for -, a stream from standard input")
+                }
+                () => Ok(()),
+            };
+        }
+        let only_json = self.format.iter().all(|format| *format == Format::Json);
+        match () {
+            () if !self.finds_faces() => Err(
+                "a stream is looked at with MTCNN: --faces none and --trace cannot be used with -",
+            ),
+            () if !only_json => {
+                Err("a stream's results are lines of JSON: --format can only be json with -")
+            }
+            () if !self.annotate.is_empty() || self.resume || self.report => Err(
+                "--annotate, --resume and --report are for files: with -, --out has the lines of JSON that `mtcae report` reads",
+            ),
+            () => Ok(()),
+        }
+    }
+
     /// Whether MTCNN looks for faces.
     pub fn finds_faces(&self) -> bool {
         let default = match self.trace {
@@ -191,6 +246,7 @@ impl Args {
 
     /// What the parser cannot see: flags of which one would be ignored.
     pub fn check(&self) -> Result<(), &'static str> {
+        self.check_live()?;
         let looks = self.detect_at != At::Source || self.min_face.is_some();
         match self.faces {
             Some(Faces::None) if self.follows() => Err(
@@ -251,6 +307,13 @@ impl Args {
             _ => Ok(()),
         }
     }
+}
+
+/// What becomes of frames that come while answers are late.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Late {
+    Drop,
+    Wait,
 }
 
 /// Who looks for faces beside the model.

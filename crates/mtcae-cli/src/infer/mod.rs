@@ -5,6 +5,7 @@
 //! something failed; 2: the command line is wrong.
 
 mod args;
+mod live;
 pub mod output;
 mod overview;
 mod summary;
@@ -81,6 +82,23 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         )?),
         false => None,
     };
+
+    if args.is_live() {
+        let origin = match args.out.is_some() || !args.format.is_empty() {
+            true => Some(Provenance {
+                program: concat!("mtcae ", env!("CARGO_PKG_VERSION")).to_owned(),
+                model: checkpoint.identity(&name)?,
+                source: None,
+                settings: serde_json::to_value(Settings::new(&name, args)?)?,
+            }),
+            false => None,
+        };
+        if let Some(out) = &args.out {
+            std::fs::create_dir_all(out).at(out)?;
+        }
+        let finder = finder.ok_or("a stream is looked at with MTCNN")?;
+        return live::follow(args, &pipeline, &finder, origin);
+    }
 
     let mut overview = Overview::default();
     let mut complain = |message: &str| {
