@@ -301,7 +301,7 @@ fn note_in_card(
         groups,
     };
     let folder = ours.path().unwrap_or(Path::new(checkpoint));
-    noted.write(folder)?;
+    noted.write(folder, config)?;
     note!("wrote {}", folder.join(CARD).display());
     Ok(())
 }

@@ -248,7 +248,7 @@ fn one_run(
     let fitted = fit(&run, &mut |event| screen.show(event))?;
     screen.done();
     let folder = args.out.join("model");
-    fitted.started.save(&folder, data, &split, args.fold)?;
+    let saved = fitted.started.save(&folder, data, &split, args.fold)?;
     say!(
         "{}: weights of epoch {}",
         folder.display(),
@@ -273,7 +273,7 @@ fn one_run(
             summary: &summary,
             groups: &[],
         };
-        noted.write(&folder)?;
+        noted.write(&folder, &saved)?;
         say!("{}\n{}", in_words(&summary), about.in_words());
     }
     Ok(())

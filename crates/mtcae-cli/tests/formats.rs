@@ -184,7 +184,7 @@ fn what_is_no_results_is_told_apart_in_one_line() {
             &labels,
             "is a label file, and convert takes results of infer",
         ),
-        (&torn, "torn.json: EOF while parsing"),
+        (&torn, "torn.json: not JSON: EOF while parsing"),
         (&newer, "a newer program wrote it"),
         (&other, "not \"mtcae-results\""),
         (&here, "is a folder; give the files in it"),

@@ -65,8 +65,8 @@ fn what_cannot_be_read_is_named() {
     std::fs::write(folder.join("torn.json"), &RESULTS[..40]).expect("written");
     std::fs::write(folder.join("a.json"), RESULTS).expect("written");
     for (args, words) in [
-        (&["torn.json"][..], "torn.json: EOF while parsing"),
-        (&["."], "torn.json: EOF while parsing"),
+        (&["torn.json"][..], "torn.json: not JSON: EOF while parsing"),
+        (&["."], "torn.json: not JSON: EOF while parsing"),
         (&["none.json"], "none.json: "),
         (&["a.json", "--labels", "none.jsonl"], "none.jsonl: "),
         (

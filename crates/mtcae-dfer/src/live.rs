@@ -72,6 +72,8 @@ pub struct Ended {
 struct Came {
     frame: FullFrame,
     at: Instant,
+    /// The earliest time of the next one.
+    next: f64,
     warnings: Vec<VideoWarning>,
     dropped: u64,
 }
@@ -126,8 +128,8 @@ impl FaceFinder {
             people: &options.people,
             length,
             stride,
-            step,
             window: 0,
+            covered: f64::NEG_INFINITY,
             looked: VecDeque::new(),
             warnings: Vec::new(),
             known: Known::default(),
@@ -152,12 +154,14 @@ fn decode(
     sender: &SyncSender<Result<Came, Error>>,
 ) {
     let began = Instant::now();
-    let (mut next, mut dropped) = (f64::NEG_INFINITY, 0);
+    // When the next frame is due. A frame that comes later than it is due does not put off
+    // those behind it.
+    let (mut due, mut dropped) = (f64::NEG_INFINITY, 0);
     // How far the source's clock was ahead when nothing lay waiting.
     let mut caught_up = f64::INFINITY;
     let (mut before, mut waited) = (began, Duration::ZERO);
     loop {
-        let frame = match stream.next_from(next) {
+        let frame = match stream.next_from(due - EARLY * step) {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
             Err(fault) => {
@@ -165,7 +169,10 @@ fn decode(
                 return;
             }
         };
-        next = frame.time + step * (1.0 - EARLY);
+        due = match due.is_finite() {
+            true => due + step * ((frame.time - due) / step + EARLY).floor().max(0.0) + step,
+            false => frame.time + step,
+        };
         let at = Instant::now();
         let behind = at.duration_since(began).as_secs_f64() - frame.time;
         let waiting = stream.waited() - waited;
@@ -182,6 +189,7 @@ fn decode(
         let came = Came {
             frame,
             at,
+            next: due - EARLY * step,
             warnings: stream.take_warnings(),
             dropped,
         };
@@ -198,10 +206,10 @@ struct Following<'a, F> {
     people: &'a PeopleOptions,
     length: f64,
     stride: f64,
-    /// Seconds from one frame that is looked at to the next.
-    step: f64,
     /// Number of the window that comes next.
     window: u64,
+    /// Where the last window ended that was answered.
+    covered: f64,
     /// Frames of windows that are not done.
     looked: VecDeque<Looked>,
     warnings: Vec<VideoWarning>,
@@ -216,6 +224,7 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             let Came {
                 frame,
                 at,
+                next,
                 warnings,
                 dropped,
             } = came?;
@@ -244,7 +253,7 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             });
             self.ended.frames += 1;
             // The next frame would be beyond it.
-            self.answer_all(time + self.step * (1.0 - EARLY))?;
+            self.answer_all(next)?;
         }
         self.answer_all(f64::INFINITY)?;
         self.ended.warnings = std::mem::take(&mut self.warnings);
@@ -269,10 +278,15 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
         (((time - self.length) / self.stride).floor() + 1.0).max(0.0) as u64
     }
 
-    /// Answers the windows that end by `time`, as far as there are frames in them.
+    /// Answers the windows that end by `time`, as far as there are frames in them. At the end
+    /// of it all, the window that reaches the last frame is the last.
     fn answer_all(&mut self, time: f64) -> Result<(), Error> {
         loop {
             let (start, end) = self.bounds(self.window);
+            let last = self.looked.back().map(|last| last.frame.time);
+            if time.is_infinite() && last.is_some_and(|last| last < self.covered) {
+                return Ok(());
+            }
             while self.looked.front().is_some_and(|l| l.frame.time < start) {
                 self.looked.pop_front();
             }
@@ -323,6 +337,7 @@ impl<F: FnMut(Said) -> ControlFlow<()>> Following<'_, F> {
             prediction.warnings.extend(of_video);
         }
         self.known.number(&mut predictions);
+        self.covered = end;
         self.ended.windows += 1;
         let said = Said {
             predictions,

@@ -12,6 +12,7 @@ use mtcae_core::files::{self, At, FileError, write_text_atomically};
 use mtcae_decoder::Structure;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::hashes;
 use crate::{ACTION_UNITS, Checkpoint, Config, Error, FACE_BOX, LANDMARKS};
 
 /// The name of a card in a checkpoint's folder.
@@ -181,16 +182,17 @@ fn of_model(
 }
 
 /// Adds a measurement to those beside a checkpoint, in place of one by the same command, and
-/// writes its card anew.
+/// writes its card anew. Which model it is of is the folder's as it is now.
 ///
 /// # Errors
 /// Names the file that cannot be read or written.
 pub fn add(
     folder: impl AsRef<Path>,
     config: &Config,
-    measurement: Measurement,
+    mut measurement: Measurement,
 ) -> Result<(), Error> {
     let folder = folder.as_ref();
+    measurement.model = hashes(folder)?;
     let path = folder.join(MEASURED);
     let mut all = listed(&path)?;
     // What is of other weights has nothing to say any more.

@@ -73,7 +73,7 @@ fn a_loaded_model_gives_what_the_saved_one_gives() {
         .map(|f| f.expect("entry").file_name())
         .collect();
     files.sort();
-    assert_eq!(files, ["config.json", "model.safetensors"]);
+    assert_eq!(files, ["card.md", "config.json", "model.safetensors"]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What is measured of a model, into its card.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use mtcae_model::Checkpoint;
+use mtcae_model::Config;
 use mtcae_model::card::{self, Figure, Group, Measurement};
 use mtcae_objective::{Interval, Summary};
 
@@ -33,14 +34,12 @@ pub struct Noted<'a> {
 }
 
 impl Noted<'_> {
-    /// Adds them to the card in a checkpoint's folder. The model must have been measured as
-    /// the folder's config says it.
+    /// Adds them to the card in a checkpoint's folder, whose config this is. The model must
+    /// have been measured as that says it.
     ///
     /// # Errors
-    /// Names the file that cannot be read or written, or is none of a checkpoint of ours.
-    pub fn write(self, folder: impl AsRef<Path>) -> Result<(), Error> {
-        let folder = folder.as_ref();
-        let ours = Checkpoint::open_ours(folder)?;
+    /// Names the file that cannot be read or written.
+    pub fn write(self, folder: impl AsRef<Path>, config: &Config) -> Result<(), Error> {
         let s = self.summary;
         let bounds = |i: Option<Interval>| i.map(|i| [i.low, i.high]);
         let recall = s.classes.iter().filter_map(|class| {
@@ -68,14 +67,14 @@ impl Noted<'_> {
         let measurement = Measurement {
             on: self.on,
             command: self.command,
-            model: ours.identity("")?.files,
+            model: BTreeMap::new(),
             clips: s.clips,
             figures,
             recall: recall.collect(),
             groups: self.groups.iter().map(group).collect(),
             remarks: Vec::new(),
         };
-        Ok(card::add(folder, ours.config(), measurement)?)
+        Ok(card::add(folder, config, measurement)?)
     }
 }
 

@@ -107,7 +107,7 @@ fn one_fold(
     let summary = summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?;
     if cv.save_models {
         let model = folder.join("model");
-        fitted.started.save(&model, cv.data, &split, Some(fold))?;
+        let config = fitted.started.save(&model, cv.data, &split, Some(fold))?;
         let noted = Noted {
             on: format!(
                 "Fold {fold}, of whose people it was trained on none: {}",
@@ -117,7 +117,7 @@ fn one_fold(
             summary: &summary,
             groups: &[],
         };
-        noted.write(&model)?;
+        noted.write(&model, &config)?;
     }
     let result = FoldResult {
         fold,

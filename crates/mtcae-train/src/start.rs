@@ -270,7 +270,7 @@ impl Started {
     }
 
     /// Writes the model as a checkpoint folder, which says what it was trained on: the
-    /// training and validation clips of a split.
+    /// training and validation clips of a split. Gives the config that it wrote.
     ///
     /// # Errors
     /// Names the file that cannot be written.
@@ -280,7 +280,7 @@ impl Started {
         data: &Dataset,
         split: &Split,
         held_out: Option<u32>,
-    ) -> Result<(), Error> {
+    ) -> Result<ModelConfig, Error> {
         // Validation chooses weights and settings: those people are no strangers either.
         let seen = [&split.train[..], &split.validation].concat();
         let start = self.model.config();
@@ -303,7 +303,8 @@ impl Started {
             }
         }
         let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        Ok(checkpoint::save(folder, &config, tensors)?)
+        checkpoint::save(folder, &config, tensors)?;
+        Ok(config)
     }
 
     /// A salt that no other model has, and that a run which is resumed has again: of its

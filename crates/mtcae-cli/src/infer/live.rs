@@ -69,7 +69,7 @@ pub fn follow(
     let mut tell = |said: Said| -> io::Result<()> {
         longest = longest.max(said.delay);
         for prediction in &said.predictions {
-            for out in &mut file {
+            if let Some(out) = &mut file {
                 out.tell(prediction, said.delay, said.dropped)?;
             }
             match &mut shown {

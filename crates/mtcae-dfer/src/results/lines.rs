@@ -80,6 +80,11 @@ impl<W: Write> Teller<W> {
         })
     }
 
+    /// Gives back what was written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     fn line(&mut self, value: &impl Serialize) -> std::io::Result<()> {
         serde_json::to_writer(&mut self.out, value)?;
         self.out.write_all(b"\n")?;
