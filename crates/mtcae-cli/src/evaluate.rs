@@ -256,6 +256,25 @@ fn by_intensity(results: &[ClipResult], classes: &[String]) -> Result<Vec<Alike>
     levels.into_iter().map(of_level).collect()
 }
 
+/// Refuses what is not measured as a folder of ours says it, of which its card is.
+fn may_have_card(args: &Args, checkpoint: &str) -> Result<(), Fault> {
+    let given = [
+        ("--crop", args.crop.is_some()),
+        ("--sampling", args.foreign.sampling.is_some()),
+        ("--resize", args.foreign.resize.is_some()),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+        let reason = "figures of it would not be those of the model as its config says it";
+        return Err(format!("--card: {reason}; leave out {flag}").into());
+    }
+    if !Path::new(checkpoint).is_dir() {
+        let reason = "a card lies in a checkpoint's folder; give --checkpoint DIR";
+        return Err(format!("--card: {reason}").into());
+    }
+    Checkpoint::open_ours(checkpoint)?;
+    Ok(())
+}
+
 /// Adds the figures to the checkpoint's card.
 fn note_in_card(
     args: &Args,
@@ -268,15 +287,6 @@ fn note_in_card(
     else {
         return Err("--card: give --labels and --checkpoint, for the card to be of a model".into());
     };
-    // The card is of the model as its folder says it, and lies there.
-    let ours = Checkpoint::open_ours(checkpoint)?;
-    if ours.config() != config {
-        return Err(
-            "--card: the model was measured otherwise than its config says; leave out --crop, \
-             --sampling and --resize"
-                .into(),
-        );
-    }
     let name = |path: &Path| {
         path.file_name()
             .unwrap_or_default()
@@ -300,7 +310,7 @@ fn note_in_card(
         summary,
         groups,
     };
-    let folder = ours.path().unwrap_or(Path::new(checkpoint));
+    let folder = Path::new(checkpoint);
     noted.write(folder, config)?;
     note!("wrote {}", folder.join(CARD).display());
     Ok(())
@@ -399,6 +409,9 @@ fn by_fold(
 
 /// What a model says of labelled clips.
 fn run_model(args: &Args, labels: &Path, checkpoint: &str) -> Result<Measured, Fault> {
+    if args.card {
+        may_have_card(args, checkpoint)?;
+    }
     let opened = args.foreign.open(checkpoint, args.quiet)?;
     let own = opened.config().preprocessing.crop;
     let crop = args.crop.unwrap_or(own);

@@ -12,7 +12,7 @@ use mtcae_labels::labels::{
 use pyo3::prelude::*;
 
 use crate::errors::{class_or, fault, raised_as};
-use crate::mtcnn::raised_of;
+use crate::mtcnn::{may_be_looked_for, raised_of};
 use crate::pipeline::with_progress;
 use crate::settings::{Fault, detect_at as at, one_of, open_device};
 use crate::work::{self, Pool};
@@ -220,13 +220,14 @@ pub fn label(
             format!("{out}: exists already; resume=True goes on with it, or give another name");
         return Err(fault(py, "ExistingFileError", &text));
     }
+    may_be_looked_for(py, min_face)?;
     let pool = Pool::new(py, threads)?.get(py)?;
     let config = DetectorConfig {
         min_face,
         ..DetectorConfig::default()
     };
     let opened = open_device(py, device)?;
-    let detector = Detector::new(config).and_then(|d| d.to_device(&opened));
+    let detector = pool.install(|| Detector::new(config).and_then(|d| d.to_device(&opened)));
     let detector = detector.map_err(|e| raised_of(py, &e))?;
     let settings = LabelSettings {
         at: match at(py, detect_at)? {

@@ -69,6 +69,18 @@ pub struct Mtcnn {
     detector: RwLock<(u32, Arc<Detector>)>,
 }
 
+/// Refuses a size of faces that MTCNN does not see.
+///
+/// # Errors
+/// `ArgumentError`.
+pub fn may_be_looked_for(py: Python<'_>, min_face: f64) -> PyResult<()> {
+    if min_face.is_finite() && min_face >= 12.0 {
+        return Ok(());
+    }
+    let text = "min_face: a number of pixels is needed, at least the 12 that MTCNN sees";
+    Err(fault(py, "ArgumentError", text))
+}
+
 /// As `Mtcnn::new`, of a device that is open.
 fn made(device: &mtcae_dfer::Device, min_face: f64) -> Result<Detector, Error> {
     let config = DetectorConfig {
@@ -103,7 +115,9 @@ impl Mtcnn {
                  the detector there, in a process started by the method `spawn`",
             ));
         }
-        let detector = made(&mtcae_dfer::Device::Cpu, self.min_face);
+        // On threads of this process: those of the whole program are the parent's.
+        let pool = self.pool.get(py)?;
+        let detector = pool.install(|| made(&mtcae_dfer::Device::Cpu, self.min_face));
         let detector = Arc::new(detector.map_err(|e| raised_of(py, &e))?);
         let mut place = self
             .detector
@@ -121,7 +135,10 @@ impl Mtcnn {
     fn new(py: Python<'_>, min_face: f64, device: &str, threads: Option<usize>) -> PyResult<Self> {
         let pool = Pool::new(py, threads)?;
         let opened = open_device(py, device)?;
-        let detector = made(&opened, min_face).map_err(|e| raised_of(py, &e))?;
+        may_be_looked_for(py, min_face)?;
+        let threads = pool.get(py)?;
+        let detector = threads.install(|| made(&opened, min_face));
+        let detector = detector.map_err(|e| raised_of(py, &e))?;
         Ok(Self {
             pool,
             min_face,

@@ -18,6 +18,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::arrays::{checked, numbers};
 use crate::errors::{fault, raised};
+use crate::mtcnn::may_be_looked_for;
 use crate::prediction::dict;
 use crate::results::Results;
 use crate::settings::{Fault, Foreign, Settings, detect_at, one_of, open_device, word};
@@ -100,7 +101,8 @@ impl Pipeline {
                  the pipeline there, in a process started by the method `spawn`",
             ));
         }
-        let finder = self.finder(&ready.pipeline).map_err(|e| raised(py, &e))?;
+        let finder = pool.install(|| self.finder(&ready.pipeline));
+        let finder = finder.map_err(|e| raised(py, &e))?;
         let renewed = Arc::new(Ready {
             process: now,
             pipeline: ready.pipeline.clone().with_pool(pool),
@@ -269,6 +271,9 @@ impl Pipeline {
             let text = "min_seen: must be at least 1";
             return Err(fault(py, "ArgumentError", text));
         }
+        if let Some(min_face) = min_face {
+            may_be_looked_for(py, min_face)?;
+        }
         let settings = Settings {
             checkpoint: checkpoint.map(|path| path.to_string_lossy().into_owned()),
             device: device.to_owned(),
@@ -295,7 +300,9 @@ impl Pipeline {
             threads.install(move || load(&settings, &own, &opened, pool))
         })?;
         let (pipeline, origin) = loaded.map_err(|fault| fault.raise(py))?;
-        let finder = made.finder(&pipeline).map_err(|e| raised(py, &e))?;
+        let threads = made.pool.get(py)?;
+        let finder = threads.install(|| made.finder(&pipeline));
+        let finder = finder.map_err(|e| raised(py, &e))?;
         let ready = Ready {
             process: std::process::id(),
             pipeline,
@@ -661,8 +668,11 @@ pub fn with_progress<'py, T>(
     done
 }
 
+/// A tensor's numbers and its shape.
+type Numbers = (Vec<f32>, Vec<usize>);
+
 /// The numbers and shapes of boxes, landmarks, action units, logits and probabilities.
-fn heads(outputs: &Outputs) -> Result<Vec<Option<(Vec<f32>, Vec<usize>)>>, Error> {
+fn heads(outputs: &Outputs) -> Result<Vec<Option<Numbers>>, Error> {
     let probabilities = outputs.probabilities()?;
     let all = [
         outputs.boxes.as_ref(),
