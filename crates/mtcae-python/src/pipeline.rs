@@ -88,10 +88,13 @@ impl Pipeline {
     pub fn ready(&self, py: Python<'_>) -> PyResult<Arc<Ready>> {
         let pool = self.pool.get(py)?;
         let now = std::process::id();
-        let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
-        let ready = ready
-            .clone()
-            .ok_or_else(|| PyValueError::new_err("the pipeline is closed; make another one"))?;
+        // Not held on to: what is made anew takes its place.
+        let ready = {
+            let ready = self.ready.read().unwrap_or_else(PoisonError::into_inner);
+            ready.clone()
+        };
+        let closed = || PyValueError::new_err("the pipeline is closed; make another one");
+        let ready = ready.ok_or_else(closed)?;
         if ready.process == now {
             return Ok(ready);
         }
