@@ -59,7 +59,7 @@ impl Default for PeopleOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct People {
     /// One prediction or timeline a person, in the order of appearance. Each is about a
-    /// crop to the person's face ([`Geometry::crop`],
+    /// crop to the person's face ([`Geometry::crop`](mtcae_video::Geometry::crop),
     /// [`FramePrediction::square`](crate::FramePrediction::square)).
     pub answer: Answer,
     /// How many more were seen in too few frames to be answered about.

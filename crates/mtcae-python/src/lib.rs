@@ -2,7 +2,7 @@
 //! arrays, tables and exceptions in the manner of Python. Its Python side, which has the type
 //! stubs, lies in `python/mtcae`; what it promises stands in `docs/python.md`.
 //!
-//! No work is done under the interpreter's lock: see [`work`].
+//! No work is done under the interpreter's lock: see `work.rs`.
 
 mod arrays;
 mod errors;
