@@ -1,4 +1,5 @@
 //! Videos that are read as they come, against the same bytes in a file.
+#![cfg(feature = "ffmpeg")]
 
 use std::io::{Cursor, Read};
 use std::time::{Duration, Instant};
