@@ -68,5 +68,5 @@ pub use pipeline::Pipeline;
 pub use pipeline::{Progress, Windowing};
 pub use prediction::{ClassProbability, FaceWarning, FramePrediction, Prediction, Seen, Warning};
 pub use results::{FORMAT, LINES, PURPOSE, Provenance, Results, SourceFile, Teller, VERSION};
-pub use table::write_csv;
+pub use table::{FACE_COLUMNS, write_csv};
 pub use timeline::{Answer, Timeline, TimelinePoint};

@@ -4,6 +4,24 @@ use std::io::{Result, Write};
 
 use crate::{FaceBox, Landmarks, Prediction};
 
+/// Names of the columns of a face: its box and its five landmarks.
+pub const FACE_COLUMNS: [&str; 14] = [
+    "box_x1",
+    "box_y1",
+    "box_x2",
+    "box_y2",
+    "left_eye_x",
+    "left_eye_y",
+    "right_eye_x",
+    "right_eye_y",
+    "nose_x",
+    "nose_y",
+    "mouth_left_x",
+    "mouth_left_y",
+    "mouth_right_x",
+    "mouth_right_y",
+];
+
 /// Writes predictions of one model as CSV with a header: one row a sampled frame.
 /// Times are seconds, coordinates pixels of the source, probabilities in [0, 1];
 /// `start` and `end` bound the clip or window that the row's probabilities speak
@@ -78,22 +96,6 @@ fn filled(cells: impl Iterator<Item = String>, count: usize) -> Vec<String> {
 
 /// The header of a table of predictions like this one.
 fn columns(prediction: &Prediction) -> Vec<String> {
-    const FACE: [&str; 14] = [
-        "box_x1",
-        "box_y1",
-        "box_x2",
-        "box_y2",
-        "left_eye_x",
-        "left_eye_y",
-        "right_eye_x",
-        "right_eye_y",
-        "nose_x",
-        "nose_y",
-        "mouth_left_x",
-        "mouth_left_y",
-        "mouth_right_x",
-        "mouth_right_y",
-    ];
     let start = [
         "file",
         "person",
@@ -115,10 +117,14 @@ fn columns(prediction: &Prediction) -> Vec<String> {
         .map(ToString::to_string)
         .chain(classes)
         .collect();
-    columns.extend(FACE.iter().map(ToString::to_string));
+    columns.extend(FACE_COLUMNS.iter().map(ToString::to_string));
     columns.extend(prediction.action_units.iter().map(|unit| field(unit)));
     columns.push("detected_score".to_owned());
-    columns.extend(FACE.iter().map(|column| format!("detected_{column}")));
+    columns.extend(
+        FACE_COLUMNS
+            .iter()
+            .map(|column| format!("detected_{column}")),
+    );
     columns
 }
 

@@ -11,28 +11,10 @@ use arrow_array::{
 };
 use arrow_schema::{Field, Schema};
 use mtcae_core::{FaceBox, Landmarks};
-use mtcae_dfer::{PURPOSE, Results};
+use mtcae_dfer::{FACE_COLUMNS, PURPOSE, Results};
 use serde_json::Value;
 
 use crate::{Error, about, file_of};
-
-/// Names of the columns of a face: its box and its five landmarks.
-const FACE: [&str; 14] = [
-    "box_x1",
-    "box_y1",
-    "box_x2",
-    "box_y2",
-    "left_eye_x",
-    "left_eye_y",
-    "right_eye_x",
-    "right_eye_y",
-    "nose_x",
-    "nose_y",
-    "mouth_left_x",
-    "mouth_left_y",
-    "mouth_right_x",
-    "mouth_right_y",
-];
 
 /// A table that is being built, column by column; every column has as many rows.
 #[derive(Default)]
@@ -93,7 +75,7 @@ impl Table {
         rows: &[R],
         face: impl Fn(&R) -> (Option<FaceBox>, Option<Landmarks>),
     ) {
-        for (i, name) in FACE.iter().enumerate() {
+        for (i, name) in FACE_COLUMNS.iter().enumerate() {
             let of = |row: &R| match (i.checked_sub(4), face(row)) {
                 (None, (face_box, _)) => face_box.map(|b| b.corners()[i]),
                 (Some(i), (_, points)) => points.map(|l| l.points().as_flattened()[i]),
