@@ -44,7 +44,7 @@ deny:           ## licences, sources and duplicates of all dependencies
 downstream:     ## the crates outside the workspace, as their users write them
 	scripts/downstream.sh
 
-package:        ## pack every publishable crate as it would be published, and build it
+package:        ## pack every publishable crate as it would be published, and check that it compiles
 	scripts/package.sh
 
 dist:           ## one program with FFmpeg and the default model inside, checked in a bare Debian

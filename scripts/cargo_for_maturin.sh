@@ -2,6 +2,8 @@
 # Cargo as maturin calls it, but that it builds the libraries of the whole workspace where
 # maturin asks for one package: their features are then those that tests and binaries are built
 # with, and nothing that these have compiled is compiled again.
+#
+#   MTCAE_BUILD  what is built, with its features [--workspace]
 set -euo pipefail
 
 [[ "${1:-}" == rustc ]] || exec cargo "$@"
@@ -15,4 +17,5 @@ while [[ $# -gt 0 ]]; do
     esac
     shift
 done
-exec cargo build --workspace "${kept[@]}"
+# shellcheck disable=SC2086 # Flags.
+exec cargo build ${MTCAE_BUILD:---workspace} "${kept[@]}"

@@ -95,10 +95,14 @@ for step in "${steps[@]}"; do
             echo "$(ls "$out"/*.ptx | wc -l) PTX files, $(du -sh "$out" | cut -f1)"
             ;;
         lint)
-            # A target directory of its own: build scripts keep what nvcc made, whichever nvcc it was.
+            # The crates that know of CUDA and those whose tests run on it; the others only hand the
+            # feature on. A target directory of its own: build scripts keep what nvcc made,
+            # whichever nvcc it was.
+            crates=()
+            for crate in kernels nn encoder decoder model objective faces gpu; do crates+=(-p "mtcae-$crate"); done
             env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
                 CARGO_TARGET_DIR="$target/cuda-check" \
-                cargo clippy --workspace --features mtcae-cli/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
+                cargo clippy "${crates[@]}" --features mtcae-faces/cuda,mtcae-objective/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
                 --all-targets -- -D warnings
             ;;
         pretend)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds what people download: one program with FFmpeg and the default model inside, its
-# licences, and nothing that it needs but the C library. Checks it in a bare Debian.
+# Builds what people download: one program and one Python wheel, each with FFmpeg and the
+# default model inside and its licences, and nothing that they need but the C library.
+# Checks the program in a bare Debian.
 #
 #     scripts/dist.sh [--no-check]      into target/dist
 #
@@ -8,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-[[ $# -eq 0 || ( $# -eq 1 && $1 == --no-check ) ]] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
+[[ $# -eq 0 || ( $# -eq 1 && $1 == --no-check ) ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 [[ "$(uname -sm)" == "Linux x86_64" ]] || { echo "dist: this is built on Linux on x86-64" >&2; exit 1; }
 say() { printf 'dist: %s\n' "$*"; }
 
@@ -17,12 +18,18 @@ ffmpeg=${MTCAE_FFMPEG:-$out/ffmpeg}
 scripts/setup.sh
 scripts/ffmpeg.sh "$ffmpeg"
 
-# The folder has libstdc++ as an archive alone, so that the linker takes that.
+# A folder that has these as archives alone, so that the linker takes them.
 mkdir -p "$out/lib"
-ln -sf "$(c++ -print-file-name=libstdc++.a)" "$out/lib/libstdc++.a"
+for library in libstdc++.a libopenh264.a libz.a; do
+    ln -sf "$(c++ -print-file-name=$library)" "$out/lib/$library"
+done
 export PKG_CONFIG_PATH=$ffmpeg/lib/pkgconfig PKG_CONFIG_ALL_STATIC=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=0
 export RUSTFLAGS="-L native=$out/lib ${RUSTFLAGS:-}" CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_INCREMENTAL=0
-cargo build --release --locked -p mtcae-cli --bin mtcae --features default-model,static-ffmpeg --target-dir "$out/build"
+export CARGO_TARGET_DIR=$out/build
+# Together, so that both have the same libraries.
+export MTCAE_BUILD="-p mtcae-cli -p mtcae-python --features mtcae-cli/default-model,mtcae-cli/static-ffmpeg,mtcae-python/static-ffmpeg"
+# shellcheck disable=SC2086 # Flags.
+cargo build --release --locked $MTCAE_BUILD
 
 version=$(cargo metadata --format-version 1 --no-deps | python3 -c \
     'import json,sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "mtcae-cli"))')
@@ -59,6 +66,13 @@ tar -C "$out" -cJf "$out/$name.tar.xz" "$name"
 bytes=$(stat -c %s "$out/$name.tar.xz")
 say "$out/$name.tar.xz: $((bytes / 1000000)) MB, the program $(($(stat -c %s "$package/mtcae") / 1000000)) MB"
 [[ $bytes -le 80000000 ]] || { echo "dist: larger than 80 MB" >&2; exit 1; }
+
+# The wheel: what it links beside the C library would be refused.
+notices=crates/mtcae-python/python/mtcae/NOTICES.txt
+trap 'rm -f "$notices"' EXIT
+cp "$package/NOTICES.txt" "$notices"
+wheel=$(WHEELS=$out WHEEL_FLAGS="--features static-ffmpeg --compatibility manylinux_2_35" scripts/wheel.sh)
+say "$wheel: $(($(stat -c %s "$wheel") / 1000000)) MB"
 [[ "${1:-}" == --no-check ]] && exit
 
 # A Debian with nothing in it, and no network.

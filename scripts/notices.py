@@ -13,13 +13,14 @@ NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE")
 
 
 def shipped():
-    """Packages that `mtcae` is linked of on this machine, but for those of this workspace."""
+    """Packages that the program and the Python package are linked of on this machine, but for
+    those of this workspace."""
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", host()]
     meta = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     packages = {p["id"]: p for p in meta["packages"]}
     nodes = {n["id"]: n for n in meta["resolve"]["nodes"]}
     members = set(meta["workspace_members"])
-    todo = [i for i in members if packages[i]["name"] == "mtcae-cli"]
+    todo = [i for i in members if packages[i]["name"] in ("mtcae-cli", "mtcae-python")]
     seen = set()
     while todo:
         this = todo.pop()
@@ -48,13 +49,16 @@ def main():
         sys.exit(__doc__.strip())
     prefix = pathlib.Path(sys.argv[1])
     rule = "=" * 78
-    print("What this program has inside that others made, and on which terms.\n")
+    print("What `mtcae` has inside that others made, and on which terms.\n")
     print(rule)
     print(f"FFmpeg ({(prefix / 'version').read_text().strip()}), LGPL 2.1 or later, unchanged but for what")
     print("`scripts/ffmpeg.sh` of the program's source configures, by which it can be built and")
     print("linked again, also from another version. OpenH264 and dav1d are within it.\n")
     for file in sorted((prefix / "licences").iterdir()):
         print(f"--- {file.name}\n\n{file.read_text(errors='replace').strip()}\n")
+    print(rule)
+    weights = pathlib.Path(__file__).parents[1] / "crates/mtcae-faces/weights"
+    print("\n\n".join((weights / name).read_text().strip() for name in ("NOTICE", "LICENSE")) + "\n")
     alike = {}
     for package in shipped():
         name = f"{package['name']} {package['version']} ({package['license'] or 'see below'})"

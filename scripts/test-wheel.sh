@@ -4,6 +4,8 @@
 # and all that tables and bars go through. Says on how old a glibc it runs.
 #
 #   scripts/test-wheel.sh [WHEEL]    without one, it is built
+#
+#   WHEEL_WITH   more packages for the newest Python: `torch` runs the tests that need it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,7 +44,8 @@ check() { (cd target/wheel-tests && "$1/bin/python" -m pytest -q --rootdir ../..
 
 environment numpy1 "${found[0]}" 'numpy==1.26.4'
 check numpy1
-environment numpy2 "${found[-1]}" 'numpy>=2' pandas pyarrow polars tqdm mypy
+# shellcheck disable=SC2086 # A word a package.
+environment numpy2 "${found[-1]}" 'numpy>=2' pandas pyarrow polars tqdm mypy ${WHEEL_WITH:-}
 check numpy2
 new=target/wheel-tests/numpy2/bin/python
 "$new" -m mypy --strict --cache-dir target/wheel-tests/mypy crates/mtcae-python/tests/typed.py

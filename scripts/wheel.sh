@@ -4,6 +4,7 @@
 # the wheel needs them on the machine that it is installed on. Prints the wheel's path.
 #
 #   PYTHON       builds [python3]
+#   WHEELS       folder that it is written to [target/wheels]
 #   WHEEL_FLAGS  for maturin [--compatibility linux --auditwheel skip]: the wheel says
 #                linux_x86_64, and nothing of what it links to is packed into it
 set -euo pipefail
@@ -19,9 +20,10 @@ if [[ "$(cat "$tools/wanted" 2>/dev/null)" != "$wanted" ]]; then
     echo "$wanted" >"$tools/wanted"
 fi
 
-rm -f target/wheels/mtcae-*.whl
+wheels=${WHEELS:-target/wheels}
+rm -f "$wheels"/mtcae-*.whl
 # shellcheck disable=SC2086 # Flags.
 CARGO="$PWD/scripts/cargo_for_maturin.sh" "$tools/bin/maturin" build --release --locked \
     --manifest-path crates/mtcae-python/Cargo.toml --interpreter "${PYTHON:-python3}" \
-    --out target/wheels ${WHEEL_FLAGS:---compatibility linux --auditwheel skip} >&2
-ls target/wheels/mtcae-*.whl
+    --out "$wheels" ${WHEEL_FLAGS:---compatibility linux --auditwheel skip} >&2
+ls "$wheels"/mtcae-*.whl

@@ -11,7 +11,7 @@ pub const NAME: &str = "default";
 
 #[cfg(feature = "default-model")]
 mod place {
-    use super::{Checkpoint, Fault, Measurement, NAME, card};
+    use super::{Checkpoint, Fault, Measurement, card};
 
     macro_rules! file {
         ($include:ident, $name:literal) => {

@@ -18,7 +18,12 @@ def _array(name: str, given: object, want: str) -> NDArray[Any]:
         device = given.__dlpack_device__()[0] if hasattr(given, "__dlpack_device__") else 1
         if device not in _ON_CPU:
             raise ValueError(f"{name}: lies on another device than the CPU; give {name}.cpu()")
-        return np.from_dlpack(given)
+        try:
+            return np.from_dlpack(given)
+        except RuntimeError:
+            # Of a type that NumPy has none for, as bfloat16.
+            kind = getattr(given, "dtype", type(given).__name__)
+            raise TypeError(f"{name}: must be {want}, not {kind}") from None
     # The buffer protocol has no attribute before Python 3.12.
     try:
         memoryview(given)  # type: ignore[arg-type]
