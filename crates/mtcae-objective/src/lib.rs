@@ -29,7 +29,7 @@ mod scaling;
 mod summary;
 
 pub use action_units::Agreement;
-pub use bootstrap::{Bootstrap, Interval};
+pub use bootstrap::{Bootstrap, Difference, Interval, holm};
 pub use calibration::{Calibration, ReliabilityBin, TopLabels};
 pub use config::{Config, Unit, Weights};
 pub use confusion::ConfusionMatrix;
