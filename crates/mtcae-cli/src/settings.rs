@@ -58,11 +58,7 @@ pub fn main<A: Args>(
 /// # Errors
 /// Names the flag, or the file and the field, that cannot be used.
 pub fn settings(given: &Given) -> Result<TrainConfig, String> {
-    let text = |name: &str| {
-        let text = given.matches().get_one::<String>(name);
-        text.filter(|_| given.is_given(name))
-    };
-    let recipe = match text("recipe").map(String::as_str) {
+    let recipe = match text(given, "recipe").map(String::as_str) {
         None | Some("paper") => Recipe::Paper,
         Some("videomae") => Recipe::Videomae,
         Some(other) => {
@@ -72,31 +68,50 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
     };
     let mut config = TrainConfig::recipe(recipe);
     let mut table = defaults(recipe).map_err(|e| e.to_string())?;
-    for field in FIELDS {
-        let Some(text) = text(field.name) else {
-            continue;
-        };
-        let fault = |reason: &str| format!("{}: {reason}", given.origin(field.name));
-        let value = match table.get(field.name) {
-            Some(Value::String(_)) => Some(Value::String(text.clone())),
-            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
-            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
-            _ => text.parse().ok().map(Value::Float),
-        };
-        let value =
-            value.ok_or_else(|| fault(&format!("{text:?} is not a value of this setting")))?;
-        table.insert(field.name.to_owned(), value);
+    for (name, value) in given_alone(given)? {
+        table.insert(name.to_owned(), value);
         // One after the other, so that an error is this field's.
         config = table
             .clone()
             .try_into()
-            .map_err(|e: toml::de::Error| fault(e.message()))?;
+            .map_err(|e: toml::de::Error| format!("{}: {}", given.origin(name), e.message()))?;
     }
     match config.validate() {
         Ok(()) => Ok(config),
         Err(Error::Config { field, reason }) => Err(format!("{}: {reason}", given.origin(field))),
         Err(other) => Err(other.to_string()),
     }
+}
+
+/// Those that are given, without the recipe's, in the order of the settings.
+///
+/// # Errors
+/// Names the flag, or the file and the field, that is of another type.
+pub fn given_alone(given: &Given) -> Result<Vec<(&'static str, Value)>, String> {
+    let table = defaults(Recipe::Paper).map_err(|e| e.to_string())?;
+    let mut found = Vec::new();
+    for field in FIELDS {
+        let Some(text) = text(given, field.name) else {
+            continue;
+        };
+        let value = match table.get(field.name) {
+            Some(Value::String(_)) => Some(Value::String(text.clone())),
+            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
+            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+            _ => text.parse().ok().map(Value::Float),
+        };
+        let fault = || {
+            let origin = given.origin(field.name);
+            format!("{origin}: {text:?} is not a value of this setting")
+        };
+        found.push((field.name, value.ok_or_else(fault)?));
+    }
+    Ok(found)
+}
+
+fn text<'a>(given: &'a Given, name: &str) -> Option<&'a String> {
+    let text = given.matches().get_one::<String>(name);
+    text.filter(|_| given.is_given(name))
 }
 
 /// The settings as TOML.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::Face;
+use mtcae_core::{Face, Sampling};
 use mtcae_model::encoder::Layout;
 use mtcae_model::{Config as ModelConfig, Engine};
 use mtcae_objective::{Class, Targets, UnitTargets};
@@ -217,7 +217,19 @@ impl Source {
     /// Clips as they are, decoded from their videos, to measure a model by: in all views
     /// that it takes of them.
     pub fn to_test(data: &Arc<Dataset>, engine: &Engine, loading: Loading) -> Self {
-        let model = engine.config();
+        let sampling = engine.config().preprocessing.sampling;
+        Self::to_test_on(data, engine, loading, sampling)
+    }
+
+    /// As [`Self::to_test`], on other frames than those that the model says.
+    pub fn to_test_on(
+        data: &Arc<Dataset>,
+        engine: &Engine,
+        loading: Loading,
+        sampling: Sampling,
+    ) -> Self {
+        let mut model = engine.config().clone();
+        model.preprocessing.sampling = sampling;
         Self {
             data: data.clone(),
             loading,
@@ -229,7 +241,7 @@ impl Source {
             device: engine.device().clone(),
             dtype: engine.precision().dtype(),
             from: From::Videos {
-                viewer: Viewer::to_test(model),
+                viewer: Viewer::to_test(&model),
                 memory: Memory::new(0),
             },
         }

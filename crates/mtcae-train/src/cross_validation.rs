@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mtcae_core::files::{self, At, FileError};
 use mtcae_objective::Bootstrap;
 
+use crate::batch::Source;
 use crate::cache::FeatureCache;
 use crate::disk::Claim;
 use crate::event::Watch;
@@ -102,7 +104,18 @@ fn one_fold(
     let fitted = fit(&run, watch)?;
     // The one time that the held-out fold is read.
     let engine = fitted.started.engine(cv.config, cv.device)?;
-    let (results, _) = predict(&engine, &fitted.source, &split.test, None, watch)?;
+    let source = match cv.test {
+        None => fitted.source.clone(),
+        Some(sampling) => Arc::new(Source::to_test_on(
+            cv.data,
+            &engine,
+            fitted.source.loading,
+            sampling,
+        )),
+    };
+    let since = Instant::now();
+    let (results, _) = predict(&engine, &source, &split.test, None, watch)?;
+    let test_seconds = since.elapsed().as_secs_f64();
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     let summary = summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?;
     if cv.save_models {
@@ -131,6 +144,7 @@ fn one_fold(
             .iter()
             .map(|(_, v)| v.elem_count())
             .sum(),
+        test_seconds: Some(test_seconds),
         summary,
     };
     write_json(&folder.join(RESULT), &result)?;
@@ -168,7 +182,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
         return Err(FileError::new(other, reason).into());
     }
     let value = |v: serde_json::Result<serde_json::Value>| v.at(&path);
-    let about = BTreeMap::from([
+    let mut about = BTreeMap::from([
         ("format".to_owned(), FORMAT.into()),
         (
             "config".to_owned(),
@@ -198,6 +212,10 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             value(serde_json::to_value(&cv.data.classes))?,
         ),
     ]);
+    // Not where it is as in training: folders of before do not say it.
+    if let Some(sampling) = cv.test {
+        about.insert("test".to_owned(), sampling.to_string().into());
+    }
     match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
             let fault = |reason: String| Error::File(FileError::new(&path, reason));

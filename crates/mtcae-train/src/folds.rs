@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
+use mtcae_core::Sampling;
 use mtcae_objective::Summary;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub struct CrossValidation<'a> {
     pub cache: Option<&'a Path>,
     /// Whether each fold's model is written as a checkpoint.
     pub save_models: bool,
+    /// Which frames it is tested on; `None` for those that it is trained on.
+    pub test: Option<Sampling>,
     /// How.
     pub config: &'a TrainConfig,
     /// Where.
@@ -45,6 +48,9 @@ pub struct FoldResult {
     pub epoch: usize,
     /// Trained parameters.
     pub parameters: usize,
+    /// Seconds that the test took, decoding included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_seconds: Option<f64>,
     /// The measures of the held-out fold.
     pub summary: Summary,
 }

@@ -8,6 +8,7 @@
 //! - [`predict`], [`summarise`]: what a model says of labelled clips, measured.
 //! - [`calibrate`]: probabilities that can be believed, of people whom a model does not know.
 //! - [`cross_validate`], [`ablate`]: the paper's protocol.
+//! - [`compare`]: the systems that the paper compares with, under the same.
 //!
 //! Nothing is printed: what happens comes to the caller's callback as an
 //! [`Event`].
@@ -19,6 +20,7 @@ mod batch;
 mod cache;
 mod calibrate;
 mod card;
+pub mod compare;
 mod config;
 mod cropped;
 mod cross_validation;

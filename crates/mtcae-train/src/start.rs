@@ -134,6 +134,15 @@ impl Start {
         })
     }
 
+    /// The number of parameters of the checkpoint, encoder and decoder.
+    pub(crate) fn parameters(&self) -> usize {
+        let file = self.weights.checkpoint.weights();
+        let names = file.names().into_iter();
+        names
+            .filter_map(|name| Some(file.shape(&name)?.iter().product::<usize>()))
+            .sum()
+    }
+
     /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
