@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Command, FromArgMatches, Parser, ValueEnum};
 use mtcae_nn::Isa;
 use mtcae_train::compare::{Comparison, Size, System, Systems, Track, compare, tables};
-use mtcae_train::{Dataset, Selection, TrainConfig};
+use mtcae_train::{Dataset, Selection};
 use toml::Table;
 
 use crate::output::clean_up_when_stopped;
@@ -104,10 +104,12 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
     let mut all_done = true;
     config::main(command, line, |given| {
         let args = Args::from_arg_matches(given.matches())?;
-        // Once by themselves, that what is wrong with them is said before anything is read.
-        let _: TrainConfig = settings::settings(given)?;
+        // What is wrong with them is said by the flag, and before anything is read.
+        settings::settings(given)?;
         let given = settings::given_alone(given)?;
-        let given = given.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let given = given
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
         all_done = run(&args, &given.collect())?;
         Ok(())
     })?;
@@ -181,7 +183,12 @@ fn run(args: &Args, given: &Table) -> Result<bool, Fault> {
     screen.done();
     say!("{table}");
     for failure in &failures {
-        note!("{}, seed {}: {}", failure.system, failure.seed, failure.reason);
+        note!(
+            "{}, seed {}: {}",
+            failure.system,
+            failure.seed,
+            failure.reason
+        );
     }
     Ok(failures.is_empty())
 }

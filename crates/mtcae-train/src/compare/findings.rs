@@ -165,7 +165,8 @@ impl Findings {
                 });
             }
         }
-        let corrected = |of: &dyn Fn(&Pair) -> f64| holm(&self.pairs.iter().map(of).collect::<Vec<_>>());
+        let corrected =
+            |of: &dyn Fn(&Pair) -> f64| holm(&self.pairs.iter().map(of).collect::<Vec<_>>());
         let (uar, war) = (corrected(&|p| p.uar.p), corrected(&|p| p.war.p));
         for ((pair, p), war_p) in self.pairs.iter_mut().zip(uar).zip(war) {
             (pair.p, pair.war_p) = (p, war_p);
@@ -176,7 +177,9 @@ impl Findings {
     /// The pair of two rows, and whether it is the other way round.
     pub fn pair(&self, a: usize, b: usize) -> Option<(&Pair, bool)> {
         let of = |rows| self.pairs.iter().find(|pair| pair.rows == rows);
-        of((a, b)).map(|pair| (pair, false)).or_else(|| of((b, a)).map(|pair| (pair, true)))
+        of((a, b))
+            .map(|pair| (pair, false))
+            .or_else(|| of((b, a)).map(|pair| (pair, true)))
     }
 }
 

@@ -17,9 +17,9 @@ use std::path::Path;
 use mtcae_model::encoder::Progress;
 use mtcae_objective::Bootstrap;
 
+use crate::Error;
 use crate::event::Watch;
 use crate::folder::write_text;
-use crate::Error;
 
 pub use run::{Comparison, Failure};
 pub use systems::{Native, Preset, Size, Status, System, Systems};

@@ -220,10 +220,7 @@ impl Systems {
             let system = self.0.iter().find(|system| system.name == *name);
             let system = system.ok_or_else(|| {
                 let known: Vec<&str> = self.0.iter().map(|s| s.name.as_str()).collect();
-                fault(format!(
-                    "there is no {name:?}; known: {}",
-                    known.join(", ")
-                ))
+                fault(format!("there is no {name:?}; known: {}", known.join(", ")))
             })?;
             found.push(system.clone());
         }

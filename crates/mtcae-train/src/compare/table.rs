@@ -173,7 +173,10 @@ fn sheet(findings: &Findings) -> Sheet {
 fn main_grid(findings: &Findings) -> Part {
     let plan = &findings.plan;
     let tables = published::tables(&plan.dataset);
-    let faces = findings.rows.iter().any(|r| r.iou.is_some() || r.nme.is_some());
+    let faces = findings
+        .rows
+        .iter()
+        .any(|r| r.iou.is_some() || r.nme.is_some());
     // Everything is held against the paper's own system, or the last.
     let own = findings
         .rows
@@ -198,7 +201,11 @@ fn main_grid(findings: &Findings) -> Part {
         let mut cells = vec![
             match row.seeds.len() == plan.seeds.len() {
                 true => system.title.clone(),
-                false => format!("{} (seeds {})", system.title, list(row.seeds.iter().map(u64::to_string))),
+                false => format!(
+                    "{} (seeds {})",
+                    system.title,
+                    list(row.seeds.iter().map(u64::to_string))
+                ),
             },
             system.status.to_string(),
             measured(row.uar.percent(), row.uar_interval),
@@ -304,7 +311,11 @@ fn about(system: &Planned) -> String {
         "{}: encoder {}{}, decoder {}, recipe {}; {}",
         system.title,
         system.encoder,
-        if system.pretrained { " (pretrained)" } else { " (drawn, not pretrained)" },
+        if system.pretrained {
+            " (pretrained)"
+        } else {
+            " (drawn, not pretrained)"
+        },
         system.decoder,
         system.recipe,
         system.status
