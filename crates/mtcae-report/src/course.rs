@@ -188,7 +188,10 @@ impl Course {
     fn forget(&mut self) {
         while self.people.len() > PEOPLE {
             let end = |windows: &VecDeque<Prediction>| windows.back().map_or(0.0, |w| w.end);
-            let ended = self.people.iter().map(|(who, windows)| (*who, end(windows)));
+            let ended = self
+                .people
+                .iter()
+                .map(|(who, windows)| (*who, end(windows)));
             let longest = ended.min_by(|a, b| a.1.total_cmp(&b.1));
             let Some((who, _)) = longest else { return };
             self.people.remove(&who);

@@ -160,7 +160,12 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Request, Option<Reply>> {
             Ok(0) => return Err(None),
             Ok(n) => bytes.extend_from_slice(&part[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 return Err(late());
             }
             Err(_) => return Err(None),

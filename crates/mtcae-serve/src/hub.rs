@@ -185,9 +185,7 @@ impl Hub {
             let is_told = knows_end || state.ended.is_none();
             first + count as u64 <= from && is_told && !state.closing
         };
-        let waited = self
-            .news
-            .wait_timeout_while(self.state(), within, nothing);
+        let waited = self.news.wait_timeout_while(self.state(), within, nothing);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let ring = match kind {
             Kind::Lines => &state.lines,

@@ -139,7 +139,9 @@ impl Server {
     pub fn url(&self) -> String {
         let ip = self.address.ip();
         let address = match ip.is_unspecified() {
-            true if ip.is_ipv6() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], self.address.port())),
+            true if ip.is_ipv6() => {
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], self.address.port()))
+            }
             true => SocketAddr::from(([127, 0, 0, 1], self.address.port())),
             false => self.address,
         };

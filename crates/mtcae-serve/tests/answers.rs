@@ -74,7 +74,7 @@ fn events_are_lines_and_go_on_where_a_reader_left_off() {
         let mut stream = connect(address);
         let more = ask.replace("\r\n\r\n", &format!("\r\nLast-Event-ID: {last}\r\n\r\n"));
         stream.write_all(more.as_bytes()).expect("sent");
-        until(&mut stream, "\"warnings\":[]}\n\n")
+        until(&mut stream, "\"warnings\":[],\"windows\":5}\n\n")
     };
     let rest = again(&format!("{run}-3"));
     assert!(rest.contains("-4\ndata: ") && !rest.contains("-3\ndata: "));

@@ -19,13 +19,23 @@ fn malformed(random: &mut ChaCha8Rng, address: SocketAddr) -> Vec<u8> {
         request(address, "/"),
         format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer x\r\n\r\n"),
         format!("HEAD /v1/events HTTP/1.0\r\nHost: {address}\r\nOrigin: null\r\n\r\n"),
-        format!("POST /v1/results HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"),
+        format!(
+            "POST /v1/results HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        ),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
     ];
     let parts: [&[u8]; 10] = [
-        b"\r\n", b"\n", b"\0", b": ", b"%2e%2e/", b"../", b"\xff\xfe", b"Content-Length: 18446744073709551616\r\n",
-        b"Host: ", b"HTTP/9.9",
+        b"\r\n",
+        b"\n",
+        b"\0",
+        b": ",
+        b"%2e%2e/",
+        b"../",
+        b"\xff\xfe",
+        b"Content-Length: 18446744073709551616\r\n",
+        b"Host: ",
+        b"HTTP/9.9",
     ];
     let mut bytes = seeds.choose(random).expect("a seed").clone().into_bytes();
     for _ in 0..random.random_range(1..6) {
@@ -42,7 +52,9 @@ fn malformed(random: &mut ChaCha8Rng, address: SocketAddr) -> Vec<u8> {
                 let again = bytes[at..].to_vec();
                 bytes.extend(again);
             }
-            _ => bytes.splice(at..at, (0..random.random_range(0..64)).map(|_| b'a')).for_each(drop),
+            _ => bytes
+                .splice(at..at, (0..random.random_range(0..64)).map(|_| b'a'))
+                .for_each(drop),
         }
     }
     bytes
@@ -150,9 +162,10 @@ fn readers_that_do_not_read_hold_up_nobody_and_no_memory() {
     if let (Some(before), Some(after)) = (before, memory()) {
         let more = after.saturating_sub(before) >> 20;
         println!("{more} MiB more");
-        // Four results as a whole of 8 MiB, what 150 threads hold of 64 KiB at a time, and
-        // what an allocator does not give back.
-        assert!(more < 120, "{more} MiB more");
+        // Four results as a whole of 8 MiB, what 150 threads hold of 64 KiB at a time, what an
+        // allocator does not give back, and what other tests take meanwhile. A copy for each
+        // reader would be more than a gigabyte.
+        assert!(more < 200, "{more} MiB more");
     }
     drop(slow);
 }
@@ -196,11 +209,16 @@ fn two_hundred_connections_are_served_and_too_many_are_told_so() {
 fn who_asks_too_often_is_told_to_wait_and_strangers_use_up_nothing() {
     let server = server();
     let address = server.address();
-    let stranger = format!("GET /v1/status HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}x\r\n\r\n");
+    let stranger = format!(
+        "GET /v1/status HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}x\r\n\r\n"
+    );
     let refused: Vec<u16> = (0..1000)
         .map(|_| ask(address, stranger.as_bytes()).0)
         .collect();
-    assert!(refused.iter().all(|status| [401, 429].contains(status)), "{refused:?}");
+    assert!(
+        refused.iter().all(|status| [401, 429].contains(status)),
+        "{refused:?}"
+    );
     assert!(refused.contains(&429));
     assert_eq!(get(address, "/v1/status").0, 200);
 }

@@ -14,7 +14,13 @@ fn without_the_token_there_is_the_empty_page_and_nothing_else() {
         let text = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
         ask(address, text.as_bytes())
     };
-    for path in ["/v1/results", "/v1/events", "/v1/status", "/page/events", "/x"] {
+    for path in [
+        "/v1/results",
+        "/v1/events",
+        "/v1/status",
+        "/page/events",
+        "/x",
+    ] {
         for wrong in [
             String::new(),
             "Authorization: Bearer\r\n".to_owned(),
@@ -54,8 +60,7 @@ fn other_names_and_other_sites_are_refused_even_with_the_token() {
     let address = server.address();
     let port = address.port();
     let with = |path: &str, fields: &str| {
-        let text =
-            format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n{fields}\r\n");
+        let text = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n{fields}\r\n");
         ask(address, text.as_bytes()).0
     };
     let own = format!("Host: 127.0.0.1:{port}\r\n");
@@ -80,7 +85,10 @@ fn other_names_and_other_sites_are_refused_even_with_the_token() {
         assert_eq!(with("/v1/status", &fields), expected, "{fields}");
     }
     // Whoever follows a link comes to the page, which has no answers in it; not by another name.
-    assert_eq!(with("/", &format!("{own}Sec-Fetch-Site: cross-site\r\n")), 200);
+    assert_eq!(
+        with("/", &format!("{own}Sec-Fetch-Site: cross-site\r\n")),
+        200
+    );
     assert_eq!(with("/", &format!("Host: evil.example:{port}\r\n")), 403);
 }
 
@@ -103,15 +111,27 @@ fn nothing_is_reached_by_other_paths_methods_and_heads() {
         "/file:///etc/passwd",
     ] {
         let (status, _, body) = get(address, path);
-        assert_eq!((status, &body[..]), (404, "there is nothing of this name\n"), "{path}");
+        assert_eq!(
+            (status, &body[..]),
+            (404, "there is nothing of this name\n"),
+            "{path}"
+        );
     }
     let of = |method: &str| request(address, "/v1/status").replacen("GET", method, 1);
-    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get"] {
+    for method in [
+        "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get",
+    ] {
         let (status, head, _) = ask(address, of(method).as_bytes());
-        assert!(status == 405 && head.contains("Allow: GET, HEAD"), "{method}: {head}");
+        assert!(
+            status == 405 && head.contains("Allow: GET, HEAD"),
+            "{method}: {head}"
+        );
     }
     let (status, head, body) = ask(address, of("HEAD").as_bytes());
-    assert!(status == 200 && body.is_empty() && head.contains("Content-Length: "), "{head}");
+    assert!(
+        status == 200 && body.is_empty() && head.contains("Content-Length: "),
+        "{head}"
+    );
     let body = request(address, "/").replace("\r\n\r\n", "\r\nContent-Length: 4\r\n\r\nabcd");
     assert_eq!(ask(address, body.as_bytes()).0, 413);
     for giant in [
@@ -136,7 +156,10 @@ fn addresses_and_tokens_that_let_others_in_are_refused() {
         refusal.expect("refused").to_string()
     };
     let words = said(anyone.clone());
-    assert!(words.contains("0.0.0.0:0 is no address of this machine alone"), "{words}");
+    assert!(
+        words.contains("0.0.0.0:0 is no address of this machine alone"),
+        "{words}"
+    );
     anyone.anyone = true;
     let server = Server::start(&anyone, subject()).expect("as it was asked for");
     assert!(server.url().starts_with("http://127.0.0.1:"));

@@ -214,15 +214,17 @@ impl Args {
 
     /// What cannot be had of a stream, and what of a stream alone.
     fn check_live(&self) -> Result<(), &'static str> {
-        let anyone = self.serve.is_some_and(|address| !address.ip().is_loopback());
+        let anyone = self
+            .serve
+            .is_some_and(|address| !address.ip().is_loopback());
         if !self.is_live() {
             return match () {
                 () if self.inputs.iter().any(|input| input == "-") => {
                     Err("- is a stream from standard input, and the only input then")
                 }
-                () if self.raw.is_some() || self.late.is_some() || self.serve.is_some() => Err(
-                    "--raw, --late and --serve are for -, a stream from standard input",
-                ),
+                () if self.raw.is_some() || self.late.is_some() || self.serve.is_some() => {
+                    Err("--raw, --late and --serve are for -, a stream from standard input")
+                }
                 () => Ok(()),
             };
         }

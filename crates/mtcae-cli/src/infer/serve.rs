@@ -56,6 +56,9 @@ pub fn start(
         Error::InUse(address) => format!(
             "--serve {address}: another program has this port; give another, or 0 for a free one"
         ),
+        Error::Bind { address, source } => format!(
+            "--serve {address}: {source}; give an address of this machine, and a port from 1024 on"
+        ),
         Error::Token => format!("{TOKEN}: {e}; without it a random one is made"),
         other => format!("--serve: {}", one_line(&other)),
     })?;
