@@ -98,7 +98,7 @@ const course = {
 };
 
 /** The columns of a clip with those of a piece in the place of all from its start on, and of
- * frames from `cut` on. */
+ * frames after `cut`. */
 function grown(old, piece, cut) {
   if (!old) return piece;
   const newest = piece.bounds[2 * piece.windows - 1];
@@ -109,8 +109,8 @@ function grown(old, piece, cut) {
   };
   const [from, to] = [starts(newest - KEPT.seconds), starts(piece.bounds[0] - 1e-6)];
   const first = last(old.times, newest - KEPT.seconds) + 1;
-  const middle = cut === null ? first : Math.max(last(old.times, cut - 1e-9) + 1, first);
-  const after = cut === null ? 0 : last(piece.times, cut - 1e-9) + 1;
+  const middle = cut === null ? first : Math.max(last(old.times, cut) + 1, first);
+  const after = cut === null ? 0 : last(piece.times, cut) + 1;
   const join = (name, n, begin, end, skipped = 0) => {
     const kept = old[name].subarray(n * begin, n * end);
     const added = piece[name].subarray(n * skipped);

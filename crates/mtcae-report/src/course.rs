@@ -50,7 +50,7 @@ pub struct Course {
 #[derive(Serialize)]
 struct Piece<'a> {
     results: Entry,
-    /// For each person, from which time on the page's frames give way to these; `None` for all.
+    /// For each person, after which time the page's frames give way to these; `None` for all.
     cuts: Vec<Option<f64>>,
     classes: &'a [String],
     /// The columns in base64.

@@ -1,5 +1,7 @@
 //! Requests that are none, readers that do not read, and many at once: others are served.
 
+#![allow(clippy::print_stdout, reason = "what was measured")]
+
 mod common;
 
 use std::io::{Read, Write};
