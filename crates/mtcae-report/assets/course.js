@@ -11,6 +11,8 @@ const course = {
   on: false,
   /** Whether the newest moment is looked at. */
   following: false,
+  /** Whether nothing more comes. */
+  over: false,
   end: 0,
 
   begin() {
@@ -59,6 +61,7 @@ const course = {
       if (first && !this.opened) {
         this.opened = true;
         open(first);
+        timeline.to = Math.min(timeline.to, SHOWN);
         this.show();
       }
       return;
@@ -76,9 +79,18 @@ const course = {
     stage.shape();
   },
 
+  /** Nothing more comes: what there is plays as a clip does. */
+  finish() {
+    this.over = true;
+    this.show();
+    this.following = false;
+    $("edge").hidden = true;
+    stage.draw();
+  },
+
   /** To the newest moment, or to stay where one is. */
   follow(on) {
-    if (!this.on) return;
+    if (!this.on || this.over) return;
     this.following = on;
     if (on) {
       player.state(false);
@@ -90,7 +102,7 @@ const course = {
 
   /** Play and pause where the newest moment is looked at: to go along or not. */
   toggle() {
-    if (!this.on || player.playing) return false;
+    if (!this.on || this.over || player.playing) return false;
     if (!this.following && player.time < player.end - 0.05) return false;
     this.follow(!this.following);
     return true;

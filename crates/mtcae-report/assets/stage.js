@@ -116,7 +116,7 @@ const player = {
 
   seek(time) {
     const to = clamp(time, 0, this.end);
-    course.following = course.on && to > this.end - 0.05;
+    course.following = course.on && !course.over && to > this.end - 0.05;
     if (this.live) {
       const { duration } = $("video");
       // A hair past the frame's time, or browsers show the one before.

@@ -108,6 +108,7 @@ const feed = {
     } else if (fields.get("event") === "end") {
       const { windows, dropped } = JSON.parse(data);
       this.ended = true;
+      course.finish();
       this.say(`the stream ended: ${windows} windows${dropped ? `, ${dropped} frames left out` : ""}`);
     }
   },

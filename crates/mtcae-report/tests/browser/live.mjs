@@ -68,6 +68,10 @@ first.program.stdin.write(video.subarray(video.length * 0.75, video.length - 1))
 first.program.stdin.end(video.subarray(video.length - 1));
 await page.waitForFunction(() => /^the stream ended: \d+ windows$/.test(document.querySelector("#feed").textContent));
 await page.waitForFunction((half) => Number(document.querySelector("#line").getAttribute("aria-valuenow")) > half, half);
+// What has ended plays again from its start.
+await page.locator("#play").click();
+await page.waitForFunction(() => Number(document.querySelector("#line").getAttribute("aria-valuenow")) < 1);
+await page.locator("#play").click();
 await page.screenshot({ path: join(out, "live.png") });
 step("windows appear");
 
