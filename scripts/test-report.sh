@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Walks through a report in headless Chromium: load, scrub, filter, correct, save, and train
-# on what was saved. What it needs and this machine lacks is installed: Chromium, Node and
+# on what was saved; and through the page of a stream while it comes. What it needs and this machine lacks is installed: Chromium, Node and
 # npm by apt-get, the driver of the browser by npm. Pictures stay in target/report.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,4 +40,6 @@ done
 if [[ ! -d $work/node_modules || $work/package-lock.json -nt $work/node_modules ]]; then
     (cd "$work" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 fi
-CHROMIUM=$browser node "$work/walk.mjs" "$mtcae" "$PWD" "$target/report"
+export CHROMIUM=$browser
+node "$work/walk.mjs" "$mtcae" "$PWD" "$target/report"
+node "$work/live.mjs" "$mtcae" "$PWD" "$target/report-live"

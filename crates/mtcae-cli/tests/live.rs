@@ -125,5 +125,8 @@ fn what_cannot_be_followed_is_said_in_one_line() {
     let mut file = program("infer");
     file.args(["a.mp4", "--late", "wait"]);
     let refusal = text(&file.output().expect("started").stderr);
-    assert!(refusal.contains("--raw and --late are for -"), "{refusal}");
+    assert!(
+        refusal.contains("--raw, --late and --serve are for -"),
+        "{refusal}"
+    );
 }

@@ -68,9 +68,13 @@ const KEYS = [
   ["?", "these keys"],
 ];
 
+/** Keys of corrections, which there are none of while a stream goes on. */
+const CORRECTS = /^[0-9rus]$/;
+
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
   const { key, target } = event;
+  if (course.on && CORRECTS.test(key)) return;
   const typing = target.matches("input[type=search], select");
   if (typing) {
     if (key === "Escape") $("grid").focus();
@@ -222,7 +226,8 @@ function begin() {
     store.begin(detail);
     store.add(detail.results, () => detail.pack);
   });
-  edits.load();
+  if (head.live) course.begin();
+  else edits.load();
   list.begin();
   player.begin();
   stage.begin();
@@ -233,7 +238,8 @@ function begin() {
   theme(kept.get("mtcae-report-theme") ?? "");
   list.filter();
   edited();
-  $("key-list").append(...KEYS.flatMap(([key, what]) => [
+  const used = KEYS.filter(([key]) => !(head.live && CORRECTS.test(key[0]) && (key.length === 1 || key.includes("…"))));
+  $("key-list").append(...used.flatMap(([key, what]) => [
     make("dt", {}, ...key.split(" ").map((k) => make("kbd", {}, k))),
     make("dd", {}, what),
   ]));

@@ -39,7 +39,10 @@ const player = {
     const tick = (now) => {
       if (this.playing && !this.live) {
         this.at(this.time + Math.min((now - this.started) / 1000, 0.25));
-        if (this.time >= this.end) this.state(false);
+        if (this.time >= this.end) {
+          this.state(false);
+          course.follow(true);
+        }
       } else if (this.playing && !this.follows()) {
         this.at(video.currentTime);
       }
@@ -99,7 +102,9 @@ const player = {
     $("video").hidden = true;
     $("still").hidden = true;
     const lost = $("lost");
-    lost.textContent = `The browser cannot find or play ${clip.name}${clip.file.link ? ` (${unescaped(clip.file.link)})` : ""}. Faces and time line are shown without it.`;
+    lost.textContent = course.on
+      ? "The picture stays where it is taken: only boxes, landmarks and answers are shown."
+      : `The browser cannot find or play ${clip.name}${clip.file.link ? ` (${unescaped(clip.file.link)})` : ""}. Faces and time line are shown without it.`;
     lost.hidden = false;
     stage.place();
   },
@@ -111,6 +116,7 @@ const player = {
 
   seek(time) {
     const to = clamp(time, 0, this.end);
+    course.following = course.on && !course.over && to > this.end - 0.05;
     if (this.live) {
       const { duration } = $("video");
       // A hair past the frame's time, or browsers show the one before.
@@ -138,6 +144,7 @@ const player = {
   },
 
   toggle() {
+    if (course.toggle()) return;
     if (this.playing) this.pause();
     else this.start();
   },
@@ -167,6 +174,11 @@ const stage = {
 
   /** The picture has the shape of the source, whatever becomes of the video. */
   place() {
+    this.shape();
+    this.draw();
+  },
+
+  shape() {
     const { file } = view.clip;
     const [width, height] = [file.size[0] * file.aspect || 16, file.size[1] || 9];
     $("frame").style.aspectRatio = `${width} / ${height}`;
@@ -174,7 +186,6 @@ const stage = {
     // What else is to be seen without scrolling: tabs and lanes of others among it.
     const others = file.clips.length - 1;
     $("frame").style.setProperty("--below", `${586 + (others ? 36 : 0) + 24 * Math.min(others, 5)}px`);
-    this.draw();
   },
 
   /** To the looked-at frame before or after. */
@@ -197,8 +208,10 @@ const stage = {
     const { time } = player;
     $("time").textContent = `${clock(time, 2)} / ${clock(player.end)}`;
     const play = $("play");
-    play.textContent = player.playing ? "❚❚" : "▶";
-    play.ariaLabel = player.playing ? "Pause" : "Play";
+    const goes = player.playing || course.following;
+    play.textContent = goes ? "❚❚" : "▶";
+    play.ariaLabel = goes ? "Pause" : "Play";
+    $("edge").setAttribute("aria-pressed", String(course.following));
     play.disabled = clip.file.still;
     frame.dataset.face = "";
     for (const other of clip.file.clips) {

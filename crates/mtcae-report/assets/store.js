@@ -28,22 +28,37 @@ const store = {
   add(results, pack) {
     const file = { ...results, place: this.files.length, pack, unpacked: null };
     this.files.push(file);
-    const several = file.people.length > 1;
-    file.clips = file.people.map((person, k) => {
-      const name = file.file.split(/[\\/]/).pop();
-      const clip = {
-        ...person, file, k, name, several,
-        id: this.clips.length,
-        key: `${file.sha256 || file.file}#${person.person ?? k}`,
-        folder: file.file.slice(0, file.file.length - name.length).replace(/[\\/]$/, ""),
-        columns: null,
-      };
-      clip.words = [file.file, several ? `person ${clip.person ?? k + 1}` : "",
-        ...clip.remarks.map((r) => r.text)].join(" ").toLowerCase();
-      this.clips.push(clip);
-      return clip;
-    });
+    file.clips = [];
+    for (const person of file.people) this.clip(file, person);
     for (const listener of this.listeners) listener(file);
+  },
+
+  /** Adds a person to a file; their clip. */
+  clip(file, person) {
+    const name = file.file.split(/[\\/]/).pop();
+    const k = file.clips.length;
+    const clip = {
+      ...person, file, k, name,
+      id: this.clips.length,
+      key: `${file.sha256 || file.file}#${person.person ?? k}`,
+      folder: file.file.slice(0, file.file.length - name.length).replace(/[\\/]$/, ""),
+      columns: null,
+    };
+    file.clips.push(clip);
+    this.clips.push(clip);
+    for (const each of file.clips) {
+      each.several = file.clips.length > 1;
+      each.words = wordsOf(each, each);
+    }
+    return clip;
+  },
+
+  /** Takes clips of a file away. */
+  drop(file, gone) {
+    file.clips = file.clips.filter((clip) => !gone.has(clip));
+    this.clips = this.clips.filter((clip) => !gone.has(clip));
+    file.clips.forEach((clip, k) => (clip.k = k));
+    this.clips.forEach((clip, id) => (clip.id = id));
   },
 
   /** The columns of a clip; null as long as they have not arrived. */
@@ -66,6 +81,10 @@ const store = {
     }
   },
 };
+
+/** What a clip is found by. */
+const wordsOf = (clip, { remarks }) => [clip.file.file, clip.several ? `person ${clip.person ?? clip.k + 1}` : "",
+  ...remarks.map((r) => r.text)].join(" ").toLowerCase();
 
 function bytes(base64) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
@@ -103,15 +122,21 @@ function columns(all, shape, classes, units) {
   };
   const texts = take(Uint8Array, shape.texts);
   read.remarks = JSON.parse(new TextDecoder().decode(texts) || "[]");
+  return derived(read);
+}
+
+/** What follows from columns. */
+function derived(read) {
+  const { windows: w, points: p } = read;
   // Of windows the smoothed points, of a clip as a whole its one answer from end to end.
-  const course = p > 0;
-  read.length = course ? p : w;
+  const smoothed = p > 0;
+  read.length = smoothed ? p : w;
   read.middles = new Float64Array(read.length);
   for (let i = 0; i < read.length; i += 1) {
     read.middles[i] = (read.bounds[2 * i] + read.bounds[2 * i + 1]) / 2;
   }
-  read.curve = course ? read.smooth : read.probabilities;
-  read.curveSaid = course ? read.smoothSaid : read.said;
+  read.curve = smoothed ? read.smooth : read.probabilities;
+  read.curveSaid = smoothed ? read.smoothSaid : read.said;
   read.runs = runs(read);
   return read;
 }
@@ -152,8 +177,11 @@ const isWarned = (read, i) => remarksAt(read, i).some((r) => r.kind === "warning
 /** The point that stands for a time; -1 where there is none. */
 function pointAt(read, time) {
   if (read.length === 0) return -1;
-  const i = clamp(last(read.middles, time), 0, read.length - 1);
-  return i + 1 < read.length && read.middles[i + 1] - time < time - read.middles[i] ? i + 1 : i;
+  const before = clamp(last(read.middles, time), 0, read.length - 1);
+  const i = before + 1 < read.length && read.middles[before + 1] - time < time - read.middles[before] ? before + 1 : before;
+  // Of a stream, whoever has gone is not spoken of any more.
+  const away = course.on && Math.max(read.bounds[2 * i] - time, time - read.bounds[2 * i + 1]) > APART;
+  return away ? -1 : i;
 }
 
 const probability = (read, i, c) => {

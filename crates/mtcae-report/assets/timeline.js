@@ -110,6 +110,7 @@ const timeline = {
     if (this.held === "map") {
       const span = this.to - this.from;
       const middle = clamp((x - at.left) / (at.right - at.left), 0, 1) * player.end;
+      course.following = false;
       if (span < player.end - 1e-6) this.look(middle - span / 2, span);
       else player.seek(middle);
     } else {

@@ -17,12 +17,15 @@
 //! # Ok::<(), mtcae_report::Error>(())
 //! ```
 //!
-//! The page reaches for nothing outside itself but the videos: its Content-Security-Policy
+//! A [`Course`] is the page of a stream: its results come while it is open, from whoever serves it.
+//!
+//! A report reaches for nothing outside itself but the videos: its Content-Security-Policy
 //! allows its own script and style by their digests, pictures and videos, and no connection.
 //! Numbers lie in it as columns (`pack.rs`), coordinates and probabilities in 16 bits, and are
 //! read when a clip is opened, so that an hour of three people opens as fast as a minute.
 
 mod clip;
+mod course;
 mod error;
 mod evaluation;
 mod gather;
@@ -32,6 +35,7 @@ mod pack;
 mod page;
 mod report;
 
+pub use course::{Course, Page};
 pub use error::Error;
 pub use gather::{Found, gather};
 pub use labels::{Labels, Truth};

@@ -23,8 +23,47 @@ const SCRIPTS: [&str; 9] = [
     include_str!("../assets/timeline.js"),
     include_str!("../assets/panel.js"),
     include_str!("../assets/summary.js"),
-    include_str!("../assets/main.js"),
+    include_str!("../assets/course.js"),
 ];
+
+/// The last part, which starts the page.
+const START: &str = include_str!("../assets/main.js");
+
+/// Where a page comes from, and what it may reach.
+#[derive(Clone, Copy)]
+pub(crate) enum From<'a> {
+    /// A file beside the videos that it links; it connects to nothing.
+    File,
+    /// A server, whose script is run before the page starts and may connect to it alone.
+    Server(&'a str),
+}
+
+impl From<'_> {
+    /// The whole script: one scope.
+    fn script(self) -> String {
+        let own = match self {
+            Self::File => "",
+            Self::Server(script) => script,
+        };
+        let parts = SCRIPTS.concat();
+        format!("(() => {{\n\"use strict\";\n{parts}{own}{START}}})();\n")
+    }
+
+    /// The Content-Security-Policy.
+    pub fn policy(self) -> String {
+        let digest = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
+        let reach = match self {
+            Self::File => "img-src 'self' file: data: blob:; media-src 'self' file: blob:",
+            Self::Server(_) => "img-src data:; connect-src 'self'",
+        };
+        format!(
+            "default-src 'none'; script-src {}; style-src {}; {reach}; base-uri 'none'; \
+             form-action 'none'",
+            digest(&self.script()),
+            digest(STYLE)
+        )
+    }
+}
 
 /// Whether a file is a page that [`Report::save`](crate::Report::save) wrote.
 pub fn is_report(path: impl AsRef<Path>) -> bool {
@@ -38,17 +77,11 @@ pub fn is_report(path: impl AsRef<Path>) -> bool {
 /// Writes the page: `head` is JSON, and each pack the columns of one file of results.
 pub(crate) fn write<'a>(
     out: &mut dyn Write,
+    from: From<'_>,
     head: &str,
     packs: impl Iterator<Item = &'a [u8]>,
 ) -> io::Result<()> {
-    let script = format!("(() => {{\n\"use strict\";\n{}}})();\n", SCRIPTS.concat());
-    let digest = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
-    let policy = format!(
-        "default-src 'none'; script-src {}; style-src {}; img-src 'self' file: data: blob:; \
-         media-src 'self' file: blob:; base-uri 'none'; form-action 'none'",
-        digest(&script),
-        digest(STYLE)
-    );
+    let (script, policy) = (from.script(), from.policy());
     let generator = concat!("mtcae-report ", env!("CARGO_PKG_VERSION"));
     let filled = |name: &str| -> Option<String> {
         Some(match name {
@@ -92,7 +125,7 @@ mod tests {
     fn every_mark_of_the_page_is_filled_and_nothing_else_is() {
         let mut page = Vec::new();
         let head = r#"{"file":"</script><script>alert(1)</script><!--@@policy@@"}"#;
-        write(&mut page, head, [&[1u8, 2, 3][..]].into_iter()).expect("written");
+        write(&mut page, From::File, head, [&[1u8, 2, 3][..]].into_iter()).expect("written");
         let page = String::from_utf8(page).expect("text");
         let (before, rest) = page
             .split_once(r#"type="application/json">"#)
@@ -111,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_script_and_the_style_end_no_element_of_the_page() {
-        for text in SCRIPTS.iter().chain([&STYLE]) {
+        for text in SCRIPTS.iter().chain([&START, &STYLE]) {
             let text = text.to_lowercase();
             assert!(
                 !text.contains("</script") && !text.contains("</style") && !text.contains("<!--")

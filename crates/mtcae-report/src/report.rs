@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mtcae_core::files::{At, FileError, write_atomically};
 use mtcae_dfer::model::Identity;
+use mtcae_dfer::video::Geometry;
 use mtcae_dfer::{Answer, PURPOSE, Prediction, Results};
 use mtcae_faces::DetectorConfig;
 use mtcae_faces::tracks::TrackConfig;
@@ -33,25 +34,28 @@ pub struct Report {
 
 /// A model, and the program that ran it.
 #[derive(PartialEq, Serialize)]
-struct Model {
-    program: Option<String>,
-    identity: Option<Identity>,
-    trained_on: Option<String>,
+pub(crate) struct Model {
+    pub program: Option<String>,
+    pub identity: Option<Identity>,
+    pub trained_on: Option<String>,
 }
 
 /// All that the page knows before it unpacks numbers.
 #[derive(Serialize)]
-struct Head<'a> {
-    version: &'static str,
-    purpose: &'static str,
+pub(crate) struct Head<'a> {
+    pub version: &'static str,
+    pub purpose: &'static str,
+    /// Whether results come while the page is open ([`Course`](crate::Course)).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
     /// Where the label files' names begin, seen from the page.
-    root: String,
-    classes: &'a [String],
-    models: &'a [Model],
-    results: &'a [Entry],
-    evaluation: &'a Option<Evaluation>,
+    pub root: String,
+    pub classes: &'a [String],
+    pub models: &'a [Model],
+    pub results: &'a [Entry],
+    pub evaluation: &'a Option<Evaluation>,
     /// What a label file says of how faces were found.
-    settings: RunSettings,
+    pub settings: RunSettings,
 }
 
 impl Report {
@@ -139,18 +143,13 @@ impl Report {
         let seen = predictions.iter().find_map(|p| p.seen.as_ref());
         let settings = origin.map(|o| &o.settings);
         let geometry = first.map(|p| p.source);
-        let aspect = geometry.map_or(1.0, |g| g.pixel_aspect());
         let model = self.model(results, first.copied());
         self.entries.push(Entry {
             link: link.map(|path| link::url(&path)),
             label: String::new(),
             sha256: source.map(|s| s.sha256.clone()),
             size: geometry.map_or([0; 2], |g| [g.width, g.height]),
-            aspect: if aspect.is_finite() && aspect > 0.0 {
-                aspect
-            } else {
-                1.0
-            },
+            aspect: shown_aspect(geometry),
             still: PICTURES.contains(&&ending[..]),
             model,
             classes: classes.global,
@@ -186,6 +185,7 @@ impl Report {
         let head = Head {
             version: env!("CARGO_PKG_VERSION"),
             purpose: PURPOSE,
+            live: false,
             root,
             classes: &self.classes,
             models: &self.models,
@@ -197,7 +197,7 @@ impl Report {
         let packs = self.entries.iter().map(|entry| &entry.pack[..]);
         let written = write_atomically(&self.page, |temporary| {
             let mut file = BufWriter::new(std::fs::File::create(temporary)?);
-            page::write(&mut file, &head, packs)
+            page::write(&mut file, page::From::File, &head, packs)
         });
         Ok(written.at(&self.page)?)
     }
@@ -258,6 +258,15 @@ impl Report {
     }
 }
 
+/// Width over height of a pixel as shown; 1 where that is not known.
+pub(crate) fn shown_aspect(geometry: Option<Geometry>) -> f64 {
+    let aspect = geometry.map_or(1.0, |g| g.pixel_aspect());
+    match aspect.is_finite() && aspect > 0.0 {
+        true => aspect,
+        false => 1.0,
+    }
+}
+
 /// All classes of an answer, in the model's order.
 fn class_names(answer: &Answer) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
@@ -282,7 +291,7 @@ fn class_names(answer: &Answer) -> Vec<&str> {
 
 /// What a label file says of how faces were found: by MTCNN as `infer` has it. The page fills
 /// in what differs between files.
-fn detector() -> RunSettings {
+pub(crate) fn detector() -> RunSettings {
     let config = DetectorConfig::default();
     RunSettings {
         sampling: "infer".to_owned(),

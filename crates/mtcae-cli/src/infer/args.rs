@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -70,6 +71,15 @@ pub struct Args {
     /// answers have caught up, and say how many; or let the source wait, as a file can.
     #[arg(long, value_name = "drop|wait")]
     pub late: Option<Late>,
+
+    /// With -: show answers as a live page, as JSON and as events at this address of the
+    /// machine, to whoever has the token (docs/live.md). Port 0 takes a free one.
+    #[arg(long, value_name = "127.0.0.1:PORT", value_parser = super::serve::address)]
+    pub serve: Option<SocketAddr>,
+
+    /// --serve may be an address that other machines can connect to. Nothing is encrypted.
+    #[arg(long, requires = "serve")]
+    pub serve_anyone: bool,
 
     /// Slide a window of this many seconds over the video [default: --stride; with -: 2].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -204,13 +214,16 @@ impl Args {
 
     /// What cannot be had of a stream, and what of a stream alone.
     fn check_live(&self) -> Result<(), &'static str> {
+        let anyone = self
+            .serve
+            .is_some_and(|address| !address.ip().is_loopback());
         if !self.is_live() {
             return match () {
                 () if self.inputs.iter().any(|input| input == "-") => {
                     Err("- is a stream from standard input, and the only input then")
                 }
-                () if self.raw.is_some() || self.late.is_some() => {
-                    Err("--raw and --late are for -, a stream from standard input")
+                () if self.raw.is_some() || self.late.is_some() || self.serve.is_some() => {
+                    Err("--raw, --late and --serve are for -, a stream from standard input")
                 }
                 () => Ok(()),
             };
@@ -219,6 +232,9 @@ impl Args {
         match () {
             () if !self.finds_faces() => Err(
                 "a stream is looked at with MTCNN: --faces none and --trace cannot be used with -",
+            ),
+            () if anyone && !self.serve_anyone => Err(
+                "--serve is for this machine alone, as at 127.0.0.1: with --serve-anyone other machines can connect to this address",
             ),
             () if !only_json => {
                 Err("a stream's results are lines of JSON: --format can only be json with -")

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mtcae_core::files::At;
+use mtcae_dfer::model::Config;
 use mtcae_dfer::video::{OpenOptions, Stream};
 use mtcae_dfer::{
     Ended, FaceFinder, LiveOptions, PeopleOptions, Pipeline, Prediction, Provenance, Said, Teller,
@@ -14,6 +15,7 @@ use mtcae_dfer::{
 };
 
 use super::args::{Args, Late, People};
+use super::serve;
 use crate::output::end_if_closed;
 use crate::{Fault, note, one_line};
 
@@ -29,8 +31,10 @@ pub fn follow(
     pipeline: &Pipeline,
     finder: &FaceFinder,
     provenance: Option<Provenance>,
+    model: &Config,
 ) -> Result<bool, Fault> {
     let (length, stride) = args.live_windows();
+    let mut server = serve::start(args, NAME, provenance.as_ref(), model)?;
     let mut file = match &args.out {
         Some(out) => {
             let file = create(&out.join(LINES), args.force)?;
@@ -66,8 +70,11 @@ pub fn follow(
     };
     let mut fault = None;
     let mut longest = Duration::ZERO;
-    let mut tell = |said: Said| -> io::Result<()> {
+    let mut tell = |said: Said| -> Result<(), Fault> {
         longest = longest.max(said.delay);
+        if let Some(server) = &mut server {
+            server.tell(&said)?;
+        }
         for prediction in &said.predictions {
             if let Some(out) = &mut file {
                 out.tell(prediction, said.delay, said.dropped)?;
@@ -90,12 +97,18 @@ pub fn follow(
         }
     });
     if let Some(e) = fault {
-        end_if_closed(&e);
-        return Err(e.into());
+        if let Some(e) = e.downcast_ref() {
+            end_if_closed(e);
+        }
+        return Err(e);
     }
     let ended = followed.map_err(|e| one_line(&e).replace("`min_seen`", "--min-seen"))?;
     if !args.quiet {
         sum_up(&ended, longest);
+    }
+    if let Some(mut server) = server {
+        server.end(&ended);
+        serve::stay(&server, args);
     }
     Ok(true)
 }

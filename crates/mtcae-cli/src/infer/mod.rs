@@ -8,6 +8,7 @@ mod args;
 mod live;
 pub mod output;
 mod overview;
+mod serve;
 mod summary;
 
 use std::collections::BTreeSet;
@@ -84,7 +85,7 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
     };
 
     if args.is_live() {
-        let origin = match args.out.is_some() || !args.format.is_empty() {
+        let origin = match args.out.is_some() || !args.format.is_empty() || args.serve.is_some() {
             true => Some(Provenance {
                 program: concat!("mtcae ", env!("CARGO_PKG_VERSION")).to_owned(),
                 model: checkpoint.identity(&name)?,
@@ -97,7 +98,7 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
             std::fs::create_dir_all(out).at(out)?;
         }
         let finder = finder.ok_or("a stream is looked at with MTCNN")?;
-        return live::follow(args, &pipeline, &finder, origin);
+        return live::follow(args, &pipeline, &finder, origin, checkpoint.config());
     }
 
     let mut overview = Overview::default();

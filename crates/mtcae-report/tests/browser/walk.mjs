@@ -6,11 +6,10 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { chromium } from "playwright-core";
+import { launch, now, pixels, text } from "./browser.mjs";
 import { hour } from "./hour.mjs";
 
 const [mtcae, tree, out] = process.argv.slice(2);
@@ -30,13 +29,7 @@ writeFileSync(join(out, videos, "known.csv"), "file,class,subject\nportrait.mp4,
 run("report", "results", "--out", "page.html", "--labels", join(videos, "known.csv"), "--quiet");
 step("results and pages written");
 
-const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--enable-precise-memory-info", "--autoplay-policy=no-user-gesture-required"];
-const profile = mkdtempSync(join(tmpdir(), "report-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: flags,
-  viewport: { width: 1440, height: 900 }, acceptDownloads: true,
-});
+const browser = await launch();
 
 /** Opens a page; faults of its script and refusals of its policy end the test. */
 const faults = [];
@@ -52,21 +45,8 @@ async function visit(name, hash = "") {
 }
 
 const picture = (page, name) => page.screenshot({ path: join(out, `${name}.png`) });
-const text = (page, selector) => page.locator(selector).innerText();
-const now = (page) => page.locator("#line").getAttribute("aria-valuenow").then(Number);
 const video = (page) => page.evaluate(() => document.querySelector("video").currentTime);
 const settled = (page) => page.waitForFunction(() => !document.querySelector("video").seeking);
-
-/** How many pixels of a part of a canvas are about this colour. */
-const pixels = (page, selector, colour) => page.evaluate(([selector, colour]) => {
-  const canvas = document.querySelector(selector);
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let count = 0;
-  for (let i = 0; i < data.length; i += 4) {
-    if (data[i + 3] > 200 && [0, 1, 2].every((k) => Math.abs(data[i + k] - colour[k]) < 12)) count += 1;
-  }
-  return count;
-}, [selector, colour]);
 
 // Load: the table, the first clip beside it, its curve.
 const page = await visit("page.html");
@@ -323,6 +303,5 @@ await long.close();
 
 assert.deepEqual(faults.filter((f) => !f.includes("ERR_FILE_NOT_FOUND")), []);
 await browser.close();
-rmSync(profile, { recursive: true, force: true });
 rmSync(join(out, "hour.json"));
 step("done");
