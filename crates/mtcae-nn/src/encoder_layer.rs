@@ -59,14 +59,11 @@ impl EncoderLayer {
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let attended = ops::self_attention(&self.in_proj.forward(x)?, self.heads)?;
         let branch = self.out_proj.forward(&attended)?;
-        let x = self
-            .norm1
-            .forward(&(x + self.dropout.forward(&branch, pass)?)?)?;
-        let hidden = self.linear1.forward(&x)?.relu()?;
-        let branch = self
-            .linear2
-            .forward(&self.dropout.forward(&hidden, pass)?)?;
-        self.norm2
-            .forward(&(&x + self.dropout.forward(&branch, pass)?)?)
+        let branch = self.dropout.forward(&branch, pass)?;
+        let x = self.norm1.of_sum(x, &branch)?;
+        let hidden = ops::relu(&self.linear1.forward(&x)?)?;
+        let hidden = self.dropout.forward(&hidden, pass)?;
+        let branch = self.linear2.forward(&hidden)?;
+        self.norm2.of_sum(&x, &self.dropout.forward(&branch, pass)?)
     }
 }

@@ -3,7 +3,7 @@
 //! The reference (`fixtures/layers/make.py`) computes in float64, so all of the deviation is
 //! ours: 1e-5 of the maximum is about 80 roundings of f32.
 
-use mtcae_nn::candle_core::{Device, Module, Result, Tensor, Var};
+use mtcae_nn::candle_core::{DType, Device, Module, Result, Tensor, Var};
 use mtcae_nn::{
     CrossWindowAttention, EncoderLayer, Lstm, ParamStore, Pass, VarBuilder, WindowAttention,
     WindowGrid, roi_warp,
@@ -207,7 +207,7 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert_eq!(WindowGrid::half([8, 14, 14], [8, 7, 7]), [0, 3, 3]);
     let grid = WindowGrid::new([1, 2, 4], [1, 2, 2], [0, 0, 1])?;
     let attention = WindowAttention::new(&grid, 6, 2, ParamStore::new(0).builder(&Device::Cpu))?;
-    let x = Tensor::zeros((1, 9, 6), mtcae_nn::candle_core::DType::F32, &Device::Cpu)?;
+    let x = Tensor::zeros((1, 9, 6), DType::F32, &Device::Cpu)?;
     assert!(attention.forward(&x).is_err());
     Ok(())
 }

@@ -422,6 +422,9 @@ fn task<K: MicroKernel>(
                         .copy(&norms[first..first + some], &mut known[..some]);
                 }
                 differentiate(kernel, p, ds, here, of.scale, &known, dots);
+                if added.is_some_and(|bias| bias.masks()) {
+                    bias::settle(kernel, p, ds, here);
+                }
                 if !dbias.is_empty() {
                     let key = keys.start + from;
                     bias::collect(kernel, ds, key, here, first, some, queries, of.scale, dbias);

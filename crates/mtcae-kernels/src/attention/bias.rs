@@ -17,6 +17,13 @@ pub struct Bias<'a> {
     pub regions: &'a [f32],
 }
 
+impl HeadBias<'_> {
+    /// Whether some tokens attend to some others not at all.
+    pub(super) fn masks(&self) -> bool {
+        !self.regions.is_empty()
+    }
+}
+
 impl<'a> Bias<'a> {
     pub(super) fn check(&self, dims: Dims) {
         assert_eq!(
@@ -35,11 +42,16 @@ impl<'a> Bias<'a> {
     pub(super) fn of(&self, dims: Dims, b: usize, h: usize) -> HeadBias<'a> {
         let one = dims.keys * dims.queries;
         let rows = self.regions.len() / dims.queries;
+        let regions = match rows {
+            0 => &[],
+            _ => &self.regions[b % rows * dims.queries..][..dims.queries],
+        };
         HeadBias {
             values: &self.values[h * one..(h + 1) * one],
-            regions: match rows {
-                0 => &[],
-                _ => &self.regions[b % rows * dims.queries..][..dims.queries],
+            // Of one region all attend to all.
+            regions: match regions.iter().all(|r| *r == regions[0]) {
+                true => &[],
+                false => regions,
             },
             queries: dims.queries,
         }
@@ -97,6 +109,35 @@ pub(super) fn add<K: MicroKernel>(
             }
             simd.store(x, row);
         }
+    }
+}
+
+/// What weights may be without a trace in a sum that holds a 1: numbers as small as those
+/// that 2ˣ leaves of −∞ have products below the normal ones, which take a CPU a hundred
+/// times as long.
+const NOTHING: f32 = 1e-30;
+
+/// Sets weights of nothing to 0, and `others` at their places.
+#[inline(always)]
+pub(super) fn settle<K: MicroKernel>(
+    kernel: K,
+    weights: &mut [f32],
+    others: &mut [f32],
+    keys: usize,
+) {
+    let simd = kernel.simd();
+    let (nothing, zero) = (simd.splat(NOTHING), simd.splat(0.0));
+    let (weights, _) = weights[..keys * K::COLS].as_chunks_mut::<16>();
+    let (others, _) = others.as_chunks_mut::<16>();
+    for (i, cells) in weights.iter_mut().enumerate() {
+        let weight = simd.load(cells);
+        if let Some(other) = others.get_mut(i) {
+            simd.store(
+                simd.if_below(weight, nothing, zero, simd.load(other)),
+                other,
+            );
+        }
+        simd.store(simd.if_below(weight, nothing, zero, weight), cells);
     }
 }
 

@@ -254,6 +254,9 @@ fn task<K: MicroKernel>(
                     bias::add(kernel, added, logits, key, run, query, some, of.scale);
                 }
                 weigh(kernel, logits, run, of.scale, &mut columns);
+                if added.is_some_and(|bias| bias.masks()) {
+                    bias::settle(kernel, logits, &mut [], run);
+                }
                 if !fresh {
                     rescale(kernel, sums, columns.factors);
                 }

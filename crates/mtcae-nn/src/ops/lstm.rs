@@ -1,5 +1,8 @@
 //! A layer of an LSTM over whole sequences, in one direction or two.
 
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{Result, Shape, Tensor};
 use candle_nn::ops::sigmoid;
 use mtcae_kernels::lstm::{self, Dims, Direction};
@@ -188,24 +191,27 @@ impl Lstm {
         })
     }
 
-    /// x in the order of time (T·B, inputs).
-    fn in_time(&self, inputs: &Each<Tensor>) -> Result<Vec<f32>> {
+    /// Calls `f` with x in the order of time (T·B, inputs).
+    fn in_time<R>(&self, inputs: &Each<Tensor>, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
         read(self.name(), &[&inputs[self.x]], |v| {
-            swapped(v[0], self.dims.batch, self.inputs)
+            f(&swapped(v[0], self.dims.batch, self.inputs))
         })
     }
 }
 
 /// (A, B, D) → (B, A, D), of `a` and rows of D.
-fn swapped(x: &[f32], a: usize, width: usize) -> Vec<f32> {
+fn swapped(x: &[f32], a: usize, width: usize) -> Cow<'_, [f32]> {
     let b = x.len() / (a * width);
+    if a == 1 || b == 1 {
+        return Cow::Borrowed(x);
+    }
     let mut out = Vec::with_capacity(x.len());
     for j in 0..b {
         for i in 0..a {
             out.extend_from_slice(&x[(i * b + j) * width..][..width]);
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 impl Operation for Lstm {
@@ -216,7 +222,7 @@ impl Operation for Lstm {
     fn forward(&self, inputs: &Each<Tensor>, save: bool) -> Result<Fresh> {
         kernels::of(self.name(), &inputs[self.x])?;
         let (d, count) = (self.dims, self.directions.len());
-        let states = self.states(inputs, &self.in_time(inputs)?)?;
+        let states = self.in_time(inputs, |x| self.states(inputs, x))??;
         let mut out = Vec::with_capacity(count * d.states());
         for b in 0..d.batch {
             for t in 0..d.steps {
@@ -239,19 +245,56 @@ impl Operation for Lstm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<()> {
+        let gradients = self.in_time(inputs, |x| {
+            read(self.name(), &[grad], |v| {
+                let width = self.directions.len() * self.dims.hidden;
+                let grad = swapped(v[0], self.dims.batch, width);
+                self.gradients(inputs, x, &grad, grads.wants(self.x))
+            })
+        })???;
+        let mut dx: Option<Vec<f32>> = None;
+        for (of, found) in self.directions.iter().zip(gradients) {
+            let shape = |slot: Slot| inputs[slot].shape();
+            grads.set(of.input, tensor(found.input, shape(of.input))?);
+            grads.set(of.hidden, tensor(found.hidden, shape(of.hidden))?);
+            for bias in of.biases {
+                grads.set(bias, tensor(found.bias.clone(), shape(bias))?);
+            }
+            dx = Some(match dx {
+                None => found.x,
+                Some(mut sum) => {
+                    sum.iter_mut().zip(&found.x).for_each(|(a, b)| *a += b);
+                    sum
+                }
+            });
+        }
+        if let Some(dx) = dx.filter(|_| grads.wants(self.x)) {
+            let dx = swapped(&dx, self.dims.steps, self.inputs).into_owned();
+            grads.set(self.x, tensor(dx, inputs[self.x].shape())?);
+        }
+        Ok(())
+    }
+}
+
+impl Lstm {
+    /// The gradients of each direction, for that of its hidden states beside those of the
+    /// others (T·B, directions·H).
+    fn gradients(
+        &self,
+        inputs: &Each<Tensor>,
+        x: &[f32],
+        grad: &[f32],
+        of_x: bool,
+    ) -> Result<Vec<Found>> {
         let (d, count) = (self.dims, self.directions.len());
         let (rows, width) = (d.steps * d.batch, 4 * d.hidden);
-        let x = self.in_time(inputs)?;
-        let states = self.saved.take_or(|| self.states(inputs, &x))?;
-        let grad = read(self.name(), &[grad], |v| {
-            swapped(v[0], d.batch, count * d.hidden)
-        })?;
-        let states: Vec<_> = states.into_iter().map(std::sync::Mutex::new).collect();
+        let states = self.saved.take_or(|| self.states(inputs, x))?;
+        let states: Vec<_> = states.into_iter().map(Mutex::new).collect();
         let place = |direction| usize::from(direction == Direction::Backward);
-        let computed = self.each(|(of, direction)| {
+        self.each(|(of, direction)| {
             let at = place(direction);
             let taken = states[at].lock();
-            let mut states = taken.unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut states = taken.unwrap_or_else(PoisonError::into_inner);
             let States {
                 gates,
                 cells,
@@ -272,17 +315,17 @@ impl Operation for Lstm {
                     input: vec![0.0; width * self.inputs],
                     hidden: vec![0.0; width * d.hidden],
                     bias: vec![0.0; width],
-                    x: vec![0.0; rows * self.inputs],
+                    x: vec![0.0; if of_x { rows * self.inputs } else { 0 }],
                 };
                 product(
                     by_rows.t(),
-                    MatRef::new(&x, rows, self.inputs, self.inputs),
+                    MatRef::new(x, rows, self.inputs, self.inputs),
                     1.0,
                     Initial::Zero,
                     MatMut::new(&mut found.input, width, self.inputs, self.inputs),
                 );
                 column_sums(gates, width, 0, &mut found.bias);
-                if grads.wants(self.x) {
+                if of_x {
                     product(
                         by_rows,
                         MatRef::new(v[0], width, self.inputs, self.inputs),
@@ -308,28 +351,7 @@ impl Operation for Lstm {
                 }
                 found
             })
-        })?;
-        let mut dx: Option<Vec<f32>> = None;
-        for (of, found) in self.directions.iter().zip(computed) {
-            let shape = |slot: Slot| inputs[slot].shape();
-            grads.set(of.input, tensor(found.input, shape(of.input))?);
-            grads.set(of.hidden, tensor(found.hidden, shape(of.hidden))?);
-            for bias in of.biases {
-                grads.set(bias, tensor(found.bias.clone(), shape(bias))?);
-            }
-            dx = Some(match dx {
-                None => found.x,
-                Some(mut sum) => {
-                    sum.iter_mut().zip(&found.x).for_each(|(a, b)| *a += b);
-                    sum
-                }
-            });
-        }
-        if let Some(dx) = dx.filter(|_| grads.wants(self.x)) {
-            let dx = swapped(&dx, d.steps, self.inputs);
-            grads.set(self.x, tensor(dx, inputs[self.x].shape())?);
-        }
-        Ok(())
+        })
     }
 }
 

@@ -27,6 +27,7 @@ mod linear;
 mod lstm;
 mod operation;
 mod pool;
+mod post_norm;
 mod tubes;
 mod window;
 
@@ -48,6 +49,7 @@ pub use limit::limit_gradient;
 pub use linear::linear;
 pub use lstm::{LstmWeights, lstm};
 pub use pool::max_pool;
+pub(crate) use post_norm::{add_norm, relu};
 pub use tubes::{tubes, tubes_of_levels};
 pub use window::{Windowed, window_attention};
 
