@@ -16,7 +16,7 @@ use crate::{Config, Error, Input, KvOrder, Stage};
 ///
 /// Its tensors are `stages.{task}.…`, `shared.…` (structures 4 and 5),
 /// `input_norm.…` (order norm-dense) and `heads.{task}.…`; those of
-/// [`Structure::COMPARED`](crate::Structure::COMPARED) stand in `docs/checkpoint-format.md`.
+/// [`Structure::COMPARED`](crate::Structure::COMPARED) stand in `docs/decoders.md`.
 #[derive(Clone, Debug)]
 pub struct MultiTaskDecoder {
     config: Config,

@@ -13,6 +13,7 @@ use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
 
 use crate::digest::{self, Identity};
+use crate::loss::LEARNED;
 use crate::people::trained_subjects;
 use crate::view::one_view;
 use crate::{Dataset, Error, Split, TrainConfig, Tune};
@@ -365,7 +366,7 @@ pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str,
         };
         Group {
             lr_scale: layer_decay.powi(top.saturating_sub(depth) as i32),
-            weight_decay: match decays || all_decay {
+            weight_decay: match (decays || all_decay) && !name.starts_with(LEARNED) {
                 true => weight_decay,
                 false => 0.0,
             },
