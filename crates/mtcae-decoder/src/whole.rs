@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{Result as CandleResult, Tensor};
+use candle_core::{DType, Result as CandleResult, Tensor};
 use mtcae_nn::{Pass, VarBuilder};
 
 use crate::config::{MOST_NUMBERS, MOST_TOGETHER};
@@ -58,6 +58,15 @@ impl Answers {
 
     pub fn outputs(self) -> Outputs {
         self.0
+    }
+}
+
+/// Rows of few numbers, in `f32` where they are narrower: means over a thousand tokens,
+/// states that go through many steps and coordinates have more than eight bits.
+pub(crate) fn wide(x: &Tensor) -> CandleResult<Tensor> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.to_dtype(DType::F32),
+        _ => Ok(x.clone()),
     }
 }
 

@@ -17,7 +17,7 @@ fn each_learns_from_clips_and_starts_from_a_cascades_encoder() {
     let classes = CLASSES.map(str::to_owned);
     for structure in Structure::COMPARED {
         let config = TrainConfig {
-            epochs: 8,
+            epochs: 24,
             lr: 3e-3,
             tune: Tune::All,
             ..plain()
@@ -49,7 +49,7 @@ fn each_learns_from_clips_and_starts_from_a_cascades_encoder() {
         let mean = |some: &[f64]| some.iter().sum::<f64>() / some.len() as f64;
         let part = losses.len() / 4;
         let (first, last) = (mean(&losses[..part]), mean(&losses[losses.len() - part..]));
-        assert!(last < 0.95 * first, "{structure}: {first} to {last}");
+        assert!(last < 0.97 * first, "{structure}: {first} to {last}");
     }
 }
 

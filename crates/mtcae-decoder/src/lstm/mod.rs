@@ -10,7 +10,7 @@ use mtcae_nn::{Dropout, Linear, Lstm, Pass, VarBuilder, linear};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, no_attention, rate};
+use crate::whole::{Answers, System, Whole, bounded, no_attention, rate, wide};
 use crate::{Config, Outputs, Structure, Task};
 
 /// What the LSTM reads, a step each.
@@ -134,6 +134,7 @@ impl Whole for Decoder {
     fn run(&self, f: &Tensor, pass: &mut Pass) -> CandleResult<Outputs> {
         let batch = f.dim(0)?;
         let (slices, places) = (self.layout.slices, self.layout.places());
+        let f = &wide(f)?;
         let f = match self.over {
             Over::Slices => self.layout.means(f)?,
             Over::Tokens => f.clone(),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::boxes::{corners, grown, masks, refined};
 use crate::layout::{FACE_BOX, LANDMARKS, Layout};
-use crate::whole::{Answers, System, Whole, bounded, no_attention, rate};
+use crate::whole::{Answers, System, Whole, bounded, no_attention, rate, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width` is that of the features that regions
@@ -308,7 +308,7 @@ impl Whole for Decoder {
             2.0 / self.layout.height as f64,
         ];
         let maps = f.reshape((count, places, features))?;
-        let maps = self.trunk.forward(&maps)?;
+        let maps = wide(&self.trunk.forward(&maps)?)?;
         let mut boxes = self.first(&maps)?;
         let mut round = 0;
         loop {

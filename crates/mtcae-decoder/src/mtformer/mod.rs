@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::block::{CrossBlock, SwinBlock};
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, whole_heads};
+use crate::whole::{Answers, System, Whole, bounded, whole_heads, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width`, `heads`, `head_dim` and `mlp_ratio`
@@ -209,7 +209,7 @@ impl Whole for Decoder {
                 all[i] = block.forward(&all, i, pass)?;
             }
             let y = branch.cross.norm.forward(&all[i])?;
-            let row = branch.fc1.forward(&y.mean(1)?)?;
+            let row = branch.fc1.forward(&wide(&y)?.mean(1)?)?;
             let head = branch.out.forward(&branch.norm.forward(&row)?.relu()?)?;
             answers.add(&branch.task.name, &y, head, pass);
         }

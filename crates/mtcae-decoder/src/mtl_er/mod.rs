@@ -9,7 +9,7 @@ use mtcae_nn::{Dropout, EncoderLayer, Linear, Pass, VarBuilder, linear, sin_cos_
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, rate, whole_heads};
+use crate::whole::{Answers, System, Whole, bounded, rate, whole_heads, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width` is that of the sequence, `depth` the
@@ -237,7 +237,7 @@ impl Decoder {
 impl Whole for Decoder {
     fn run(&self, f: &Tensor, pass: &mut Pass) -> CandleResult<Outputs> {
         let batch = f.dim(0)?;
-        let x = self.affine.forward(&self.layout.means(f)?)?;
+        let x = self.affine.forward(&self.layout.means(&wide(f)?)?)?;
         let x = self.shared.forward(&x, pass)?;
         let mut found: Vec<Tensor> = Vec::with_capacity(self.branches.len());
         let mut answers = Answers::default();
