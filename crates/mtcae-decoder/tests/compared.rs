@@ -278,7 +278,7 @@ fn what_does_not_fit_is_refused_by_field() {
         |c| {
             c.mtformer = Some(mtcae_decoder::mtformer::Settings {
                 window: Some([2, 3, 4]),
-            })
+            });
         },
         MtFormer,
     );

@@ -79,7 +79,8 @@ impl Gather {
             match source {
                 Self::NONE => out.fill(0.0),
                 source => {
-                    out.copy_from_slice(&x[(b * sources + source as usize) * width..][..width])
+                    let from = (b * sources + source as usize) * width;
+                    out.copy_from_slice(&x[from..from + width]);
                 }
             }
         });

@@ -96,7 +96,6 @@ pub fn forward(
 }
 
 /// [`forward`] with a given instruction set.
-#[expect(clippy::too_many_arguments)]
 pub fn forward_with(
     isa: Isa,
     dims: Dims,

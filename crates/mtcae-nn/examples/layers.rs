@@ -8,6 +8,8 @@
 //! A line for each: its name, the median in milliseconds of a forward and of a forward with
 //! its backward.
 
+#![allow(clippy::print_stdout, reason = "it is a program")]
+
 use std::time::Instant;
 
 use mtcae_nn::candle_core::{DType, Device, Module, Result, Tensor, Var};

@@ -5,8 +5,9 @@ use mtcae_nn::candle_core::Tensor;
 use crate::{Class, Config, Error, Weighting, cross_entropy, masked_mse};
 
 /// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_A · MSE(action units)
-/// + λ_E · CE(expression). The paper has no action units. Where the config says so, each is
-/// weighted by what the model has learned of its noise ([`Weighting::Uncertainty`]).
+/// + λ_E · CE(expression). The paper has no action units.
+///
+/// Where the config says so, each is weighted by what the model has learned of its noise ([`Weighting::Uncertainty`]).
 #[derive(Clone, Debug)]
 pub struct Objective {
     config: Config,

@@ -76,9 +76,9 @@ pub(super) fn backward(
                     .map(|half| unsafe { dkv.part(from, keys.len(), half + h * d, d) });
                 let gradients = [dk, dv];
                 let share = Share { b, h, keys };
-                let dbias: &mut [f32] = &mut [];
+                let sums = [dq, &mut []];
                 scratch::with(sizes.room, |buffer| {
-                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, dq: &mut [f32], gradients: [Rectangle<'_>; 2], dbias: &mut [f32], buffer: &mut [f32]));
+                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, sums: [&mut [f32]; 2], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
                 });
             });
             let partial = &*partial;
@@ -144,9 +144,9 @@ pub(super) fn biased(
                 let keys = 0..dims.keys;
                 scratch::with(share, |partial| {
                     let (gradients, share) = ([dk, dv], Share { b, h, keys });
-                    let (dq, dbias) = (&mut *partial, &mut *dbias);
+                    let sums = [&mut *partial, &mut *dbias];
                     scratch::with(sizes.room, |buffer| {
-                        with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, dq: &mut [f32], gradients: [Rectangle<'_>; 2], dbias: &mut [f32], buffer: &mut [f32]));
+                        with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, sums: [&mut [f32]; 2], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
                     });
                     let (partial, share) = (&*partial, partial.len());
                     for panel in 0..sizes.queries {
@@ -293,9 +293,8 @@ fn task<K: MicroKernel>(
     given: Given<'_>,
     sizes: Sizes,
     Share { b, h, keys }: Share,
-    dq: &mut [f32],
+    [dq, dbias]: [&mut [f32]; 2],
     gradients: [Rectangle<'_>; 2],
-    dbias: &mut [f32],
     buffer: &mut [f32],
 ) {
     let Dims {
