@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::format::Kind;
 use crate::isa::{Isa, dispatch};
+use crate::lanes::{Lanes, vectorise};
 use crate::math::exp;
 use crate::matrix::{MatMut, MatRef, size};
 use crate::product::blocks::{self, Job, Rows, Sink};
@@ -214,6 +215,9 @@ pub fn backward_with(
 /// Elements of a state that are worth a task of their own.
 const GRAIN: usize = 4096;
 
+/// Products that are worth a task of their own.
+const ROW: usize = 64 * 1024;
+
 /// A weight, packed once for the products of all steps.
 struct Steps<'a> {
     kind: Kind,
@@ -239,14 +243,40 @@ impl Steps<'_> {
 
     /// out (rows, cols) += x (rows, terms)·W.
     fn add(&self, rows: usize, x: &[f32], out: &mut [f32]) {
+        if let (1, Kind::Plain(isa)) = (rows, self.kind) {
+            return self.row(isa, x, true, out);
+        }
         let out = Rectangle::of(MatMut::new(out, rows, self.cols, self.cols));
         self.multiply(rows, x, &Sink::Add(out));
     }
 
     /// out (rows, cols) = x (rows, terms)·W.
     fn store(&self, rows: usize, x: &[f32], out: &mut [f32]) {
+        if let (1, Kind::Plain(isa)) = (rows, self.kind) {
+            return self.row(isa, x, false, out);
+        }
         let out = Rectangle::of(MatMut::new(out, rows, self.cols, self.cols));
         self.multiply(rows, x, &Sink::Store(out));
+    }
+
+    /// [`Self::add`] or [`Self::store`] of one row, which leaves a tile's other rows idle:
+    /// sums of several terms at a time keep the multiply-adds from waiting for each other.
+    fn row(&self, isa: Isa, x: &[f32], onto: bool, out: &mut [f32]) {
+        let cols = self.kind.layout().cols;
+        let panels = self
+            .right
+            .par_chunks_exact(self.terms.next_multiple_of(cols) * cols);
+        panels
+            .zip(out.par_chunks_mut(cols))
+            .with_min_len(ROW.div_ceil(self.terms * cols))
+            .for_each(|(panel, out)| match cols {
+                32 => {
+                    vectorise!(isa, row_of_two(x: &[f32], panel: &[f32], onto: bool, out: &mut [f32]));
+                }
+                _ => {
+                    vectorise!(isa, row_of_one(x: &[f32], panel: &[f32], onto: bool, out: &mut [f32]));
+                }
+            });
     }
 
     fn multiply(&self, rows: usize, x: &[f32], sink: &Sink<'_>) {
@@ -261,6 +291,54 @@ impl Steps<'_> {
             sink,
         };
         blocks::multiply(self.kind, job);
+    }
+}
+
+#[inline(always)]
+fn row_of_one<L: Lanes>(simd: L, x: &[f32], panel: &[f32], onto: bool, out: &mut [f32]) {
+    row_of::<L, 1>(simd, x, panel, onto, out);
+}
+
+#[inline(always)]
+fn row_of_two<L: Lanes>(simd: L, x: &[f32], panel: &[f32], onto: bool, out: &mut [f32]) {
+    row_of::<L, 2>(simd, x, panel, onto, out);
+}
+
+/// x times a right panel of `V` vectors, of which `out` has the first columns.
+#[inline(always)]
+fn row_of<L: Lanes, const V: usize>(
+    simd: L,
+    x: &[f32],
+    panel: &[f32],
+    onto: bool,
+    out: &mut [f32],
+) {
+    let mut sums = [[simd.splat(0.0); V]; 4];
+    let (vectors, _) = panel.as_chunks::<16>();
+    let (fours, rest) = x.as_chunks::<4>();
+    for (x, terms) in fours.iter().zip(vectors.chunks_exact(4 * V)) {
+        for i in 0..4 {
+            let x = simd.splat(x[i]);
+            for v in 0..V {
+                sums[i][v] = simd.mul_add(x, simd.load(&terms[i * V + v]), sums[i][v]);
+            }
+        }
+    }
+    let terms = vectors[4 * V * fours.len()..].chunks_exact(V);
+    for (x, term) in rest.iter().zip(terms) {
+        let x = simd.splat(*x);
+        for v in 0..V {
+            sums[0][v] = simd.mul_add(x, simd.load(&term[v]), sums[0][v]);
+        }
+    }
+    for (v, out) in out.chunks_mut(16).enumerate() {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| sums[i][v]);
+        let sum = simd.add(simd.add(a, b), simd.add(c, d));
+        let mut lanes = [0.0; 16];
+        simd.store(sum, &mut lanes);
+        for (out, sum) in out.iter_mut().zip(lanes) {
+            *out = if onto { *out + sum } else { sum };
+        }
     }
 }
 
@@ -405,6 +483,8 @@ mod tests {
     fn states_equal_the_reference() {
         for d in [
             dims(1, 1, 1),
+            dims(7, 1, 45),
+            dims(3, 1, 300),
             dims(5, 3, 7),
             dims(16, 2, 33),
             dims(9, 40, 130),
@@ -426,7 +506,7 @@ mod tests {
 
     #[test]
     fn gradients_equal_differences() {
-        for d in [dims(1, 2, 3), dims(4, 3, 5), dims(6, 2, 17)] {
+        for d in [dims(1, 2, 3), dims(5, 1, 7), dims(4, 3, 5), dims(6, 2, 17)] {
             let (w, under) = drawn(d);
             let grad = randn(d.states(), 3);
             for direction in BOTH {
