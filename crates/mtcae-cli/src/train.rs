@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, conflicts_with = "structure")]
     keep_decoder: bool,
 
-    /// Structure of the decoder; the checkpoint's by default.
+    /// Structure of the decoder, as `init` has them; the checkpoint's by default.
     #[arg(long)]
     structure: Option<Structure>,
 

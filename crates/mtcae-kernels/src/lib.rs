@@ -9,6 +9,7 @@
 //! | kernel | computes |
 //! |---|---|
 //! | [`attention`] | softmax(Q·Kᵀ·scale)·V for every head, and its backward, without the N×M matrix |
+//! | [`attention::window`] | the same within shifted windows of a grid, with a bias by relative position |
 //! | [`layer_norm`] | LayerNorm over the last dimension with two-pass statistics, and its backward |
 //! | [`gelu`] | GELU in its erf form, and its backward |
 //! | [`adamw`] | AdamW in place, moving averages, sums of squares |
@@ -17,8 +18,10 @@
 //! | [`pool`] | max pooling in ceil mode |
 //! | [`planar`] | both over rows whose channels lie one after the other |
 //! | [`rows`] | residual sums, column sums |
+//! | [`gather`] | rows in another order, and the sums of their gradients |
 //! | [`area`] | area resampling of 8-bit pictures |
 //! | [`linear`] | y = x·Wᵀ + b of inference with W packed once, and bias, GELU and residual in its epilogue |
+//! | [`lstm`] | the steps of an LSTM's layer in one direction, and back through them |
 //! | [`matrix`], [`product`] | strided matrix views and their products |
 //!
 //! [`peak`] is what the formats' own instructions could do at best.
@@ -40,11 +43,13 @@ pub mod cross_entropy;
 pub mod cuda;
 mod fetch;
 pub mod format;
+pub mod gather;
 pub mod gelu;
 pub mod isa;
 mod lanes;
 pub mod layer_norm;
 pub mod linear;
+pub mod lstm;
 pub mod math;
 pub mod matrix;
 mod micro;

@@ -35,6 +35,11 @@ impl LayerNorm {
         })
     }
 
+    /// LayerNorm of x + branch, both (…, D).
+    pub(crate) fn of_sum(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+        ops::add_norm(x, branch, [&self.gamma, &self.beta], self.eps)
+    }
+
     /// The branch of a block that begins with this norm: what `drop` draws for each of
     /// `samples` is part of it.
     pub(crate) fn branch(

@@ -155,6 +155,18 @@ pub enum Unit {
     Pixel,
 }
 
+/// How the tasks' losses are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// Each by its weight.
+    #[default]
+    Fixed,
+    /// Each by its weight and by e to the minus of a learned number, which is added: what a
+    /// task leaves unexplained counts less.
+    Uncertainty,
+}
+
 /// A field of [`TrainConfig`] and what it means.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -247,6 +259,10 @@ settings! {
     action_unit_weight: f64 = 0.5,
     /// Weight of the cross-entropy of the expression
     expression_weight: f64 = 1.5,
+    /// How these are added up: `fixed`, by the weights alone, or `uncertainty`, which learns a
+    /// factor for each
+    #[serde(default)]
+    weighting: Weighting = Weighting::Fixed,
     /// Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame
     unit: Unit = Unit::Fraction,
     /// `equal`, or `balanced`: inverse to how often a class occurs

@@ -23,6 +23,7 @@ use crate::disk::Claim;
 use crate::event::Watch;
 use crate::folder::{BEST, IDENTITY, LOG, STATE};
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
+use crate::loss::learning;
 use crate::predict::{heads, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
@@ -97,7 +98,7 @@ impl<'a> Trainer<'a> {
     fn new(run: &'a Run<'a>) -> Result<Self, Error> {
         let (config, data) = (run.config, run.data);
         config.prepare(run.device)?;
-        let started = run.start.build(config, run.cache.is_some(), run.device)?;
+        let mut started = run.start.build(config, run.cache.is_some(), run.device)?;
         let model = started.model.config();
         if model.classes != data.classes {
             return Err(Error::Config {
@@ -136,6 +137,7 @@ impl<'a> Trainer<'a> {
             weighed.action_unit_weight = 0.0;
         }
         let objective = weighed.objective(data, &run.split.train, model.encoder.input().size)?;
+        let objective = learning(objective, model, &mut started.trained, run.device)?;
         let adamw = AdamWConfig {
             beta1: config.beta1,
             beta2: config.beta2,

@@ -56,7 +56,7 @@ pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
 pub use card::{Alike, Noted};
 pub use config::{
-    ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
+    ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit, Weighting,
 };
 pub use cross_validation::cross_validate;
 pub use data::{Dataset, Item, Selection, Split};

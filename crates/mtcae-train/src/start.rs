@@ -7,11 +7,13 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::decoder::{Kind, KvOrder, Structure};
 use mtcae_model::encoder::{EncoderConfig, Parameter};
+use mtcae_model::init::suited_decoder;
 use mtcae_model::{Checkpoint, Config as ModelConfig, Engine, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
 
 use crate::digest::{self, Identity};
+use crate::loss::LEARNED;
 use crate::people::trained_subjects;
 use crate::view::one_view;
 use crate::{Dataset, Error, Split, TrainConfig, Tune};
@@ -112,12 +114,17 @@ impl Start {
         let mut config = self.config.clone();
         let tasks = ModelConfig::new(config.encoder.clone(), structure, classes.to_vec())
             .with_action_units(units.to_vec());
+        let before = config.decoder.structure;
+        if before != structure && !(before.has_stages() && structure.has_stages()) {
+            // Sizes of one say nothing of the other's.
+            config.decoder = suited_decoder(tasks.decoder.clone());
+        }
         config.decoder.structure = structure;
         if structure.kind() != Some(Kind::Vit) {
             // It has no keys and values to order.
             config.decoder.kv_order = KvOrder::default();
         }
-        if structure.kind().is_some() {
+        if structure != Structure::SingleTask {
             // What a published classifier has before its linear layer.
             config.decoder.pool = tasks.decoder.pool;
             config.decoder.pooled_norm = tasks.decoder.pooled_norm;
@@ -368,7 +375,7 @@ pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str,
         };
         Group {
             lr_scale: layer_decay.powi(top.saturating_sub(depth) as i32),
-            weight_decay: match decays || all_decay {
+            weight_decay: match (decays || all_decay) && !name.starts_with(LEARNED) {
                 true => weight_decay,
                 false => 0.0,
             },
