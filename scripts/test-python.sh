@@ -67,7 +67,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
 different=()
-for set in decoder layers compared model checkpoints families classifiers objective training; do
+for set in decoder layers compared model checkpoints families classifiers objective training optimisers; do
     need "fixtures/$set/make.py" "its regeneration"
     say "regenerating fixtures/$set"
     scripts=("fixtures/$set/make.py")

@@ -17,13 +17,12 @@ use crate::config::{self, Given};
 /// # Errors
 /// As [`defaults`].
 pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
-    let (paper, videomae) = (defaults(Recipe::Paper)?, defaults(Recipe::Videomae)?);
+    let of_recipe = |recipe| Ok((recipe, defaults(recipe)?));
+    let recipes = Recipe::ALL.map(of_recipe).into_iter();
+    let recipes: Vec<(Recipe, Table)> = recipes.collect::<Result<_, Fault>>()?;
+    let paper = defaults(Recipe::Paper)?;
     let flags = FIELDS.iter().map(|field| {
-        let shown = match (paper.get(field.name), videomae.get(field.name)) {
-            (Some(a), Some(b)) if a != b => format!("[paper: {}, videomae: {}]", bare(a), bare(b)),
-            (Some(a), _) => format!("[default: {}]", bare(a)),
-            (None, _) => String::new(),
-        };
+        let shown = shown(field.name, &recipes);
         let arg = Arg::new(field.name)
             .long(field.name.replace('_', "-"))
             .value_name(match paper.get(field.name) {
@@ -58,13 +57,11 @@ pub fn main<A: Args>(
 /// # Errors
 /// Names the flag, or the file and the field, that cannot be used.
 pub fn settings(given: &Given) -> Result<TrainConfig, String> {
-    let recipe = match text(given, "recipe").map(String::as_str) {
-        None | Some("paper") => Recipe::Paper,
-        Some("videomae") => Recipe::Videomae,
-        Some(other) => {
-            let origin = given.origin("recipe");
-            return Err(format!("{origin}: {other:?} is neither paper nor videomae"));
-        }
+    let recipe = match text(given, "recipe") {
+        None => Recipe::Paper,
+        Some(name) => name
+            .parse()
+            .map_err(|e| format!("{}: {e}", given.origin("recipe")))?,
     };
     let mut config = TrainConfig::recipe(recipe);
     let mut table = defaults(recipe).map_err(|e| e.to_string())?;
@@ -130,6 +127,31 @@ fn defaults(recipe: Recipe) -> Result<Table, toml::ser::Error> {
     Table::try_from(TrainConfig::recipe(recipe))
 }
 
+/// The default of a setting, and those of the recipes that have others.
+fn shown(field: &str, recipes: &[(Recipe, Table)]) -> String {
+    let mut values: Vec<(String, Vec<&str>)> = Vec::new();
+    for (recipe, table) in recipes {
+        let value = table.get(field).map(bare).unwrap_or_default();
+        // Each recipe is its own.
+        if field == "recipe" && !values.is_empty() {
+            continue;
+        }
+        match values.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, of)) => of.push(recipe.name()),
+            None => values.push((value, vec![recipe.name()])),
+        }
+    }
+    let word = |value: &str| match value {
+        "" => "none".to_owned(),
+        value => value.to_owned(),
+    };
+    let mut values = values.into_iter();
+    let first = values.next().map(|(value, _)| word(&value));
+    let others = values.map(|(value, of)| format!("{}: {}", of.join(", "), word(&value)));
+    let parts = first.into_iter().chain(others).collect::<Vec<_>>();
+    format!("[default: {}]", parts.join("; "))
+}
+
 fn bare(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -178,10 +200,14 @@ mod tests {
             ("--smoothing", "2", "--smoothing: must be in [0, 1)"),
             (
                 "--schedule",
-                "linear",
-                "--schedule: unknown variant `linear`",
+                "stepwise",
+                "--schedule: unknown variant `stepwise`",
             ),
-            ("--recipe", "best", "--recipe: \"best\" is neither"),
+            (
+                "--recipe",
+                "best",
+                "--recipe: `best` is no recipe; known: paper, videomae, mae-dfer",
+            ),
         ] {
             // A file that says other things is not to blame; one that says it is.
             std::fs::write(&file, "epochs = 7\n").expect("written");

@@ -16,7 +16,7 @@ use crate::fit::{Run, fit};
 use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
-use crate::{Error, Noted, Report, predict, read_table, summarise, write_table};
+use crate::{Error, Noted, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-cross-validation/2";
@@ -219,8 +219,11 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
     match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
             let fault = |reason: String| Error::File(FileError::new(&path, reason));
-            let found: BTreeMap<String, serde_json::Value> =
+            let mut found: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+            if let Some(config) = found.get_mut("config") {
+                *config = TrainConfig::of_before(config);
+            }
             if found.get("format") != about.get("format") {
                 return Err(fault(format!(
                     "the folder holds a run of another version of this program, not of {FORMAT}; \

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::Outputs;
-use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients};
+use mtcae_nn::optim::Gradients;
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{Losses, Objective};
 
@@ -24,6 +24,7 @@ use crate::event::Watch;
 use crate::folder::{BEST, IDENTITY, LOG, STATE};
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
 use crate::loss::learning;
+use crate::optimiser::Optimiser;
 use crate::predict::{heads, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
@@ -86,7 +87,7 @@ struct Trainer<'a> {
     started: Started,
     source: Arc<Source>,
     objective: Objective,
-    optimiser: AdamW,
+    optimiser: Optimiser,
     average: Option<Average>,
     /// What the state must agree with.
     identity: BTreeMap<String, String>,
@@ -138,12 +139,7 @@ impl<'a> Trainer<'a> {
         }
         let objective = weighed.objective(data, &run.split.train, model.encoder.input().size)?;
         let objective = learning(objective, model, &mut started.trained, run.device)?;
-        let adamw = AdamWConfig {
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-        };
-        let optimiser = AdamW::new(&started.trained, adamw, group(&*model.encoder, config))?;
+        let optimiser = Optimiser::new(&started.trained, config, group(&*model.encoder, config))?;
         let average = match config.ema > 0.0 {
             true => Some(Average::new(config.ema, &started.trained)?),
             false => None,
@@ -203,9 +199,7 @@ impl<'a> Trainer<'a> {
         }
         let steps = state.position.step;
         self.optimiser.restore(steps, |name| {
-            state
-                .tensor(&format!("adamw/{name}"), device)
-                .map_err(candle_core::Error::wrap)
+            state.tensor(name, device).map_err(candle_core::Error::wrap)
         })?;
         Ok(state.position)
     }
@@ -215,9 +209,7 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             tensors.push((format!("weights/{name}"), var.as_tensor().clone()));
         }
-        for (name, state) in self.optimiser.state() {
-            tensors.push((format!("adamw/{name}"), state.clone()));
-        }
+        tensors.extend(self.optimiser.state());
         for (name, tensor) in self.average.iter().flat_map(Average::tensors) {
             tensors.push((format!("ema/{name}"), tensor.clone()));
         }

@@ -362,19 +362,19 @@ fn places(encoder: &dyn EncoderConfig) -> BTreeMap<String, Place> {
 }
 
 /// Learning rate factor and weight decay of each parameter: layer-wise decay as BEiT and
-/// VideoMAE count it, the decoder being the top; biases, norms and positions are not
+/// VideoMAE count it, the decoder being the top, and the encoder's own factor; biases, norms and positions are not
 /// decayed unless the config says so.
 pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str, &Var) -> Group {
     let (places, top) = (places(encoder), encoder.depth() + 1);
     let (layer_decay, weight_decay) = (config.layer_decay, config.weight_decay);
-    let all_decay = config.decay_norms;
+    let (all_decay, encoder_lr) = (config.decay_norms, config.encoder_lr);
     move |name, var| {
-        let (depth, decays) = match places.get(name) {
-            Some(place) => (place.rate_depth, place.decays),
-            None => (top, var.rank() > 1),
+        let (depth, decays, factor) = match places.get(name) {
+            Some(place) => (place.rate_depth, place.decays, encoder_lr),
+            None => (top, var.rank() > 1, 1.0),
         };
         Group {
-            lr_scale: layer_decay.powi(top.saturating_sub(depth) as i32),
+            lr_scale: factor * layer_decay.powi(top.saturating_sub(depth) as i32),
             weight_decay: match (decays || all_decay) && !name.starts_with(LEARNED) {
                 true => weight_decay,
                 false => 0.0,
