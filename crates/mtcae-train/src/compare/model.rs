@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use mtcae_core::Sampling;
-use mtcae_model::encoder::{Families, Overrides, Progress, open_named};
+use mtcae_model::encoder::{Config as EncoderConfig, Families, Overrides, Progress, open_named};
 use mtcae_model::init::{Draw, draw, suited_decoder, take_encoder};
 use mtcae_model::{Config as ModelConfig, checkpoint};
 use mtcae_nn::ParamStore;
+use serde_json::Value;
 
-use super::{Size, System, Track};
+use super::{Preset, Size, System, Track};
 use crate::Error;
 
 /// Height and width of what small systems are shown, in pixels.
@@ -51,7 +52,7 @@ pub fn write_start(
     let (encoder, preprocessing, trained_subjects, notes) = match &system.weights {
         None => {
             let preset = system.preset(build.size);
-            let encoder = Families::preset(&preset.family, &preset.size, &sizes)
+            let encoder = drawn(preset, &sizes, &families)
                 .map_err(|e| fault("encoder", format!("{preset}: {e}")))?;
             let notes = vec![format!(
                 "{}: its encoder is drawn, not pretrained",
@@ -98,6 +99,23 @@ pub fn write_start(
     let tensors = vars.iter().map(|(name, var)| (&name[..], var.as_tensor()));
     checkpoint::save(folder, &config, tensors)?;
     Ok(notes)
+}
+
+/// An encoder's config by its preset.
+fn drawn(
+    preset: &Preset,
+    sizes: &Overrides,
+    families: &Families,
+) -> Result<EncoderConfig, mtcae_model::encoder::Error> {
+    let config = Families::preset(&preset.family, &preset.size, sizes)?;
+    let (Ok(Value::Object(mut fields)), Ok(Value::Object(more))) = (
+        serde_json::to_value(&config),
+        serde_json::to_value(&preset.fields),
+    ) else {
+        return Ok(config);
+    };
+    fields.extend(more);
+    families.read(fields, "systems")
 }
 
 /// Which frames a system is tested on, where they are others than those it was trained on.

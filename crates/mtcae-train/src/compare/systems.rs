@@ -78,24 +78,44 @@ pub struct System {
     pub native: Option<Native>,
 }
 
-/// Family and size of an encoder, written `FAMILY:SIZE`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// An encoder by family and size, written `FAMILY:SIZE`, or with more to say of it
+/// `{ preset = "FAMILY:SIZE", FIELD = … }`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Spelt")]
 pub struct Preset {
     /// Its family.
     pub family: String,
     /// Its size by name.
     pub size: String,
+    /// Fields of its config that are others than of that size.
+    pub fields: Table,
 }
 
-impl TryFrom<String> for Preset {
+/// A [`Preset`] as it is written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Spelt {
+    Name(String),
+    Table {
+        preset: String,
+        #[serde(flatten)]
+        fields: Table,
+    },
+}
+
+impl TryFrom<Spelt> for Preset {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(spelt: Spelt) -> Result<Self, String> {
+        let (text, fields) = match spelt {
+            Spelt::Name(name) => (name, Table::new()),
+            Spelt::Table { preset, fields } => (preset, fields),
+        };
         match text.split_once(':') {
             Some((family, size)) if !family.is_empty() && !size.is_empty() => Ok(Self {
                 family: family.to_owned(),
                 size: size.to_owned(),
+                fields,
             }),
             _ => Err(format!("{text:?} is not FAMILY:SIZE, as videomae:large")),
         }
@@ -104,7 +124,11 @@ impl TryFrom<String> for Preset {
 
 impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.family, self.size)
+        write!(f, "{}:{}", self.family, self.size)?;
+        match self.fields.is_empty() {
+            true => Ok(()),
+            false => write!(f, " with {}", self.fields),
+        }
     }
 }
 
