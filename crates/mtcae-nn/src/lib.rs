@@ -5,6 +5,7 @@
 //!   gradient without an error.
 //! - The layers made of them: [`LayerNorm`], [`Mlp`], [`SelfAttention`],
 //!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
+//! - [`volume`]: convolutions over (t, h, w) with BatchNorm, and pooling.
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
 //! - [`plan`]: the same layers for inference on the CPU, packed once and without
@@ -34,6 +35,7 @@ mod pool;
 mod position;
 mod precision;
 mod tube;
+pub mod volume;
 pub mod weights;
 
 pub use attention::{CrossAttention, Over, SelfAttention};

@@ -10,9 +10,9 @@
 //! | kernel | computed by |
 //! |---|---|
 //! | 1×1×1 in one group | [`product`](crate::product) |
-//! | all others | [`taps`]: a tile of pixels times output channels stays in registers while the taps go by |
+//! | all others | `taps.rs`: a tile of pixels times output channels stays in registers while the taps go by |
 //! | gradient of the input | the same, on the gradient of the output, for each residue of the stride |
-//! | gradient of the weights | [`weights`]: a tile of inputs times output channels stays in registers while the pixels go by |
+//! | gradient of the weights | `weights.rs`: a tile of inputs times output channels stays in registers while the pixels go by |
 //!
 //! Groups of fewer channels than the lanes are computed together, with zeros for the weights
 //! between them.
@@ -28,7 +28,7 @@ mod tests;
 use rayon::prelude::*;
 
 pub use self::taps::Finish;
-use self::taps::{Axis, Taps};
+use self::taps::Taps;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::{self, Part};

@@ -415,7 +415,6 @@ struct Job<'a> {
     /// From one pixel to the next, from one row to the next.
     step: usize,
     line: usize,
-    rows: usize,
     cols: usize,
     fresh: bool,
 }
@@ -535,7 +534,6 @@ impl Strip<'_> {
                         vectors: of.vectors,
                         step: of_w.step * pitch,
                         line: of_h.step * region.len[2] * pitch,
-                        rows: rows.len(),
                         cols,
                         fresh: from == chunks.start,
                     };
@@ -579,6 +577,7 @@ impl Strip<'_> {
     }
 }
 
+#[expect(clippy::too_many_arguments)]
 #[inline(always)]
 fn finish_row<L: Lanes>(
     simd: L,

@@ -29,9 +29,8 @@ struct Job<'a> {
     /// From one pixel to the next, and from one row to the next.
     step: usize,
     line: usize,
-    /// Rows of the kernel, numbers from one to the next in the window, and numbers of one:
-    /// taps and channels, side by side.
-    taps: usize,
+    /// From one row of the kernel to the next in the window, and numbers of one: taps and
+    /// channels, side by side.
     tap_line: usize,
     run: usize,
 }
@@ -122,7 +121,6 @@ pub(super) fn gradient(
                     cols: width,
                     step: shape.stride[2] * pitch,
                     line: shape.stride[1] * cols * pitch,
-                    taps: kh,
                     tap_line: cols * pitch,
                     run,
                 };

@@ -25,6 +25,7 @@ mod linear;
 mod operation;
 mod pool;
 mod tubes;
+mod volume;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,6 +43,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use pool::max_pool;
 pub use tubes::{tubes, tubes_of_levels};
+pub use volume::{After, Norm, Statistics, conv, pool};
 
 /// Whether products on GPUs take along what follows them.
 static EPILOGUES: AtomicBool = AtomicBool::new(false);
