@@ -46,7 +46,7 @@ struct Args {
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
     config: Option<PathBuf>,
 
-    /// Family of a random encoder: videomae, lgi-former (MAE-DFER's) or tpsbt (SVFAP's).
+    /// Family of a random encoder: videomae, lgi-former (MAE-DFER's), tpsbt (SVFAP's) or resnet.
     #[arg(
         long,
         value_name = "NAME",
@@ -56,7 +56,8 @@ struct Args {
     family: String,
 
     /// Size of a random encoder: tiny, a toy as in the demo; of videomae, small, base, large
-    /// or huge; of lgi-former, base; of tpsbt, small or base [default: large, or base].
+    /// or huge; of lgi-former, base; of tpsbt, small or base; of resnet, resnet18, resnet50,
+    /// r3d18 or resnext50 [default: large, or base].
     #[arg(long, value_name = "NAME", conflicts_with = "encoder")]
     size: Option<String>,
 

@@ -16,6 +16,9 @@
 //! | [`cross_entropy`] | cross-entropy of logits with distributions, and its backward |
 //! | [`conv`] | convolutions with few channels, fused with bias and PReLU; dense layers |
 //! | [`pool`] | max pooling in ceil mode |
+//! | [`volume`] | convolutions over (t, h, w), grouped, strided and padded, and their backward |
+//! | [`volume::pool`] | max and mean pooling over (t, h, w), and its backward |
+//! | [`batch_norm`] | BatchNorm with the residual and the ReLU that follow, and its backward |
 //! | [`planar`] | both over rows whose channels lie one after the other |
 //! | [`rows`] | residual sums, column sums |
 //! | [`gather`] | rows in another order, and the sums of their gradients |
@@ -37,6 +40,7 @@
 pub mod adamw;
 pub mod area;
 pub mod attention;
+pub mod batch_norm;
 pub mod buffer;
 pub mod conv;
 pub mod cross_entropy;
@@ -60,6 +64,7 @@ pub mod product;
 pub mod rows;
 mod scratch;
 pub mod threads;
+pub mod volume;
 
 #[cfg(test)]
 mod testing;

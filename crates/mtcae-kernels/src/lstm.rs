@@ -287,6 +287,7 @@ impl Steps<'_> {
             left: Rows::Unpacked(MatRef::new(x, rows, self.terms, self.terms)),
             right: self.right,
             alpha: 1.0,
+            relu: false,
             bias: &[],
             sink,
         };

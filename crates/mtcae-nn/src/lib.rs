@@ -6,6 +6,7 @@
 //! - The layers made of them: [`LayerNorm`], [`Mlp`], [`SelfAttention`],
 //!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`]; [`Lstm`], [`EncoderLayer`],
 //!   [`WindowAttention`], [`CrossWindowAttention`], [`roi_warp`], [`Dropout`].
+//! - [`volume`]: convolutions over (t, h, w) with BatchNorm, and pooling.
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
 //! - [`plan`]: the same layers for inference on the CPU, packed once and without
@@ -39,6 +40,7 @@ mod position;
 mod precision;
 mod roi;
 mod tube;
+pub mod volume;
 pub mod weights;
 mod window;
 

@@ -90,6 +90,7 @@ pub fn product_with(
                 right,
                 alpha,
                 bias: if i == 0 { bias } else { &[] },
+                relu: false,
                 sink: &sink,
             };
             blocks::multiply(kind, job);

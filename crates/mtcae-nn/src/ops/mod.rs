@@ -29,6 +29,7 @@ mod operation;
 mod pool;
 mod post_norm;
 mod tubes;
+mod volume;
 mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ pub use lstm::{LstmWeights, lstm};
 pub use pool::max_pool;
 pub(crate) use post_norm::{add_norm, relu};
 pub use tubes::{tubes, tubes_of_levels};
+pub use volume::{After, Norm, Statistics, conv, pool};
 pub use window::{Windowed, window_attention};
 
 /// Whether products on GPUs take along what follows them.
