@@ -200,6 +200,41 @@ fn every_gradient_is_pytorchs_with_statistics_of_groups_which_the_running_ones_f
 }
 
 #[test]
+fn the_last_group_of_a_batch_may_be_smaller_and_is_not_seen_by_the_others() {
+    let found = open("resnet-basic");
+    let config = with(
+        &found.config,
+        "batch_norm",
+        json!({"clips": 2, "momentum": 0.1}),
+    );
+    let run = |parts: &[(usize, usize)]| -> (Vec<Tensor>, Vec<(String, Tensor)>) {
+        let (store, encoder) = trainable(&found, &config, &Device::Cpu);
+        let all = Tensor::cat(&[clips(), clips()], 0).expect("clips");
+        let parts = parts.iter().map(|&(from, count)| {
+            let part = all.narrow(0, from, count).expect("a part");
+            encoder
+                .run(&part, &mut Pass::training(0))
+                .expect("features")
+        });
+        let parts = parts.collect();
+        let vars = store.vars().into_iter();
+        (
+            parts,
+            vars.map(|(name, var)| (name, var.as_tensor().clone()))
+                .collect(),
+        )
+    };
+    let count = 3;
+    let (together, running) = run(&[(0, count)]);
+    let (apart, moved) = run(&[(0, 2), (2, 1)]);
+    let apart = Tensor::cat(&apart, 0).expect("one");
+    assert_close("F", &together[0], &apart, 0.0);
+    for ((name, a), (_, b)) in running.iter().zip(&moved) {
+        assert_close(name, a, b, 0.0);
+    }
+}
+
+#[test]
 fn plans_compute_what_the_model_computes() {
     for (name, _) in NETWORKS {
         let (found, fixture) = (open(name), fixture(name));

@@ -194,6 +194,9 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             var.set(&state.tensor(&format!("weights/{name}"), device)?)?;
         }
+        for (name, var) in &self.started.followed {
+            var.set(&state.tensor(&format!("followed/{name}"), device)?)?;
+        }
         if let Some(average) = &mut self.average {
             average.restore(|name| state.tensor(&format!("ema/{name}"), device))?;
         }
@@ -209,6 +212,7 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             tensors.push((format!("weights/{name}"), var.as_tensor().clone()));
         }
+        tensors.extend(self.followed());
         tensors.extend(self.optimiser.state());
         for (name, tensor) in self.average.iter().flat_map(Average::tensors) {
             tensors.push((format!("ema/{name}"), tensor.clone()));
@@ -271,6 +275,9 @@ impl<'a> Trainer<'a> {
                 let best = state::read(&self.run.folder.join(BEST), &self.identity)?;
                 for (name, var) in &self.started.trained {
                     var.set(&best.tensor(&format!("weights/{name}"), self.run.device)?)?;
+                }
+                for (name, var) in &self.started.followed {
+                    var.set(&best.tensor(&format!("followed/{name}"), self.run.device)?)?;
                 }
                 epoch
             }
@@ -561,6 +568,12 @@ impl<'a> Trainer<'a> {
         }))
     }
 
+    /// What moves without a gradient, as a state holds it.
+    fn followed(&self) -> impl Iterator<Item = (String, Tensor)> {
+        let followed = self.started.followed.iter();
+        followed.map(|(name, var)| (format!("followed/{name}"), var.as_tensor().clone()))
+    }
+
     fn keep_best(&self, at: &Position) -> Result<(), Error> {
         let kept: Vec<(&String, &Tensor)> = match &self.average {
             Some(average) => average.tensors().iter().map(|(n, t)| (n, t)).collect(),
@@ -572,6 +585,7 @@ impl<'a> Trainer<'a> {
         let tensors: Vec<(String, Tensor)> = kept
             .into_iter()
             .map(|(name, tensor)| (format!("weights/{name}"), tensor.clone()))
+            .chain(self.followed())
             .collect();
         state::write(&self.run.folder.join(BEST), &self.identity, at, &tensors)
     }

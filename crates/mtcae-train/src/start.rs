@@ -1,6 +1,6 @@
 //! Where a run's weights begin, and which of them it trains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -48,7 +48,10 @@ pub struct Started {
     pub store: ParamStore,
     /// Those that are trained, sorted by name.
     pub trained: Vec<(String, Var)>,
-    /// A digest of the others.
+    /// Those that training moves without a gradient, as running means; none of an encoder that
+    /// is frozen as a whole.
+    pub followed: Vec<(String, Var)>,
+    /// A digest of all that are not trained, as they were at the beginning.
     pub frozen: String,
     /// The encoder, frozen as a whole, where clips come as videos.
     pub encoder: Option<Engine>,
@@ -235,6 +238,11 @@ impl Start {
         let places = places(&*model.encoder);
         let tune = config.tune;
         // What F does not depend on stays as it is.
+        let follows: BTreeSet<String> = places
+            .iter()
+            .filter(|(_, place)| place.follows)
+            .map(|(name, _)| name.clone())
+            .collect();
         let is_frozen = move |name: &str| match (tune, places.get(name)) {
             (Tune::Last(n), Some(place)) => !place.used || place.depth <= depth - n,
             (_, Some(place)) => !place.used,
@@ -262,10 +270,12 @@ impl Start {
             true => self.encoder_digest()?,
             false => digest::tensors(rest.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?,
         };
+        let followed = rest.into_iter().filter(|(name, _)| follows.contains(name));
         Ok(Started {
             model,
             store,
             trained,
+            followed: followed.collect(),
             frozen,
             encoder,
             weights: self.weights.clone(),
@@ -339,6 +349,7 @@ struct Place {
     rate_depth: usize,
     decays: bool,
     used: bool,
+    follows: bool,
 }
 
 /// Of each parameter of the encoder, by its name in the model.
@@ -353,6 +364,7 @@ fn places(encoder: &dyn EncoderConfig) -> BTreeMap<String, Place> {
                     rate_depth,
                     decays: p.decays,
                     used: p.used,
+                    follows: p.follows,
                 };
                 (format!("{ENCODER}{}", p.name), place)
             };

@@ -29,6 +29,11 @@ published = "MTCAE-DFER"
 under = "the paper's own"
 settings = { lr = 2e-3 }
 
+[toy-network]
+encoder = { preset = "resnet:tiny", over = "frames", stem_frames = 1, batch_norm = { clips = 2, momentum = 0.1 } }
+decoder = "lstm"
+recipe = "vo-lstm"
+
 [broken]
 encoder = "videomae:gigantic"
 decoder = "cascade"
@@ -36,7 +41,7 @@ decoder = "cascade"
 
 fn given() -> Table {
     toml::from_str(
-        "epochs = 1\nbatch = 7\nfolds = 3\nvalidation = 0\ntune = \"all\"\ngradients = false",
+        "epochs = 1\nbatch = 7\nfolds = 3\nvalidation = 0\ntune = \"all\"\ngradients = false\nsave_every = 1",
     )
     .expect("settings")
 }
@@ -96,13 +101,13 @@ fn timeless(table: &str) -> String {
 #[test]
 fn a_comparison_that_was_stopped_twice_comes_to_the_same_tables() {
     let place = Place::new();
-    let names = ["toy", "toy-cascade"];
+    let names = ["toy", "toy-cascade", "toy-network"];
     let whole = place.path("whole");
     let (table, failures) = run(&place, &whole, &names, &[3], |_| false).expect("done");
     assert!(failures.is_empty(), "{failures:?}");
 
     let stopped = place.path("stopped");
-    for steps in [3, 7] {
+    for steps in [3, 11] {
         let mut seen = 0;
         let cut = run(&place, &stopped, &names, &[3], |event| {
             seen += usize::from(matches!(event, Event::Step(_)));

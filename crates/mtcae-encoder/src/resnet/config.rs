@@ -63,8 +63,9 @@ pub enum Block {
     Bottleneck,
 }
 
-/// Clips whose statistics BatchNorm takes together in training. Batches are whole numbers of
-/// groups; neither their size nor the accumulation of gradients changes a result.
+/// Clips whose statistics BatchNorm takes together in training; the last group of a batch that is
+/// no whole number of them is smaller. Of batches that are, neither size nor the accumulation of
+/// gradients changes a result.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ClipGroups {

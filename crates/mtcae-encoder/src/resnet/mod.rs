@@ -37,7 +37,7 @@ pub(crate) const PRESETS: [Preset; 5] = [
 ];
 
 impl ResNetConfig {
-    /// The tensors of a unit. Running mean and variance are kept as they are.
+    /// The tensors of a unit.
     fn parameters(&self, unit: &Unit) -> Vec<Parameter> {
         let Unit {
             conv, norm, shape, ..
@@ -52,6 +52,7 @@ impl ResNetConfig {
         ];
         all.extend(of_norm.map(|(name, used)| Parameter {
             used,
+            follows: !used && self.batch_norm.is_some(),
             ..Parameter::new(format!("{norm}.{name}"), vec![shape.outputs])
         }));
         all

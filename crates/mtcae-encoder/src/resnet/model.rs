@@ -80,6 +80,21 @@ impl ResNet {
 
     /// Frames (B, T, C, H, W) → F (B, t·h·w, D).
     pub(super) fn forward(&self, frames: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let clips = frames.dim(0)?;
+        let rest = match &self.config.batch_norm {
+            Some(groups) if pass.is_training() && clips > groups.clips => clips % groups.clips,
+            _ => 0,
+        };
+        if rest == 0 {
+            return self.maps(frames, pass);
+        }
+        // The last group is a batch of its own, which none of the others sees.
+        let whole = self.maps(&frames.narrow(0, 0, clips - rest)?, pass)?;
+        let last = self.maps(&frames.narrow(0, clips - rest, rest)?, pass)?;
+        Tensor::cat(&[whole, last], 0)
+    }
+
+    fn maps(&self, frames: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let x = channels_last(frames)?;
         let mut x = self.stem.forward(&x, None, true, pass)?;
         pass.record(|| "stem".to_owned(), &x);

@@ -55,6 +55,16 @@ impl Norm<'_> {
     /// With the statistics that a pass takes of a batch of `clips`.
     pub(super) fn settled(self, clips: usize, pass: &mut Pass) -> Result<Self> {
         let statistics = match (pass.rng(), self.statistics) {
+            (
+                Some(_),
+                Statistics::Groups {
+                    clips: each,
+                    momentum,
+                },
+            ) if clips < each => {
+                // A group that is smaller.
+                Statistics::Groups { clips, momentum }
+            }
             (Some(_), Statistics::Groups { clips: each, .. }) => {
                 if each == 0 || !clips.is_multiple_of(each) {
                     candle_core::bail!(
