@@ -27,14 +27,6 @@ fn init_draws_each_to_suit_its_encoder_and_says_what_it_cannot() {
         let line = [&tiny[..], &["--out", &path], more].concat();
         refused("init", &line)
     };
-    let said = refuse(&["--structure", "swin"]);
-    assert!(
-        said.contains(
-            "\"swin\" is not one of single-task, separate-mlp, separate-vit, shared-mlp, \
-             shared-vit, cascade, lstm, mnc, mtl-er, mtformer"
-        ),
-        "{said}"
-    );
     let said = refuse(&["--structure", "mnc", "--action-units", "AU4"]);
     assert!(
         said.contains("mnc has stages for face_box, landmarks and one task"),

@@ -21,6 +21,11 @@ impl Dropout {
         Ok(Self { rate })
     }
 
+    /// Whether anything is dropped in this pass.
+    pub(crate) fn drops(&self, pass: &mut Pass) -> bool {
+        self.rate > 0.0 && pass.rng().is_some()
+    }
+
     /// x of any shape.
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let Some(rng) = pass.rng().filter(|_| self.rate > 0.0) else {

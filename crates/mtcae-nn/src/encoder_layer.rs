@@ -57,13 +57,21 @@ impl EncoderLayer {
     /// # Errors
     /// When x is of another width.
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        if !self.dropout.drops(pass) {
+            // A sum that nothing is dropped of is part of one operation.
+            let (first, second) = (self.in_proj.parts()?, self.out_proj.parts()?);
+            let x = ops::attend_norm(x, self.heads, first, second, self.norm1.parts())?;
+            let (first, second) = (self.linear1.parts()?, self.linear2.parts()?);
+            return ops::feed_norm(&x, first, second, self.norm2.parts());
+        }
         let attended = ops::self_attention(&self.in_proj.forward(x)?, self.heads)?;
         let branch = self.out_proj.forward(&attended)?;
-        let branch = self.dropout.forward(&branch, pass)?;
-        let x = self.norm1.of_sum(x, &branch)?;
-        let hidden = ops::relu(&self.linear1.forward(&x)?)?;
+        let x = (x + self.dropout.forward(&branch, pass)?)?;
+        let x = self.norm1.forward(&x)?;
+        let hidden = self.linear1.forward(&x)?.relu()?;
         let hidden = self.dropout.forward(&hidden, pass)?;
         let branch = self.linear2.forward(&hidden)?;
-        self.norm2.of_sum(&x, &self.dropout.forward(&branch, pass)?)
+        let x = (&x + self.dropout.forward(&branch, pass)?)?;
+        self.norm2.forward(&x)
     }
 }

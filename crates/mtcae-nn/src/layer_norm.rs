@@ -35,9 +35,9 @@ impl LayerNorm {
         })
     }
 
-    /// LayerNorm of x + branch, both (…, D).
-    pub(crate) fn of_sum(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
-        ops::add_norm(x, branch, [&self.gamma, &self.beta], self.eps)
+    /// γ, β and ε.
+    pub(crate) fn parts(&self) -> ops::After<'_> {
+        (&self.gamma, &self.beta, self.eps)
     }
 
     /// The branch of a block that begins with this norm: what `drop` draws for each of

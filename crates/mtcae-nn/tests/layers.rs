@@ -113,6 +113,12 @@ fn the_encoder_layer_equals_pytorchs() -> Result<()> {
         let [width, heads, hidden] = ["width", "heads", "hidden"].map(|n| sizes.number(n));
         let layer = EncoderLayer::new(width, heads, hidden, 1e-5, 0.0, vb)?;
         Ok(vec![layer.forward(&inputs[0], &mut Pass::inference())?])
+    })?;
+    // A rate at which nothing is dropped goes the way of those that do.
+    compare("encoder-layer", |sizes, vb, inputs| {
+        let [width, heads, hidden] = ["width", "heads", "hidden"].map(|n| sizes.number(n));
+        let layer = EncoderLayer::new(width, heads, hidden, 1e-5, 1e-12, vb)?;
+        Ok(vec![layer.forward(&inputs[0], &mut Pass::training(1))?])
     })
 }
 

@@ -25,7 +25,7 @@ pub(super) fn read<R>(op: &str, tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -
 }
 
 /// The memory of a result.
-fn values(op: &str, fresh: Fresh) -> Result<(Vec<f32>, Shape)> {
+pub(super) fn values(op: &str, fresh: Fresh) -> Result<(Vec<f32>, Shape)> {
     match fresh.storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok((values, fresh.shape)),
         _ => candle_core::bail!("{op}: a result is not f32 on the CPU"),
