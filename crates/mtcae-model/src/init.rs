@@ -152,6 +152,7 @@ pub fn suited_decoder(published: DecoderConfig) -> DecoderConfig {
     }
     if let Some(settings) = &mut config.mnc {
         settings.landmark_hidden = 4 * width;
+        settings.region = 8;
     }
     if let Some(settings) = &mut config.mtl_er {
         // What tasks hand on makes up whole heads.

@@ -36,7 +36,7 @@ impl LayerNorm {
     }
 
     /// γ, β and ε.
-    pub(crate) fn parts(&self) -> ops::After<'_> {
+    pub(crate) fn parts(&self) -> ops::NormAfter<'_> {
         (&self.gamma, &self.beta, self.eps)
     }
 

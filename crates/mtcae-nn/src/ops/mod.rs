@@ -50,7 +50,7 @@ pub use limit::limit_gradient;
 pub use linear::linear;
 pub use lstm::{LstmWeights, lstm};
 pub use pool::max_pool;
-pub(crate) use post_norm::{After, attend_norm, feed_norm};
+pub(crate) use post_norm::{NormAfter, attend_norm, feed_norm};
 pub use tubes::{tubes, tubes_of_levels};
 pub use volume::{After, Norm, Statistics, conv, pool};
 pub use window::{Windowed, window_attention};

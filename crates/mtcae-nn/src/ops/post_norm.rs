@@ -15,7 +15,7 @@ use crate::pass::Way;
 pub(crate) type Layer<'a> = (&'a Tensor, &'a Tensor);
 
 /// γ and β (D) of a LayerNorm, and its ε.
-pub(crate) type After<'a> = (&'a Tensor, &'a Tensor, f64);
+pub(crate) type NormAfter<'a> = (&'a Tensor, &'a Tensor, f64);
 
 /// LayerNorm(x + attention(x)) of x (B, N, D): packed queries, keys and values by `first`
 /// (3·D, D), what is attended to by `second`.
@@ -24,7 +24,7 @@ pub(crate) fn attend_norm(
     heads: usize,
     first: Layer<'_>,
     second: Layer<'_>,
-    norm: After<'_>,
+    norm: NormAfter<'_>,
 ) -> Result<Tensor> {
     let (batch, tokens, width) = x.dims3()?;
     let dims = super::attention::dims(
@@ -51,7 +51,7 @@ pub(crate) fn feed_norm(
     x: &Tensor,
     first: Layer<'_>,
     second: Layer<'_>,
-    norm: After<'_>,
+    norm: NormAfter<'_>,
 ) -> Result<Tensor> {
     half(x, None, [first, second], norm)
 }
@@ -62,7 +62,7 @@ fn half(
     x: &Tensor,
     attention: Option<Dims>,
     [first, second]: [Layer<'_>; 2],
-    (gamma, beta, eps): After<'_>,
+    (gamma, beta, eps): NormAfter<'_>,
 ) -> Result<Tensor> {
     let width = x.dims().last().copied().unwrap_or(0);
     let (hidden, inputs) = first.0.dims2()?;

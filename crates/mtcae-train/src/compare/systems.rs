@@ -127,7 +127,11 @@ impl fmt::Display for Preset {
         write!(f, "{}:{}", self.family, self.size)?;
         match self.fields.is_empty() {
             true => Ok(()),
-            false => write!(f, " with {}", self.fields),
+            false => {
+                let fields = self.fields.iter();
+                let fields: Vec<String> = fields.map(|(k, v)| format!("{k} = {v}")).collect();
+                write!(f, " with {}", fields.join(", "))
+            }
         }
     }
 }
@@ -332,7 +336,38 @@ impl System {
         };
         let mut table = Table::try_from(TrainConfig::recipe(recipe))
             .map_err(|e| fault("recipe", e.to_string()))?;
-        for (name, value) in self.settings.iter().chain(given) {
+        // What a recipe has by the epoch is meant of its own number of them.
+        let own = self.settings.get("epochs").or(table.get("epochs"));
+        let factor = match (own, given.get("epochs")) {
+            (Some(Value::Integer(own)), Some(Value::Integer(epochs))) if *own > 0 => {
+                *epochs as f64 / *own as f64
+            }
+            _ => 1.0,
+        };
+        let mut stretched = Table::new();
+        for table in [&table, &self.settings] {
+            if let Some(Value::Float(warmup)) = table.get("warmup") {
+                stretched.insert("warmup".to_owned(), Value::Float(warmup * factor));
+            }
+            if let Some(Value::String(drops)) = table.get("drops") {
+                let drops = drops
+                    .split(',')
+                    .filter_map(|n| n.trim().parse::<f64>().ok());
+                // After the first, before the last, and none twice.
+                let last = own.and_then(Value::as_integer).unwrap_or(1) as f64 * factor - 1.0;
+                let at = |n: f64| (n * factor).round().min(last).max(1.0) as u64;
+                let mut drops: Vec<u64> = drops.map(at).collect();
+                drops.dedup();
+                let epochs: Vec<String> = drops.iter().map(u64::to_string).collect();
+                stretched.insert("drops".to_owned(), Value::String(epochs.join(",")));
+            }
+        }
+        if self.weights.is_none() {
+            // Of an encoder that is drawn nothing would come.
+            stretched.insert("tune".to_owned(), Value::String("all".to_owned()));
+        }
+        let settings = self.settings.iter().chain(&stretched).chain(given);
+        for (name, value) in settings {
             let Some(default) = table.get(name) else {
                 return Err(fault(name, format!("there is no setting {name:?}")));
             };
