@@ -304,10 +304,7 @@ fn planned(comparison: &Comparison<'_>, configs: &[TrainConfig]) -> Plan {
         title: system.title.clone(),
         encoder: match &system.weights {
             Some(weights) => weights.clone(),
-            None => system
-                .preset(comparison.size)
-                .to_string()
-                .replace('\n', " "),
+            None => system.preset(comparison.size).to_string(),
         },
         decoder: system.decoder.clone(),
         recipe: config.recipe.to_string(),

@@ -221,10 +221,10 @@ fn main_grid(findings: &Findings) -> Part {
                         true => [-i.high, -i.low],
                     };
                     cells.push(format!(
-                        "{:+.2} ({:+.1} to {:+.1})",
-                        100.0 * sign * i.estimate,
-                        100.0 * low,
-                        100.0 * high
+                        "{} ({} to {})",
+                        points(sign * i.estimate, 2),
+                        points(low, 1),
+                        points(high, 1)
                     ));
                     cells.push(chance(pair.p));
                 }
@@ -295,8 +295,8 @@ fn pair_grid(findings: &Findings) -> Part {
                 None => String::new(),
                 Some((pair, turned)) => {
                     let sign = if turned { -1.0 } else { 1.0 };
-                    let points = 100.0 * sign * pair.uar.interval.estimate;
-                    format!("{points:+.1}, {}", chance(pair.p))
+                    let points = points(sign * pair.uar.interval.estimate, 1);
+                    format!("{points}, {}", chance(pair.p))
                 }
             });
         }
@@ -334,6 +334,15 @@ fn measured(text: String, interval: Option<Interval>) -> String {
     match interval {
         Some(i) => format!("{text} ({:.1} to {:.1})", 100.0 * i.low, 100.0 * i.high),
         None => text,
+    }
+}
+
+/// A difference of fractions in points, with its sign where it has one.
+fn points(value: f64, digits: usize) -> String {
+    let text = format!("{:+.digits$}", 100.0 * value);
+    match text.trim_start_matches(['+', '-', '0', '.']).is_empty() {
+        true => text[1..].to_owned(),
+        false => text,
     }
 }
 
