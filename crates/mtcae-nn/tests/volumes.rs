@@ -1,7 +1,7 @@
 //! Convolution, BatchNorm and pooling over volumes against PyTorch: values and every gradient,
 //! of every shape and way of `fixtures/resnet/make.py`.
 
-use mtcae_nn::candle_core::{Device, Result, Tensor, Var};
+use mtcae_nn::candle_core::{DType, Device, Result, Tensor, Var};
 use mtcae_nn::volume::{ConvNorm, Kind, Pool, Shape, Statistics};
 use mtcae_nn::weights::{InMemory, load_strict};
 use mtcae_nn::{ParamStore, Pass, ops};
@@ -205,9 +205,7 @@ fn groups_of_clips_do_not_see_the_batch_they_come_in() -> Result<()> {
 fn what_does_not_chain_is_refused_in_words() {
     let (_, layer) = layer(Statistics::Frozen);
     let mut pass = Pass::inference();
-    let zeros = |dims: &[usize]| {
-        Tensor::zeros(dims, mtcae_nn::candle_core::DType::F32, &Device::Cpu).expect("zeros")
-    };
+    let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).expect("zeros");
     for (x, residual, part) in [
         (zeros(&[1, 2, 3, 3, 5]), None, "x of [1, 2, 3, 3, 5]"),
         (zeros(&[2, 3, 3, 4]), None, "unexpected rank"),
