@@ -10,6 +10,9 @@ use mtcae_nn::{ParamStore, Pass};
 use mtcae_testing::{Fixture, assert_close, devices, fixtures, without_gradient};
 use serde_json::json;
 
+/// Of a file, by name.
+type Tensors = Vec<(String, Tensor)>;
+
 /// With its spelling.
 const NETWORKS: [(&str, &str); 4] = [
     ("resnext-3d", "3d-resnets"),
@@ -239,29 +242,35 @@ fn plans_compute_what_the_model_computes() {
     for (name, _) in NETWORKS {
         let (found, fixture) = (open(name), fixture(name));
         let encoder = found.load(&Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
-        let format = format(Precision::F32).expect("f32");
-        let plan = encoder.plan(format).expect("packed").expect("a plan");
         let (config, mut arena) = (&found.config, Arena::default());
-        let one = |i: usize| -> (Vec<f32>, Tensor) {
-            let clip = clips()
-                .narrow(0, i, 1)
-                .and_then(|c| c.flatten_all()?.to_vec1());
-            let want = fixture.get("trace.F").narrow(0, i, 1);
-            (clip.expect("a clip"), want.expect("features"))
-        };
-        // Twice in the same memory.
-        for i in [1, 0, 1] {
-            let (clip, want) = one(i);
-            let mut f = vec![f32::NAN; config.output().numbers()];
-            plan.forward(&clip, &mut arena, &mut f).expect("computed");
-            let f = Tensor::from_vec(f, want.shape(), &Device::Cpu).expect("features");
-            assert_close(name, &f, &want, TOLERANCE);
+        for precision in [Precision::F32, Precision::Bf16] {
+            // bf16 keeps 8 bits of each factor of the convolutions of one pixel.
+            let tolerance = match precision {
+                Precision::F32 => TOLERANCE,
+                _ => 0.05,
+            };
+            let Ok(format) = format(precision) else {
+                continue;
+            };
+            let plan = encoder.plan(format).expect("packed").expect("a plan");
+            // Twice in the same memory.
+            for i in [1, 0, 1] {
+                let clip = clips().narrow(0, i, 1).expect("a clip");
+                let clip: Vec<f32> = clip
+                    .flatten_all()
+                    .and_then(|c| c.to_vec1())
+                    .expect("numbers");
+                let want = fixture.get("trace.F").narrow(0, i, 1).expect("features");
+                let mut f = vec![f32::NAN; config.output().numbers()];
+                plan.forward(&clip, &mut arena, &mut f).expect("computed");
+                let f = Tensor::from_vec(f, want.shape(), &Device::Cpu).expect("features");
+                assert_close(name, &f, &want, tolerance);
+            }
+            let mut f = vec![0.0; config.output().numbers()];
+            let short = plan.forward(&[0.0; 3], &mut arena, &mut f);
+            let said = short.expect_err("a short clip").to_string();
+            assert!(said.contains("numbers of one clip"), "{said}");
         }
-        let mut f = vec![0.0; config.output().numbers()];
-        let said = plan
-            .forward(&[0.0; 3], &mut arena, &mut f)
-            .expect_err("a short clip");
-        assert!(said.to_string().contains("numbers of one clip"), "{said}");
     }
 }
 
@@ -275,11 +284,11 @@ fn what_a_file_lacks_or_has_too_much_is_named_as_it_is_there() {
         (name, tensor)
     };
     let names = found.file().names().into_iter();
-    let all: Vec<(String, Tensor)> = names
+    let all: Tensors = names
         .filter(|n| !n.ends_with("tracked"))
         .map(load)
         .collect();
-    let said = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let said = |change: &dyn Fn(&mut Tensors)| {
         let mut tensors = all.clone();
         change(&mut tensors);
         let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));

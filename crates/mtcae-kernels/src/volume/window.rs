@@ -11,8 +11,8 @@ pub(super) const CHUNK: usize = 16;
 /// Numbers from one pixel of a chunk to the next, of volumes of so many channels.
 pub(super) fn pitch(channels: usize) -> usize {
     match channels {
-        ..=4 => 4,
-        ..=8 => 8,
+        0..=4 => 4,
+        5..=8 => 8,
         _ => CHUNK,
     }
 }
