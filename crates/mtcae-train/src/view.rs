@@ -538,9 +538,9 @@ mod tests {
         [false, true, true],
     ];
 
-    /// Whether a varied view is mirrored, once its landmarks are found on their pixels; `None`
-    /// where it has no face.
-    fn mirrored_view(viewer: &Viewer, frames: &Frames, draw: u64) -> Option<bool> {
+    /// Whether a varied view is mirrored, once its landmarks are found so many pixels from
+    /// theirs at most; `None` where it has no face.
+    fn mirrored_view(viewer: &Viewer, frames: &Frames, draw: u64, most: f32) -> Option<bool> {
         let side = viewer.input.size;
         let mut rng = random::generator("test", &[draw]);
         let view = viewer.augmented(frames, &mut rng).expect("a view");
@@ -563,7 +563,7 @@ mod tests {
             // The squares are drawn on whole pixels: half a pixel of the
             // source, and the blur of resizing.
             let off = (seen[0] - point[0]).hypot(seen[1] - point[1]) * side as f32;
-            assert!(off < 1.5, "draw {draw}: {off} pixels off");
+            assert!(off < most, "draw {draw}: {off} pixels off");
         }
         Some(flipped)
     }
@@ -572,7 +572,7 @@ mod tests {
     fn landmarks_stay_on_their_pixels_and_names_follow_a_mirror() {
         let side = 160;
         let (viewer, frames) = (viewer(side), marked(side, &face()));
-        let each = (0..20).map(|draw| mirrored_view(&viewer, &frames, draw).expect("a face"));
+        let each = (0..20).map(|draw| mirrored_view(&viewer, &frames, draw, 1.5).expect("a face"));
         let mirrored = each.filter(|flipped| *flipped).count();
         assert!((4..=16).contains(&mirrored), "{mirrored} of 20 mirrored");
     }
@@ -581,11 +581,12 @@ mod tests {
     fn a_free_crop_shows_the_face_or_says_that_there_is_none() {
         let side = 160;
         let mut viewer = viewer(side);
-        (viewer.augment.crop, viewer.augment.free_crop) = (1.0, 0.3);
+        (viewer.augment.crop, viewer.augment.free_crop) = (1.0, 0.1);
         let frames = marked(side, &face());
-        let each = (0..100).map(|draw| mirrored_view(&viewer, &frames, draw));
+        // Enlarged up to four times, and half a pixel of the source with it.
+        let each = (0..100).map(|draw| mirrored_view(&viewer, &frames, draw, 3.5));
         let faces = each.filter(Option::is_some).count();
-        assert!((40..95).contains(&faces), "{faces} of 100 with a face");
+        assert!((20..95).contains(&faces), "{faces} of 100 with a face");
     }
 
     #[test]
