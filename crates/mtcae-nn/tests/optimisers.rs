@@ -90,7 +90,7 @@ fn twelve_steps_are_those_of_pytorch() {
                 let want = file.get(&format!("{name}.{p}"));
                 let off = deviation(var.as_tensor(), want);
                 assert!(off < TOLERANCE, "{name}, {p}: off by {off:.1e}");
-                assert!(deviation(&start(p), want) > 1e-2, "{name}, {p}: it moved");
+                assert!(deviation(&start(p), want) > 1e-3, "{name}, {p}: it moved");
             }
         }
     }
