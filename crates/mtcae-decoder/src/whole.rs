@@ -92,6 +92,20 @@ pub(crate) fn bounded(field: &'static str, weights: &[([usize; 2], usize)]) -> R
     }
 }
 
+/// Bounds what one clip's forward holds at once: the product of these.
+pub(crate) fn of_clip(field: &'static str, sides: &[usize]) -> Result<(), Error> {
+    let numbers = sides.iter().fold(1u64, |n, s| n.saturating_mul(*s as u64));
+    match numbers > MOST_NUMBERS {
+        true => Err(Error::Config {
+            field,
+            reason: format!(
+                "one clip would take {numbers} numbers at once, more than {MOST_NUMBERS}"
+            ),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// A rate of dropout.
 pub(crate) fn rate(field: &'static str, rate: f64) -> Result<(), Error> {
     match (0.0..1.0).contains(&rate) {

@@ -323,6 +323,24 @@ fn what_does_not_fit_is_refused_by_field() {
         said.contains("width: a weight of 536870912 numbers"),
         "{said}"
     );
+    let wide = |c: &mut Config| {
+        (c.grid, c.width) = (Some([4, 200, 200]), 2048);
+    };
+    let said = refusal(wide, Mnc);
+    assert!(
+        said.contains("width: one clip would take 2949120000 numbers at once"),
+        "{said}"
+    );
+    let windows = |c: &mut Config| {
+        (c.grid, c.mtformer) = (Some([2, 32, 32]), Some(Default::default()));
+        (c.width, c.heads, c.head_dim) = (128, 128, 1);
+        c.mtformer.as_mut().expect("it is").window = Some([2, 32, 32]);
+    };
+    let said = refusal(windows, MtFormer);
+    assert!(
+        said.contains("mtformer.window: one clip would take 536870912 numbers"),
+        "{said}"
+    );
     let said = refusal(|c| c.mnc = Some(Default::default()), Lstm);
     assert_eq!(
         said,

@@ -5,7 +5,11 @@
 //!
 //! where h₋ and c₋ are of the step before, and 0 before the first. What x gives is a
 //! product of all steps at once, and the caller's; here are the steps, which wait for one
-//! another. Tensors are in the order of time: (T, B, ·).
+//! another.
+//!
+//! Sequences are cut into [parts](Dims::parts) of a few, which wait for nobody: each goes
+//! through all steps by itself. Tensors hold part after part, and each part is in the order
+//! of time: (T, B, ·), B being its sequences.
 
 use std::ops::Range;
 
@@ -41,6 +45,19 @@ impl Dims {
     /// Numbers of all gates (T, B, 4·H).
     pub fn gates(&self) -> usize {
         size([self.states(), 4])
+    }
+
+    /// The sizes of the parts that sequences are cut into. They follow from the sizes alone,
+    /// never from the threads.
+    pub fn parts(&self) -> Vec<Self> {
+        let most = self.batch.div_ceil(2).clamp(4, 8);
+        let parts = (0..self.batch).step_by(most);
+        parts
+            .map(|first| Self {
+                batch: most.min(self.batch - first),
+                ..*self
+            })
+            .collect()
     }
 
     fn state(&self, step: usize) -> Range<usize> {
@@ -81,7 +98,7 @@ impl Direction {
 }
 
 /// Computes all steps. `gates` (T, B, 4·H) holds x·W_ihᵀ + b and is left with the gates;
-/// `cells` and `hidden` (T, B, H) are given c and h. W_hh is (4·H, H).
+/// `cells` and `hidden` (T, B, H) are given c and h. W_hh is (4·H, H). All are in parts.
 ///
 /// # Panics
 /// When a slice has not the length that `dims` says or a dimension is 0.
@@ -116,32 +133,67 @@ pub fn forward_with(
     // Of one step there is nothing to multiply.
     let weights = MatRef::new(w_hh, 4 * h, h, h).t();
     Steps::packed(isa, weights, |steps| {
-        for i in 0..dims.steps {
-            let now = direction.step(i, dims.steps);
-            let gates = &mut gates[dims.gate(now)];
-            let mut before: &[f32] = &[];
-            if i > 0 {
-                let then = direction.step(i - 1, dims.steps);
-                steps.add(dims.batch, &hidden[dims.state(then)], gates);
-                before = &cells[dims.state(then)];
-            }
-            // The cells of the step before lie beside those of this one.
-            let before = before.to_vec();
-            let cells = &mut cells[dims.state(now)];
-            let hidden = &mut hidden[dims.state(now)];
-            let rows = gates
-                .par_chunks_mut(4 * h)
-                .zip(cells.par_chunks_mut(h))
-                .zip(hidden.par_chunks_mut(h))
-                .with_min_len(GRAIN.div_ceil(h))
-                .enumerate();
-            rows.for_each(|(row, ((gates, cells), hidden))| {
+        let parts = dims.parts();
+        let states = cut(&parts, Dims::states, cells).zip(cut(&parts, Dims::states, hidden));
+        let work = cut(&parts, Dims::gates, gates).zip(states).zip(&parts);
+        let work: Vec<_> = work.collect();
+        work.into_par_iter()
+            .with_max_len(1)
+            .for_each(|((gates, (cells, hidden)), dims)| {
+                part_forward(isa, *dims, direction, steps, gates, cells, hidden);
+            });
+    });
+}
+
+/// What belongs to each part of a tensor whose parts have so many numbers.
+fn cut<'a>(
+    parts: &'a [Dims],
+    numbers: fn(&Dims) -> usize,
+    mut data: &'a mut [f32],
+) -> impl Iterator<Item = &'a mut [f32]> {
+    parts.iter().map(move |part| {
+        let (now, rest) = std::mem::take(&mut data).split_at_mut(numbers(part));
+        data = rest;
+        now
+    })
+}
+
+/// [`forward`] of one part.
+fn part_forward(
+    isa: Isa,
+    dims: Dims,
+    direction: Direction,
+    steps: &Steps<'_>,
+    gates: &mut [f32],
+    cells: &mut [f32],
+    hidden: &mut [f32],
+) {
+    let h = dims.hidden;
+    for i in 0..dims.steps {
+        let now = direction.step(i, dims.steps);
+        let gates = &mut gates[dims.gate(now)];
+        let mut before: &[f32] = &[];
+        if i > 0 {
+            let then = direction.step(i - 1, dims.steps);
+            steps.add(dims.batch, &hidden[dims.state(then)], gates);
+            before = &cells[dims.state(then)];
+        }
+        // The cells of the step before lie beside those of this one.
+        let before = before.to_vec();
+        let cells = &mut cells[dims.state(now)];
+        let hidden = &mut hidden[dims.state(now)];
+        let rows = gates
+            .par_chunks_mut(4 * h)
+            .zip(cells.par_chunks_mut(h))
+            .zip(hidden.par_chunks_mut(h))
+            .with_min_len(GRAIN.div_ceil(h))
+            .enumerate();
+        rows.for_each(|(row, ((gates, cells), hidden))| {
                 let before = before.get(row * h..).and_then(|b| b.get(..h));
                 let before = before.unwrap_or(&[]);
                 dispatch!(isa, states(before: &[f32], gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32]));
             });
-        }
-    });
+    }
 }
 
 /// The gradients of what [`forward`] was given in `gates`, in the place of the gates that
@@ -181,35 +233,63 @@ pub fn backward_with(
         "lstm: states"
     );
     let weights = MatRef::new(w_hh, 4 * h, h, h);
+    Steps::packed(isa, weights, |steps| {
+        let parts = dims.parts();
+        let mut from = 0;
+        let work = cut(&parts, Dims::gates, gates)
+            .zip(&parts)
+            .map(|(gates, part)| {
+                let states = from..from + part.states();
+                from = states.end;
+                (gates, &cells[states.clone()], &grad[states], part)
+            });
+        let work: Vec<_> = work.collect();
+        work.into_par_iter()
+            .with_max_len(1)
+            .for_each(|(gates, cells, grad, dims)| {
+                part_backward(isa, *dims, direction, steps, cells, grad, gates);
+            });
+    });
+}
+
+/// [`backward`] of one part.
+fn part_backward(
+    isa: Isa,
+    dims: Dims,
+    direction: Direction,
+    steps: &Steps<'_>,
+    cells: &[f32],
+    grad: &[f32],
+    gates: &mut [f32],
+) {
+    let h = dims.hidden;
     let one = dims.batch * h;
     // The gradients of h and of c that later steps hand back.
     let (mut dh, mut dc) = (vec![0.0; one], vec![0.0; one]);
-    Steps::packed(isa, weights, |steps| {
-        for i in (0..dims.steps).rev() {
-            let now = direction.step(i, dims.steps);
-            let before = match i {
-                0 => &[],
-                _ => &cells[dims.state(direction.step(i - 1, dims.steps))],
-            };
-            let (cells, grad) = (&cells[dims.state(now)], &grad[dims.state(now)]);
-            let gates = &mut gates[dims.gate(now)];
-            let rows = gates
-                .par_chunks_mut(4 * h)
-                .zip(dh.par_chunks_mut(h))
-                .zip(dc.par_chunks_mut(h))
-                .with_min_len(GRAIN.div_ceil(h))
-                .enumerate();
-            rows.for_each(|(row, ((gates, dh), dc))| {
+    for i in (0..dims.steps).rev() {
+        let now = direction.step(i, dims.steps);
+        let before = match i {
+            0 => &[],
+            _ => &cells[dims.state(direction.step(i - 1, dims.steps))],
+        };
+        let (cells, grad) = (&cells[dims.state(now)], &grad[dims.state(now)]);
+        let gates = &mut gates[dims.gate(now)];
+        let rows = gates
+            .par_chunks_mut(4 * h)
+            .zip(dh.par_chunks_mut(h))
+            .zip(dc.par_chunks_mut(h))
+            .with_min_len(GRAIN.div_ceil(h))
+            .enumerate();
+        rows.for_each(|(row, ((gates, dh), dc))| {
                 let some = row * h..(row + 1) * h;
                 let before = before.get(some.clone()).unwrap_or(&[]);
                 let (cells, grad) = (&cells[some.clone()], &grad[some]);
                 dispatch!(isa, differentiate(before: &[f32], cells: &[f32], grad: &[f32], gates: &mut [f32], dh: &mut [f32], dc: &mut [f32]));
             });
-            if i > 0 {
-                steps.store(dims.batch, gates, &mut dh);
-            }
+        if i > 0 {
+            steps.store(dims.batch, gates, &mut dh);
         }
-    });
+    }
 }
 
 /// Elements of a state that are worth a task of their own.
@@ -480,6 +560,28 @@ mod tests {
         )
     }
 
+    /// The reference of each part.
+    fn by_parts(d: Dims, direction: Direction, w_hh: &[f64], mut gates: &[f64]) -> Vec<f64> {
+        let mut all = Vec::new();
+        for part in d.parts() {
+            let (now, rest) = gates.split_at(part.gates());
+            all.extend(reference::forward(part, direction, w_hh, now));
+            gates = rest;
+        }
+        all
+    }
+
+    #[test]
+    fn parts_are_of_a_few_sequences_and_hold_them_all() {
+        let of =
+            |batch| -> Vec<usize> { dims(2, batch, 3).parts().iter().map(|p| p.batch).collect() };
+        assert_eq!([of(1), of(4), of(5)], [vec![1], vec![4], vec![4, 1]]);
+        assert_eq!(
+            [of(8), of(11), of(17)],
+            [vec![4, 4], vec![6, 5], vec![8, 8, 1]]
+        );
+    }
+
     #[test]
     fn states_equal_the_reference() {
         for d in [
@@ -492,7 +594,7 @@ mod tests {
         ] {
             let (w, under) = drawn(d);
             for direction in BOTH {
-                let want = reference::forward(d, direction, &widen(&w), &widen(&under));
+                let want = by_parts(d, direction, &widen(&w), &widen(&under));
                 for isa in Isa::available() {
                     let mut gates = under.clone();
                     let mut cells = vec![f32::NAN; d.states()];
@@ -513,7 +615,7 @@ mod tests {
             for direction in BOTH {
                 let (w64, grad64) = (widen(&w), widen(&grad));
                 let want = numeric_gradient(&widen(&under), |gates| {
-                    let hidden = reference::forward(d, direction, &w64, gates);
+                    let hidden = by_parts(d, direction, &w64, gates);
                     hidden.iter().zip(&grad64).map(|(h, g)| h * g).sum()
                 });
                 for isa in Isa::available() {

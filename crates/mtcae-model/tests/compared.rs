@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_model::encoder::{Features, LgiFormerConfig, VideoMaeConfig};
+use mtcae_model::encoder::VideoMaeConfig;
 use mtcae_model::init::{Draw, draw, suited_decoder};
 use mtcae_model::{Checkpoint, Config, Engine, Mtcae, Outputs, Precision, checkpoint};
 use mtcae_nn::{ParamStore, Pass};
@@ -116,18 +116,6 @@ fn what_a_decoder_needs_of_an_encoder_is_asked_before_anything_is_built() {
     assert_eq!(
         other.validate().expect_err("another grid").to_string(),
         "model config: decoder.grid: is [2, 2, 8], but the encoder's tokens lie in [2, 4, 4]"
-    );
-    // Region tokens lie nowhere.
-    let regions = LgiFormerConfig {
-        features: Features::Regions,
-        ..LgiFormerConfig::tiny()
-    };
-    let classes = vec!["a".to_owned(), "b".to_owned()];
-    let said = Config::new(regions, Structure::Mnc, classes).validate();
-    assert_eq!(
-        said.expect_err("no grid").to_string(),
-        "model config: decoder.structure: mnc needs tokens that lie in a grid (t, h, w), and those of \
-         this lgi-former encoder have no place in one"
     );
     let units = self::config(Structure::Mnc).with_action_units(vec!["AU4".to_owned()]);
     let said = units.validate().expect_err("no stage").to_string();

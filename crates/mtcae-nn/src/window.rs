@@ -116,7 +116,7 @@ pub struct WindowAttention {
 
 impl WindowAttention {
     /// `qkv` (3·D, D) with rows q, k, v, `relative_position_bias_table` (positions, heads),
-    /// whose rows are those of [`Windows::expand`], and `proj` (D, D) below `vb`.
+    /// whose rows are those of [`Windows::expand`](crate::Windows::expand), and `proj` (D, D) below `vb`.
     pub fn new(grid: &WindowGrid, width: usize, heads: usize, vb: VarBuilder<'_>) -> Result<Self> {
         divides(heads, width)?;
         Ok(Self {
@@ -168,8 +168,8 @@ impl CrossWindowAttention {
         })
     }
 
-    /// For each x_j (B, N, D) of `all`: its own queries and keys over the values of x_i
-    /// = all[`own`] → (B, N, D) each, tokens in the order t, h, w.
+    /// For each x_j (B, N, D) of `all`: its own queries and keys over the values of x_i,
+    /// the one at `own` → (B, N, D) each, tokens in the order t, h, w.
     ///
     /// # Errors
     /// When one is of another shape, or there is no x_i.

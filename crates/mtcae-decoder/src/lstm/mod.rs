@@ -10,7 +10,7 @@ use mtcae_nn::{Dropout, Linear, Lstm, Pass, VarBuilder, linear};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, no_attention, rate, wide};
+use crate::whole::{Answers, System, Whole, bounded, no_attention, of_clip, rate, wide};
 use crate::{Config, Outputs, Structure, Task};
 
 /// What the LSTM reads, a step each.
@@ -60,6 +60,7 @@ pub(crate) const SYSTEM: System = System {
         let ends = if s.both_directions { 2 } else { 1 };
         let weights = [4 * cfg.width, (ends + 1) * cfg.width];
         bounded("width", &[(weights, ends * cfg.depth)])?;
+        of_clip("width", &[4, steps(&s, layout), cfg.width])?;
         cfg.tasks.iter().try_for_each(|t| layout.each(t).map(drop))
     },
     flops: |cfg, layout| {

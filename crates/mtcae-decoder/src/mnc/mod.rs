@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::boxes::{corners, grown, masks, refined};
 use crate::layout::{FACE_BOX, LANDMARKS, Layout};
-use crate::whole::{Answers, System, Whole, bounded, no_attention, rate, wide};
+use crate::whole::{Answers, System, Whole, bounded, no_attention, of_clip, rate, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width` is that of the features that regions
@@ -142,6 +142,11 @@ fn validate(cfg: &Config, layout: &Layout) -> Result<(), Error> {
     bounded(
         "mnc.region",
         &[([cells, s.landmark_hidden], 1), ([cells / 4, hidden], 2)],
+    )?;
+    of_clip("width", &[9, layout.tokens(), w])?;
+    of_clip(
+        "mnc.region",
+        &[layout.slices, 2 * s.region, 2 * s.region, w],
     )?;
     rate("mnc.dropout", s.dropout)
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::block::{CrossBlock, SwinBlock};
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, whole_heads, wide};
+use crate::whole::{Answers, System, Whole, bounded, of_clip, whole_heads, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width`, `heads`, `head_dim` and `mlp_ratio`
@@ -43,10 +43,15 @@ pub(crate) const SYSTEM: System = System {
             &[([4 * w, w], blocks), ([2 * cfg.hidden(), w], blocks)],
         )?;
         bounded("width", &mixing)?;
+        let widest = (3 * w).max(cfg.hidden()).max(w * cfg.tasks.len());
+        of_clip("width", &[layout.tokens(), widest])?;
         let window = window(cfg, layout);
         let grid = sides(layout);
         match (0..3).all(|a| window[a] > 0 && grid[a].is_multiple_of(window[a])) {
-            true if window.iter().product::<usize>() <= MOST => Ok(()),
+            true if window.iter().product::<usize>() <= MOST => {
+                let tokens = window.iter().product();
+                of_clip("mtformer.window", &[cfg.heads, tokens, tokens])
+            }
             _ => Err(Error::Config {
                 field: "mtformer.window",
                 reason: format!(

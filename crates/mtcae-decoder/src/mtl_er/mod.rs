@@ -9,7 +9,7 @@ use mtcae_nn::{Dropout, EncoderLayer, Linear, Pass, VarBuilder, linear, sin_cos_
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
-use crate::whole::{Answers, System, Whole, bounded, rate, whole_heads, wide};
+use crate::whole::{Answers, System, Whole, bounded, of_clip, rate, whole_heads, wide};
 use crate::{Config, Error, Outputs, Structure, Task};
 
 /// What is this decoder's own. Of a [`Config`] `width` is that of the sequence, `depth` the
@@ -108,6 +108,7 @@ fn validate(cfg: &Config, layout: &Layout) -> Result<(), Error> {
     let heads = [([width + s.head[1], s.head[0]], cfg.tasks.len())];
     bounded("width", &[(attention, layers), (hidden, layers)])?;
     bounded("mtl_er.head", &heads)?;
+    of_clip("width", &[layout.slices, (3 * width).max(cfg.hidden())])?;
     cfg.tasks.iter().try_for_each(|t| layout.each(t).map(drop))
 }
 

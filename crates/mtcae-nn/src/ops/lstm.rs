@@ -133,7 +133,7 @@ struct Lstm {
     saved: Saved<Vec<States>>,
 }
 
-/// What one direction has computed, in the order of time.
+/// What one direction has computed, as the kernel has it.
 #[derive(Default)]
 struct States {
     /// (T, B, 4·H).
@@ -191,27 +191,49 @@ impl Lstm {
         })
     }
 
-    /// Calls `f` with x in the order of time (T·B, inputs).
+    /// Calls `f` with x as the kernel has its tensors, (T·B, inputs).
     fn in_time<R>(&self, inputs: &Each<Tensor>, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
         read(self.name(), &[&inputs[self.x]], |v| {
-            f(&swapped(v[0], self.dims.batch, self.inputs))
+            f(&in_parts(self.dims, v[0], self.inputs))
         })
     }
 }
 
-/// (A, B, D) → (B, A, D), of `a` and rows of D.
-fn swapped(x: &[f32], a: usize, width: usize) -> Cow<'_, [f32]> {
-    let b = x.len() / (a * width);
-    if a == 1 || b == 1 {
+/// Rows (B, T, D) as the kernel has them: part after part, each in the order of time.
+fn in_parts(dims: Dims, x: &[f32], width: usize) -> Cow<'_, [f32]> {
+    if dims.batch == 1 {
         return Cow::Borrowed(x);
     }
     let mut out = Vec::with_capacity(x.len());
-    for j in 0..b {
-        for i in 0..a {
-            out.extend_from_slice(&x[(i * b + j) * width..][..width]);
-        }
-    }
+    each_row(dims, |b, t| {
+        out.extend_from_slice(&x[(b * dims.steps + t) * width..][..width]);
+    });
     Cow::Owned(out)
+}
+
+/// The reverse of [`in_parts`].
+fn in_samples(dims: Dims, x: &[f32], width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    let mut rows = x.chunks_exact(width);
+    each_row(dims, |b, t| {
+        if let Some(row) = rows.next() {
+            out[(b * dims.steps + t) * width..][..width].copy_from_slice(row);
+        }
+    });
+    out
+}
+
+/// Calls `each` with the sequence and the step of every row, as the kernel has them.
+fn each_row(dims: Dims, mut each: impl FnMut(usize, usize)) {
+    let mut first = 0;
+    for part in dims.parts() {
+        for t in 0..dims.steps {
+            for b in first..first + part.batch {
+                each(b, t);
+            }
+        }
+        first += part.batch;
+    }
 }
 
 impl Operation for Lstm {
@@ -223,14 +245,16 @@ impl Operation for Lstm {
         kernels::of(self.name(), &inputs[self.x])?;
         let (d, count) = (self.dims, self.directions.len());
         let states = self.in_time(inputs, |x| self.states(inputs, x))??;
-        let mut out = Vec::with_capacity(count * d.states());
-        for b in 0..d.batch {
-            for t in 0..d.steps {
-                for of in &states {
-                    out.extend_from_slice(&of.hidden[(t * d.batch + b) * d.hidden..][..d.hidden]);
-                }
+        let (h, width) = (d.hidden, count * d.hidden);
+        let mut out = vec![0.0; count * d.states()];
+        let mut row = 0;
+        each_row(d, |b, t| {
+            let out = &mut out[(b * d.steps + t) * width..][..width];
+            for (out, of) in out.chunks_exact_mut(h).zip(&states) {
+                out.copy_from_slice(&of.hidden[row * h..(row + 1) * h]);
             }
-        }
+            row += 1;
+        });
         if save {
             self.saved.keep(states);
         }
@@ -248,7 +272,7 @@ impl Operation for Lstm {
         let gradients = self.in_time(inputs, |x| {
             read(self.name(), &[grad], |v| {
                 let width = self.directions.len() * self.dims.hidden;
-                let grad = swapped(v[0], self.dims.batch, width);
+                let grad = in_parts(self.dims, v[0], width);
                 self.gradients(inputs, x, &grad, grads.wants(self.x))
             })
         })???;
@@ -269,7 +293,7 @@ impl Operation for Lstm {
             });
         }
         if let Some(dx) = dx.filter(|_| grads.wants(self.x)) {
-            let dx = swapped(&dx, self.dims.steps, self.inputs).into_owned();
+            let dx = in_samples(self.dims, &dx, self.inputs);
             grads.set(self.x, tensor(dx, inputs[self.x].shape())?);
         }
         Ok(())
@@ -334,28 +358,33 @@ impl Lstm {
                         MatMut::new(&mut found.x, rows, self.inputs, self.inputs),
                     );
                 }
-                if d.steps > 1 {
-                    // Each step with the states before it.
-                    let most = rows - d.batch;
-                    let (gates, hidden) = match direction {
-                        Direction::Forward => (&gates[d.batch * width..], &hidden[..]),
-                        Direction::Backward => (gates, &hidden[d.batch * d.hidden..]),
+                // The states before each step: zeros before the first.
+                let mut before = vec![0.0; hidden.len()];
+                let mut first = 0;
+                for part in d.parts() {
+                    let (all, one) = (part.states(), part.batch * d.hidden);
+                    let (from, to) = match direction {
+                        Direction::Forward => (first, first + one),
+                        Direction::Backward => (first + one, first),
                     };
-                    product(
-                        MatRef::new(gates, most, width, width).t(),
-                        MatRef::new(hidden, most, d.hidden, d.hidden),
-                        1.0,
-                        Initial::Zero,
-                        MatMut::new(&mut found.hidden, width, d.hidden, d.hidden),
-                    );
+                    let some = all - one;
+                    before[to..to + some].copy_from_slice(&hidden[from..from + some]);
+                    first += all;
                 }
+                product(
+                    by_rows.t(),
+                    MatRef::new(&before, rows, d.hidden, d.hidden),
+                    1.0,
+                    Initial::Zero,
+                    MatMut::new(&mut found.hidden, width, d.hidden, d.hidden),
+                );
                 found
             })
         })
     }
 }
 
-/// The gradients of one direction; that of x in the order of time.
+/// The gradients of one direction; that of x as the kernel has it.
 struct Found {
     input: Vec<f32>,
     hidden: Vec<f32>,
@@ -393,8 +422,8 @@ mod tests {
                 biases: [a, b],
             })
             .collect();
-        let x = Var::from_tensor(&get("x", &[3, 4, inputs])?.detach())?;
-        let upstream = get("upstream", &[3, 4, 2 * hidden])?.detach();
+        let x = Var::from_tensor(&get("x", &[9, 4, inputs])?.detach())?;
+        let upstream = get("upstream", &[9, 4, 2 * hidden])?.detach();
         for directions in [&weights[..1], &weights[..]] {
             let upstream = upstream.narrow(2, 0, directions.len() * hidden)?;
             let (a, b) = (lstm(&x, directions)?, composed(&x, directions)?);
