@@ -4,7 +4,7 @@
 //!
 //! Pixels are stored channels last, (clip, t, h, w, channel), and weights as PyTorch has
 //! them, (output, input of the group, kt, kh, kw). What a few output rows read is copied, with
-//! zeros around it, into a window that the caches hold ([`window`]); no row of the matrix that
+//! zeros around it, into a window that the caches hold (`window.rs`); no row of the matrix that
 //! the convolution stands for is ever written down.
 //!
 //! | kernel | computed by |
