@@ -4,13 +4,13 @@
 //!
 //! Pixels are stored channels last, (clip, t, h, w, channel), and weights as PyTorch has
 //! them, (output, input of the group, kt, kh, kw). What a few output rows read is copied, with
-//! zeros around it, into a window that the caches hold ([`window`]); no row of the matrix that
+//! zeros around it, into a window that the caches hold (`window.rs`); no row of the matrix that
 //! the convolution stands for is ever written down.
 //!
 //! | kernel | computed by |
 //! |---|---|
 //! | 1×1×1 in one group | [`product`](crate::product) |
-//! | all others | `taps.rs`: a tile of pixels times output channels stays in registers while the taps go by |
+//! | all others | `taps.rs`, `tile.rs`: a tile of pixels times output channels stays in registers while the taps go by |
 //! | gradient of the input | the same, on the gradient of the output, for each residue of the stride |
 //! | gradient of the weights | `weights.rs`: a tile of inputs times output channels stays in registers while the pixels go by |
 //!
@@ -19,6 +19,7 @@
 
 pub mod pool;
 mod taps;
+mod tile;
 mod weights;
 mod window;
 
@@ -27,8 +28,8 @@ mod tests;
 
 use rayon::prelude::*;
 
-pub use self::taps::Finish;
 use self::taps::Taps;
+pub use self::tile::Finish;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::{self, Part};
