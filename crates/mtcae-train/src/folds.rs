@@ -48,9 +48,6 @@ pub struct FoldResult {
     pub epoch: usize,
     /// Trained parameters.
     pub parameters: usize,
-    /// Seconds that the test took, decoding included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_seconds: Option<f64>,
     /// The measures of the held-out fold.
     pub summary: Summary,
 }

@@ -186,13 +186,7 @@ impl Report {
     /// `curves.png`.
     pub(crate) fn write(&self, cv: &CrossValidation<'_>) -> Result<(), Error> {
         let (uar, war) = (self.uar(), self.war());
-        // What a clock measured is no measure of the model.
-        let timeless = |fold: &FoldResult| FoldResult {
-            test_seconds: None,
-            ..fold.clone()
-        };
-        let folds: Vec<FoldResult> = self.folds.iter().map(timeless).collect();
-        let folds = folds.iter().map(MetricLine::Fold);
+        let folds = self.folds.iter().map(MetricLine::Fold);
         let about = about(cv);
         let whole = [
             MetricLine::About(&about),

@@ -151,7 +151,7 @@ fn a_comparison_that_was_stopped_twice_comes_to_the_same_tables() {
     let text = std::fs::read_to_string(&path).expect("predictions");
     let shorter: Vec<&str> = text.lines().take(5).collect();
     std::fs::write(&path, shorter.join("\n")).expect("written");
-    let error = tables(&whole).err().expect("too few").to_string();
+    let error = tables(&whole).expect_err("too few").to_string();
     assert!(
         error.contains("4 rows of 4 clips, and the comparison 21"),
         "{error}"
@@ -203,7 +203,7 @@ fn a_system_that_fails_does_not_lose_the_others_and_is_tried_again() {
     let said = compare(&comparison, &mut |_, _, _| (), &mut |_| {
         ControlFlow::Continue(())
     });
-    let said = said.err().expect("another definition").to_string();
+    let said = said.expect_err("another definition").to_string();
     assert!(
         said.contains("compare.json") && said.contains("toy.decoder was \"single-task\""),
         "{said}"

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mtcae_core::files::{self, At, FileError};
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{LOG, write_json};
+use crate::folder::{LOG, TEST_SECONDS, write_json};
 use crate::log::{self, Line};
 use crate::{Error, Report};
 
@@ -68,22 +68,30 @@ impl Cell {
     }
 }
 
-/// Hours of training, and clips a second, by the logs of a cross-validation's folds.
+/// Hours of training, and clips a second in training and in the test, by what the folds of a
+/// cross-validation have written.
 ///
 /// # Errors
-/// Names the log that is broken.
-pub fn logged(folder: &Path, report: &Report) -> Result<(f64, Option<f64>), Error> {
+/// Names the file that is missing or broken.
+pub fn logged(folder: &Path, report: &Report) -> Result<(f64, [Option<f64>; 2]), Error> {
     let (mut seconds, mut clips) = (0.0, 0.0);
+    let (mut test_seconds, mut tested) = (0.0, 0);
     for fold in &report.folds {
-        let path = folder.join(format!("fold-{}", fold.fold)).join(LOG);
-        for line in log::read(path)? {
+        let of_fold = folder.join(format!("fold-{}", fold.fold));
+        let path = of_fold.join(TEST_SECONDS);
+        let text = files::read_to_string(&path, LARGEST).at(&path)?;
+        test_seconds += serde_json::from_str::<f64>(&text).at(&path)?;
+        tested += fold.test;
+        for line in log::read(of_fold.join(LOG))? {
             if let Line::Epoch(epoch) = line {
                 seconds += epoch.seconds;
                 clips += epoch.clips_per_second * epoch.seconds;
             }
         }
     }
-    Ok((seconds / 3600.0, (seconds > 0.0).then(|| clips / seconds)))
+    let rate = |clips: f64, seconds: f64| (seconds > 0.0).then(|| clips / seconds);
+    let rates = [rate(clips, seconds), rate(tested as f64, test_seconds)];
+    Ok((seconds / 3600.0, rates))
 }
 
 /// The most memory that this process holds from now on.

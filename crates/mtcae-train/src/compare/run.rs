@@ -222,9 +222,7 @@ fn one(
         device: comparison.device,
     };
     let report = cross_validate(&cv, watch)?;
-    let (hours, training) = cell::logged(folder, &report)?;
-    let tested: Option<f64> = report.folds.iter().map(|f| f.test_seconds).sum();
-    let clips: usize = report.folds.iter().map(|f| f.test).sum();
+    let (hours, [training, inference]) = cell::logged(folder, &report)?;
     let model = start.config();
     let tokens = model.encoder.output().tokens;
     let cell = Cell {
@@ -234,7 +232,7 @@ fn one(
         epochs: config.epochs,
         hours,
         training,
-        inference: tested.filter(|s| *s > 0.0).map(|s| clips as f64 / s),
+        inference,
         peak_bytes: peak.bytes(),
         machine: comparison.machine.to_owned(),
     };
