@@ -67,7 +67,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
 different=()
-for set in decoder model checkpoints families classifiers objective training; do
+for set in decoder layers compared model checkpoints families classifiers objective resnet training optimisers; do
     need "fixtures/$set/make.py" "its regeneration"
     say "regenerating fixtures/$set"
     scripts=("fixtures/$set/make.py")
@@ -110,6 +110,9 @@ else
     fi
     say "cargo test: full-size parity"
     MTCAE_FULL_SIZE_DIR=$directory cargo test --release -p mtcae-model --features full-size --test full_size
+    say "cargo test: torchvision's residual networks at full size"
+    "$python" fixtures/resnet/full_size.py "$directory/resnet"
+    MTCAE_FULL_SIZE_DIR=$directory/resnet cargo test --release -p mtcae-encoder --features full-size --test resnet_full_size
 fi
 
 say "all Python checks passed"

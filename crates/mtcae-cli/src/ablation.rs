@@ -99,8 +99,8 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     }
     let selection = Selection {
         root: args.root.as_deref(),
-        classes: None,
         only: args.classes.as_deref(),
+        ..Selection::default()
     };
     let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     if !args.quiet {

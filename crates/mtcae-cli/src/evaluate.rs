@@ -480,6 +480,7 @@ impl Labelled<'_> {
             root: self.root,
             classes: Some(&model.classes),
             only: None,
+            ..Selection::default()
         };
         let data = Arc::new(Dataset::read_to_test(labels, &selection)?);
         for notice in &data.notices {

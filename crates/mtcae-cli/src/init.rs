@@ -46,7 +46,7 @@ struct Args {
                                 "decoder_depth", "decoder_heads", "decoder_head_dim"])]
     config: Option<PathBuf>,
 
-    /// Family of a random encoder: videomae, lgi-former (MAE-DFER's) or tpsbt (SVFAP's).
+    /// Family of a random encoder: videomae, lgi-former (MAE-DFER's), tpsbt (SVFAP's) or resnet.
     #[arg(
         long,
         value_name = "NAME",
@@ -56,7 +56,8 @@ struct Args {
     family: String,
 
     /// Size of a random encoder: tiny, a toy as in the demo; of videomae, small, base, large
-    /// or huge; of lgi-former, base; of tpsbt, small or base [default: large, or base].
+    /// or huge; of lgi-former, base; of tpsbt, small or base; of resnet, resnet18, resnet50,
+    /// r3d18 or resnext50 [default: large, or base].
     #[arg(long, value_name = "NAME", conflicts_with = "encoder")]
     size: Option<String>,
 
@@ -69,22 +70,24 @@ struct Args {
     heads: Option<usize>,
 
     /// Which of the paper's six structures: single-task, separate-mlp,
-    /// separate-vit, shared-mlp, shared-vit or cascade.
+    /// separate-vit, shared-mlp, shared-vit or cascade; or the decoder of a system that it
+    /// compares with: lstm, mnc, mtl-er or mtformer.
     #[arg(long, default_value = "cascade")]
     structure: Structure,
 
-    /// Channels of the decoder [default: the paper's 512; over an encoder of fewer than
-    /// 384, two thirds of its channels, and the depth is then 2]
+    /// Channels of the decoder [default: the paper's 512, or the published ones; over an
+    /// encoder of fewer than 384, two thirds of its channels, and the depth of the six is
+    /// then 2]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=8192))]
     decoder_width: Option<u16>,
 
-    /// Layers of each decoder [default: the paper's 5, or 2]
+    /// Layers of each decoder [default: the paper's 5, or 2; of the others the published]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=64))]
     decoder_depth: Option<u16>,
 
-    /// Attention heads of the decoder.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u16).range(1..=256))]
-    decoder_heads: u16,
+    /// Attention heads of the decoder [default: 3; of the others as many as its width has]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256))]
+    decoder_heads: Option<u16>,
 
     /// Channels of each of these heads [default: the width over the heads, rounded up to
     /// a multiple of 8]
@@ -223,15 +226,30 @@ fn run(args: &Args) -> Result<(), Fault> {
 fn decoder(args: &Args, paper: DecoderConfig) -> DecoderConfig {
     let suited = suited_decoder(paper);
     let width = args.decoder_width.map_or(suited.width, usize::from);
-    let heads = usize::from(args.decoder_heads);
+    let depth = args.decoder_depth.map_or(suited.depth, usize::from);
+    let (heads, dim) = (
+        args.decoder_heads.map(usize::from),
+        args.decoder_head_dim.map(usize::from),
+    );
+    let (heads, head_dim) = match suited.structure.has_stages() {
+        true => {
+            let heads = heads.unwrap_or(suited.heads);
+            let fits = || width.div_ceil(heads).next_multiple_of(8);
+            (heads, dim.unwrap_or_else(fits))
+        }
+        // Their heads make up the width.
+        false => match (heads, dim, suited.heads) {
+            (Some(heads), dim, _) => (heads, dim.unwrap_or(width / heads)),
+            (None, Some(dim), _) => (width / dim.max(1), dim),
+            (None, None, 1) => (1, 1),
+            (None, None, _) => ((width / suited.head_dim).max(1), suited.head_dim),
+        },
+    };
     DecoderConfig {
         width,
-        depth: args.decoder_depth.map_or(suited.depth, usize::from),
+        depth,
         heads,
-        head_dim: match args.decoder_head_dim {
-            Some(dim) => dim.into(),
-            None => width.div_ceil(heads).next_multiple_of(8),
-        },
+        head_dim,
         ..suited
     }
 }
@@ -249,14 +267,16 @@ fn write(args: &Args, config: &Config, store: &ParamStore) -> Result<(), Fault> 
     folder::save(out, config, tensors)?;
     let count: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
     let decoder = &config.decoder;
+    let heads = match decoder.head_dim {
+        1 => String::new(),
+        dim => format!(", {} heads of {dim}", decoder.heads),
+    };
     say!(
-        "{}: {count} parameters in {} tensors; untrained decoder, {} wide, {} deep, {} heads of {}",
+        "{}: {count} parameters in {} tensors; untrained decoder, {} wide, {} deep{heads}",
         out.display(),
         vars.len(),
         decoder.width,
         decoder.depth,
-        decoder.heads,
-        decoder.head_dim
     );
     Ok(())
 }

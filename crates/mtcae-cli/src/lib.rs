@@ -8,6 +8,7 @@ struct Documents;
 mod ablation;
 mod calibrate;
 mod card;
+mod compare;
 mod config;
 mod convert;
 mod default_model;
@@ -60,6 +61,8 @@ pub enum Program {
     Calibrate,
     /// The paper's six structures on the same folds.
     Ablation,
+    /// The systems of the paper's tables on the same folds.
+    Compare,
     /// What a model is, and what it is for.
     Card,
     /// A model for other runtimes.
@@ -70,7 +73,7 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Infer,
         Self::Convert,
         Self::Init,
@@ -80,6 +83,7 @@ impl Program {
         Self::Evaluate,
         Self::Calibrate,
         Self::Ablation,
+        Self::Compare,
         Self::Card,
         Self::Export,
         Self::Report,
@@ -104,6 +108,7 @@ impl Program {
             Self::Evaluate => (evaluate::command, evaluate::main),
             Self::Calibrate => (calibrate::command, calibrate::main),
             Self::Ablation => (ablation::command, ablation::main),
+            Self::Compare => (compare::command, compare::main),
             Self::Card => (card::command, card::main),
             Self::Export => (export::command, export::main),
             Self::Report => (report::command, report::main),

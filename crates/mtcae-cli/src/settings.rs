@@ -17,13 +17,12 @@ use crate::config::{self, Given};
 /// # Errors
 /// As [`defaults`].
 pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
-    let (paper, videomae) = (defaults(Recipe::Paper)?, defaults(Recipe::Videomae)?);
+    let of_recipe = |recipe| Ok((recipe, defaults(recipe)?));
+    let recipes = Recipe::ALL.map(of_recipe).into_iter();
+    let recipes: Vec<(Recipe, Table)> = recipes.collect::<Result<_, Fault>>()?;
+    let paper = defaults(Recipe::Paper)?;
     let flags = FIELDS.iter().map(|field| {
-        let shown = match (paper.get(field.name), videomae.get(field.name)) {
-            (Some(a), Some(b)) if a != b => format!("[paper: {}, videomae: {}]", bare(a), bare(b)),
-            (Some(a), _) => format!("[default: {}]", bare(a)),
-            (None, _) => String::new(),
-        };
+        let shown = shown(field.name, &recipes);
         let arg = Arg::new(field.name)
             .long(field.name.replace('_', "-"))
             .value_name(match paper.get(field.name) {
@@ -58,45 +57,58 @@ pub fn main<A: Args>(
 /// # Errors
 /// Names the flag, or the file and the field, that cannot be used.
 pub fn settings(given: &Given) -> Result<TrainConfig, String> {
-    let text = |name: &str| {
-        let text = given.matches().get_one::<String>(name);
-        text.filter(|_| given.is_given(name))
-    };
-    let recipe = match text("recipe").map(String::as_str) {
-        None | Some("paper") => Recipe::Paper,
-        Some("videomae") => Recipe::Videomae,
-        Some(other) => {
-            let origin = given.origin("recipe");
-            return Err(format!("{origin}: {other:?} is neither paper nor videomae"));
-        }
+    let recipe = match text(given, "recipe") {
+        None => Recipe::Paper,
+        Some(name) => name
+            .parse()
+            .map_err(|e| format!("{}: {e}", given.origin("recipe")))?,
     };
     let mut config = TrainConfig::recipe(recipe);
     let mut table = defaults(recipe).map_err(|e| e.to_string())?;
-    for field in FIELDS {
-        let Some(text) = text(field.name) else {
-            continue;
-        };
-        let fault = |reason: &str| format!("{}: {reason}", given.origin(field.name));
-        let value = match table.get(field.name) {
-            Some(Value::String(_)) => Some(Value::String(text.clone())),
-            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
-            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
-            _ => text.parse().ok().map(Value::Float),
-        };
-        let value =
-            value.ok_or_else(|| fault(&format!("{text:?} is not a value of this setting")))?;
-        table.insert(field.name.to_owned(), value);
+    for (name, value) in given_alone(given)? {
+        table.insert(name.to_owned(), value);
         // One after the other, so that an error is this field's.
         config = table
             .clone()
             .try_into()
-            .map_err(|e: toml::de::Error| fault(e.message()))?;
+            .map_err(|e: toml::de::Error| format!("{}: {}", given.origin(name), e.message()))?;
     }
     match config.validate() {
         Ok(()) => Ok(config),
         Err(Error::Config { field, reason }) => Err(format!("{}: {reason}", given.origin(field))),
         Err(other) => Err(other.to_string()),
     }
+}
+
+/// Those that are given, without the recipe's, in the order of the settings.
+///
+/// # Errors
+/// Names the flag, or the file and the field, that is of another type.
+pub fn given_alone(given: &Given) -> Result<Vec<(&'static str, Value)>, String> {
+    let table = defaults(Recipe::Paper).map_err(|e| e.to_string())?;
+    let mut found = Vec::new();
+    for field in FIELDS {
+        let Some(text) = text(given, field.name) else {
+            continue;
+        };
+        let value = match table.get(field.name) {
+            Some(Value::String(_)) => Some(Value::String(text.clone())),
+            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
+            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+            _ => text.parse().ok().map(Value::Float),
+        };
+        let fault = || {
+            let origin = given.origin(field.name);
+            format!("{origin}: {text:?} is not a value of this setting")
+        };
+        found.push((field.name, value.ok_or_else(fault)?));
+    }
+    Ok(found)
+}
+
+fn text<'a>(given: &'a Given, name: &str) -> Option<&'a String> {
+    let text = given.matches().get_one::<String>(name);
+    text.filter(|_| given.is_given(name))
 }
 
 /// The settings as TOML.
@@ -113,6 +125,31 @@ pub fn to_toml(config: &TrainConfig) -> Result<String, Fault> {
 /// As [`to_toml`].
 fn defaults(recipe: Recipe) -> Result<Table, toml::ser::Error> {
     Table::try_from(TrainConfig::recipe(recipe))
+}
+
+/// The default of a setting, and those of the recipes that have others.
+fn shown(field: &str, recipes: &[(Recipe, Table)]) -> String {
+    let mut values: Vec<(String, Vec<&str>)> = Vec::new();
+    for (recipe, table) in recipes {
+        let value = table.get(field).map(bare).unwrap_or_default();
+        // Each recipe is its own.
+        if field == "recipe" && !values.is_empty() {
+            continue;
+        }
+        match values.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, of)) => of.push(recipe.name()),
+            None => values.push((value, vec![recipe.name()])),
+        }
+    }
+    let word = |value: &str| match value {
+        "" => "none".to_owned(),
+        value => value.to_owned(),
+    };
+    let mut values = values.into_iter();
+    let first = values.next().map(|(value, _)| word(&value));
+    let others = values.map(|(value, of)| format!("{}: {}", of.join(", "), word(&value)));
+    let parts = first.into_iter().chain(others).collect::<Vec<_>>();
+    format!("[default: {}]", parts.join("; "))
 }
 
 fn bare(value: &Value) -> String {
@@ -163,10 +200,14 @@ mod tests {
             ("--smoothing", "2", "--smoothing: must be in [0, 1)"),
             (
                 "--schedule",
-                "linear",
-                "--schedule: unknown variant `linear`",
+                "stepwise",
+                "--schedule: unknown variant `stepwise`",
             ),
-            ("--recipe", "best", "--recipe: \"best\" is neither"),
+            (
+                "--recipe",
+                "best",
+                "--recipe: `best` is no recipe; known: paper, videomae, mae-dfer",
+            ),
         ] {
             // A file that says other things is not to blame; one that says it is.
             std::fs::write(&file, "epochs = 7\n").expect("written");

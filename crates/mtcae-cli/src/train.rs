@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, conflicts_with = "structure")]
     keep_decoder: bool,
 
-    /// Structure of the decoder; the checkpoint's by default.
+    /// Structure of the decoder, as `init` has them; the checkpoint's by default.
     #[arg(long)]
     structure: Option<Structure>,
 
@@ -137,6 +137,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         root: args.root.as_deref(),
         classes: args.keep_decoder.then_some(&given.config().classes[..]),
         only: args.classes.as_deref(),
+        ..Selection::default()
     };
     let data = Arc::new(Dataset::read(&args.labels, &selection, &config)?);
     let start = match args.keep_decoder {
@@ -198,6 +199,7 @@ fn all_folds(
         data,
         cache: args.cache.as_deref(),
         save_models: true,
+        test: None,
         config,
         device,
     };

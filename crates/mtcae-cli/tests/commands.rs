@@ -26,6 +26,7 @@ fn help_lists_the_subcommands_and_describes_each() {
         "evaluate",
         "calibrate",
         "ablation",
+        "compare",
         "card",
         "export",
         "report",

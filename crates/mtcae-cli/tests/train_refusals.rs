@@ -151,7 +151,7 @@ fn settings_that_cannot_be_used_are_named() {
             "tune: last:3, but the encoder has 2 blocks",
         ),
         ("--tune", "some", "some"),
-        ("--schedule", "linear", "linear"),
+        ("--schedule", "round", "round"),
         ("--device", "tpu", "tpu"),
         ("--threads", "0", "--threads must be at least 1"),
         ("--checkpoint", "/no/such/model", "/no/such/model"),

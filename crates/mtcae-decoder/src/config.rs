@@ -6,7 +6,9 @@ use mtcae_nn::Pool;
 use mtcae_nn::weights::shown;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, Stage, Structure, Task};
+use crate::layout::Layout;
+use crate::whole::system;
+use crate::{Error, Kind, Stage, Structure, Task, lstm, mnc, mtformer, mtl_er};
 
 /// How K and V come from F.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +22,9 @@ pub enum KvOrder {
 }
 
 /// Numbers in the largest weight: a gigabyte of them.
-const MOST_NUMBERS: u64 = 1 << 28;
+pub(crate) const MOST_NUMBERS: u64 = 1 << 28;
 /// Most numbers in all layers together: several times those of the largest encoder.
-const MOST_TOGETHER: u64 = 1 << 32;
+pub(crate) const MOST_TOGETHER: u64 = 1 << 32;
 
 /// A decoder for features of any encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,8 +45,25 @@ pub struct Config {
     pub mlp_ratio: f64,
     /// ε of every LayerNorm.
     pub eps: f64,
-    /// Which of the six structures.
+    /// Which of the six structures, or whose decoder instead: what its fields then mean stands
+    /// beside its settings.
     pub structure: Structure,
+    /// The grid [t, h, w] in which the encoder's tokens lie, for
+    /// [`Structure::COMPARED`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<[usize; 3]>,
+    /// What [`Structure::Lstm`] has for itself; left out, its defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lstm: Option<lstm::Settings>,
+    /// As `lstm`, of [`Structure::Mnc`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mnc: Option<mnc::Settings>,
+    /// As `lstm`, of [`Structure::MtlEr`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtl_er: Option<mtl_er::Settings>,
+    /// As `lstm`, of [`Structure::MtFormer`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtformer: Option<mtformer::Settings>,
     /// How K and V come from F.
     #[serde(default)]
     pub kv_order: KvOrder,
@@ -85,6 +104,11 @@ impl Config {
             mlp_ratio: 4.0,
             eps: 1e-6,
             structure: Structure::Cascade,
+            grid: None,
+            lstm: None,
+            mnc: None,
+            mtl_er: None,
+            mtformer: None,
             kv_order: KvOrder::DenseNorm,
             share_layers: false,
             drop_path: 0.0,
@@ -94,14 +118,41 @@ impl Config {
         }
     }
 
+    /// Any structure over features of D = `features` channels, whose tokens lie in `grid`:
+    /// one of the six with the sizes of [`Self::cascade`], the others with those that they
+    /// were published with, as far as they are known.
+    pub fn suited(
+        structure: Structure,
+        features: usize,
+        grid: Option<[usize; 3]>,
+        tasks: Vec<Task>,
+    ) -> Self {
+        let mut config = Self {
+            structure,
+            ..Self::cascade(features, tasks)
+        };
+        if let Some(system) = system(structure) {
+            config.grid = grid;
+            (system.suit)(&mut config);
+        }
+        config
+    }
+
     /// Hidden channels of the MLP.
     pub fn hidden(&self) -> usize {
         (self.width as f64 * self.mlp_ratio) as usize
     }
 
     /// Floating-point operations of one forward of one clip of `tokens` tokens: two
-    /// for each multiplication of a matrix product; the rest is left out.
+    /// for each multiplication of a matrix product; the rest is left out. Those of
+    /// [`Structure::COMPARED`] are of a whole grid; none of a config that is not valid.
     pub fn flops(&self, tokens: usize) -> f64 {
+        if let Some(system) = system(self.structure) {
+            return match (self.validate(), Layout::of(self)) {
+                (Ok(()), Ok(layout)) => (system.flops)(self, &layout),
+                _ => 0.0,
+            };
+        }
         let n = tokens as f64;
         let (d, w, hidden) = (
             self.features as f64,
@@ -137,6 +188,9 @@ impl Config {
 
     /// The tasks that the structure has heads for, in order: all, or the last one alone.
     pub fn active_tasks(&self) -> Vec<&Task> {
+        if !self.structure.has_stages() {
+            return self.tasks.iter().collect();
+        }
         let stages = self.stages().into_iter();
         stages
             .filter_map(|stage| self.tasks.get(stage.task?))
@@ -207,7 +261,7 @@ impl Config {
                 format!("must be a positive f32, not {eps:e}"),
             );
         }
-        if self.structure.kind().is_some() {
+        if self.structure != Structure::SingleTask {
             let alone = "is of the single-task structure alone".to_owned();
             match (self.pool, self.pooled_norm) {
                 (Pool::Mean, None) => {}
@@ -220,6 +274,33 @@ impl Config {
                 "drop_path",
                 format!("must be in [0, 1), not {}", self.drop_path),
             );
+        }
+        for (field, of, given) in [
+            ("lstm", Structure::Lstm, self.lstm.is_some()),
+            ("mnc", Structure::Mnc, self.mnc.is_some()),
+            ("mtl_er", Structure::MtlEr, self.mtl_er.is_some()),
+            ("mtformer", Structure::MtFormer, self.mtformer.is_some()),
+            (
+                "grid",
+                self.structure,
+                self.grid.is_some() && self.structure.has_stages(),
+            ),
+        ] {
+            if given && (of != self.structure || field == "grid") {
+                let (structure, all) = (self.structure, Structure::COMPARED.map(Structure::name));
+                let of = match field {
+                    "grid" => all.join(", "),
+                    _ => of.to_string(),
+                };
+                return fault(
+                    field,
+                    format!("is of {of}, and the structure is {structure}"),
+                );
+            }
+        }
+        if self.share_layers && !self.structure.has_stages() {
+            let reason = format!("{} has no layers to share", self.structure);
+            return fault("share_layers", reason);
         }
         if self.kv_order == KvOrder::NormDense && self.structure.kind() != Some(Kind::Vit) {
             return fault(
@@ -261,7 +342,10 @@ impl Config {
                 format!("heads of {numbers} numbers, more than {MOST_NUMBERS}"),
             );
         }
-        Ok(())
+        match system(self.structure) {
+            None => Ok(()),
+            Some(system) => (system.validate)(self, &Layout::of(self)?),
+        }
     }
 }
 

@@ -22,6 +22,22 @@ pub enum Error {
         /// The shape given.
         found: Vec<usize>,
     },
+    /// There are more or fewer tokens than the grid has that the decoder was built for.
+    #[error("the decoder takes the {want} tokens of a grid {grid:?}, not {found}")]
+    Tokens {
+        /// (t, h, w) of the configuration.
+        grid: [usize; 3],
+        /// Its tokens.
+        want: usize,
+        /// The number given.
+        found: usize,
+    },
+    /// The structure is computed by the model alone.
+    #[error("{structure} has no packed plan: it is computed by MultiTaskDecoder")]
+    NoPlan {
+        /// The structure.
+        structure: crate::Structure,
+    },
     /// A file or folder cannot be read or written, or is not what it should be.
     #[error(transparent)]
     File(#[from] FileError),

@@ -1,22 +1,30 @@
 //! The stages of a structure, built and computed one after the other.
 
+use std::sync::Arc;
+
 use candle_core::{Module, Result as CandleResult, Tensor};
 use mtcae_nn::weights::{asked_for, recorded};
 use mtcae_nn::{LayerNorm, Pass, VarBuilder};
 
 use crate::head::Head;
+use crate::layout::Layout;
 use crate::stage::Decoder;
+use crate::whole::{Whole, system};
 use crate::{Config, Error, Input, KvOrder, Stage};
 
 /// Decoders and heads of all tasks over the features of one encoder.
 ///
 /// Its tensors are `stages.{task}.…`, `shared.…` (structures 4 and 5),
-/// `input_norm.…` (order norm-dense) and `heads.{task}.…`.
+/// `input_norm.…` (order norm-dense) and `heads.{task}.…`; those of
+/// [`Structure::COMPARED`](crate::Structure::COMPARED) stand in `docs/decoders.md`.
 #[derive(Clone, Debug)]
 pub struct MultiTaskDecoder {
     config: Config,
     input_norm: Option<LayerNorm>,
+    /// None where the decoder is no list of stages.
     stages: Vec<Built>,
+    /// The decoder, where it is none.
+    whole: Option<(Layout, Arc<dyn Whole>)>,
     /// All tensors by name, in memory that the layers share.
     tensors: Vec<(String, Tensor)>,
 }
@@ -35,7 +43,8 @@ pub struct Outputs {
     /// Task names, in the order of the other fields.
     pub tasks: Vec<String>,
     /// Local features Y_t (B, N, w) of each task; F itself in the single-task
-    /// structure.
+    /// structure. In others than the six what their heads read, of fewer rows where it is
+    /// one a slice.
     pub features: Vec<Tensor>,
     /// Head outputs (B, outputs) of each task.
     pub heads: Vec<Tensor>,
@@ -68,6 +77,13 @@ impl MultiTaskDecoder {
     pub fn new(cfg: &Config, vb: VarBuilder<'_>) -> Result<Self, Error> {
         cfg.validate()?;
         let (vb, record) = recorded(&vb);
+        let whole = match system(cfg.structure) {
+            Some(system) => {
+                let layout = Layout::of(cfg)?;
+                Some((layout, (system.build)(cfg, &layout, vb.clone())?))
+            }
+            None => None,
+        };
         let stages = cfg.stages().into_iter().map(|stage| {
             let (decoder, head) = parts(cfg, &stage, &vb)?;
             Ok(Built {
@@ -80,6 +96,7 @@ impl MultiTaskDecoder {
             config: cfg.clone(),
             stages: stages.collect::<CandleResult<_>>()?,
             input_norm: input_norm(cfg, &vb)?,
+            whole,
             tensors: record.take(),
         })
     }
@@ -117,7 +134,8 @@ impl MultiTaskDecoder {
     /// (0 is the shared decoder), and `head.{task}`.
     ///
     /// # Errors
-    /// [`Error::Features`] when F has another shape.
+    /// [`Error::Features`] when F has another shape, [`Error::Tokens`] where the tokens are
+    /// not those of the config's grid.
     pub fn run(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
         match f.dims() {
             [b, n, d] if *d == self.config.features && *b > 0 && *n > 0 => {}
@@ -127,6 +145,14 @@ impl MultiTaskDecoder {
                     found: found.to_vec(),
                 });
             }
+        }
+        if let Some((layout, decoder)) = &self.whole {
+            let (want, found) = (layout.tokens(), f.dim(1)?);
+            if want != found {
+                let grid = [layout.slices, layout.height, layout.width];
+                return Err(Error::Tokens { grid, want, found });
+            }
+            return Ok(decoder.run(f, pass)?);
         }
         let f = match &self.input_norm {
             Some(norm) => norm.forward(f)?,

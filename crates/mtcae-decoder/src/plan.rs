@@ -125,9 +125,10 @@ impl InferencePlan {
     /// is held unpacked. They are those of [`MultiTaskDecoder::new`].
     ///
     /// # Errors
-    /// As [`MultiTaskDecoder::new`].
+    /// As [`MultiTaskDecoder::new`], and [`Error::NoPlan`] of a structure without stages.
     pub fn new(config: &Config, format: Format, vb: VarBuilder<'_>) -> Result<Self, Error> {
         config.validate()?;
+        has_plan(config)?;
         let mut builder = Builder::new(config, format);
         for stage in config.stages() {
             let (decoder, head) = parts(config, &stage, &vb)?;
@@ -276,13 +277,24 @@ impl MultiTaskDecoder {
     /// This decoder for inference on the CPU, packed for `format`.
     ///
     /// # Errors
-    /// When its tensors cannot be read.
+    /// When its tensors cannot be read, and [`Error::NoPlan`] of a structure without stages.
     pub fn plan(&self, format: Format) -> Result<InferencePlan, Error> {
+        has_plan(self.config())?;
         let mut builder = Builder::new(self.config(), format);
         for (stage, decoder, head) in self.stages() {
             builder.stage(stage, decoder, head)?;
         }
         builder.build(self.input_norm())
+    }
+}
+
+/// Only lists of stages are packed: what the others take time for is packed nowhere, or
+/// computed once a clip.
+fn has_plan(config: &Config) -> Result<(), Error> {
+    let structure = config.structure;
+    match structure.has_stages() {
+        true => Ok(()),
+        false => Err(Error::NoPlan { structure }),
     }
 }
 

@@ -25,7 +25,8 @@ impl Task {
     }
 }
 
-/// One of the six structures of the paper's ablation.
+/// One of the six structures of the paper's ablation, or the decoder of a system that the
+/// paper compares with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Structure {
@@ -42,6 +43,15 @@ pub enum Structure {
     SharedVit,
     /// 6: ViT decoders in cascade; each task starts from the one before.
     Cascade,
+    /// None of the six: frames, or tokens, through an LSTM.
+    Lstm,
+    /// None of the six: multi-task network cascades.
+    Mnc,
+    /// None of the six: transformer layers that tasks share, and feedback between them.
+    MtlEr,
+    /// None of the six: tasks that attend across one another in shifted windows.
+    #[serde(rename = "mtformer")]
+    MtFormer,
 }
 
 /// What the layers of a decoder are.
@@ -101,6 +111,14 @@ impl Structure {
         Self::Cascade,
     ];
 
+    /// The decoders of systems that the paper compares with, which are no lists of stages.
+    pub const COMPARED: [Self; 4] = [Self::Lstm, Self::Mnc, Self::MtlEr, Self::MtFormer];
+
+    /// Whether it is one of the six.
+    pub fn has_stages(self) -> bool {
+        Self::ALL.contains(&self)
+    }
+
     /// Its name in configs and on command lines: `single-task` and so on.
     pub fn name(self) -> &'static str {
         match self {
@@ -110,20 +128,24 @@ impl Structure {
             Self::SharedMlp => "shared-mlp",
             Self::SharedVit => "shared-vit",
             Self::Cascade => "cascade",
+            Self::Lstm => "lstm",
+            Self::Mnc => "mnc",
+            Self::MtlEr => "mtl-er",
+            Self::MtFormer => "mtformer",
         }
     }
 
-    /// What its decoders are; none in the first.
+    /// What the decoders of its stages are; none in the first, and where there are no stages.
     pub fn kind(self) -> Option<Kind> {
         match self {
-            Self::SingleTask => None,
+            Self::SingleTask | Self::Lstm | Self::Mnc | Self::MtlEr | Self::MtFormer => None,
             Self::SeparateMlp | Self::SharedMlp => Some(Kind::Mlp),
             Self::SeparateVit | Self::SharedVit | Self::Cascade => Some(Kind::Vit),
         }
     }
 
     /// The structure itself: its stages for these tasks, in the order in which they are
-    /// computed. A stage reads stages before it alone.
+    /// computed. A stage reads stages before it alone. [`Self::COMPARED`] have none.
     pub fn stages(self, tasks: &[Task]) -> Vec<Stage> {
         let task = |(t, task): (usize, &Task), input: Input| Stage {
             number: t + 1,
@@ -159,6 +181,7 @@ impl Structure {
                     before => task(t, Input::Stage(before - 1)),
                 })
                 .collect(),
+            Self::Lstm | Self::Mnc | Self::MtlEr | Self::MtFormer => Vec::new(),
         }
     }
 }
@@ -173,14 +196,14 @@ impl std::str::FromStr for Structure {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
+        let all = || Self::ALL.into_iter().chain(Self::COMPARED);
+        all()
             .find(|s| s.name() == name)
             .ok_or_else(|| Error::Config {
                 field: "structure",
                 reason: format!(
                     "{name:?} is not one of {}",
-                    Self::ALL.map(Self::name).join(", ")
+                    all().map(Self::name).collect::<Vec<_>>().join(", ")
                 ),
             })
     }

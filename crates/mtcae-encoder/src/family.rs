@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::lgi_former::{self, LgiFormerConfig};
 use crate::published::{Overrides, Published};
 use crate::release::Released;
+use crate::resnet::{self, ResNetConfig};
 use crate::seam::{Config, EncoderConfig};
 use crate::sizes::fault;
 use crate::tpsbt::{self, TpsbtConfig};
@@ -31,7 +32,7 @@ pub(crate) type Preset = (&'static str, fn() -> Config);
 
 /// The families of this crate. Where the tensors of a file could be of several, the first
 /// of them has it.
-const FAMILIES: [Family; 3] = [
+const FAMILIES: [Family; 4] = [
     Family {
         name: lgi_former::FAMILY,
         read: read::<LgiFormerConfig>,
@@ -49,6 +50,12 @@ const FAMILIES: [Family; 3] = [
         read: read::<VideoMaeConfig>,
         published: &videomae::Spellings,
         presets: &videomae::PRESETS,
+    },
+    Family {
+        name: resnet::FAMILY,
+        read: read::<ResNetConfig>,
+        published: &resnet::Spellings,
+        presets: &resnet::PRESETS,
     },
 ];
 

@@ -17,7 +17,7 @@
 //!   implement too.
 //! - [`Config`], [`Families`]: the config of an encoder of any family, and how it is read.
 //! - [`VideoMae`] in S, B, L and H, and MARLIN, which is one too; [`LgiFormer`] of MAE-DFER;
-//!   [`Tpsbt`] of SVFAP.
+//!   [`Tpsbt`] of SVFAP; [`ResNet`] over frames and over volumes.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
 //! - [`open_named`]: the same by `hub:ORG/NAME`.
 
@@ -35,6 +35,7 @@ mod preprocessing;
 mod published;
 mod release;
 mod renamed;
+mod resnet;
 mod seam;
 mod sizes;
 mod source;
@@ -58,6 +59,7 @@ pub use mtcae_nn as nn;
 pub use mtcae_nn::candle_core;
 pub use preprocessing::{Preprocessing, Resize};
 pub use published::{OWN, Overrides};
+pub use resnet::{Block as ResNetBlock, ClipGroups, Over, ResNet, ResNetConfig};
 pub use seam::{
     Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Layout, Output, Parameter,
 };

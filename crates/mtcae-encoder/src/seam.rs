@@ -417,9 +417,11 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether weight decay is for it: not for biases, norms and positions.
     pub decays: bool,
-    /// Whether F depends on it. What F does not depend on has no gradient: it is kept as
-    /// it is.
+    /// Whether it has a gradient: F depends on it, and not as on a running mean. What has none
+    /// is kept as it is.
     pub used: bool,
+    /// Whether training moves it all the same, as BatchNorm's running mean and variance.
+    pub follows: bool,
 }
 
 impl Parameter {
@@ -429,6 +431,7 @@ impl Parameter {
             name: name.into(),
             decays: shape.len() > 1,
             used: true,
+            follows: false,
             shape,
         }
     }

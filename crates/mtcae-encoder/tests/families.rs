@@ -413,7 +413,7 @@ fn presets_and_what_is_given_in_their_place() {
     let none = Overrides::default;
     let said = error("vit", "base", none());
     assert!(
-        said.contains("known: lgi-former, tpsbt, videomae"),
+        said.contains("known: lgi-former, tpsbt, videomae, resnet"),
         "{said}"
     );
     let said = error("tpsbt", "huge", none());

@@ -30,6 +30,45 @@ pub fn add_residual(x: &[f32], scales: Option<&[f32]>, branch: &mut [f32]) {
     }
 }
 
+/// x = max(x, 0), element by element; NaN stays.
+pub fn positive(x: &mut [f32]) {
+    let isa = Isa::best();
+    x.par_chunks_mut(GRAIN)
+        .for_each(|x| dispatch!(isa, cut(x: &mut [f32])));
+}
+
+/// The gradient of [`positive`] where it gave `out`: of nothing where that is 0, as
+/// PyTorch's.
+///
+/// # Panics
+/// When the lengths disagree.
+pub fn positive_gradient(out: &[f32], grad: &[f32]) -> Vec<f32> {
+    assert_eq!(out.len(), grad.len(), "positive_gradient: lengths");
+    let mut dx = vec![0.0; grad.len()];
+    let isa = Isa::best();
+    let parts = out.par_chunks(GRAIN).zip(grad.par_chunks(GRAIN));
+    parts
+        .zip(dx.par_chunks_mut(GRAIN))
+        .for_each(|((out, grad), dx)| {
+            dispatch!(isa, choose(out: &[f32], grad: &[f32], dx: &mut [f32]));
+        });
+    dx
+}
+
+#[inline(always)]
+fn cut<const FMA: bool>(x: &mut [f32]) {
+    for x in x {
+        *x = if *x < 0.0 { 0.0 } else { *x };
+    }
+}
+
+#[inline(always)]
+fn choose<const FMA: bool>(out: &[f32], grad: &[f32], dx: &mut [f32]) {
+    for ((out, grad), dx) in out.iter().zip(grad).zip(dx) {
+        *dx = if *out == 0.0 { 0.0 } else { *grad };
+    }
+}
+
 /// Elements that one task works on.
 const GRAIN: usize = 16 * 1024;
 
@@ -120,6 +159,15 @@ mod tests {
                 .collect();
             compare(&out, &want, 1e-6, "column sums");
         }
+    }
+
+    #[test]
+    fn what_is_not_positive_becomes_0_and_has_no_gradient() {
+        let mut x = [-1.0, 0.0, 2.0, f32::NAN];
+        positive(&mut x);
+        assert_eq!(x[..3], [0.0, 0.0, 2.0]);
+        assert!(x[3].is_nan());
+        assert_eq!(positive_gradient(&x, &[5.0; 4]), [0.0, 0.0, 5.0, 5.0]);
     }
 
     #[test]

@@ -7,3 +7,11 @@
 pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| compute())
 }
+
+/// Does both at once, where the current pool has a thread to spare.
+pub fn both<A: Send, B: Send>(
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    rayon::join(a, b)
+}

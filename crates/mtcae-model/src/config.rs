@@ -14,13 +14,13 @@ use mtcae_nn::weights::{asked_for, shown};
 use crate::{Answers, Calibration, Error, TrainedSubjects};
 
 /// Name of the face-box task: frames × (x1, y1, x2, y2).
-pub const FACE_BOX: &str = "face_box";
+pub const FACE_BOX: &str = mtcae_decoder::FACE_BOX;
 /// Name of the landmark task: frames × 5 × (x, y); left eye, right eye, nose,
 /// left and right corner of the mouth, left being the viewer's left.
-pub const LANDMARKS: &str = "landmarks";
+pub const LANDMARKS: &str = mtcae_decoder::LANDMARKS;
 /// Name of the task of action units, which the paper does not have: frames × a strength a
 /// unit, from 0 at rest to 1 at the full strength.
-pub const ACTION_UNITS: &str = "action_units";
+pub const ACTION_UNITS: &str = mtcae_decoder::ACTION_UNITS;
 /// Name of the expression task: one logit a class.
 pub const EXPRESSION: &str = "expression";
 
@@ -246,7 +246,7 @@ impl Config {
         classes: Vec<String>,
     ) -> Self {
         let encoder = encoder.into();
-        let (frames, features) = (encoder.input().frames, encoder.output().width);
+        let (frames, output) = (encoder.input().frames, encoder.output());
         let tasks = vec![
             Task::new(FACE_BOX, frames * 4),
             Task::new(LANDMARKS, frames * 10),
@@ -259,10 +259,7 @@ impl Config {
             trained_subjects: None,
             preprocessing: Preprocessing::default(),
             answers: None,
-            decoder: DecoderConfig {
-                structure,
-                ..DecoderConfig::cascade(features, tasks)
-            },
+            decoder: DecoderConfig::suited(structure, output.width, output.grid, tasks),
             encoder,
             classes,
             action_units: Vec::new(),
@@ -350,7 +347,26 @@ impl Config {
         if channels != 3 {
             return fault("encoder.channels", format!("is {channels}; videos have 3"));
         }
+        let (structure, grid) = (self.decoder.structure, self.encoder.output().grid);
+        if !structure.has_stages() && grid.is_none() {
+            let family = self.encoder.family();
+            return fault(
+                "decoder.structure",
+                format!(
+                    "{structure} needs tokens that lie in a grid (t, h, w), and those of this \
+                     {family} encoder have no place in one"
+                ),
+            );
+        }
         self.decoder.validate()?;
+        if let (Some(found), Some(grid)) = (self.decoder.grid, grid)
+            && found != grid
+        {
+            return fault(
+                "decoder.grid",
+                format!("is {found:?}, but the encoder's tokens lie in {grid:?}"),
+            );
+        }
         let (features, width) = (self.decoder.features, self.encoder.output().width);
         if features != width {
             return fault(

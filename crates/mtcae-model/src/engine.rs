@@ -63,8 +63,15 @@ impl Engine {
         config.validate()?;
         let cpu = &Device::Cpu;
         let encoder = built(config, cpu, precision, vb.pp("encoder"))?;
-        let decoder = InferencePlan::new(&config.decoder, format(precision)?, vb.pp("decoder"))?;
-        let decoder = Some(Decoding::Plan(decoder));
+        let (decoder, vb) = (&config.decoder, vb.pp("decoder"));
+        let decoder = match decoder.structure.has_stages() {
+            true => Decoding::Plan(InferencePlan::new(decoder, format(precision)?, vb)?),
+            false => {
+                unpacked_decoder(config, precision)?;
+                Decoding::Model(Arc::new(MultiTaskDecoder::new(decoder, vb)?))
+            }
+        };
+        let decoder = Some(decoder);
         Self::new(config, cpu, precision, Some(encoder), decoder)
     }
 
@@ -354,10 +361,27 @@ fn unpacked(family: &'static str, precision: Precision) -> Result<(), Error> {
 }
 
 fn decoding(model: &Mtcae, device: &Device, precision: Precision) -> Result<Decoding, Error> {
+    let has_stages = model.config().decoder.structure.has_stages();
     Ok(match device.is_cpu() {
-        true => Decoding::Plan(model.decoder().plan(format(precision)?)?),
+        true if has_stages => Decoding::Plan(model.decoder().plan(format(precision)?)?),
+        true => {
+            unpacked_decoder(model.config(), precision)?;
+            Decoding::Model(model.decoder().clone())
+        }
         false => Decoding::Model(model.decoder().clone()),
     })
+}
+
+/// As [`unpacked`], of a decoder that is no list of stages.
+fn unpacked_decoder(config: &Config, precision: Precision) -> Result<(), Error> {
+    let structure = config.decoder.structure;
+    match precision {
+        Precision::F32 => Ok(()),
+        precision => Err(Error::NoDecoderPlan {
+            structure,
+            precision,
+        }),
+    }
 }
 
 /// Head outputs of one clip after the other.

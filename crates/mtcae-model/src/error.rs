@@ -111,6 +111,14 @@ pub enum Error {
         /// What was asked for.
         precision: mtcae_nn::Precision,
     },
+    /// The decoder is not packed, and so computes on the CPU in `f32` alone.
+    #[error("the decoder {structure} computes in f32 on the CPU, not in {precision}")]
+    NoDecoderPlan {
+        /// The decoder's structure.
+        structure: mtcae_decoder::Structure,
+        /// What was asked for.
+        precision: mtcae_nn::Precision,
+    },
     /// A file fault, with the file in front.
     #[error("{}: {source}", path.display())]
     In {

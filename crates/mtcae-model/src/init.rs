@@ -131,17 +131,34 @@ pub fn draw(config: &Config, store: &ParamStore, draw: Draw) -> Result<(), Error
     Ok(())
 }
 
-/// The paper's decoder or, over an encoder narrower than ViT-S, one that is to it what the
-/// paper's is to a large one: two thirds of its channels, and two layers.
-pub fn suited_decoder(paper: DecoderConfig) -> DecoderConfig {
-    if paper.features >= NARROW {
-        return paper;
+/// The published decoder or, over an encoder narrower than ViT-S, one that is to it what the
+/// published one is to a large one: two thirds of its channels, and of the paper's two layers.
+pub fn suited_decoder(published: DecoderConfig) -> DecoderConfig {
+    if published.features >= NARROW {
+        return published;
     }
-    DecoderConfig {
-        width: (2 * paper.features / 3).next_multiple_of(16),
-        depth: 2,
-        ..paper
+    const HEAD: usize = 16;
+    let width = (2 * published.features / 3).next_multiple_of(HEAD);
+    if published.structure.has_stages() {
+        return DecoderConfig {
+            width,
+            depth: 2,
+            ..published
+        };
     }
+    let mut config = DecoderConfig { width, ..published };
+    if config.heads > 1 {
+        (config.heads, config.head_dim) = (width / HEAD, HEAD);
+    }
+    if let Some(settings) = &mut config.mnc {
+        settings.landmark_hidden = 4 * width;
+        settings.region = 8;
+    }
+    if let Some(settings) = &mut config.mtl_er {
+        // What tasks hand on makes up whole heads.
+        settings.head = [width, (width / 2).next_multiple_of(HEAD)];
+    }
+    config
 }
 
 /// Whom an encoder of a model of ours was trained on.

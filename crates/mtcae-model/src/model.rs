@@ -9,7 +9,7 @@ use mtcae_nn::{Pass, VarBuilder};
 
 use crate::{ACTION_UNITS, Calibration, Config, EXPRESSION, Error, FACE_BOX, LANDMARKS};
 
-/// An encoder, the decoder of one of the six structures, and heads. Parameters are
+/// An encoder, a decoder of any structure, and heads. Parameters are
 /// shared between clones.
 ///
 /// Its tensors are `encoder.…` and `decoder.…`.

@@ -247,3 +247,15 @@ fn version_1_has_no_family_and_version_2_must_say_it() {
         );
     }
 }
+
+#[test]
+fn decoders_that_need_a_grid_refuse_tokens_without_one() {
+    let rows = Rows { frames: 4, size: 8 };
+    let classes = vec!["calm".to_owned(), "glad".to_owned()];
+    let said = Config::new(rows, Structure::Mnc, classes).validate();
+    assert_eq!(
+        said.expect_err("no grid").to_string(),
+        "model config: decoder.structure: mnc needs tokens that lie in a grid (t, h, w), and \
+         those of this rows encoder have no place in one"
+    );
+}

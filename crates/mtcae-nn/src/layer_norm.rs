@@ -35,6 +35,11 @@ impl LayerNorm {
         })
     }
 
+    /// γ, β and ε.
+    pub(crate) fn parts(&self) -> ops::NormAfter<'_> {
+        (&self.gamma, &self.beta, self.eps)
+    }
+
     /// The branch of a block that begins with this norm: what `drop` draws for each of
     /// `samples` is part of it.
     pub(crate) fn branch(

@@ -4,7 +4,9 @@
 //!   backward. Candle's own fused softmax and LayerNorm have none and cut the
 //!   gradient without an error.
 //! - The layers made of them: [`LayerNorm`], [`Mlp`], [`SelfAttention`],
-//!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`].
+//!   [`CrossAttention`], [`TubeEmbedding`], [`DropPath`]; [`Lstm`], [`EncoderLayer`],
+//!   [`WindowAttention`], [`CrossWindowAttention`], [`roi_warp`], [`Dropout`].
+//! - [`volume`]: convolutions over (t, h, w) with BatchNorm, and pooling.
 //! - [`Pass`]: what a forward pass carries besides tensors: whether it trains,
 //!   and where named intermediates are recorded.
 //! - [`plan`]: the same layers for inference on the CPU, packed once and without
@@ -22,8 +24,11 @@ mod attention;
 pub mod checks;
 pub mod device;
 mod drop_path;
+mod dropout;
+mod encoder_layer;
 mod layer_norm;
 mod linear;
+mod lstm;
 mod mlp;
 pub mod ops;
 pub mod optim;
@@ -33,16 +38,24 @@ pub mod plan;
 mod pool;
 mod position;
 mod precision;
+mod roi;
 mod tube;
+pub mod volume;
 pub mod weights;
+mod window;
 
 pub use attention::{CrossAttention, Over, SelfAttention};
 pub use candle_core;
 pub use candle_nn::VarBuilder;
 pub use drop_path::DropPath;
+pub use dropout::Dropout;
+pub use encoder_layer::EncoderLayer;
 pub use layer_norm::LayerNorm;
 pub use linear::{INIT_STD, Linear, linear, linear_no_bias};
+pub use lstm::Lstm;
 pub use mlp::Mlp;
+pub use mtcae_kernels::attention::window::Windows;
+pub use mtcae_kernels::gather::Gather;
 pub use mtcae_kernels::isa::{self, Isa, IsaError};
 pub use mtcae_kernels::threads::on_pool;
 pub use params::ParamStore;
@@ -50,4 +63,6 @@ pub use pass::Pass;
 pub use pool::Pool;
 pub use position::sin_cos_table;
 pub use precision::{Precision, UnknownPrecision, Unsupported};
+pub use roi::roi_warp;
 pub use tube::{TubeEmbedding, tubes};
+pub use window::{CrossWindowAttention, WindowAttention, WindowGrid};

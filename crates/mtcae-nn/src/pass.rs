@@ -43,6 +43,11 @@ impl Pass {
         }
     }
 
+    /// Whether it trains.
+    pub fn is_training(&self) -> bool {
+        self.rng.is_some()
+    }
+
     /// Records every named intermediate from here on.
     pub fn traced(mut self) -> Self {
         self.trace = Some(Vec::new());

@@ -56,12 +56,27 @@ impl Unit {
     }
 }
 
+/// How the losses of the tasks are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weighting {
+    /// Σ w·L: each by its weight.
+    #[default]
+    Fixed,
+    /// Σ w·e^(−s)·L + s, where each task's s = log σ² is learned: what a task leaves
+    /// unexplained counts less (Kendall, Gal and Cipolla, 2018, arXiv 1705.07115). See
+    /// [`Objective::learning`](crate::Objective::learning).
+    Uncertainty,
+}
+
 /// Everything that decides the loss.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How much each task counts.
     pub weights: Weights,
+    /// How they are added up.
+    pub weighting: Weighting,
     /// The unit of the error of boxes.
     pub box_unit: Unit,
     /// The unit of the error of landmarks.

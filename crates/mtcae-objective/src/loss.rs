@@ -2,13 +2,30 @@
 
 use mtcae_nn::candle_core::Tensor;
 
-use crate::{Class, Config, Error, cross_entropy, masked_mse};
+use crate::{Class, Config, Error, Weighting, cross_entropy, masked_mse};
 
 /// L = λ_B · MSE(boxes) + λ_P · MSE(landmarks) + λ_A · MSE(action units)
 /// + λ_E · CE(expression). The paper has no action units.
+///
+/// Where the config says so, each is weighted by what the model has learned of its noise ([`Weighting::Uncertainty`]).
 #[derive(Clone, Debug)]
 pub struct Objective {
     config: Config,
+    learned: LogVariances,
+}
+
+/// s = log σ² of each task's loss, a tensor of one number each; of a task that the model
+/// has not, none.
+#[derive(Clone, Debug, Default)]
+pub struct LogVariances {
+    /// Of the boxes.
+    pub boxes: Option<Tensor>,
+    /// Of the landmarks.
+    pub landmarks: Option<Tensor>,
+    /// Of the action units.
+    pub action_units: Option<Tensor>,
+    /// Of the expression.
+    pub expression: Option<Tensor>,
 }
 
 /// What the heads of a model say of B clips of T frames. A structure that lacks a task has
@@ -63,7 +80,7 @@ pub struct Losses {
     pub action_units: Option<Tensor>,
     /// Cross-entropy of the expression in nats, not weighted.
     pub expression: Tensor,
-    /// The weighted sum: what to minimise.
+    /// The weighted sum: what to minimise. With learned weights it can be below 0.
     pub total: Tensor,
 }
 
@@ -74,7 +91,19 @@ impl Objective {
     /// [`Error::Config`] names the field at fault.
     pub fn new(config: Config) -> Result<Self, Error> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self {
+            config,
+            learned: LogVariances::default(),
+        })
+    }
+
+    /// The same loss with the numbers that [`Weighting::Uncertainty`] learns, which get
+    /// gradients with the model's parameters. Where they begin at 0, the loss begins as that of
+    /// fixed weights. Without this call they are all 0, and stay.
+    #[must_use]
+    pub fn learning(mut self, log_variances: LogVariances) -> Self {
+        self.learned = log_variances;
+        self
     }
 
     /// The configuration it was built from.
@@ -139,18 +168,31 @@ impl Objective {
         // Times a tensor: Candle prunes the graph at a multiplication by the number
         // 0, and a task of weight 0 would have no gradient instead of one of 0.
         let (dtype, device) = (expression.dtype(), logits.device());
-        let weighted = |part: &Tensor, weight: f64| {
-            part.to_dtype(dtype)?
-                .mul(&Tensor::new(weight, device)?.to_dtype(dtype)?)
+        let weighted = |part: &Tensor, weight: f64, learned: &Option<Tensor>| {
+            let part = part
+                .to_dtype(dtype)?
+                .mul(&Tensor::new(weight, device)?.to_dtype(dtype)?)?;
+            match (config.weighting, learned) {
+                (Weighting::Uncertainty, Some(s)) => {
+                    let s = s.reshape(())?.to_dtype(dtype)?;
+                    part.mul(&s.neg()?.exp()?)? + s
+                }
+                _ => Ok(part),
+            }
         };
-        let mut total = weighted(&expression, config.weights.expression)?;
-        for (part, weight) in [
-            (&boxes, config.weights.boxes),
-            (&landmarks, config.weights.landmarks),
-            (&action_units, config.weights.action_units),
+        let learned = &self.learned;
+        let mut total = weighted(&expression, config.weights.expression, &learned.expression)?;
+        for (part, weight, learned) in [
+            (&boxes, config.weights.boxes, &learned.boxes),
+            (&landmarks, config.weights.landmarks, &learned.landmarks),
+            (
+                &action_units,
+                config.weights.action_units,
+                &learned.action_units,
+            ),
         ] {
             if let Some(part) = part {
-                total = (total + weighted(part, weight)?)?;
+                total = (total + weighted(part, weight, learned)?)?;
             }
         }
         Ok(Losses {

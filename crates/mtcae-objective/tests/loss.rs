@@ -8,8 +8,8 @@
 
 use mtcae_objective::candle_core::{DType, Device, Tensor, Var};
 use mtcae_objective::{
-    Class, Config, Error, Heads, Losses, Objective, Targets, Unit, Weights, cross_entropy,
-    masked_mse,
+    Class, Config, Error, Heads, LogVariances, Losses, Objective, Targets, Unit, Weighting,
+    Weights, cross_entropy, masked_mse,
 };
 use mtcae_testing::{deviation, fixtures};
 use serde_json::Value;
@@ -295,4 +295,59 @@ fn configs_that_cannot_be_used_name_their_field() {
         "objective config: class_weights: 2 given for 3 classes"
     );
     assert_eq!(read(&serde_json::to_string(&config).expect("JSON")), config);
+}
+
+/// Σ w·e^(−s)·L + s: its value and gradients by the formula, d/ds = 1 − w·e^(−s)·L, and a
+/// prediction's that of fixed weights times e^(−s).
+#[test]
+fn learned_weights_are_those_of_the_formula() {
+    let case = &cases()[0];
+    let run = |weighting, log_variances: [f64; 3]| {
+        let case = Case::new(case, DType::F64);
+        let vars = log_variances.map(|s| Var::new(&[s], &Device::Cpu).expect("a variable"));
+        let some = |i: usize| Some(vars[i].as_tensor().clone());
+        let config = Config {
+            weighting,
+            ..Config::default()
+        };
+        let objective = Objective::new(config)
+            .expect("valid")
+            .learning(LogVariances {
+                boxes: some(0),
+                landmarks: some(1),
+                action_units: None,
+                expression: some(2),
+            });
+        let heads = Heads {
+            boxes: case.boxes.as_ref().map(|v| v.as_tensor()),
+            landmarks: case.landmarks.as_ref().map(|v| v.as_tensor()),
+            action_units: None,
+            logits: &case.logits,
+        };
+        let losses = objective.forward(&heads, &case.targets).expect("losses");
+        let grads = losses.total.backward().expect("gradients");
+        let learned = vars.map(|v| grads.get(&v).map(|g| g.to_vec1::<f64>().expect("one")[0]));
+        let of = grads.get(&case.logits).expect("logits have one").clone();
+        (losses, learned, of)
+    };
+    let number = |t: &Tensor| t.to_scalar::<f64>().expect("a number");
+    let (fixed, none, by_fixed) = run(Weighting::Fixed, [0.3, -0.7, 1.1]);
+    assert_eq!(none, [None; 3]);
+    let s = [0.3, -0.7, 1.1];
+    let (learned, slopes, by_learned) = run(Weighting::Uncertainty, s);
+    let parts = [
+        0.5 * number(fixed.boxes.as_ref().expect("boxes")),
+        0.5 * number(fixed.landmarks.as_ref().expect("landmarks")),
+        1.5 * number(&fixed.expression),
+    ];
+    let want: f64 = parts.iter().zip(s).map(|(l, s)| (-s).exp() * l + s).sum();
+    assert!((number(&learned.total) - want).abs() < 1e-12);
+    for ((slope, part), s) in slopes.iter().zip(parts).zip(s) {
+        assert!((slope.expect("a gradient") - (1.0 - (-s).exp() * part)).abs() < 1e-12);
+    }
+    let by_fixed = (by_fixed * (-1.1f64).exp()).expect("a product");
+    assert!(deviation(&by_learned, &by_fixed) < 1e-12);
+    // From 0 on it is the fixed one.
+    let (at_zero, _, _) = run(Weighting::Uncertainty, [0.0; 3]);
+    assert!((number(&at_zero.total) - number(&fixed.total)).abs() < 1e-12);
 }

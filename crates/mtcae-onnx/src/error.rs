@@ -18,6 +18,15 @@ pub enum Error {
         /// The family.
         family: String,
     },
+    /// The decoder is none of the six structures.
+    #[error(
+        "the decoder {structure} is not exported: ONNX is written of the six structures of the \
+         paper, and of the encoder alone"
+    )]
+    Structure {
+        /// The structure.
+        structure: Structure,
+    },
     /// A decoder was asked for where there is none.
     #[error(
         "the structure {structure} has no decoder: its head reads the features themselves, and is \

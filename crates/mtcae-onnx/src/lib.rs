@@ -124,7 +124,8 @@ impl<'a> Onnx<'a> {
     ///
     /// # Errors
     /// [`Error::Family`] for an encoder of another crate's family, where it is a part of
-    /// what is asked for; [`Error::NoDecoder`] for the decoder of the single-task structure.
+    /// what is asked for; [`Error::NoDecoder`] for the decoder of the single-task structure, [`Error::Structure`] for
+    /// one that is none of the six.
     pub fn new(checkpoint: &'a Checkpoint, options: Options) -> Result<Self, Error> {
         let config = checkpoint.config();
         let graph = build(config, options)?;
@@ -180,6 +181,9 @@ fn build(config: &Config, options: Options) -> Result<Graph, Error> {
     let mut g = Graph::new(options.intermediates);
     let (input, output) = (config.encoder.input(), config.encoder.output());
     let features = vec![output.tokens, output.width];
+    if options.part != Part::Encoder && !structure.has_stages() {
+        return Err(Error::Structure { structure });
+    }
     if options.part == Part::Decoder {
         if structure.kind().is_none() {
             return Err(Error::NoDecoder { structure });

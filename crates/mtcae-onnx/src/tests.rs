@@ -205,6 +205,26 @@ fn every_tensor_is_in_one_part_under_its_own_name_and_in_the_whole() {
 }
 
 #[test]
+fn decoders_that_are_none_of_the_six_are_refused_and_their_encoders_written() {
+    let mut config = config(Structure::Cascade);
+    config.decoder = mtcae_decoder::Config::suited(
+        Structure::MtFormer,
+        config.decoder.features,
+        config.encoder.output().grid,
+        config.decoder.tasks.clone(),
+    );
+    let folder = saved(&config);
+    let opened = Checkpoint::open(folder.path()).expect("opened");
+    for part in [Part::Whole, Part::Decoder] {
+        let said = Onnx::new(&opened, only(part)).err().map(|e| e.to_string());
+        let want = "the decoder mtformer is not exported: ONNX is written of the six structures of \
+                    the paper, and of the encoder alone";
+        assert_eq!(said.as_deref(), Some(want));
+    }
+    written(&opened, only(Part::Encoder));
+}
+
+#[test]
 fn a_file_says_what_it_is() {
     let mut config = config(Structure::Cascade);
     config.trained_on = Some("nothing much".to_owned());
@@ -374,14 +394,19 @@ fn a_family_of_another_crate_is_named() {
 }
 
 #[test]
-fn the_families_are_all_that_there_are() {
+fn the_families_are_all_that_there_are_but_residual_networks_which_are_named() {
     let families: BTreeSet<&str> = Families::presets().map(|(family, _)| family).collect();
     for family in families {
         let encoder = Families::preset(family, "tiny", &Default::default()).expect("tiny");
         let config = Config::new(encoder, Structure::Cascade, vec!["a".into()]);
-        assert!(
-            crate::build(&config, Options::default()).is_ok(),
-            "{family}"
-        );
+        match crate::build(&config, Options::default()) {
+            Ok(_) => assert_ne!(family, "resnet"),
+            Err(error) => {
+                let said = error.to_string();
+                let want = "encoders of the family resnet are not exported: ONNX is written of \
+                            videomae, lgi-former and tpsbt";
+                assert_eq!((family, said.as_str()), ("resnet", want));
+            }
+        }
     }
 }

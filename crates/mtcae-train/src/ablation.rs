@@ -85,6 +85,7 @@ pub fn ablate(ablation: &Ablation<'_>, watch: &mut Watch<'_>) -> Result<String, 
                 data: ablation.data,
                 cache: ablation.cache,
                 save_models: false,
+                test: None,
                 config: &config,
                 device: ablation.device,
             };

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use mtcae_core::Face;
+use mtcae_core::{Face, Sampling};
 use mtcae_model::encoder::Layout;
 use mtcae_model::{Config as ModelConfig, Engine};
 use mtcae_objective::{Class, Targets, UnitTargets};
-use ndarray::Array4;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +14,7 @@ use rand_distr::{Beta, Distribution};
 
 use crate::cache::FeatureCache;
 use crate::data::{Dataset, Item};
+use crate::erase::Erased;
 use crate::memory::Memory;
 use crate::view::{Frames, Viewer};
 use crate::{Error, TrainConfig, random};
@@ -106,7 +106,8 @@ pub struct Loaded {
 }
 
 enum Values {
-    Levels(Vec<u8>),
+    /// And what is erased of each clip.
+    Levels(Vec<u8>, Vec<Option<Erased>>),
     Input(Input),
 }
 
@@ -217,7 +218,19 @@ impl Source {
     /// Clips as they are, decoded from their videos, to measure a model by: in all views
     /// that it takes of them.
     pub fn to_test(data: &Arc<Dataset>, engine: &Engine, loading: Loading) -> Self {
-        let model = engine.config();
+        let sampling = engine.config().preprocessing.sampling;
+        Self::to_test_on(data, engine, loading, sampling)
+    }
+
+    /// As [`Self::to_test`], on other frames than those that the model says.
+    pub fn to_test_on(
+        data: &Arc<Dataset>,
+        engine: &Engine,
+        loading: Loading,
+        sampling: Sampling,
+    ) -> Self {
+        let mut model = engine.config().clone();
+        model.preprocessing.sampling = sampling;
         Self {
             data: data.clone(),
             loading,
@@ -229,7 +242,7 @@ impl Source {
             device: engine.device().clone(),
             dtype: engine.precision().dtype(),
             from: From::Videos {
-                viewer: Viewer::to_test(model),
+                viewer: Viewer::to_test(&model),
                 memory: Memory::new(0),
             },
         }
@@ -336,25 +349,25 @@ impl Source {
         rng: Option<&mut ChaCha8Rng>,
     ) -> Result<Loaded, Error> {
         let mut labels = self.labels(items);
-        let mut levels = Vec::with_capacity(clips.len());
-        for (&i, view) in items.iter().zip(clips) {
+        for (&i, view) in items.iter().zip(&clips) {
             labels.add(&view.faces);
             let numbers = view.numbers.iter().copied().map(Some);
             labels.add_units(&self.data.items[i], &self.units, numbers);
-            levels.push(view.pixels);
         }
         let mix = rng.and_then(|rng| Mix::draw(self, viewer, items.len(), rng));
         if let Some(mix) = &mix {
             labels.mix(mix);
         }
         if !self.device.is_cpu() {
-            let mut bytes = Vec::with_capacity(levels.iter().map(Array4::len).sum());
-            for clip in &levels {
-                bytes.extend_from_slice(clip.as_standard_layout().as_slice().unwrap_or_default());
+            let mut bytes = Vec::with_capacity(clips.iter().map(|clip| clip.pixels.len()).sum());
+            for clip in &clips {
+                let levels = clip.pixels.as_standard_layout();
+                bytes.extend_from_slice(levels.as_slice().unwrap_or_default());
             }
-            return labels.loaded(items, Values::Levels(bytes), mix);
+            let erased = clips.into_iter().map(|clip| clip.erased).collect();
+            return labels.loaded(items, Values::Levels(bytes, erased), mix);
         }
-        let mut input = viewer.input(&levels)?;
+        let mut input = viewer.input(&clips)?;
         if let Some(mix) = &mix {
             input = mix.of(&input)?;
         }
@@ -390,9 +403,9 @@ impl Source {
     pub fn on_device(&self, loaded: Loaded) -> Result<Batch, Error> {
         let device = &self.device;
         let input = match (loaded.values, &self.from) {
-            (Values::Levels(levels), From::Videos { viewer, .. }) => {
+            (Values::Levels(levels, erased), From::Videos { viewer, .. }) => {
                 // Mixed in f32, as the labels are.
-                let input = viewer.upload(levels, device)?;
+                let input = viewer.upload(levels, &erased, device)?;
                 let input = match &loaded.mix {
                     Some(mix) => mix.of(&input)?,
                     None => input,
@@ -403,7 +416,7 @@ impl Source {
             (Values::Input(Input::Features(t)), _) => {
                 Input::Features(t.to_device(device)?.to_dtype(self.dtype)?)
             }
-            (Values::Levels(_), From::Cache(_)) => {
+            (Values::Levels(..), From::Cache(_)) => {
                 return Err(candle_core::Error::Msg("a cache holds no pixels".to_owned()).into());
             }
         };

@@ -32,7 +32,7 @@ use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::start::Start;
 use crate::view::{Frames, Viewer};
-use crate::{Error, Event, TrainConfig, random};
+use crate::{EraseFill, Error, Event, TrainConfig, random};
 
 const MAGIC: &[u8; 8] = b"MTCAEF02";
 /// The same of the version before, whose keys were made otherwise.
@@ -127,10 +127,19 @@ fn key(
             ]
         };
         // Keys of before these settings stay what they were.
-        if more(config) != more(&TrainConfig::recipe(config.recipe)) {
+        if more(config) != more(&TrainConfig::paper()) {
             more(config).iter().for_each(|&number| {
                 identity.real(number);
             });
+        }
+        if config.rand_augment.is_on() {
+            identity.text(&config.rand_augment.to_string());
+        }
+        if config.free_crop {
+            identity.text("free crop");
+        }
+        if config.erase_fill != EraseFill::Colour {
+            identity.text("erased by pixel");
         }
     }
     identity.number(data.items.len() as u64);
@@ -345,8 +354,8 @@ impl FeatureCache {
             }
         });
         for (done, view) in views.enumerate() {
-            let Frames { pixels, faces, .. } = view?;
-            let input = viewer.input(&[pixels])?.to_device(device)?;
+            let view: [Frames; 1] = [view?];
+            let input = viewer.input(&view)?.to_device(device)?;
             let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
             let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();
@@ -356,7 +365,7 @@ impl FeatureCache {
                     "a feature of {clip} is {value}, which half precision cannot hold"
                 )));
             }
-            self.write(numbers[done], &features, &faces)?;
+            self.write(numbers[done], &features, &view[0].faces)?;
             let event = Event::Cached {
                 done: done + 1,
                 total,

@@ -5,29 +5,9 @@ use mtcae_nn::Precision;
 use serde::{Deserialize, Serialize};
 
 use mtcae_core::{Crop, ParseError};
+use serde_json::Value;
 
-use crate::Error;
-
-/// A named set of defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recipe {
-    /// What the paper publishes (section IV.A): AdamW, learning rate and weight
-    /// decay of 1e-3, losses weighted 0.5, 0.5 and 1.5, and nothing else.
-    Paper,
-    /// How the VideoMAE family is fine-tuned: layer-wise decay, drop path,
-    /// warm-up, cosine, label smoothing, mixup and cutmix.
-    Videomae,
-}
-
-impl std::fmt::Display for Recipe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Paper => "paper",
-            Self::Videomae => "videomae",
-        })
-    }
-}
+use crate::{Epochs, Error, Method, RandAugment, Recipe, Schedule};
 
 /// Which parameters are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,16 +51,6 @@ impl TryFrom<String> for Tune {
                 .ok_or_else(|| format!("{other:?} is neither decoder nor last:N nor all")),
         }
     }
-}
-
-/// How the learning rate goes over the epochs after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// It stays.
-    Constant,
-    /// Half a cosine down to `min_lr`.
-    Cosine,
 }
 
 /// Which weights are kept.
@@ -145,6 +115,17 @@ impl std::str::FromStr for Range {
 
 mtcae_core::by_name!(Range);
 
+/// What a training clip is covered with where `erase` strikes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EraseFill {
+    /// One colour, before the lens: a hand in front of it.
+    #[default]
+    Colour,
+    /// Noise of its own in each pixel of the normalised clip.
+    Pixel,
+}
+
 /// The unit of box and landmark errors in the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +134,18 @@ pub enum Unit {
     Fraction,
     /// Pixels of the model's frame.
     Pixel,
+}
+
+/// How the tasks' losses are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weighting {
+    /// Each by its weight.
+    #[default]
+    Fixed,
+    /// Each by its weight and by e to the minus of a learned number, which is added: what a
+    /// task leaves unexplained counts less.
+    Uncertainty,
 }
 
 /// A field of [`TrainConfig`] and what it means.
@@ -197,7 +190,8 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Defaults of all other settings: `paper` or `videomae`
+    /// Defaults of all other settings: `paper`, `videomae`, `mae-dfer`, `svfap`, `vo-lstm`,
+    /// `resnext`, `mnc`, `mtl-er` or `mtformer`
     recipe: Recipe = Recipe::Paper,
     /// Times that each training clip is seen [unpublished]
     epochs: usize = 50,
@@ -211,25 +205,38 @@ settings! {
     /// Keep only each block's input and compute the rest again in the backward pass
     #[serde(default)]
     checkpointing: bool = false,
-    /// Peak learning rate of AdamW
+    /// `adamw`, `adam` (weight decay in the gradient) or `sgd` (likewise, with `momentum`)
+    #[serde(default)]
+    optimiser: Method = Method::AdamW,
+    /// Peak learning rate
     lr: f64 = 1e-3,
     /// Multiply `lr` by batch × accumulate / 256
     scale_lr: bool = false,
-    /// Decoupled weight decay
+    /// Factor of the encoder's learning rate
+    #[serde(default = "one")]
+    encoder_lr: f64 = 1.0,
+    /// Weight decay
     weight_decay: f64 = 1e-3,
     /// Decay biases, norms and other vectors as well
     decay_norms: bool = true,
-    /// AdamW's β₁
+    /// Momentum of `sgd`
+    #[serde(default = "momentum")]
+    momentum: f64 = 0.9,
+    /// β₁ of `adamw` and `adam`
     beta1: f64 = 0.9,
-    /// AdamW's β₂
+    /// β₂ of `adamw` and `adam`
     beta2: f64 = 0.999,
-    /// AdamW's ε
+    /// ε of `adamw` and `adam`
     eps: f64 = 1e-8,
-    /// Learning rate after the warm-up: `constant` or `cosine`
+    /// Learning rate after the warm-up: `constant`, `cosine`, `linear`, `poly` (of power 0.9) or
+    /// `step` (a tenth after each of the epochs `drops`)
     schedule: Schedule = Schedule::Constant,
+    /// Epochs after which `step` divides the learning rate by ten, as `40,80`
+    #[serde(default)]
+    drops: Epochs = Epochs::default(),
     /// Epochs over which the learning rate rises linearly from 0
     warmup: f64 = 0.0,
-    /// Where the cosine ends
+    /// Where `cosine`, `linear` and `poly` end
     min_lr: f64 = 0.0,
     /// Each encoder block learns at this times the rate of the block above; 1 for none
     layer_decay: f64 = 1.0,
@@ -247,6 +254,10 @@ settings! {
     action_unit_weight: f64 = 0.5,
     /// Weight of the cross-entropy of the expression
     expression_weight: f64 = 1.5,
+    /// How these are added up: `fixed`, by the weights alone, or `uncertainty`, which learns a
+    /// factor for each
+    #[serde(default)]
+    weighting: Weighting = Weighting::Fixed,
     /// Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame
     unit: Unit = Unit::Fraction,
     /// `equal`, or `balanced`: inverse to how often a class occurs
@@ -264,9 +275,16 @@ settings! {
     tune: Tune = Tune::Decoder,
     /// Mirror half of the training clips, left and right landmarks swapped
     flip: bool = false,
+    /// RandAugment, as `rand-m7-n4-mstd0.5-inc1`; empty for none
+    #[serde(default)]
+    rand_augment: RandAugment = RandAugment::default(),
     /// Smallest share of the frame's area that a random crop keeps; the face stays inside; 1 for
     /// none
     crop: f64 = 1.0,
+    /// Let `crop` cut the face, at sides of 3:4 to 4:3 (a face of which a landmark is cut off
+    /// does not count)
+    #[serde(default)]
+    free_crop: bool = false,
     /// Of a model that sees crops to a face: range of a random factor of their side, as
     /// `MIN..MAX`
     #[serde(default)]
@@ -304,6 +322,9 @@ settings! {
     /// Share of the training clips in which a random rectangle is covered
     #[serde(default)]
     erase: f64 = 0.0,
+    /// By what: one `colour`, or noise in each `pixel` of the normalised clip
+    #[serde(default)]
+    erase_fill: EraseFill = EraseFill::Colour,
     /// Largest share of a training clip's length that is cut off at each end, at random
     trim: f64 = 0.0,
     /// Augmented views of each clip in the feature cache; 0 for the clip as it is
@@ -350,6 +371,14 @@ impl TrainConfig {
         }
     }
 
+    /// The settings of an earlier run as this version writes them: those that it did not have
+    /// yet are what it did without them. What this version cannot read stays as it is.
+    pub(crate) fn of_before(settings: &Value) -> Value {
+        let read = serde_json::from_value::<Self>(settings.clone());
+        let written = read.and_then(serde_json::to_value);
+        written.unwrap_or_else(|_| settings.clone())
+    }
+
     /// Readies the device for the precision.
     pub(crate) fn prepare(&self, device: &Device) -> Result<(), Error> {
         let prepared = self.precision.prepare(device);
@@ -367,6 +396,7 @@ impl TrainConfig {
             ("mixup", self.mixup > 0.0),
             ("cutmix", self.cutmix > 0.0),
             ("flip", varied && self.flip),
+            ("rand_augment", varied && self.rand_augment.is_on()),
             ("crop", varied && self.crop < 1.0),
             ("crop_scale", varied && self.crop_scale != Range::default()),
             ("crop_shift", varied && self.crop_shift > 0.0),
@@ -392,7 +422,7 @@ impl TrainConfig {
     pub(crate) fn idle_on(&self, crop: Crop) -> Option<String> {
         let whole = crop.is_none();
         let idle: Vec<&str> = [
-            ("crop", !whole && self.crop < 1.0),
+            ("crop", !whole && self.crop < 1.0 && !self.free_crop),
             ("crop_scale", whole && self.crop_scale != Range::default()),
             ("crop_shift", whole && self.crop_shift > 0.0),
             ("crop_turn", whole && self.crop_turn > 0.0),
@@ -454,6 +484,7 @@ impl TrainConfig {
             }
         }
         for (field, value) in [
+            ("momentum", self.momentum),
             ("beta1", self.beta1),
             ("beta2", self.beta2),
             ("drop_path", self.drop_path),
@@ -472,6 +503,24 @@ impl TrainConfig {
         }
         if !(self.eps > 0.0 && self.eps.is_finite()) {
             return fault("eps", format!("must be positive, not {}", self.eps));
+        }
+        if !(self.encoder_lr > 0.0 && self.encoder_lr <= 100.0) {
+            let reason = format!("must be above 0 and at most 100, not {}", self.encoder_lr);
+            return fault("encoder_lr", reason);
+        }
+        if self.schedule == Schedule::Step {
+            match self.drops.list().last() {
+                None => {
+                    let reason = "names no epoch for `schedule` step; write some, as 40,80";
+                    return fault("drops", reason.to_owned());
+                }
+                Some(&last) if last >= self.epochs => {
+                    let all = self.epochs;
+                    let reason = format!("{last} of {all} epochs, which leaves none after it");
+                    return fault("drops", reason);
+                }
+                Some(_) => {}
+            }
         }
         if !(0.0..0.5).contains(&self.trim) {
             return fault("trim", format!("must be in [0, 0.5), not {}", self.trim));
@@ -515,6 +564,11 @@ fn half() -> f64 {
     0.5
 }
 
+/// The momentum in settings of before it.
+fn momentum() -> f64 {
+    0.9
+}
+
 /// What a factor is in settings of before it.
 fn one() -> f64 {
     1.0
@@ -537,10 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn both_recipes_are_valid_and_faults_are_named() {
-        for recipe in [Recipe::Paper, Recipe::Videomae] {
-            TrainConfig::recipe(recipe).validate().expect("valid");
-        }
+    fn faults_are_named() {
         let mut config = TrainConfig::recipe(Recipe::Paper);
         config.smoothing = 1.0;
         let error = config.validate().expect_err("out of range");
@@ -558,6 +609,47 @@ mod tests {
         config.epochs = 5;
         let error = config.validate().expect_err("all warm-up");
         assert!(error.to_string().starts_with("warmup: 5 of 5"), "{error}");
+        for (drops, words) in [
+            ("", "drops: names no epoch for `schedule` step"),
+            ("10,50", "drops: 50 of 50 epochs, which leaves none"),
+        ] {
+            let mut config = TrainConfig::recipe(Recipe::Paper);
+            config.schedule = Schedule::Step;
+            config.drops = drops.parse().expect("epochs");
+            let error = config.validate().expect_err("not to be had").to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
+        for factor in [0.0, -1.0, 101.0, f64::NAN] {
+            let mut config = TrainConfig::recipe(Recipe::Paper);
+            config.encoder_lr = factor;
+            let error = config.validate().expect_err("out of range").to_string();
+            assert!(error.starts_with("encoder_lr: must be above 0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_before_are_what_they_were() {
+        let new = [
+            "optimiser",
+            "encoder_lr",
+            "momentum",
+            "drops",
+            "rand_augment",
+            "free_crop",
+            "erase_fill",
+        ];
+        for recipe in [Recipe::Paper, Recipe::Videomae] {
+            let now = serde_json::to_value(TrainConfig::recipe(recipe)).expect("json");
+            let mut before = now.clone();
+            for name in new {
+                let fields = before.as_object_mut().expect("an object");
+                fields.remove(name).expect(name);
+            }
+            assert_ne!(before, now);
+            assert_eq!(TrainConfig::of_before(&before), now);
+        }
+        let strange = serde_json::json!({ "lr": 1.0 });
+        assert_eq!(TrainConfig::of_before(&strange), strange);
     }
 
     #[test]
@@ -576,6 +668,10 @@ mod tests {
         assert_eq!(config.idle_on_features(), ["mixup", "cutmix"]);
         config.views = 0;
         let all = ["mixup", "cutmix", "flip", "crop", "jitter", "trim"];
+        assert_eq!(config.idle_on_features(), all);
+        let mut config = TrainConfig::recipe(Recipe::MaeDfer);
+        config.views = 0;
+        let all = ["mixup", "cutmix", "flip", "rand_augment", "crop", "erase"];
         assert_eq!(config.idle_on_features(), all);
         let paper = TrainConfig::recipe(Recipe::Paper);
         assert_eq!(paper.idle_on_features(), [""; 0]);

@@ -230,6 +230,7 @@ pub fn views(
             numbers: numbers.clone(),
             squares: Vec::new(),
             pixel_aspect: 1.0,
+            erased: None,
         }
     });
     Ok(views.collect())
@@ -277,6 +278,7 @@ pub fn whole(
             numbers: numbers.clone(),
             squares,
             pixel_aspect,
+            erased: None,
         }
     });
     Ok(views.collect())
@@ -449,5 +451,6 @@ pub fn varied(frames: &Frames, looser: &Looser, side: usize, rng: &mut ChaCha8Rn
         numbers: frames.numbers.clone(),
         squares: Vec::new(),
         pixel_aspect: 1.0,
+        erased: None,
     }
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mtcae_core::files::{self, At, FileError};
 use mtcae_objective::Bootstrap;
 
+use crate::batch::Source;
 use crate::cache::FeatureCache;
 use crate::disk::Claim;
 use crate::event::Watch;
 use crate::fit::{Run, fit};
-use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, write_json};
+use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, TEST_SECONDS, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
-use crate::{Error, Noted, Report, predict, read_table, summarise, write_table};
+use crate::{Error, Noted, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-cross-validation/2";
@@ -102,7 +104,19 @@ fn one_fold(
     let fitted = fit(&run, watch)?;
     // The one time that the held-out fold is read.
     let engine = fitted.started.engine(cv.config, cv.device)?;
-    let (results, _) = predict(&engine, &fitted.source, &split.test, None, watch)?;
+    let source = match cv.test {
+        None => fitted.source.clone(),
+        Some(sampling) => Arc::new(Source::to_test_on(
+            cv.data,
+            &engine,
+            fitted.source.loading,
+            sampling,
+        )),
+    };
+    let since = Instant::now();
+    let (results, _) = predict(&engine, &source, &split.test, None, watch)?;
+    // By itself: what a clock measured is no measure of the model.
+    write_json(&folder.join(TEST_SECONDS), &since.elapsed().as_secs_f64())?;
     write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
     let summary = summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?;
     if cv.save_models {
@@ -168,7 +182,7 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
         return Err(FileError::new(other, reason).into());
     }
     let value = |v: serde_json::Result<serde_json::Value>| v.at(&path);
-    let about = BTreeMap::from([
+    let mut about = BTreeMap::from([
         ("format".to_owned(), FORMAT.into()),
         (
             "config".to_owned(),
@@ -198,11 +212,18 @@ fn identify(cv: &CrossValidation<'_>) -> Result<(), Error> {
             value(serde_json::to_value(&cv.data.classes))?,
         ),
     ]);
+    // Not where it is as in training: folders of before do not say it.
+    if let Some(sampling) = cv.test {
+        about.insert("test".to_owned(), sampling.to_string().into());
+    }
     match files::read_to_string(&path, LARGEST) {
         Ok(text) => {
             let fault = |reason: String| Error::File(FileError::new(&path, reason));
-            let found: BTreeMap<String, serde_json::Value> =
+            let mut found: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+            if let Some(config) = found.get_mut("config") {
+                *config = TrainConfig::of_before(config);
+            }
             if found.get("format") != about.get("format") {
                 return Err(fault(format!(
                     "the folder holds a run of another version of this program, not of {FORMAT}; \

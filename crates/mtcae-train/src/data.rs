@@ -29,6 +29,9 @@ pub struct Selection<'a> {
     pub classes: Option<&'a [String]>,
     /// The classes whose clips are read, others being left out; by default all.
     pub only: Option<&'a [String]>,
+    /// A clip's class where it is another one than the label file says; `None` of it leaves
+    /// that.
+    pub class: Option<fn(&LabelledClip) -> Option<String>>,
 }
 
 /// Clips, their labels and their folds.
@@ -183,7 +186,10 @@ impl Dataset {
         let mut clips = Vec::new();
         let mut left_out: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for clip in LabelReader::open(labels)? {
-            let clip = clip?;
+            let mut clip = clip?;
+            if let Some(other) = selection.class.and_then(|class| class(&clip)) {
+                clip.class = Some(other);
+            }
             let why = match &clip {
                 c if c.error.is_some() => "could not be labelled",
                 c if c.class.is_none() => "have no class",

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::Outputs;
-use mtcae_nn::optim::{AdamW, AdamWConfig, Gradients};
+use mtcae_nn::optim::Gradients;
 use mtcae_nn::{Pass, on_pool};
 use mtcae_objective::{Losses, Objective};
 
@@ -23,6 +23,8 @@ use crate::disk::Claim;
 use crate::event::Watch;
 use crate::folder::{BEST, IDENTITY, LOG, STATE};
 use crate::log::{Line, Log, StepLine, TaskNorms, Validation};
+use crate::loss::learning;
+use crate::optimiser::Optimiser;
 use crate::predict::{heads, predict, summarise};
 use crate::prefetch::Prefetch;
 use crate::start::{Start, Started, group};
@@ -85,7 +87,7 @@ struct Trainer<'a> {
     started: Started,
     source: Arc<Source>,
     objective: Objective,
-    optimiser: AdamW,
+    optimiser: Optimiser,
     average: Option<Average>,
     /// What the state must agree with.
     identity: BTreeMap<String, String>,
@@ -97,7 +99,7 @@ impl<'a> Trainer<'a> {
     fn new(run: &'a Run<'a>) -> Result<Self, Error> {
         let (config, data) = (run.config, run.data);
         config.prepare(run.device)?;
-        let started = run.start.build(config, run.cache.is_some(), run.device)?;
+        let mut started = run.start.build(config, run.cache.is_some(), run.device)?;
         let model = started.model.config();
         if model.classes != data.classes {
             return Err(Error::Config {
@@ -136,12 +138,8 @@ impl<'a> Trainer<'a> {
             weighed.action_unit_weight = 0.0;
         }
         let objective = weighed.objective(data, &run.split.train, model.encoder.input().size)?;
-        let adamw = AdamWConfig {
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-        };
-        let optimiser = AdamW::new(&started.trained, adamw, group(&*model.encoder, config))?;
+        let objective = learning(objective, model, &mut started.trained, run.device)?;
+        let optimiser = Optimiser::new(&started.trained, config, group(&*model.encoder, config))?;
         let average = match config.ema > 0.0 {
             true => Some(Average::new(config.ema, &started.trained)?),
             false => None,
@@ -196,14 +194,15 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             var.set(&state.tensor(&format!("weights/{name}"), device)?)?;
         }
+        for (name, var) in &self.started.followed {
+            var.set(&state.tensor(&format!("followed/{name}"), device)?)?;
+        }
         if let Some(average) = &mut self.average {
             average.restore(|name| state.tensor(&format!("ema/{name}"), device))?;
         }
         let steps = state.position.step;
         self.optimiser.restore(steps, |name| {
-            state
-                .tensor(&format!("adamw/{name}"), device)
-                .map_err(candle_core::Error::wrap)
+            state.tensor(name, device).map_err(candle_core::Error::wrap)
         })?;
         Ok(state.position)
     }
@@ -213,9 +212,8 @@ impl<'a> Trainer<'a> {
         for (name, var) in &self.started.trained {
             tensors.push((format!("weights/{name}"), var.as_tensor().clone()));
         }
-        for (name, state) in self.optimiser.state() {
-            tensors.push((format!("adamw/{name}"), state.clone()));
-        }
+        tensors.extend(self.followed());
+        tensors.extend(self.optimiser.state());
         for (name, tensor) in self.average.iter().flat_map(Average::tensors) {
             tensors.push((format!("ema/{name}"), tensor.clone()));
         }
@@ -277,6 +275,9 @@ impl<'a> Trainer<'a> {
                 let best = state::read(&self.run.folder.join(BEST), &self.identity)?;
                 for (name, var) in &self.started.trained {
                     var.set(&best.tensor(&format!("weights/{name}"), self.run.device)?)?;
+                }
+                for (name, var) in &self.started.followed {
+                    var.set(&best.tensor(&format!("followed/{name}"), self.run.device)?)?;
                 }
                 epoch
             }
@@ -567,6 +568,12 @@ impl<'a> Trainer<'a> {
         }))
     }
 
+    /// What moves without a gradient, as a state holds it.
+    fn followed(&self) -> impl Iterator<Item = (String, Tensor)> {
+        let followed = self.started.followed.iter();
+        followed.map(|(name, var)| (format!("followed/{name}"), var.as_tensor().clone()))
+    }
+
     fn keep_best(&self, at: &Position) -> Result<(), Error> {
         let kept: Vec<(&String, &Tensor)> = match &self.average {
             Some(average) => average.tensors().iter().map(|(n, t)| (n, t)).collect(),
@@ -578,6 +585,7 @@ impl<'a> Trainer<'a> {
         let tensors: Vec<(String, Tensor)> = kept
             .into_iter()
             .map(|(name, tensor)| (format!("weights/{name}"), tensor.clone()))
+            .chain(self.followed())
             .collect();
         state::write(&self.run.folder.join(BEST), &self.identity, at, &tensors)
     }

@@ -17,6 +17,8 @@ pub(crate) const BEST: &str = "best.safetensors";
 pub(crate) const IDENTITY: &str = "run.json";
 /// A fold's result, which is written last.
 pub(crate) const RESULT: &str = "fold.json";
+/// Seconds that a fold's test took, decoding included.
+pub(crate) const TEST_SECONDS: &str = "test-seconds.json";
 /// The table of predictions, of a fold and of the whole.
 pub const PREDICTIONS: &str = "predictions.csv";
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
+use mtcae_core::Sampling;
 use mtcae_objective::Summary;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub struct CrossValidation<'a> {
     pub cache: Option<&'a Path>,
     /// Whether each fold's model is written as a checkpoint.
     pub save_models: bool,
+    /// Which frames it is tested on; `None` for those that it is trained on.
+    pub test: Option<Sampling>,
     /// How.
     pub config: &'a TrainConfig,
     /// Where.

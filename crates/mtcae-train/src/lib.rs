@@ -1,6 +1,7 @@
 //! Training MTCAE-DFER.
 //!
-//! - [`TrainConfig`]: all settings, with the paper's recipe and VideoMAE's.
+//! - [`TrainConfig`]: all settings; [`Recipe`]: their defaults, the paper's, VideoMAE's and those
+//!   of the systems that the paper is compared with.
 //! - [`Dataset`]: labelled clips, folds, validation subjects.
 //! - [`fit()`]: one run on one split, which can be stopped at any moment and
 //!   resumed to the bit on the same kind of CPU.
@@ -8,6 +9,7 @@
 //! - [`predict`], [`summarise`]: what a model says of labelled clips, measured.
 //! - [`calibrate`]: probabilities that can be believed, of people whom a model does not know.
 //! - [`cross_validate`], [`ablate`]: the paper's protocol.
+//! - [`compare`]: the systems that the paper compares with, under the same.
 //!
 //! Nothing is printed: what happens comes to the caller's callback as an
 //! [`Event`].
@@ -19,12 +21,15 @@ mod batch;
 mod cache;
 mod calibrate;
 mod card;
+pub mod compare;
 mod config;
 mod cropped;
 mod cross_validation;
+mod cut;
 mod data;
 mod digest;
 mod disk;
+mod erase;
 mod error;
 mod event;
 mod fit;
@@ -33,11 +38,13 @@ mod folds;
 pub mod log;
 mod loss;
 mod memory;
+mod optimiser;
 mod people;
 mod photo;
 mod predict;
 mod prefetch;
 pub mod published;
+mod rand_augment;
 mod random;
 mod recipes;
 mod report;
@@ -54,7 +61,7 @@ pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
 pub use card::{Alike, Noted};
 pub use config::{
-    ClassWeights, FIELDS, Field, Keep, Range, Recipe, Schedule, TrainConfig, Tune, Unit,
+    ClassWeights, EraseFill, FIELDS, Field, Keep, Range, TrainConfig, Tune, Unit, Weighting,
 };
 pub use cross_validation::cross_validate;
 pub use data::{Dataset, Item, Selection, Split};
@@ -64,8 +71,12 @@ pub use fit::{Fitted, Run, fit};
 pub use folder::{LOG, PREDICTIONS, STATE};
 pub use folds::{CrossValidation, FoldResult};
 pub use mtcae_objective as objective;
+pub use optimiser::Method;
 pub use people::Acquaintance;
 pub use predict::{ClipResult, predict, read_table, summarise, summarise_units, write_table};
+pub use rand_augment::RandAugment;
+pub use recipes::Recipe;
 pub use report::{About, Report, Spread, capital, chance, published_table};
+pub use schedule::{Epochs, Schedule};
 pub use start::{Start, Started, group};
 pub use view::{Augment, Frames, Viewer};

@@ -1,9 +1,13 @@
 //! The loss that a run's settings ask for.
 
-use mtcae_objective::{Config, Objective, Unit as LossUnit, Weights};
+use candle_core::{DType, Device, Var};
+use mtcae_model::{ACTION_UNITS, Config as ModelConfig, EXPRESSION, FACE_BOX, LANDMARKS};
+use mtcae_objective::{
+    Config, LogVariances, Objective, Unit as LossUnit, Weighting as LossWeighting, Weights,
+};
 
 use crate::data::Dataset;
-use crate::{ClassWeights, Error, TrainConfig, Unit};
+use crate::{ClassWeights, Error, TrainConfig, Unit, Weighting};
 
 impl TrainConfig {
     /// The loss for a model whose frames are `image_size` pixels wide; balanced
@@ -42,10 +46,47 @@ impl TrainConfig {
                 action_units: self.action_unit_weight,
                 expression: self.expression_weight,
             },
+            weighting: match self.weighting {
+                Weighting::Fixed => LossWeighting::Fixed,
+                Weighting::Uncertainty => LossWeighting::Uncertainty,
+            },
             box_unit: unit,
             landmark_unit: unit,
             class_weights,
             label_smoothing: self.smoothing,
         })?)
     }
+}
+
+/// What the names of parameters begin with that are the loss's and no model's.
+pub(crate) const LEARNED: &str = "loss.";
+
+/// With the numbers that the loss learns among what is trained: one for each of the model's
+/// tasks, from 0 on. They are no part of what is written.
+pub(crate) fn learning(
+    objective: Objective,
+    model: &ModelConfig,
+    trained: &mut Vec<(String, Var)>,
+    device: &Device,
+) -> Result<Objective, Error> {
+    if objective.config().weighting != LossWeighting::Uncertainty {
+        return Ok(objective);
+    }
+    let active = model.decoder.active_tasks();
+    let mut learned = |task: &str| -> Result<_, Error> {
+        if !active.iter().any(|known| known.name == task) {
+            return Ok(None);
+        }
+        let var = Var::zeros(1, DType::F32, device)?;
+        let tensor = var.as_tensor().clone();
+        trained.push((format!("{LEARNED}log_variance.{task}"), var));
+        Ok(Some(tensor))
+    };
+    let log_variances = LogVariances {
+        boxes: learned(FACE_BOX)?,
+        landmarks: learned(LANDMARKS)?,
+        action_units: learned(ACTION_UNITS)?,
+        expression: learned(EXPRESSION)?,
+    };
+    Ok(objective.learning(log_variances))
 }

@@ -5,7 +5,7 @@ use ndarray::{Array4, ArrayViewMut3};
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 
-use crate::TrainConfig;
+use crate::{EraseFill, TrainConfig, random};
 
 /// How the pixels of training clips are varied.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +37,10 @@ impl Photo {
             grey: config.grey,
             blur: config.blur,
             noise: config.noise,
-            erase: config.erase,
+            erase: match config.erase_fill {
+                EraseFill::Colour => config.erase,
+                EraseFill::Pixel => 0.0,
+            },
         }
     }
 
@@ -99,6 +102,11 @@ fn luma([r, g, b]: [f32; 3]) -> f32 {
 }
 
 impl Shift {
+    /// What draws how else the clip is changed.
+    pub fn generator(&self) -> ChaCha8Rng {
+        random::generator("later", &[self.seed])
+    }
+
     /// Changes the frames (T, H, W, 3) of a clip: what is before the lens, then light and
     /// lens, then the camera.
     ///
@@ -231,7 +239,6 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random;
 
     fn clip() -> Array4<u8> {
         Array4::from_shape_fn((2, 40, 40, 3), |(t, y, x, c)| {

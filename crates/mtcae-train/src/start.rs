@@ -1,17 +1,19 @@
 //! Where a run's weights begin, and which of them it trains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::decoder::{Kind, KvOrder, Structure};
 use mtcae_model::encoder::{EncoderConfig, Parameter};
+use mtcae_model::init::suited_decoder;
 use mtcae_model::{Checkpoint, Config as ModelConfig, Engine, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_nn::optim::Group;
 
 use crate::digest::{self, Identity};
+use crate::loss::LEARNED;
 use crate::people::trained_subjects;
 use crate::view::one_view;
 use crate::{Dataset, Error, Split, TrainConfig, Tune};
@@ -46,7 +48,10 @@ pub struct Started {
     pub store: ParamStore,
     /// Those that are trained, sorted by name.
     pub trained: Vec<(String, Var)>,
-    /// A digest of the others.
+    /// Those that training moves without a gradient, as running means; none of an encoder that
+    /// is frozen as a whole.
+    pub followed: Vec<(String, Var)>,
+    /// A digest of all that are not trained, as they were at the beginning.
     pub frozen: String,
     /// The encoder, frozen as a whole, where clips come as videos.
     pub encoder: Option<Engine>,
@@ -112,12 +117,17 @@ impl Start {
         let mut config = self.config.clone();
         let tasks = ModelConfig::new(config.encoder.clone(), structure, classes.to_vec())
             .with_action_units(units.to_vec());
+        let before = config.decoder.structure;
+        if before != structure && !(before.has_stages() && structure.has_stages()) {
+            // Sizes of one say nothing of the other's.
+            config.decoder = suited_decoder(tasks.decoder.clone());
+        }
         config.decoder.structure = structure;
         if structure.kind() != Some(Kind::Vit) {
             // It has no keys and values to order.
             config.decoder.kv_order = KvOrder::default();
         }
-        if structure.kind().is_some() {
+        if structure != Structure::SingleTask {
             // What a published classifier has before its linear layer.
             config.decoder.pool = tasks.decoder.pool;
             config.decoder.pooled_norm = tasks.decoder.pooled_norm;
@@ -132,6 +142,15 @@ impl Start {
             keeps_decoder: false,
             left_out: self.left_out.clone(),
         })
+    }
+
+    /// The number of parameters of the checkpoint, encoder and decoder.
+    pub(crate) fn parameters(&self) -> usize {
+        let file = self.weights.checkpoint.weights();
+        let names = file.names().into_iter();
+        names
+            .filter_map(|name| Some(file.shape(&name)?.iter().product::<usize>()))
+            .sum()
     }
 
     /// The model's config.
@@ -219,6 +238,11 @@ impl Start {
         let places = places(&*model.encoder);
         let tune = config.tune;
         // What F does not depend on stays as it is.
+        let follows: BTreeSet<String> = places
+            .iter()
+            .filter(|(_, place)| place.follows)
+            .map(|(name, _)| name.clone())
+            .collect();
         let is_frozen = move |name: &str| match (tune, places.get(name)) {
             (Tune::Last(n), Some(place)) => !place.used || place.depth <= depth - n,
             (_, Some(place)) => !place.used,
@@ -246,10 +270,12 @@ impl Start {
             true => self.encoder_digest()?,
             false => digest::tensors(rest.iter().map(|(n, v)| (n.as_str(), v.as_tensor())))?,
         };
+        let followed = rest.into_iter().filter(|(name, _)| follows.contains(name));
         Ok(Started {
             model,
             store,
             trained,
+            followed: followed.collect(),
             frozen,
             encoder,
             weights: self.weights.clone(),
@@ -323,6 +349,7 @@ struct Place {
     rate_depth: usize,
     decays: bool,
     used: bool,
+    follows: bool,
 }
 
 /// Of each parameter of the encoder, by its name in the model.
@@ -337,6 +364,7 @@ fn places(encoder: &dyn EncoderConfig) -> BTreeMap<String, Place> {
                     rate_depth,
                     decays: p.decays,
                     used: p.used,
+                    follows: p.follows,
                 };
                 (format!("{ENCODER}{}", p.name), place)
             };
@@ -346,20 +374,20 @@ fn places(encoder: &dyn EncoderConfig) -> BTreeMap<String, Place> {
 }
 
 /// Learning rate factor and weight decay of each parameter: layer-wise decay as BEiT and
-/// VideoMAE count it, the decoder being the top; biases, norms and positions are not
+/// VideoMAE count it, the decoder being the top, and the encoder's own factor; biases, norms and positions are not
 /// decayed unless the config says so.
 pub fn group(encoder: &dyn EncoderConfig, config: &TrainConfig) -> impl Fn(&str, &Var) -> Group {
     let (places, top) = (places(encoder), encoder.depth() + 1);
     let (layer_decay, weight_decay) = (config.layer_decay, config.weight_decay);
-    let all_decay = config.decay_norms;
+    let (all_decay, encoder_lr) = (config.decay_norms, config.encoder_lr);
     move |name, var| {
-        let (depth, decays) = match places.get(name) {
-            Some(place) => (place.rate_depth, place.decays),
-            None => (top, var.rank() > 1),
+        let (depth, decays, factor) = match places.get(name) {
+            Some(place) => (place.rate_depth, place.decays, encoder_lr),
+            None => (top, var.rank() > 1, 1.0),
         };
         Group {
-            lr_scale: layer_decay.powi(top.saturating_sub(depth) as i32),
-            weight_decay: match decays || all_decay {
+            lr_scale: factor * layer_decay.powi(top.saturating_sub(depth) as i32),
+            weight_decay: match (decays || all_decay) && !name.starts_with(LEARNED) {
                 true => weight_decay,
                 false => 0.0,
             },

@@ -1,7 +1,7 @@
 //! The state of a run on disk: all that is needed to go on to the bit.
 //!
-//! `state.safetensors` holds the trained weights (`weights/…`), AdamW's averages
-//! (`adamw/…`) and the moving average of the weights (`ema/…`); its metadata say
+//! `state.safetensors` holds the trained weights (`weights/…`), the optimiser's averages
+//! (`adamw/…` of both kinds of Adam, `sgd/…`) and the moving average of the weights (`ema/…`); its metadata say
 //! where the run stood, what it is a run of, and a digest of the tensors. It is
 //! written atomically. Random numbers need no state: see `random`.
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::sums::Sums;
-use crate::{Error, digest};
+use crate::{Error, TrainConfig, digest};
 
 /// Who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-train/2";
@@ -98,7 +98,11 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
             // Configs are kept as JSON; all else is a digest, which says nothing.
             let parse = |text: &String| serde_json::from_str::<Value>(text).ok();
             let found = about.run.get(key);
-            match (found.and_then(parse), parse(value)) {
+            let old = found.and_then(parse).map(|old| match key.as_str() {
+                "config" => TrainConfig::of_before(&old),
+                _ => old,
+            });
+            match (old, parse(value)) {
                 (Some(old), Some(new)) => (old != new).then(|| differences(key, Some(&old), &new)),
                 _ => (found != Some(value)).then(|| format!("other {key}")),
             }

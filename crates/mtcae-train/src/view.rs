@@ -6,16 +6,18 @@ use mtcae_model::encoder::Input;
 use mtcae_model::{Config as ModelConfig, Preprocessing};
 use mtcae_nn::ops::tubes_of_levels;
 use mtcae_video::{
-    ClipOptions, FrameResizer, Geometry, Normalization, OpenOptions, TubeShape, Video, tubes_into,
+    ClipOptions, Geometry, Normalization, OpenOptions, TubeShape, Video, tubes_into,
 };
 use ndarray::{Array4, Axis};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::cropped::{self, Gaze, Looser};
+use crate::cut;
 use crate::data::Item;
+use crate::erase::{Erased, erased};
 use crate::photo::Photo;
-use crate::{Error, TrainConfig};
+use crate::{EraseFill, Error, RandAugment, TrainConfig};
 
 /// What a view is made with.
 #[derive(Clone, Debug)]
@@ -33,9 +35,14 @@ pub struct Viewer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
     flip: bool,
+    rand_augment: RandAugment,
+    /// The least area of crops that hold the face, and of those that need not.
     crop: f64,
+    free_crop: f64,
     looser: Looser,
     photo: Photo,
+    /// How often noise covers a rectangle.
+    erase: f64,
     trim: f64,
 }
 
@@ -43,19 +50,32 @@ impl Augment {
     /// Not at all.
     pub const NOTHING: Self = Self {
         flip: false,
+        rand_augment: RandAugment::NOTHING,
         crop: 1.0,
+        free_crop: 1.0,
         looser: Looser::NOTHING,
         photo: Photo::NOTHING,
+        erase: 0.0,
         trim: 0.0,
     };
 
     /// As the settings say.
     pub fn of(config: &TrainConfig) -> Self {
+        let (crop, free_crop) = match config.free_crop {
+            false => (config.crop, 1.0),
+            true => (1.0, config.crop),
+        };
         Self {
             flip: config.flip,
-            crop: config.crop,
+            rand_augment: config.rand_augment,
+            crop,
+            free_crop,
             looser: Looser::of(config),
             photo: Photo::of(config),
+            erase: match config.erase_fill {
+                EraseFill::Colour => 0.0,
+                EraseFill::Pixel => config.erase,
+            },
             trim: config.trim,
         }
     }
@@ -75,6 +95,8 @@ pub struct Frames {
     pub squares: Vec<Square>,
     /// Width over height of one of the pixels.
     pub pixel_aspect: f64,
+    /// What is noise once the frames are normalised.
+    pub erased: Option<Erased>,
 }
 
 /// Whether a model takes one view of each clip, as training does.
@@ -176,29 +198,36 @@ impl Viewer {
     ///
     /// # Errors
     /// When a view has another size than the encoder takes.
-    pub fn input(&self, clips: &[Array4<u8>]) -> Result<Tensor, Error> {
+    pub fn input(&self, clips: &[Frames]) -> Result<Tensor, Error> {
         let (tubelet, patch) = self.input.tube();
         let shape = TubeShape { tubelet, patch };
         let mut values = vec![0.0; clips.len() * self.input.numbers()];
         let each = values.chunks_exact_mut(self.input.numbers());
         for (clip, out) in clips.iter().zip(each) {
-            tubes_into(clip.view(), &self.normalization, shape, out).map_err(|e| {
-                Error::Config {
-                    field: "encoder",
-                    reason: e.to_string(),
-                }
+            let frames = clip.pixels.view();
+            tubes_into(frames, &self.normalization, shape, out).map_err(|e| Error::Config {
+                field: "encoder",
+                reason: e.to_string(),
             })?;
+            if let Some(erased) = &clip.erased {
+                erased.fill(&self.input, out);
+            }
         }
         let shape = [&[clips.len()], &self.input.shape()[..]].concat();
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
     /// As [`Self::input`], of the levels of whole views, which go to a GPU in 8 bits and
-    /// become tubes of `f32` there.
+    /// become tubes of `f32` there, and of what is erased of each.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn upload(&self, levels: Vec<u8>, device: &Device) -> Result<Tensor, Error> {
+    pub fn upload(
+        &self,
+        levels: Vec<u8>,
+        rectangles: &[Option<Erased>],
+        device: &Device,
+    ) -> Result<Tensor, Error> {
         let size = [self.input.frames, self.input.size, self.input.size, 3];
         let shape = [
             &[levels.len() / self.input.numbers()],
@@ -207,7 +236,7 @@ impl Viewer {
         .concat();
         let (table, tube) = (self.normalization.table(), self.input.tube());
         let tubes = tubes_of_levels(levels, size, &table, tube, DType::F32, device)?;
-        Ok(tubes.reshape(shape)?)
+        Ok(erased(&tubes.reshape(shape)?, &self.input, rectangles)?)
     }
 
     /// For cutmix: which patches of a frame, row by row, belong to the other clip
@@ -307,6 +336,7 @@ impl Viewer {
                 numbers: clip.indices.clone(),
                 squares: Vec::new(),
                 pixel_aspect: 1.0,
+                erased: None,
             }
         });
         Ok(views.collect())
@@ -319,11 +349,30 @@ impl Viewer {
     pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         // All draws come in the same order whatever is switched on.
         let side = self.input.size;
+        let augment = &self.augment;
         let mut view = match frames.squares.is_empty() {
-            true => self.cut_at_random(frames, rng)?,
-            false => cropped::varied(frames, &self.augment.looser, side, rng),
+            true => cut::part(
+                frames,
+                cut::about_faces(&frames.faces, augment.crop, rng),
+                side,
+            )?,
+            false => cropped::varied(frames, &augment.looser, side, rng),
         };
-        if rng.random_bool(0.5) && self.augment.flip {
+        let mirrors = rng.random_bool(0.5) && augment.flip;
+        let shift = augment.photo.draw(rng);
+        // What came later has draws of its own, so that those of earlier runs stay.
+        let mut later = shift.generator();
+        let policy = &augment.rand_augment;
+        let mut moved = policy.apply(&mut view.pixels, &mut view.faces, &mut later);
+        if augment.free_crop < 1.0 {
+            let rect = cut::anywhere([side; 2], augment.free_crop, &mut later);
+            view = cut::part(&view, rect, side)?;
+            moved = true;
+        }
+        if moved {
+            view.faces.iter_mut().for_each(cut::only_what_is_seen);
+        }
+        if mirrors {
             for mut frame in view.pixels.outer_iter_mut() {
                 frame.invert_axis(Axis(1));
                 let turned = frame.to_owned();
@@ -334,53 +383,13 @@ impl Viewer {
                 *face = mirrored(*face);
             }
         }
-        let shift = self.augment.photo.draw(rng);
         let changed = shift.apply(&mut view.pixels);
         changed.map_err(|reason| Error::Config {
             field: "blur",
             reason,
         })?;
+        view.erased = Erased::draw(augment.erase, side, &mut later);
         Ok(view)
-    }
-
-    /// A random part of each frame at the model's size; the same of all.
-    fn cut_at_random(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
-        let crop = pick_crop(&frames.faces, self.augment.crop, rng);
-        let (t, side) = (frames.pixels.len_of(Axis(0)), self.input.size);
-        let mut pixels = Array4::zeros((t, side, side, 3));
-        let (h, w) = (frames.pixels.len_of(Axis(1)), frames.pixels.len_of(Axis(2)));
-        let rect = Rect {
-            x: crop.x * w as f64,
-            y: crop.y * h as f64,
-            width: crop.width * w as f64,
-            height: crop.height * h as f64,
-        };
-        let mut resizer = FrameResizer::default();
-        for (source, mut target) in frames.pixels.outer_iter().zip(pixels.outer_iter_mut()) {
-            let source = source.as_standard_layout();
-            if let (Some(source), Some(out)) = (source.as_slice(), target.as_slice_mut()) {
-                let (from, to) = ((w as u32, h as u32), (side as u32, side as u32));
-                resizer
-                    .resize(source, from, Some(rect), to, out)
-                    .map_err(|reason| Error::Config {
-                        field: "crop",
-                        reason,
-                    })?;
-            }
-        }
-        let to_crop = |[x, y]: [f32; 2]| {
-            let x = ((f64::from(x) - crop.x) / crop.width) as f32;
-            let y = ((f64::from(y) - crop.y) / crop.height) as f32;
-            [x, y]
-        };
-        let faces = frames.faces.iter().map(|face| face.map(|f| f.map(to_crop)));
-        Ok(Frames {
-            pixels,
-            faces: faces.collect(),
-            numbers: frames.numbers.clone(),
-            squares: Vec::new(),
-            pixel_aspect: 1.0,
-        })
     }
 }
 
@@ -433,48 +442,6 @@ fn mirrored(face: Face) -> Face {
     }
 }
 
-/// A rectangle in fractions of the frame, of an area of at least `least` and a
-/// shape between 9:10 and 10:9, that no face sticks out of; the whole frame when
-/// none is found.
-fn pick_crop(faces: &[Option<Face>], least: f64, rng: &mut ChaCha8Rng) -> Rect {
-    let whole = Rect {
-        x: 0.0,
-        y: 0.0,
-        width: 1.0,
-        height: 1.0,
-    };
-    if least >= 1.0 {
-        return whole;
-    }
-    let mut found = whole;
-    // All tries are drawn, so that what follows does not depend on the faces.
-    for _ in 0..8 {
-        let area = rng.random_range(least..1.0);
-        let shape = rng.random_range((0.9f64).ln()..(1.0f64 / 0.9).ln()).exp();
-        let width = (area * shape).sqrt().min(1.0);
-        let height = (area / shape).sqrt().min(1.0);
-        let x = rng.random_range(0.0..=1.0 - width);
-        let y = rng.random_range(0.0..=1.0 - height);
-        let holds = |face: &Face| {
-            let [x1, y1, x2, y2] = face.face_box.corners().map(f64::from);
-            // Where the frame cuts a face, the crop may as well.
-            x1.max(0.0) >= x
-                && y1.max(0.0) >= y
-                && x2.min(1.0) <= x + width
-                && y2.min(1.0) <= y + height
-        };
-        if found == whole && faces.iter().flatten().all(holds) {
-            found = Rect {
-                x,
-                y,
-                width,
-                height,
-            };
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use mtcae_model::encoder::Layout;
@@ -523,6 +490,7 @@ mod tests {
             numbers: vec![0, 1],
             squares: Vec::new(),
             pixel_aspect: 1.0,
+            erased: None,
         }
     }
 
@@ -562,57 +530,81 @@ mod tests {
         [sum[0] / n / side as f32, sum[1] / n / side as f32]
     }
 
+    const COLOURS: [[bool; 3]; 5] = [
+        [true, false, false],
+        [false, true, false],
+        [false, false, true],
+        [true, true, false],
+        [false, true, true],
+    ];
+
+    /// Whether a varied view is mirrored, once its landmarks are found so many pixels from
+    /// theirs at most; `None` where it has no face.
+    fn mirrored_view(viewer: &Viewer, frames: &Frames, draw: u64, most: f32) -> Option<bool> {
+        let side = viewer.input.size;
+        let mut rng = random::generator("test", &[draw]);
+        let view = viewer.augmented(frames, &mut rng).expect("a view");
+        let label = view.faces[0]?;
+        let points = label.landmarks.points();
+        assert!(points[0][0] < points[1][0], "the left eye is left");
+        let corners = label.face_box.corners();
+        assert!(corners.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)));
+        let flipped = centre(&view, side, COLOURS[0])[0] > centre(&view, side, COLOURS[1])[0];
+        let order = match flipped {
+            true => [1, 0, 2, 4, 3],
+            false => [0, 1, 2, 3, 4],
+        };
+        for (point, colour) in points.iter().zip(order.map(|k| COLOURS[k])) {
+            // Of a square at the edge a part is cut off.
+            if point.iter().any(|v| !(0.05..0.95).contains(v)) {
+                continue;
+            }
+            let seen = centre(&view, side, colour);
+            // The squares are drawn on whole pixels: half a pixel of the
+            // source, and the blur of resizing.
+            let off = (seen[0] - point[0]).hypot(seen[1] - point[1]) * side as f32;
+            assert!(off < most, "draw {draw}: {off} pixels off");
+        }
+        Some(flipped)
+    }
+
     #[test]
     fn landmarks_stay_on_their_pixels_and_names_follow_a_mirror() {
-        let (side, face) = (160, face());
-        let (viewer, frames) = (viewer(side), marked(side, &face));
-        let colours = [
-            [true, false, false],
-            [false, true, false],
-            [false, false, true],
-            [true, true, false],
-            [false, true, true],
-        ];
-        let mut mirrored = 0;
-        for draw in 0..20 {
-            let mut rng = random::generator("test", &[draw]);
-            let view = viewer.augmented(&frames, &mut rng).expect("a view");
-            let label = view.faces[0].expect("a face");
-            let points = label.landmarks.points();
-            assert!(points[0][0] < points[1][0], "the left eye is left");
-            assert!(
-                label
-                    .face_box
-                    .corners()
-                    .iter()
-                    .all(|v| (-1e-6..=1.0 + 1e-6).contains(v))
-            );
-            let flipped = centre(&view, side, colours[0])[0] > centre(&view, side, colours[1])[0];
-            mirrored += u32::from(flipped);
-            let order = if flipped {
-                [1, 0, 2, 4, 3]
-            } else {
-                [0, 1, 2, 3, 4]
-            };
-            for (point, colour) in points.iter().zip(order.map(|k| colours[k])) {
-                let seen = centre(&view, side, colour);
-                // The squares are drawn on whole pixels: half a pixel of the
-                // source, and the blur of resizing.
-                let off = (seen[0] - point[0]).hypot(seen[1] - point[1]) * side as f32;
-                assert!(off < 1.5, "draw {draw}: {off} pixels off");
-            }
-        }
+        let side = 160;
+        let (viewer, frames) = (viewer(side), marked(side, &face()));
+        let each = (0..20).map(|draw| mirrored_view(&viewer, &frames, draw, 1.5).expect("a face"));
+        let mirrored = each.filter(|flipped| *flipped).count();
         assert!((4..=16).contains(&mirrored), "{mirrored} of 20 mirrored");
     }
 
     #[test]
-    fn a_crop_keeps_every_face() {
-        let faces = [Some(face()), None];
-        for draw in 0..200 {
-            let crop = pick_crop(&faces, 0.4, &mut random::generator("test", &[draw]));
-            assert!(crop.x <= 0.3 && crop.y <= 0.35);
-            assert!(crop.x + crop.width >= 0.6 && crop.y + crop.height >= 0.75);
-            assert!(crop.width * crop.height >= 0.39);
+    fn a_free_crop_shows_the_face_or_says_that_there_is_none() {
+        let side = 160;
+        let mut viewer = viewer(side);
+        (viewer.augment.crop, viewer.augment.free_crop) = (1.0, 0.1);
+        let frames = marked(side, &face());
+        // Enlarged up to four times, and half a pixel of the source with it.
+        let each = (0..100).map(|draw| mirrored_view(&viewer, &frames, draw, 3.5));
+        let faces = each.filter(Option::is_some).count();
+        assert!((20..95).contains(&faces), "{faces} of 100 with a face");
+    }
+
+    #[test]
+    fn what_is_drawn_holds_for_all_frames_of_a_clip() {
+        let mut viewer = viewer(160);
+        viewer.augment.rand_augment = RandAugment::VIDEOMAE;
+        viewer.augment.free_crop = 0.08;
+        viewer.augment.erase = 0.5;
+        let frames = marked(160, &face());
+        let mut erased = 0;
+        for draw in 0..20 {
+            let mut rng = random::generator("test", &[draw]);
+            let view = viewer.augmented(&frames, &mut rng).expect("a view");
+            let first = view.pixels.index_axis(Axis(0), 0);
+            assert_eq!(first, view.pixels.index_axis(Axis(0), 1));
+            assert_eq!(view.faces[0], view.faces[1]);
+            erased += u32::from(view.erased.is_some());
         }
+        assert!((3..=17).contains(&erased), "{erased} of 20 erased");
     }
 }

@@ -45,6 +45,7 @@ fn run(
         data: &data,
         cache: name.contains("cached").then_some(&cache),
         save_models: true,
+        test: None,
         config,
         device: &Device::Cpu,
     };

@@ -122,6 +122,7 @@ fn an_encoder_of_another_crate_is_cross_validated_cached_and_tuned_in_part() {
             data: &place.data(&config),
             cache: cached.then_some(cache.as_path()),
             save_models: true,
+            test: None,
             config: &config,
             device: &Device::Cpu,
         };

@@ -168,6 +168,7 @@ fn a_cross_validation_is_refused_and_a_cache_is_named() {
         data: &data,
         cache: Some(&cache),
         save_models: true,
+        test: None,
         config: &config,
         device: &Device::Cpu,
     };

@@ -84,7 +84,7 @@ fn wrong(start: &Start, tune: Tune) -> (Vec<String>, Vec<String>, usize, usize) 
 #[test]
 fn every_trained_parameter_of_every_structure_has_a_gradient_and_no_frozen_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    for structure in Structure::ALL {
+    for structure in Structure::ALL.into_iter().chain(Structure::COMPARED) {
         let checkpoint = folder.path().join(structure.name());
         save_checkpoint(&checkpoint, structure, 3);
         let classes = model_config(structure).classes;

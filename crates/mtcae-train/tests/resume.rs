@@ -10,7 +10,8 @@ use std::path::Path;
 use candle_core::Device;
 use common::{Place, busy, log, losses, plain};
 use mtcae_train::{
-    Error, Event, Fitted, Keep, LOG, Run, STATE, Start, TrainConfig, Tune, fit, predict,
+    EraseFill, Error, Event, Fitted, Keep, LOG, Method, Run, STATE, Schedule, Start, TrainConfig,
+    Tune, fit, predict,
 };
 
 /// Runs until `stop` says so of a step; `None` when it did.
@@ -134,6 +135,83 @@ fn steps_since_the_last_save_are_taken_again() {
         ..busy()
     };
     same(&place, &config, "best", &[&[0, 2, 4], &[3, 6], &[5]]);
+}
+
+/// Each optimiser, and all that varies clips after their frames were decoded.
+#[test]
+fn other_optimisers_and_augmentations_go_on_to_the_bit() {
+    let place = Place::new();
+    for (optimiser, name) in [(Method::Adam, "adam"), (Method::Sgd, "sgd")] {
+        let config = TrainConfig {
+            optimiser,
+            encoder_lr: 0.1,
+            schedule: Schedule::Poly,
+            rand_augment: "rand-m7-n4-mstd0.5-p1-inc1".parse().expect("known"),
+            crop: 0.3,
+            free_crop: true,
+            erase: 0.5,
+            erase_fill: EraseFill::Pixel,
+            ..busy()
+        };
+        same(&place, &config, name, &[&[0, 3], &[2]]);
+    }
+}
+
+/// A state that was saved when there were fewer settings is taken up by those who ask for
+/// nothing else, and refused by name to others.
+#[test]
+fn a_state_from_before_a_setting_is_gone_on_from() {
+    let place = Place::new();
+    let (config, folder) = (busy(), place.path("earlier"));
+    let stopped = run(&place, &config, &folder, |step| step == 2).expect("a piece");
+    assert!(stopped.is_none());
+    let state = folder.join(STATE);
+    let bytes = std::fs::read(&state).expect("read");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight"));
+    let (header, values) = bytes[8..].split_at(length as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).expect("a header");
+    let about = &mut header["__metadata__"]["mtcae-train"];
+    let mut inner: serde_json::Value =
+        serde_json::from_str(about.as_str().expect("a text")).expect("json");
+    let config_of = &mut inner["run"]["config"];
+    let mut settings: serde_json::Value =
+        serde_json::from_str(config_of.as_str().expect("a text")).expect("json");
+    for name in [
+        "optimiser",
+        "encoder_lr",
+        "momentum",
+        "drops",
+        "rand_augment",
+        "free_crop",
+    ] {
+        let removed = settings.as_object_mut().expect("fields").remove(name);
+        removed.expect(name);
+    }
+    *config_of = settings.to_string().into();
+    *about = inner.to_string().into();
+    let mut header = header.to_string();
+    header.extend(std::iter::repeat_n(
+        ' ',
+        header.len().next_multiple_of(8) - header.len(),
+    ));
+    let mut old = (header.len() as u64).to_le_bytes().to_vec();
+    old.extend(header.bytes());
+    old.extend(values);
+    std::fs::write(&state, old).expect("written");
+
+    let other = TrainConfig {
+        optimiser: Method::Sgd,
+        ..config.clone()
+    };
+    let said = refusal(&place, &other, &folder);
+    assert!(
+        said.contains(r#"config.optimiser was "adamw", is "sgd""#),
+        "{said}"
+    );
+    let whole = place.path("whole");
+    let reference = run(&place, &config, &whole, |_| false).expect("a run");
+    let fitted = run(&place, &config, &folder, |_| false).expect("the rest");
+    assert!(weights(&fitted.expect("over")) == weights(&reference.expect("over")));
 }
 
 /// A run that is over says so again, and is not trained any further.

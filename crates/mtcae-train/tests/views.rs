@@ -216,6 +216,7 @@ fn training_takes_one_view_and_says_which_field_asks_for_more() {
             data: &data,
             cache: Some(&cached),
             save_models: false,
+            test: None,
             config: &config,
             device: &Device::Cpu,
         };

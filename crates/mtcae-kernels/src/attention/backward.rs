@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bias;
 use super::softmax::{saved, unit as logit_unit};
 use super::{Dims, Operands, Rows};
 use crate::fetch::fetch;
@@ -75,8 +76,9 @@ pub(super) fn backward(
                     .map(|half| unsafe { dkv.part(from, keys.len(), half + h * d, d) });
                 let gradients = [dk, dv];
                 let share = Share { b, h, keys };
+                let sums = [dq, &mut []];
                 scratch::with(sizes.room, |buffer| {
-                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, dq: &mut [f32], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
+                    with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, sums: [&mut [f32]; 2], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
                 });
             });
             let partial = &*partial;
@@ -97,6 +99,75 @@ pub(super) fn backward(
             });
         });
     }
+}
+
+/// Tasks that a head's problems are cut into where its bias has a gradient: each sums one
+/// of its own.
+const SHARES: usize = 4;
+
+/// [`backward`] with a bias, whose gradient is added to `dbias` (H, M, N). A task has some
+/// problems of one head, one after the other, so that it sums their gradients alone.
+pub(super) fn biased(
+    kind: Kind,
+    of: Operands<'_>,
+    given: Given<'_>,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+    dbias: &mut [f32],
+) {
+    let dims = of.dims;
+    let (width, d) = (dims.width(), dims.head_dim);
+    let dkv = Rectangle::new(dkv, 2 * width, dims.batch * dims.keys, 2 * width);
+    let dq_all = Rectangle::new(dq, width, dims.batch * dims.queries, width);
+    // As if there were problems enough for a task to have all keys.
+    let sizes = sizes(
+        kind,
+        Dims {
+            batch: usize::MAX / dims.heads,
+            ..dims
+        },
+    );
+    let one = size([dims.keys, dims.queries]);
+    let shares = SHARES.min(dims.batch);
+    let share = size([sizes.queries, sizes.channels * sizes.tile]);
+    let tile = sizes.channels * sizes.tile;
+    scratch::with(size([dims.heads, shares, one]), |sums| {
+        let tasks = sums.par_chunks_exact_mut(one).with_max_len(1);
+        tasks.enumerate().for_each(|(i, dbias)| {
+            let (h, part) = (i / shares, schedule::part(dims.batch, shares, i % shares));
+            dbias.fill(0.0);
+            for b in part {
+                // SAFETY: each task has problems of its own in the columns of its head.
+                let [dk, dv] = [0, width].map(|half| unsafe {
+                    dkv.part(b * dims.keys, dims.keys, half + h * d, d)
+                });
+                let keys = 0..dims.keys;
+                scratch::with(share, |partial| {
+                    let (gradients, share) = ([dk, dv], Share { b, h, keys });
+                    let sums = [&mut *partial, &mut *dbias];
+                    scratch::with(sizes.room, |buffer| {
+                        with_kernel!(kind, task(of: Operands<'_>, given: Given<'_>, sizes: Sizes, share: Share, sums: [&mut [f32]; 2], gradients: [Rectangle<'_>; 2], buffer: &mut [f32]));
+                    });
+                    let (partial, share) = (&*partial, partial.len());
+                    for panel in 0..sizes.queries {
+                        let (from, at) = (panel * sizes.cols, panel * tile);
+                        let some = sizes.cols.min(dims.queries - from);
+                        // SAFETY: as above.
+                        let out = unsafe { dq_all.part(b * dims.queries + from, some, h * d, d) };
+                        with_kernel!(kind, add_up(partial: &[f32], share: usize, at: usize, out: Rectangle<'_>));
+                    }
+                });
+            }
+        });
+        for (dbias, sums) in dbias
+            .chunks_exact_mut(one)
+            .zip(sums.chunks_exact(shares * one))
+        {
+            for sums in sums.chunks_exact(one) {
+                dbias.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+            }
+        }
+    });
 }
 
 /// What a task has: some keys of one head of one problem.
@@ -222,7 +293,7 @@ fn task<K: MicroKernel>(
     given: Given<'_>,
     sizes: Sizes,
     Share { b, h, keys }: Share,
-    dq: &mut [f32],
+    [dq, dbias]: [&mut [f32]; 2],
     gradients: [Rectangle<'_>; 2],
     buffer: &mut [f32],
 ) {
@@ -249,6 +320,7 @@ fn task<K: MicroKernel>(
     let grad = given.grad.head(b * queries, queries, h, head_dim);
     let out = given.out.head(b * queries, queries, h, head_dim);
     let norms = saved(of.dims, b, h).map(|some| &given.norms[some]);
+    let added = of.bias.map(|bias| bias.of(of.dims, b, h));
     let mut gradients = gradients;
     kernel.begin();
     for from in (0..keys.len()).step_by(sizes.block) {
@@ -323,6 +395,18 @@ fn task<K: MicroKernel>(
                     rows: here,
                 };
                 kernel.multiply(all(&*packed_k), q_panel, 0..head_dim, true, &[], p);
+                if let Some(added) = added {
+                    bias::add(
+                        kernel,
+                        added,
+                        p,
+                        keys.start + from,
+                        here,
+                        first,
+                        some,
+                        of.scale,
+                    );
+                }
                 kernel.multiply(all(&*packed_v), grad_panel, 0..head_dim, true, &[], ds);
                 dots.fill(0.0);
                 for (r, dot) in dots.iter_mut().enumerate().take(some) {
@@ -337,6 +421,13 @@ fn task<K: MicroKernel>(
                         .copy(&norms[first..first + some], &mut known[..some]);
                 }
                 differentiate(kernel, p, ds, here, of.scale, &known, dots);
+                if added.is_some_and(|bias| bias.masks()) {
+                    bias::settle(kernel, p, ds, here);
+                }
+                if !dbias.is_empty() {
+                    let key = keys.start + from;
+                    bias::collect(kernel, ds, key, here, first, some, queries, of.scale, dbias);
+                }
                 let panel = first / K::COLS;
                 let sums = sizes.channels * sizes.tile;
                 let sums = &mut dq[panel * sums..(panel + 1) * sums];

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bias;
 use super::softmax::{Columns, rescale, saved, weigh};
 use super::{Dims, Operands};
 use crate::format::{Kind, with_kernel};
@@ -204,6 +205,7 @@ fn task<K: MicroKernel>(
         state[..K::COLS].fill(f32::NEG_INFINITY);
         state[K::COLS..].fill(0.0);
     }
+    let added = of.bias.map(|bias| bias.of(of.dims, b, h));
     let tile = sizes.channels * K::ROWS * K::COLS;
     let units = keys.div_ceil(unit::<K>());
     kernel.begin();
@@ -247,7 +249,14 @@ fn task<K: MicroKernel>(
                     rows: run,
                 };
                 kernel.multiply(left, queries, 0..head_dim, true, &[], logits);
+                if let Some(added) = added {
+                    let (key, query) = (from + start, rows.start + first);
+                    bias::add(kernel, added, logits, key, run, query, some, of.scale);
+                }
                 weigh(kernel, logits, run, of.scale, &mut columns);
+                if added.is_some_and(|bias| bias.masks()) {
+                    bias::settle(kernel, logits, &mut [], run);
+                }
                 if !fresh {
                     rescale(kernel, sums, columns.factors);
                 }

@@ -8,10 +8,13 @@
 //! forward or in the backward.
 
 mod backward;
+mod bias;
 mod forward;
 mod softmax;
+pub mod window;
 
 use self::backward::Given;
+pub use self::bias::Bias;
 use crate::format::{Format, Kind};
 use crate::isa::Isa;
 use crate::matrix::{MatRef, extent, size};
@@ -106,6 +109,7 @@ struct Operands<'a> {
     k: Rows<'a>,
     v: Rows<'a>,
     scale: f32,
+    bias: Option<Bias<'a>>,
 }
 
 impl<'a> Operands<'a> {
@@ -152,7 +156,37 @@ pub fn forward_with(
     out: &mut [f32],
     norms: Option<&mut [f32]>,
 ) {
-    forward_on(Kind::of(isa), dims, [q, k, v], scale, out, norms);
+    forward_on(Kind::of(isa), dims, [q, k, v], scale, None, out, norms);
+}
+
+/// [`forward_with`] of softmax(Q·Kᵀ·scale + bias)·V.
+///
+/// # Panics
+/// As [`forward_with`], and when the bias has not the length that `dims` says or the scale
+/// is 0.
+#[expect(clippy::too_many_arguments)]
+pub fn biased_forward_with(
+    isa: Isa,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    scale: f32,
+    bias: Bias<'_>,
+    out: &mut [f32],
+    norms: Option<&mut [f32]>,
+) {
+    assert!(scale != 0.0, "attention: a bias needs a scale");
+    bias.check(dims);
+    forward_on(
+        Kind::of(isa),
+        dims,
+        [q, k, v],
+        scale,
+        Some(bias),
+        out,
+        norms,
+    );
 }
 
 /// [`forward`] of inference, multiplying in a given format. Sums, logits and
@@ -169,7 +203,7 @@ pub fn forward_in(
     scale: f32,
     out: &mut [f32],
 ) {
-    forward_on(format.0, dims, [q, k, v], scale, out, None);
+    forward_on(format.0, dims, [q, k, v], scale, None, out, None);
 }
 
 fn forward_on(
@@ -177,6 +211,7 @@ fn forward_on(
     dims: Dims,
     [q, k, v]: [Rows<'_>; 3],
     scale: f32,
+    bias: Option<Bias<'_>>,
     out: &mut [f32],
     norms: Option<&mut [f32]>,
 ) {
@@ -192,6 +227,7 @@ fn forward_on(
         k,
         v,
         scale,
+        bias,
     };
     forward::forward(kind, of, out, norms);
 }
@@ -239,7 +275,64 @@ pub fn backward_with(
     dq: &mut [f32],
     dkv: &mut [f32],
 ) {
-    check(dims, q, k, v);
+    let of = Operands {
+        dims,
+        q,
+        k,
+        v,
+        scale,
+        bias: None,
+    };
+    let given = given(of, out, norms, grad, [dq, dkv]);
+    backward::backward(Kind::of(isa), of, given, dq, dkv);
+}
+
+/// [`backward_with`] of [`biased_forward_with`], and the gradient of the bias's values:
+/// `dbias` (H, M, N), to which it is added.
+///
+/// # Panics
+/// As [`backward_with`] and [`biased_forward_with`].
+#[expect(clippy::too_many_arguments)]
+pub fn biased_backward_with(
+    isa: Isa,
+    dims: Dims,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    bias: Bias<'_>,
+    out: &[f32],
+    norms: &[f32],
+    grad: &[f32],
+    scale: f32,
+    dq: &mut [f32],
+    dkv: &mut [f32],
+    dbias: &mut [f32],
+) {
+    assert!(scale != 0.0, "attention: a bias needs a scale");
+    bias.check(dims);
+    assert_eq!(dbias.len(), bias.values.len(), "attention: dbias length");
+    let of = Operands {
+        dims,
+        q,
+        k,
+        v,
+        scale,
+        bias: Some(bias),
+    };
+    let given = given(of, out, norms, grad, [dq, dkv]);
+    backward::biased(Kind::of(isa), of, given, dq, dkv, dbias);
+}
+
+/// Checks what a backward is given.
+fn given<'a>(
+    of: Operands<'_>,
+    out: &'a [f32],
+    norms: &'a [f32],
+    grad: &'a [f32],
+    [dq, dkv]: [&[f32]; 2],
+) -> Given<'a> {
+    let dims = of.dims;
+    check(dims, of.q, of.k, of.v);
     let width = dims.width();
     let needed = size([dims.batch, dims.queries, width]);
     assert_eq!(grad.len(), needed, "attention: gradient length");
@@ -251,23 +344,15 @@ pub fn backward_with(
         size([dims.batch, dims.keys, 2, width]),
         "attention: dkv length"
     );
-    let of = Operands {
-        dims,
-        q,
-        k,
-        v,
-        scale,
-    };
     let rows = |data| Rows {
         data,
         stride: width,
     };
-    let given = Given {
+    Given {
         out: rows(out),
         norms,
         grad: rows(grad),
-    };
-    backward::backward(Kind::of(isa), of, given, dq, dkv);
+    }
 }
 
 fn check(dims: Dims, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>) {

@@ -156,6 +156,7 @@ pub fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
         right: &w.data,
         alpha: 1.0,
         bias: &w.bias,
+        relu: false,
         sink: &sink,
     };
     blocks::multiply(kind, job);
@@ -164,6 +165,38 @@ pub fn linear(x: Operand<'_>, w: &Packed, target: Target<'_>) {
     {
         settle(kind, hidden);
     }
+}
+
+/// x (m, in)·Wᵀ + b, stored to `out` (m, out) or added to it, and after that cut at zero if
+/// asked for, over rayon's current pool. Each task packs the rows that it reads: for
+/// products that read them once.
+pub(crate) fn rows(x: MatRef<'_>, w: &Packed, add: bool, relu: bool, out: MatMut<'_>) {
+    let (rows, cols) = (out.rows, out.cols);
+    assert!(
+        (x.rows, x.cols, cols) == (rows, w.inputs, w.outputs),
+        "linear: the result is {rows}×{cols}"
+    );
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    let out = Rectangle::of(out);
+    let sink = if add {
+        Sink::Add(out)
+    } else {
+        Sink::Store(out)
+    };
+    let job = Job {
+        rows,
+        cols,
+        terms: w.inputs,
+        left: Rows::Unpacked(x),
+        right: &w.data,
+        alpha: 1.0,
+        bias: &w.bias,
+        relu,
+        sink: &sink,
+    };
+    blocks::multiply(w.format.0, job);
 }
 
 /// Packs the squares of all panels.

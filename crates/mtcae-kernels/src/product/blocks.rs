@@ -33,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub(crate) alpha: f32,
     /// What is added to the sums of each column; empty for nothing.
     pub(crate) bias: &'a [f32],
+    /// Whether what is below zero becomes zero before it is stored.
+    pub(crate) relu: bool,
     pub(crate) sink: &'a Sink<'a>,
 }
 
@@ -264,6 +266,7 @@ fn finish<K: MicroKernel>(kernel: K, job: Job<'_>, row: usize, col: usize, sums:
         }
         Sink::Store(out) | Sink::Add(out) => {
             let add = matches!(job.sink, Sink::Add(_));
+            let zero = simd.splat(0.0);
             // SAFETY: each task has a rectangle of its own.
             let mut out = unsafe { out.part(first_row, rows, first_col, cols) };
             for (r, sums) in sums.enumerate() {
@@ -277,6 +280,10 @@ fn finish<K: MicroKernel>(kernel: K, job: Job<'_>, row: usize, col: usize, sums:
                             true => simd.add(y, simd.load(&out[v])),
                             false => y,
                         };
+                        let y = match job.relu {
+                            true => simd.max(zero, y),
+                            false => y,
+                        };
                         simd.store(y, &mut out[v]);
                     }
                     continue;
@@ -285,6 +292,9 @@ fn finish<K: MicroKernel>(kernel: K, job: Job<'_>, row: usize, col: usize, sums:
                     let mut y = simd.mul_add(alpha, simd.load(&sums[v]), bias[v]);
                     if add {
                         y = simd.add(y, load(simd, out));
+                    }
+                    if job.relu {
+                        y = simd.max(zero, y);
                     }
                     let mut all = [0.0; 16];
                     simd.store(y, &mut all);

@@ -90,6 +90,7 @@ pub fn product_with(
                 right,
                 alpha,
                 bias: if i == 0 { bias } else { &[] },
+                relu: false,
                 sink: &sink,
             };
             blocks::multiply(kind, job);
@@ -98,13 +99,13 @@ pub fn product_with(
 }
 
 /// Elements that a packed right operand (k, n) takes.
-fn packed_len(kind: Kind, k: usize, n: usize) -> usize {
+pub(crate) fn packed_len(kind: Kind, k: usize, n: usize) -> usize {
     let layout = kind.layout();
     n.div_ceil(layout.cols) * (layout.right_panel)(k)
 }
 
 /// Packs a right operand (k, n) into [`packed_len`] elements.
-fn pack(kind: Kind, rhs: MatRef<'_>, packed: &mut [f32]) {
+pub(crate) fn pack(kind: Kind, rhs: MatRef<'_>, packed: &mut [f32]) {
     #[inline(always)]
     fn columns<K: MicroKernel>(kernel: K, columns: MatRef<'_>, out: &mut [f32]) {
         kernel.pack_columns(columns, out);

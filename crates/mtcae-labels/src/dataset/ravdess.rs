@@ -92,6 +92,13 @@ fn parse(stem: &str) -> Result<[u32; 7], String> {
     Ok(numbers)
 }
 
+/// The expression of a clip by its file's name, of the eight; `None` where it is none of
+/// RAVDESS's names.
+pub fn expression_of(file: &str) -> Option<&'static str> {
+    let stem = Path::new(file).file_stem()?.to_str()?;
+    Some(EIGHT[parse(stem).ok()?[2] as usize - 1])
+}
+
 /// Reads the speech clips below `root`. Folds are the five published groups of
 /// actors ([`folds::RAVDESS`](super::folds::RAVDESS)).
 ///

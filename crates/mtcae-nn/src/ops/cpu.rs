@@ -12,7 +12,7 @@ use super::backend::{Attended, Backend, Bias, Biased, Fresh, Heads, Norm, Produc
 pub(super) struct Cpu;
 
 /// Calls `f` with the elements of contiguous tensors.
-fn read<R>(op: &str, tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -> Result<R> {
+pub(super) fn read<R>(op: &str, tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -> Result<R> {
     let storages: Vec<_> = tensors.iter().map(|t| t.storage_and_layout()).collect();
     let slices: Vec<&[f32]> = storages
         .iter()
@@ -25,7 +25,7 @@ fn read<R>(op: &str, tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -> Res
 }
 
 /// The memory of a result.
-fn values(op: &str, fresh: Fresh) -> Result<(Vec<f32>, Shape)> {
+pub(super) fn values(op: &str, fresh: Fresh) -> Result<(Vec<f32>, Shape)> {
     match fresh.storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok((values, fresh.shape)),
         _ => candle_core::bail!("{op}: a result is not f32 on the CPU"),
@@ -79,7 +79,7 @@ fn settled(x: &Biased) -> Result<Tensor> {
     tensor(sum, x.x.shape())
 }
 
-fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
+pub(super) fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 

@@ -18,13 +18,19 @@ mod cpu;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod gather;
 mod gelu;
 mod kernels;
 mod layer_norm;
+mod limit;
 mod linear;
+mod lstm;
 mod operation;
 mod pool;
+mod post_norm;
 mod tubes;
+mod volume;
+mod window;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,11 +43,17 @@ pub use attention::{cross_attention, self_attention};
 pub(crate) use block::{Attention, Branch, Mlp, Projection, block};
 pub use conv::conv_prelu;
 pub use cross_entropy::{cross_entropy, cross_entropy_sum};
+pub use gather::gather_rows;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use limit::limit_gradient;
 pub use linear::linear;
+pub use lstm::{LstmWeights, lstm};
 pub use pool::max_pool;
+pub(crate) use post_norm::{NormAfter, attend_norm, feed_norm};
 pub use tubes::{tubes, tubes_of_levels};
+pub use volume::{After, Norm, Statistics, conv, pool};
+pub use window::{Windowed, window_attention};
 
 /// Whether products on GPUs take along what follows them.
 static EPILOGUES: AtomicBool = AtomicBool::new(false);

@@ -14,6 +14,7 @@ use mtcae_labels::labels::{
 };
 use mtcae_model::decoder::{Config as DecoderConfig, Structure};
 use mtcae_model::encoder::VideoMaeConfig;
+use mtcae_model::init::suited_decoder;
 use mtcae_model::{Config, Mtcae, checkpoint};
 use mtcae_nn::ParamStore;
 use mtcae_train::log::{Line, read};
@@ -183,6 +184,12 @@ pub fn model_config(structure: Structure) -> Config {
     };
     let classes = CLASSES.map(str::to_owned).to_vec();
     let config = Config::new(encoder, structure, classes);
+    if !structure.has_stages() {
+        return Config {
+            decoder: suited_decoder(config.decoder),
+            ..config
+        };
+    }
     Config {
         decoder: DecoderConfig {
             width: 16,
