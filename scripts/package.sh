@@ -19,7 +19,9 @@ cp Cargo.lock "$packed/"
 {
     printf '[workspace]\nresolver = "3"\nmembers = ["mtcae-*"]\n\n[patch.crates-io]\n'
     for crate in "$target"/package/*.crate; do
-        tar -xzf "$crate" -C "$packed"
+        # With the time of now: in a package all files are of one day, by which cargo would
+        # take those of an earlier run for these.
+        tar -xzmf "$crate" -C "$packed"
         folder=$(basename "$crate" .crate)
         printf '%s = { path = "%s" }\n' "$(sed 's/-[0-9][^-]*$//' <<<"$folder")" "$folder"
     done
