@@ -276,8 +276,9 @@ fn stopped_it_leaves_nothing_behind() {
             );
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let killed = Command::new("kill")
-            .args(["-s", signal, &child.id().to_string()])
+        // The shell's own, which is there where no program of that name is.
+        let killed = Command::new("sh")
+            .args(["-c", &format!("kill -s {signal} {}", child.id())])
             .status();
         assert!(killed.expect("started").success());
         let status = child.wait().expect("ended");
