@@ -76,8 +76,9 @@ test-python:    ## what needs PyTorch: fixtures again, rebuild from a checkpoint
 
 parity: test-python ## ViT-L and the cascade at full size against PyTorch
 
-test-slow: setup ## memory over 10,000 labelled frames (minutes)
+test-slow: setup ## memory over 10,000 labelled frames, 100,000 malformed requests (minutes)
 	$(CARGO) test --release -p mtcae-labels --test video -- --ignored --nocapture
+	$(CARGO) test --release -p mtcae-serve --test load -- --ignored --nocapture
 
 test-exhaustive: ## kernels at every f32 of their range (minutes)
 	$(CARGO) test --release -p mtcae-kernels --features exhaustive

@@ -15,7 +15,7 @@ say() { printf 'dist: %s\n' "$*"; }
 
 out=$PWD/target/dist
 ffmpeg=${MTCAE_FFMPEG:-$out/ffmpeg}
-scripts/setup.sh
+scripts/setup.sh python
 scripts/ffmpeg.sh "$ffmpeg"
 
 # A folder that has these as archives alone, so that the linker takes them.

@@ -56,7 +56,7 @@ struct Args {
     #[arg(long, default_value = "paper", value_name = "paper|native")]
     track: Track,
 
-    /// The sizes of the papers, or toys of about a million parameters at 64 pixels.
+    /// The sizes of the papers, or toys of less than five million parameters at 64 pixels.
     #[arg(long, default_value = "full")]
     size: Sizes,
 

@@ -123,6 +123,9 @@ fn drawn(
 }
 
 /// Which frames a system is tested on, where they are others than those it was trained on.
+///
+/// # Errors
+/// As [`System::shown`].
 pub fn test_sampling(system: &System, track: Track) -> Result<Option<Sampling>, Error> {
     Ok(system.shown(track)?.and_then(|native| native.test))
 }

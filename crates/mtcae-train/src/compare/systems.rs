@@ -43,7 +43,7 @@ impl fmt::Display for Status {
 pub enum Size {
     /// Those of the papers.
     Full,
-    /// Toys of a million parameters at 64², to compare by on a laptop.
+    /// Toys of less than five million parameters at 64², to compare by on a laptop.
     Small,
 }
 
@@ -362,7 +362,7 @@ impl System {
                 stretched.insert("drops".to_owned(), Value::String(epochs.join(",")));
             }
         }
-        if self.weights.is_none() {
+        if self.weights.is_none() && !self.settings.contains_key("tune") {
             // Of an encoder that is drawn nothing would come.
             stretched.insert("tune".to_owned(), Value::String("all".to_owned()));
         }
