@@ -39,6 +39,16 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
         .map_err(|e| format!("{name} {n}: {e}"))
 }
 
+/// As [`limit_threads`], for a program that trains: memory that a step frees is kept for the
+/// next.
+///
+/// # Errors
+/// As [`limit_threads`].
+pub fn limit_threads_of_training(threads: Option<usize>) -> Result<(), String> {
+    mtcae_nn::plan::keep_freed();
+    limit_threads(threads)
+}
+
 /// A thread a core, as far as a pool goes.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| usize::from(n).min(MOST))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::output::clean_up_when_stopped;
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads;
+use crate::threads::limit_threads_of_training;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
 use crate::{Fault, device, note, say};
 use clap::{Command, Parser};
@@ -108,7 +108,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
-    limit_threads(args.threads)?;
+    limit_threads_of_training(args.threads)?;
     clean_up_when_stopped()?;
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
