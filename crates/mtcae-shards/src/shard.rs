@@ -155,6 +155,10 @@ impl Record {
     /// Refuses to go on with rows of another job or shard.
     fn go_on_with(&mut self, rows: &Path, path: &Path) -> Result<(), Error> {
         if path.symlink_metadata().is_err() {
+            // Killed before the record was written, which comes before the first row.
+            if rows.metadata().is_ok_and(|m| m.is_file() && m.len() == 0) {
+                return Ok(());
+            }
             let reason = format!(
                 "{} is not beside it, so that it cannot be seen what wrote it; give another name",
                 path.display()
