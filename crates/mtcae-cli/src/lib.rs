@@ -21,6 +21,8 @@ mod groups;
 mod infer;
 mod init;
 mod label;
+mod mass;
+mod merge;
 mod output;
 mod report;
 mod settings;
@@ -51,6 +53,8 @@ pub enum Program {
     Init,
     /// Face boxes and landmarks of videos, as a label file.
     Label,
+    /// What many processes labelled or inferred, as one file.
+    Merge,
     /// Rendered face clips and their label file.
     Synth,
     /// Fine-tunes a model on a label file.
@@ -73,11 +77,12 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Infer,
         Self::Convert,
         Self::Init,
         Self::Label,
+        Self::Merge,
         Self::Synth,
         Self::Train,
         Self::Evaluate,
@@ -103,6 +108,7 @@ impl Program {
             Self::Convert => (convert::command, convert::main),
             Self::Init => (init::command, init::main),
             Self::Label => (label::command, label::main),
+            Self::Merge => (merge::command, merge::main),
             Self::Synth => (synth::command, synth::main),
             Self::Train => (train::command, train::main),
             Self::Evaluate => (evaluate::command, evaluate::main),
