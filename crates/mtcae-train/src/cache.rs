@@ -355,7 +355,7 @@ impl FeatureCache {
         });
         for (done, view) in views.enumerate() {
             let view: [Frames; 1] = [view?];
-            let input = viewer.input(&view)?.to_device(device)?;
+            let input = viewer.form().input(&view)?.to_device(device)?;
             let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
             let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();
