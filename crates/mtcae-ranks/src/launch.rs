@@ -9,6 +9,8 @@ pub struct Launch {
     pub launcher: Launcher,
     /// How many ranks there are.
     pub ranks: usize,
+    /// The number of this one, where that is said.
+    pub rank: Option<usize>,
     /// How many of them are on this host, where that is said.
     pub here: Option<usize>,
     /// The number of this one among those of its host, where that is said.
@@ -28,31 +30,32 @@ pub enum Launcher {
     World,
 }
 
-/// Variables that say how many ranks there are, how many are here, and which of these this is.
-const VARIABLES: [(Launcher, &str, &str, &str); 4] = [
+/// Variables that say how many ranks there are, which this is, how many are here, and which of
+/// these this is.
+const VARIABLES: [(Launcher, &str, [&str; 3]); 4] = [
     (
         Launcher::OpenMpi,
         "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
+        [
+            "OMPI_COMM_WORLD_RANK",
+            "OMPI_COMM_WORLD_LOCAL_SIZE",
+            "OMPI_COMM_WORLD_LOCAL_RANK",
+        ],
     ),
     (
         Launcher::Pmi,
         "PMI_SIZE",
-        "MPI_LOCALNRANKS",
-        "MPI_LOCALRANKID",
+        ["PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"],
     ),
     (
         Launcher::Slurm,
         "SLURM_STEP_NUM_TASKS",
-        "SLURM_STEP_TASKS_PER_NODE",
-        "SLURM_LOCALID",
+        ["SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"],
     ),
     (
         Launcher::World,
         "WORLD_SIZE",
-        "LOCAL_WORLD_SIZE",
-        "LOCAL_RANK",
+        ["RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"],
     ),
 ];
 
@@ -81,7 +84,7 @@ impl Launch {
     /// # Errors
     /// As there.
     pub fn of(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
-        for (launcher, ranks, here, place) in VARIABLES {
+        for (launcher, ranks, [rank, here, place]) in VARIABLES {
             // An empty one counts as not set.
             let Some(text) = get(ranks).filter(|text| !text.is_empty()) else {
                 continue;
@@ -98,6 +101,7 @@ impl Launch {
             return Ok(Some(Self {
                 launcher,
                 ranks,
+                rank: said(rank),
                 here: said(here).filter(|n| *n > 0),
                 place: said(place),
             }));
@@ -134,12 +138,14 @@ mod tests {
     fn each_launcher_says_how_many_ranks_there_are() {
         let found = of(&[
             ("OMPI_COMM_WORLD_SIZE", "4"),
+            ("OMPI_COMM_WORLD_RANK", "3"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
             ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
         ]);
         let want = Launch {
             launcher: Launcher::OpenMpi,
             ranks: 4,
+            rank: Some(3),
             here: Some(2),
             place: Some(1),
         };
@@ -171,6 +177,7 @@ mod tests {
         let launch = |here| Launch {
             launcher: Launcher::OpenMpi,
             ranks: 8,
+            rank: None,
             here,
             place: None,
         };

@@ -270,7 +270,7 @@ impl Talk {
             }
             done.send(!said).unwrap_or_default();
             self.end()
-        })
+        });
     }
 
     /// Refuses all further orders until the process ends.

@@ -18,7 +18,8 @@ pub fn gather(group: &dyn Group, own: Vec<u8>) -> Result<Vec<Block>, Error> {
     let lengths = group.exchange(vec![length; size], vec![8; size])?.wait()?;
     let lengths = lengths.iter().enumerate().map(|(r, l)| number(r, l));
     let lengths = lengths.collect::<Result<Vec<_>, _>>()?;
-    group.exchange(vec![Arc::new(own); size], lengths)?.wait()
+    let own = Arc::new(own);
+    group.exchange(vec![own; size], lengths)?.wait()
 }
 
 /// What rank 0 tells; what others would tell is not asked for.
