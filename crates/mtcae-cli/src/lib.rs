@@ -22,6 +22,7 @@ mod infer;
 mod init;
 mod label;
 mod output;
+mod ranks;
 mod report;
 mod settings;
 mod shared;

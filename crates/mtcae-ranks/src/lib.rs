@@ -42,5 +42,5 @@ pub use solo::Solo;
 #[cfg(feature = "candle")]
 pub use tensors::{ByMemory, TensorError, Tensors, Wire};
 pub use threads::Threads;
-pub use tree::{Node, Tree};
+pub use tree::{Tree, completed};
 pub use words::{agree, barrier, broadcast, gather, together};

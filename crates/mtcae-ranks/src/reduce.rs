@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::group::{Block, Group, Pending};
-use crate::tree::{Node, Tree, sum};
+use crate::tree::{Tree, completed};
 
 /// Values of a bucket: 25 MB of `f32`, enough for a network's full bandwidth and few enough to
 /// add one bucket up while the next is under way.
@@ -16,7 +16,7 @@ const BUCKET: usize = 25_000_000 / size_of::<f32>();
 /// How a step's leaves are dealt to ranks: neighbours to the same rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deal {
-    tree: Tree,
+    leaves: usize,
     ranks: usize,
 }
 
@@ -24,21 +24,19 @@ impl Deal {
     /// So many leaves among so many ranks; where they do not go evenly, the last ranks have
     /// fewer.
     pub fn new(leaves: usize, ranks: usize) -> Self {
-        let tree = Tree::new(leaves);
-        Self { tree, ranks }
+        Self { leaves, ranks }
     }
 
     /// The leaves of a rank.
     pub fn leaves(self, rank: usize) -> Range<usize> {
-        let all = self.tree.leaves();
+        let all = self.leaves;
         let share = all.div_ceil(self.ranks.max(1));
         (rank * share).min(all)..((rank + 1) * share).min(all)
     }
 
     /// What a rank adds up by itself: the nodes of the tree that its leaves complete.
-    pub fn nodes(self, rank: usize) -> Vec<Node> {
-        let leaves = self.leaves(rank);
-        self.tree.complete(leaves.start, leaves.end)
+    pub fn nodes(self, rank: usize) -> Vec<Range<usize>> {
+        completed(self.leaves, self.leaves(rank))
     }
 }
 
@@ -146,7 +144,7 @@ impl Reduction {
         nodes: Vec<C::Vector>,
     ) -> Result<(C::Vector, Traffic), C::Error> {
         let (rank, ranks) = (carrier.rank(), carrier.size());
-        let of_ranks: Vec<Vec<Node>> = (0..ranks).map(|r| deal.nodes(r)).collect();
+        let of_ranks: Vec<Vec<Range<usize>>> = (0..ranks).map(|r| deal.nodes(r)).collect();
         let own = &of_ranks[rank];
         let fits = nodes.iter().all(|v| carrier.length(v) == self.length);
         if nodes.len() != own.len() || !fits || deal.ranks != ranks {
@@ -215,19 +213,19 @@ impl Reduction {
         self,
         carrier: &C,
         deal: Deal,
-        of_ranks: &[Vec<Node>],
+        of_ranks: &[Vec<Range<usize>>],
         vectors: Vec<Vec<C::Vector>>,
     ) -> Result<C::Vector, C::Error> {
-        let nodes = of_ranks.iter().flatten().copied();
-        let mut known: Vec<(Node, Option<C::Vector>)> =
-            nodes.zip(vectors.into_iter().flatten().map(Some)).collect();
-        let mut given = |node: Node| {
-            let at = known.binary_search_by_key(&node, |(n, _)| *n).ok()?;
-            known[at].1.take()
-        };
-        let total = sum(deal.tree.root(), &mut given, &mut |a, b| carrier.add(a, b))?;
+        let mut tree = Tree::new(deal.leaves);
+        let nodes = of_ranks.iter().flatten().cloned();
+        for (node, vector) in nodes.zip(vectors.into_iter().flatten()) {
+            tree.add(node, vector, |sum, right| {
+                *sum = carrier.add(sum.clone(), right)?;
+                Ok::<(), C::Error>(())
+            })?;
+        }
         let none = || Error::Deal("there are no leaves to add".to_owned()).into();
-        total.ok_or_else(none)
+        tree.total().ok_or_else(none)
     }
 }
 

@@ -1,162 +1,160 @@
-//! The order in which leaves are added: a binary tree over all of them.
+//! Sums over a fixed binary tree, so that no sum depends on who computes which part of it.
+//!
+//! The leaves of a step are its batches, 0 to n − 1. Neighbours (0, 1), (2, 3), … are added,
+//! then neighbours among these sums, until one is left; the last of an odd number is passed up
+//! as it is. A node is therefore the leaves `i·2ᵏ..(i + 1)·2ᵏ`, as far as there are any: which
+//! ones follows from n alone. Whoever holds a contiguous range of leaves can add up the nodes
+//! that lie in it ([`completed`]); whoever is given all nodes, in the order of their leaves, gets
+//! the same bits as one who adds the leaves ([`Tree::add`]).
 
-/// Neighbouring leaves that are added up: from `first` on, up to `end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Node {
-    /// The first leaf.
-    pub first: usize,
-    /// The leaf after the last.
-    pub end: usize,
-}
+use std::ops::Range;
 
-impl Node {
-    /// The two nodes that it is the sum of; none of a leaf.
-    ///
-    /// Leaves are paired (0, 1), (2, 3), …, then these pairs, and so on; what has no neighbour is
-    /// passed up. So a node of n leaves is that of the greatest power of two below n, and the
-    /// rest.
-    pub fn halves(self) -> Option<(Self, Self)> {
-        let (first, end) = (self.first, self.end);
-        let n = end.saturating_sub(first);
-        if n < 2 {
-            return None;
+/// The largest nodes of the tree over `leaves` leaves that lie within `range`, in order: what
+/// can be added up without the leaves of others.
+pub fn completed(leaves: usize, range: Range<usize>) -> Vec<Range<usize>> {
+    let end = range.end.min(leaves);
+    let mut nodes = Vec::new();
+    let mut at = range.start;
+    while at < end {
+        // The largest block that begins here: no higher than its place allows.
+        let mut size = match at {
+            0 => leaves.next_power_of_two(),
+            at => 1 << at.trailing_zeros(),
+        };
+        while (at + size).min(leaves) > end {
+            size /= 2;
         }
-        let middle = first + n.next_power_of_two() / 2;
-        Some((Self { first, end: middle }, Self { first: middle, end }))
+        let node = at..(at + size).min(leaves);
+        at = node.end;
+        nodes.push(node);
     }
+    nodes
 }
 
-/// The tree over some leaves, which says in which order they are added. It depends on their
-/// number alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tree {
+/// A sum under way: nodes whose neighbours are still awaited, at most one a level.
+#[derive(Debug)]
+pub struct Tree<T> {
     leaves: usize,
+    nodes: Vec<(Range<usize>, T)>,
 }
 
-impl Tree {
+impl<T> Tree<T> {
     /// Over so many leaves.
     pub fn new(leaves: usize) -> Self {
-        Self { leaves }
+        let nodes = Vec::new();
+        Self { leaves, nodes }
     }
 
-    /// How many leaves it has.
-    pub fn leaves(self) -> usize {
-        self.leaves
+    /// Takes the sum of the next node, a leaf `i..i + 1` or one that others have completed, and
+    /// adds up what is complete by it: `add` adds the right one to the left.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub fn add<E>(
+        &mut self,
+        node: Range<usize>,
+        value: T,
+        mut add: impl FnMut(&mut T, T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut node, mut value) = (node, value);
+        while let Some((left, mut sum)) = self.nodes.pop() {
+            if !self.are_neighbours(&left, &node) {
+                self.nodes.push((left, sum));
+                break;
+            }
+            add(&mut sum, value)?;
+            (node, value) = (left.start..node.end, sum);
+        }
+        self.nodes.push((node, value));
+        Ok(())
     }
 
-    /// The sum of all.
-    pub fn root(self) -> Node {
-        Node {
-            first: 0,
-            end: self.leaves,
+    /// The sums that are there, in order: one, over all leaves, once all were added; of a part
+    /// of them those of [`completed`].
+    pub fn into_nodes(self) -> Vec<(Range<usize>, T)> {
+        self.nodes
+    }
+
+    /// The sum over all leaves; `None` while some are awaited.
+    pub fn total(self) -> Option<T> {
+        let whole = 0..self.leaves;
+        let mut nodes = self.nodes.into_iter();
+        match (nodes.next(), nodes.next()) {
+            (Some((node, sum)), None) if node == whole => Some(sum),
+            _ => None,
         }
     }
 
-    /// The greatest nodes whose leaves all lie in `first..end`, from left to right: what can be
-    /// added up by whoever has those leaves alone.
-    pub fn complete(self, first: usize, end: usize) -> Vec<Node> {
-        let mut found = Vec::new();
-        let mut open = vec![self.root()];
-        while let Some(node) = open.pop() {
-            if node.first >= end || node.end <= first || node.first == node.end {
-                continue;
-            }
-            if first <= node.first && node.end <= end {
-                found.push(node);
-            } else if let Some((left, right)) = node.halves() {
-                open.push(right);
-                open.push(left);
-            }
-        }
-        found
-    }
-}
-
-/// Adds up a node: of what `given` has, else of its halves. None where `given` lacks a leaf.
-pub(crate) fn sum<V, E>(
-    node: Node,
-    given: &mut impl FnMut(Node) -> Option<V>,
-    add: &mut impl FnMut(V, V) -> Result<V, E>,
-) -> Result<Option<V>, E> {
-    if let Some(value) = given(node) {
-        return Ok(Some(value));
-    }
-    let Some((left, right)) = node.halves() else {
-        return Ok(None);
-    };
-    match (sum(left, given, add)?, sum(right, given, add)?) {
-        (Some(left), Some(right)) => Ok(Some(add(left, right)?)),
-        _ => Ok(None),
+    /// Whether two nodes are the halves of one.
+    fn are_neighbours(&self, left: &Range<usize>, right: &Range<usize>) -> bool {
+        let size = (right.end - left.start).next_power_of_two();
+        left.end == right.start
+            && left.start.is_multiple_of(size)
+            && left.len() == size / 2
+            && right.end == (left.start + size).min(self.leaves)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
-    /// By the rule as it is told: neighbours are paired level by level.
-    fn by_levels(leaves: usize) -> String {
-        let mut level: Vec<String> = (0..leaves).map(|i| i.to_string()).collect();
-        while level.len() > 1 {
-            level = level
-                .chunks(2)
-                .map(|pair| match pair {
-                    [a, b] => format!("({a}+{b})"),
-                    rest => rest.concat(),
-                })
-                .collect();
+    fn in_words(sum: &mut String, right: String) -> Result<(), Infallible> {
+        *sum = format!("({sum}{right})");
+        Ok(())
+    }
+
+    fn names(tree: Tree<String>) -> Vec<String> {
+        tree.into_nodes().into_iter().map(|(_, sum)| sum).collect()
+    }
+
+    fn of_leaves(leaves: usize, range: Range<usize>) -> Tree<String> {
+        let mut tree = Tree::new(leaves);
+        for leaf in range {
+            let name = char::from(b'a' + leaf as u8).to_string();
+            tree.add(leaf..leaf + 1, name, in_words).expect("added");
         }
-        level.concat()
-    }
-
-    fn by_nodes(node: Node, given: &mut impl FnMut(Node) -> Option<String>) -> Option<String> {
-        let mut add = |a: String, b: String| Ok::<_, ()>(format!("({a}+{b})"));
-        sum(node, given, &mut add).expect("adds")
-    }
-
-    fn leaf(node: Node) -> Option<String> {
-        (node.end == node.first + 1).then(|| node.first.to_string())
+        tree
     }
 
     #[test]
-    fn nodes_are_those_of_pairs_level_by_level() {
-        for leaves in 1..70 {
-            let found = by_nodes(Tree::new(leaves).root(), &mut leaf);
-            assert_eq!(found, Some(by_levels(leaves)), "{leaves} leaves");
+    fn neighbours_are_added_and_an_odd_one_is_passed_up() {
+        for (leaves, want) in [
+            (1, "a"),
+            (2, "(ab)"),
+            (3, "((ab)c)"),
+            (4, "((ab)(cd))"),
+            (5, "(((ab)(cd))e)"),
+            (6, "(((ab)(cd))(ef))"),
+            (7, "(((ab)(cd))((ef)g))"),
+            (9, "((((ab)(cd))((ef)(gh)))i)"),
+        ] {
+            let sum = of_leaves(leaves, 0..leaves).total();
+            assert_eq!(sum.as_deref(), Some(want));
         }
+        assert_eq!(of_leaves(4, 0..3).total(), None);
+        assert_eq!(names(of_leaves(4, 0..3)), ["(ab)", "c"]);
     }
 
+    /// However the leaves are dealt to however many, the sum is the same one.
     #[test]
-    fn whoever_adds_up_its_own_leaves_first_gets_the_same_tree() {
-        for leaves in 1..40usize {
-            for ranks in 1..=leaves {
-                let share = leaves.div_ceil(ranks);
-                let tree = Tree::new(leaves);
-                let mut nodes = Vec::new();
-                for rank in 0..ranks {
-                    nodes.extend(tree.complete(rank * share, (rank + 1) * share));
+    fn the_sum_does_not_depend_on_who_adds_which_leaves() {
+        for leaves in 1..=17 {
+            let want = of_leaves(leaves, 0..leaves).total();
+            for (a, b) in (0..=leaves).flat_map(|a| (a..=leaves).map(move |b| (a, b))) {
+                let mut tree = Tree::new(leaves);
+                for range in [0..a, a..b, b..leaves] {
+                    let part = of_leaves(leaves, range.clone()).into_nodes();
+                    let nodes: Vec<_> = part.iter().map(|(node, _)| node.clone()).collect();
+                    assert_eq!(nodes, completed(leaves, range));
+                    for (node, sum) in part {
+                        tree.add(node, sum, in_words).expect("added");
+                    }
                 }
-                // They cover all leaves, each once and in order.
-                let mut at = 0;
-                for node in &nodes {
-                    assert_eq!(node.first, at);
-                    at = node.end;
-                }
-                assert_eq!(at, leaves);
-                let mut given = |node: Node| {
-                    let known = nodes.contains(&node);
-                    known.then(|| by_nodes(node, &mut leaf)).flatten()
-                };
-                let found = by_nodes(tree.root(), &mut given);
-                assert_eq!(found, Some(by_levels(leaves)), "{leaves} over {ranks}");
+                assert_eq!(tree.total(), want, "{leaves} leaves at {a} and {b}");
             }
         }
-    }
-
-    #[test]
-    fn a_missing_leaf_is_no_sum() {
-        let mut given = |node: Node| leaf(node).filter(|_| node.first != 2);
-        assert_eq!(by_nodes(Tree::new(4).root(), &mut given), None);
-        assert_eq!(Tree::new(0).complete(0, 5), []);
     }
 }

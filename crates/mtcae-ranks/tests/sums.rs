@@ -1,6 +1,6 @@
 //! Sums over ranks are those of one rank alone, to the bit.
 
-use mtcae_ranks::{Deal, Error, Group, Memory, Reduction, Solo, Threads, Tree, Values};
+use mtcae_ranks::{Deal, Error, Group, Memory, Reduction, Solo, Threads, Values, completed};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -31,8 +31,8 @@ fn by_pairs(mut level: Vec<Vec<f32>>) -> Vec<f32> {
 fn of_rank(group: &dyn Group, all: &[Vec<f32>], bucket: usize) -> Result<Vec<f32>, Error> {
     let deal = Deal::new(all.len(), group.size());
     let nodes = deal.nodes(group.rank()).into_iter().map(|node| {
-        assert!(deal.leaves(group.rank()).contains(&node.first));
-        Values::new(by_pairs(all[node.first..node.end].to_vec()))
+        assert!(deal.leaves(group.rank()).contains(&node.start));
+        Values::new(by_pairs(all[node].to_vec()))
     });
     let length = all[0].len();
     let reduction = Reduction::in_buckets(length, bucket);
@@ -98,7 +98,7 @@ fn leaves_are_dealt_to_neighbours_and_none_is_left_out() {
     }
     // A power of two goes up whole: one vector a rank is sent.
     assert!((0..4).all(|r| Deal::new(16, 4).nodes(r).len() == 1));
-    assert_eq!(Tree::new(6).complete(0, 3).len(), 2);
+    assert_eq!(completed(6, 0..3).len(), 2);
 }
 
 #[test]

@@ -24,8 +24,8 @@ fn tensors_and_memory_give_the_same_sum_to_the_bit() {
                             .nodes(rank.rank())
                             .into_iter()
                             .map(|node| {
-                                let mut sum = leaf(node.first, length);
-                                for n in node.first + 1..node.end {
+                                let mut sum = leaf(node.start, length);
+                                for n in node.start + 1..node.end {
                                     let more = leaf(n, length);
                                     sum.iter_mut().zip(more).for_each(|(a, b)| *a += b);
                                 }

@@ -1,13 +1,16 @@
 //! The loop: learns whatever a [`Learner`] has to be learned, can be stopped at any moment and
 //! resumed to the bit. It knows no task.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
 use mtcae_core::files::FileError;
 use mtcae_nn::on_pool;
+use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
+use mtcae_ranks::{Deal, Tree};
 
 use crate::average::Average;
 use crate::clock::{Clock, timed};
@@ -19,8 +22,7 @@ use crate::log::Log;
 use crate::optimiser::Optimiser;
 use crate::prefetch::Prefetch;
 use crate::state;
-use crate::tree::Tree;
-use crate::{Error, Event, Keep};
+use crate::{Error, Event, Keep, Ranks};
 
 /// Claims the folder of a run for this process.
 ///
@@ -36,8 +38,8 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, Error> {
     Ok(claim)
 }
 
-/// Learns, beginning anew or going on from the state in a folder that is claimed. Gives the
-/// learner with the weights that are kept, and their epoch, from 0.
+/// Learns, beginning anew or going on from the state in a folder that the first of the ranks has
+/// claimed. Gives the learner with the weights that are kept, and their epoch, from 0.
 ///
 /// # Errors
 /// [`Error::NotFinite`] when a loss or gradient is not a number: the state saved before is kept.
@@ -47,10 +49,17 @@ pub(crate) fn learn<L: Learner>(
     learner: L,
     name: &str,
     folder: &Path,
+    ranks: Ranks<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(L, usize), Error> {
-    let mut trainer = Trainer::new(learner, folder)?;
-    let first = trainer.resume()?;
+    let mut trainer = ranks.together(Trainer::new(learner, folder, ranks))?;
+    let first = ranks.together(trainer.resume())?;
+    let saved = match first.step {
+        0 => "none".to_owned(),
+        step => format!("step {step} of epoch {}", first.epoch),
+    };
+    let (identity, device) = (trainer.learner.identity(), trainer.learner.device());
+    ranks.agree(identity, device, saved)?;
     trainer.train(name, first, watch)
 }
 
@@ -60,9 +69,20 @@ type Position<L> = state::Position<<L as Learner>::Sums>;
 /// The batches of an epoch, as threads in the background make them.
 type Loading<L> = Prefetch<Result<<L as Learner>::Loaded, Error>>;
 
+/// What one rank has of a step.
+struct Own<S> {
+    /// Sums of gradients over nodes of the step's tree.
+    nodes: Vec<Gradients>,
+    /// What its batches add up.
+    parts: Vec<S>,
+    /// What running statistics are to follow of each batch.
+    followed: Vec<Vec<Followed>>,
+}
+
 struct Trainer<'a, L> {
     learner: L,
     folder: &'a Path,
+    ranks: Ranks<'a>,
     optimiser: Optimiser,
     average: Option<Average>,
     state: PathBuf,
@@ -70,7 +90,7 @@ struct Trainer<'a, L> {
 }
 
 impl<'a, L: Learner> Trainer<'a, L> {
-    fn new(learner: L, folder: &'a Path) -> Result<Self, Error> {
+    fn new(learner: L, folder: &'a Path, ranks: Ranks<'a>) -> Result<Self, Error> {
         let config = learner.config();
         let average = match config.ema > 0.0 {
             true => Some(Average::new(config.ema, learner.trained())?),
@@ -82,6 +102,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
             state: folder.join(STATE),
             steps_an_epoch: learner.batches().div_ceil(config.accumulate) as u64,
             folder,
+            ranks,
             learner,
         })
     }
@@ -109,7 +130,11 @@ impl<'a, L: Learner> Trainer<'a, L> {
         Ok(state.position)
     }
 
+    /// Saves the state, which all have alike: one of them writes it.
     fn save(&self, position: &Position<L>) -> Result<(), Error> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
         for (name, var) in self.learner.trained() {
             tensors.push((format!("weights/{name}"), var.as_tensor().clone()));
@@ -128,7 +153,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         mut at: Position<L>,
         watch: &mut Watch<'_>,
     ) -> Result<(L, usize), Error> {
-        let mut log = Log::open(&self.folder.join(LOG), at.log)?;
+        let log = || Log::open(&self.folder.join(LOG), at.log);
+        let mut log = self.ranks.by_first(log)?;
         for notice in self.learner.notices() {
             tell(watch, &Event::Notice(&notice))?;
         }
@@ -147,6 +173,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         while at.epoch < epochs {
             self.epoch(&mut at, &mut log, watch)?;
         }
+        // What the first has written is there for all.
+        self.ranks.together(Ok(()))?;
         let epoch = self.keep(&at)?;
         Ok((self.learner, epoch))
     }
@@ -179,7 +207,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
     fn epoch(
         &mut self,
         at: &mut Position<L>,
-        log: &mut Log,
+        log: &mut Option<Log>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let config = self.learner.config().clone();
@@ -193,8 +221,11 @@ impl<'a, L: Learner> Trainer<'a, L> {
             })
             .skip(at.step_in_epoch * config.accumulate)
             .collect();
-        let (load, jobs) = (self.learner.loader(), leaves.clone());
-        let mut loaded = Prefetch::new(leaves.len(), config.workers, config.queue, move |i| {
+        let load = self.learner.loader();
+        let of_steps = leaves.chunks(config.accumulate);
+        let own = of_steps.flat_map(|leaves| &leaves[self.own(leaves.len())]);
+        let jobs: Vec<Leaf> = own.cloned().collect();
+        let mut loaded = Prefetch::new(jobs.len(), config.workers, config.queue, move |i| {
             load(&jobs[i])
         });
         let steps = leaves.len().div_ceil(config.accumulate);
@@ -222,11 +253,13 @@ impl<'a, L: Learner> Trainer<'a, L> {
                 clock: config.times.then_some(clock),
                 ..facts
             });
-            log.write(&line)?;
-            at.log = log.length();
-            if saves {
-                log.sync()?;
-                self.save(at)?;
+            if let Some(log) = log {
+                log.write(&line)?;
+                at.log = log.length();
+                if saves {
+                    log.sync()?;
+                    self.save(at)?;
+                }
             }
             tell(watch, &line.event())?;
         }
@@ -238,7 +271,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
     fn end(
         &mut self,
         at: &mut Position<L>,
-        log: &mut Log,
+        log: &mut Option<Log>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let epoch = at.epoch;
@@ -252,17 +285,25 @@ impl<'a, L: Learner> Trainer<'a, L> {
             self.keep_best(at)?;
         }
         let line = at.sums.numbers.epoch(epoch, &at.sums.clock, validation);
-        log.write(&line)?;
+        if let Some(log) = log {
+            log.write(&line)?;
+            log.sync()?;
+        }
         *at = Position::<L> {
             step: at.step,
             epoch: epoch + 1,
-            log: log.length(),
+            log: log.as_ref().map_or(0, Log::length),
             best: at.best,
             ..Position::<L>::default()
         };
-        log.sync()?;
         self.save(at)?;
         tell(watch, &line.event())
+    }
+
+    /// Which of a step's batches this rank computes.
+    fn own(&self, leaves: usize) -> Range<usize> {
+        let group = self.ranks.group();
+        Deal::new(leaves, group.size()).leaves(group.rank())
     }
 
     /// One step of the optimiser: the gradient of the mean over the clips of some
@@ -274,55 +315,34 @@ impl<'a, L: Learner> Trainer<'a, L> {
         leaves: &[Leaf],
         clock: &mut Clock,
     ) -> Result<(L::Sums, StepFacts), Error> {
-        let in_all: usize = leaves.iter().map(|leaf| leaf.clips.len()).sum();
-        let mut gradients = Tree::new(leaves.len());
-        let mut measured = Vec::with_capacity(leaves.len());
-        let before = (loaded.waited(), loaded.worked());
-        for (place, leaf) in leaves.iter().enumerate() {
-            let Some(batch) = loaded.next() else {
-                break;
+        let own = self.compute(at, loaded, leaves, clock);
+        let (ranks, group) = (self.ranks, self.ranks.group());
+        // All that is read back of a step, once all of it is under way.
+        let (nodes, parts, followed) = match own {
+            Ok(own) => (own.nodes, Ok(own.parts), own.followed),
+            Err(error) => (Vec::new(), Err(error), Vec::new()),
+        };
+        let deal = Deal::new(leaves.len(), group.size());
+        let (trained, device) = (self.learner.trained(), self.learner.device());
+        let (parts, gradients) = timed(&mut clock.reduce, || -> Result<_, Error> {
+            let parts = ranks.gather(parts)?;
+            ranks.follow(&followed, self.learner.followed())?;
+            let gradients = match group.size() {
+                1 => nodes.into_iter().next(),
+                _ => Some(ranks.sum(deal, nodes, trained, device)?.0),
             };
-            let batch = batch?;
-            let learner = &mut self.learner;
-            let Forward {
-                loss,
-                pass,
-                measured: numbers,
-            } = timed(&mut clock.forward, || {
-                on_pool(|| learner.forward(leaf, batch, &at.sums.numbers))
-            })?;
-            measured.push(numbers);
-            let trained = learner.trained();
-            let share = leaf.clips.len() as f64 / in_all as f64;
-            timed(&mut clock.backward, || {
-                let taken = on_pool(|| -> Result<Gradients, Error> {
-                    let mut store = match share < 1.0 {
-                        true => (loss * share)?.backward()?,
-                        false => loss.backward()?,
-                    };
-                    store.extend(pass.into_gradients())?;
-                    Ok(Gradients::take(trained, &mut store)?)
-                })?;
-                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
-            })?;
-        }
-        clock.wait += (loaded.waited() - before.0).as_secs_f64();
-        clock.decode += (loaded.worked() - before.1).as_secs_f64();
-        let Some(gradients) = gradients.total() else {
+            Ok((parts, gradients))
+        })?;
+        let Some(gradients) = gradients else {
             return Err(Error::Config {
                 field: "batch",
                 reason: "no clips of it could be had".to_owned(),
             });
         };
-        // All that is read back of a step, once all of it is under way.
         let norm = timed(&mut clock.backward, || on_pool(|| gradients.norm()))?;
         let mut numbers = L::Sums::default();
-        for measured in &measured {
-            let part = self.learner.sums(measured)?;
-            for (what, value) in part.losses() {
-                self.finite(what, value, at, leaves)?;
-            }
-            numbers.add(&part);
+        for part in parts.iter().flatten() {
+            numbers.add(part);
         }
         self.finite("the gradient's norm", norm, at, leaves)?;
         let config = self.learner.config();
@@ -351,6 +371,67 @@ impl<'a, L: Learner> Trainer<'a, L> {
             clock: None,
         };
         Ok((numbers, facts))
+    }
+
+    /// Computes this rank's batches of a step, and adds up their gradients as far as the tree
+    /// goes without those of others.
+    fn compute(
+        &mut self,
+        at: &Position<L>,
+        loaded: &mut Loading<L>,
+        leaves: &[Leaf],
+        clock: &mut Clock,
+    ) -> Result<Own<L::Sums>, Error> {
+        let in_all: usize = leaves.iter().map(|leaf| leaf.clips.len()).sum();
+        let mut gradients = Tree::new(leaves.len());
+        let (mut measured, mut followed) = (Vec::new(), Vec::new());
+        let before = (loaded.waited(), loaded.worked());
+        for place in self.own(leaves.len()) {
+            let leaf = &leaves[place];
+            let Some(batch) = loaded.next() else {
+                break;
+            };
+            let batch = batch?;
+            let learner = &mut self.learner;
+            let Forward {
+                loss,
+                pass,
+                measured: numbers,
+            } = timed(&mut clock.forward, || {
+                on_pool(|| learner.forward(leaf, batch, &at.sums.numbers))
+            })?;
+            measured.push(numbers);
+            followed.push(pass.take_followed());
+            let trained = learner.trained();
+            let share = leaf.clips.len() as f64 / in_all as f64;
+            timed(&mut clock.backward, || {
+                let taken = on_pool(|| -> Result<Gradients, Error> {
+                    let mut store = match share < 1.0 {
+                        true => (loss * share)?.backward()?,
+                        false => loss.backward()?,
+                    };
+                    store.extend(pass.into_gradients())?;
+                    Ok(Gradients::take(trained, &mut store)?)
+                })?;
+                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
+            })?;
+        }
+        clock.wait += (loaded.waited() - before.0).as_secs_f64();
+        clock.decode += (loaded.worked() - before.1).as_secs_f64();
+        let mut parts = Vec::with_capacity(measured.len());
+        for measured in &measured {
+            let part = self.learner.sums(measured)?;
+            for (what, value) in part.losses() {
+                self.finite(what, value, at, leaves)?;
+            }
+            parts.push(part);
+        }
+        let nodes = gradients.into_nodes().into_iter();
+        Ok(Own {
+            nodes: nodes.map(|(_, sum)| sum).collect(),
+            parts,
+            followed,
+        })
     }
 
     fn finite(
@@ -384,7 +465,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
 
     /// What is measured by the weights that would be kept.
     fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<L::Validation>, Error> {
-        let measure = || self.learner.validate(watch);
+        let measure = || self.learner.validate(self.ranks, watch);
         match &self.average {
             Some(average) => average.instead(self.learner.trained(), measure),
             None => measure(),
@@ -398,6 +479,9 @@ impl<'a, L: Learner> Trainer<'a, L> {
     }
 
     fn keep_best(&self, at: &Position<L>) -> Result<(), Error> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let kept: Vec<(&String, &Tensor)> = match &self.average {
             Some(average) => average.tensors().iter().map(|(n, t)| (n, t)).collect(),
             None => {

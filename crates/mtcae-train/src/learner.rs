@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Clock;
 use crate::event::{Event, Watch};
 use crate::optimiser::Optimiser;
-use crate::{Error, TrainConfig, random};
+use crate::{Error, Ranks, TrainConfig, random};
 
 /// A batch of an epoch: one leaf of a step's sum of gradients.
 #[derive(Clone, Debug)]
@@ -93,8 +93,13 @@ pub(crate) trait Learner: Send + Sync + Sized {
     /// The sums of a batch of which this was measured.
     fn sums(&self, measured: &Self::Measured) -> Result<Self::Sums, Error>;
 
-    /// By the weights as they are; `None` where no clips are kept for it.
-    fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<Self::Validation>, Error>;
+    /// By the weights as they are; `None` where no clips are kept for it. Each rank measures some
+    /// of the clips, all get the same.
+    fn validate(
+        &self,
+        ranks: Ranks<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Self::Validation>, Error>;
 }
 
 /// Sums over clips. Part of the saved state.

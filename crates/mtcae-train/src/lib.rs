@@ -49,6 +49,7 @@ mod prefetch;
 pub mod published;
 mod rand_augment;
 mod random;
+mod ranks;
 mod recipes;
 mod report;
 mod schedule;
@@ -56,7 +57,6 @@ mod start;
 mod state;
 mod sums;
 mod supervised;
-mod tree;
 mod view;
 
 pub use ablation::{Ablation, ablate};
@@ -78,11 +78,14 @@ pub use folds::{CrossValidation, FoldResult};
 pub use mtcae_objective as objective;
 pub use optimiser::Method;
 pub use people::Acquaintance;
-pub use predict::{ClipResult, predict, read_table, summarise, summarise_units, write_table};
+pub use predict::{
+    ClipResult, predict, predict_together, read_table, summarise, summarise_units, write_table,
+};
 pub use rand_augment::RandAugment;
+pub use ranks::Ranks;
 pub use recipes::Recipe;
 pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use schedule::{Epochs, Schedule};
 pub use start::{Start, Started, group};
-pub use supervised::{Fitted, Run, fit};
+pub use supervised::{Fitted, Run, fit, fit_together};
 pub use view::{Augment, Frames, Viewer};

@@ -165,6 +165,36 @@ impl<'a> Ranks<'a> {
         told.iter().enumerate().map(|(rank, told)| read(rank, told)).collect()
     }
 
+    /// Makes sure that all have the same of one thing.
+    pub(crate) fn agree_on(self, what: &str, own: &str) -> Result<(), Error> {
+        Ok(agree(self.group(), &[(what.to_owned(), own.to_owned())])?)
+    }
+
+    /// The numbers that rank 0 has.
+    pub(crate) fn numbers_from_first(self, own: &[u64]) -> Result<Vec<u64>, Error> {
+        let own = own.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let told = self.from_first(own)?;
+        let numbers = told.as_chunks().0.iter();
+        Ok(numbers.map(|n| u64::from_le_bytes(*n)).collect())
+    }
+
+    /// Gives rank 0 what each of the first `count` ranks has made: `length` bytes. What one has
+    /// failed at, all learn.
+    pub(crate) fn to_first(
+        self,
+        own: Result<Vec<u8>, Error>,
+        count: usize,
+        length: usize,
+    ) -> Result<Vec<Block>, Error> {
+        let own = self.together(own)?;
+        let (group, first) = (self.group(), self.is_first());
+        let mut to = vec![Block::default(); group.size()];
+        to[0] = Block::new(own);
+        let of = |r: usize| if first && r < count { length } else { 0 };
+        let lengths = (0..group.size()).map(of).collect();
+        Ok(group.exchange(to, lengths)?.wait()?)
+    }
+
     /// What rank 0 has.
     pub(crate) fn from_first(self, own: Vec<u8>) -> Result<Block, Error> {
         Ok(broadcast(self.group(), Some(own))?)
