@@ -1,8 +1,8 @@
 //! The processes of a training, as a launcher has started them.
 
-use mtcae_dfer::Device;
 use mtcae_core::one_line;
-use mtcae_ranks::{Group, Launch, Launcher, Solo};
+use mtcae_dfer::Device;
+use mtcae_ranks::{Launch, Launcher, Solo};
 use mtcae_train::{Error, Ranks, TrainConfig};
 
 use crate::output::Said;
@@ -23,7 +23,7 @@ enum Connected {
     Nccl {
         nccl: mtcae_ranks::Nccl,
         /// What the launcher is to see end after it.
-        _mpi: Option<Box<dyn Group>>,
+        _mpi: Option<Box<dyn mtcae_ranks::Group>>,
     },
 }
 
@@ -173,6 +173,7 @@ fn over_mpi(launch: Launch) -> Result<NoMpi, Fault> {
 
 #[cfg(feature = "mpi")]
 fn over_mpi(launch: Launch) -> Result<mtcae_ranks::Mpi, Fault> {
+    use mtcae_ranks::Group;
     let mpi = mtcae_ranks::Mpi::start()?;
     let (found, ranks, launcher) = (mpi.size(), launch.ranks, launch.launcher);
     if found != ranks {

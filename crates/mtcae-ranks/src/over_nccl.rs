@@ -205,22 +205,15 @@ fn bytes(
         });
     }
     exchange(comm, &sent, &mut came)?;
-    let came = came.iter().zip(to);
-    came.map(|(came, own)| match came {
-        Some(came) => Ok(Arc::new(
-            stream.clone_dtoh(came).map_err(|e| on_device(&e))?,
-        )),
-        None if own.is_empty() => Ok(own),
-        None => Ok(own),
-    })
-    .enumerate()
-    .map(
-        |(r, block): (usize, Result<Block, Error>)| match (r == rank, lengths[r]) {
-            (false, 0) => Ok(Block::default()),
-            _ => block,
-        },
-    )
-    .collect()
+    let mut blocks = Vec::with_capacity(to.len());
+    for (r, (came, own)) in came.iter().zip(to).enumerate() {
+        blocks.push(match came {
+            Some(came) => Arc::new(stream.clone_dtoh(came).map_err(|e| on_device(&e))?),
+            None if r == rank => own,
+            None => Block::default(),
+        });
+    }
+    Ok(blocks)
 }
 
 fn vectors(
@@ -282,7 +275,7 @@ where
     S: DevicePtr<T>,
 {
     group_start().map_err(|e| said(&e))?;
-    let all = || -> Result<(), NcclError> {
+    let mut all = || -> Result<(), NcclError> {
         for (r, sent) in sent.iter().enumerate() {
             if let Some(sent) = sent {
                 comm.send(sent, r as i32)?;

@@ -53,11 +53,7 @@ pub(crate) fn learn<L: Learner>(
     watch: &mut Watch<'_>,
 ) -> Result<(L, usize), Error> {
     let mut trainer = ranks.together(Trainer::new(learner, folder, ranks))?;
-    let first = ranks.together(trainer.resume())?;
-    let saved = match first.step {
-        0 => "none".to_owned(),
-        step => format!("step {step} of epoch {}", first.epoch),
-    };
+    let (first, saved) = ranks.together(trainer.resume())?;
     let (identity, device) = (trainer.learner.identity(), trainer.learner.device());
     ranks.agree(identity, device, saved)?;
     trainer.train(name, first, watch)
@@ -107,10 +103,10 @@ impl<'a, L: Learner> Trainer<'a, L> {
         })
     }
 
-    /// Takes up the saved state, if there is one.
-    fn resume(&mut self) -> Result<Position<L>, Error> {
+    /// Takes up the saved state, if there is one, and says which it is.
+    fn resume(&mut self) -> Result<(Position<L>, String), Error> {
         if !self.state.exists() {
-            return Ok(Position::<L>::default());
+            return Ok((Position::<L>::default(), "none".to_owned()));
         }
         let state = state::read(&self.state, self.learner.identity())?;
         let device = self.learner.device();
@@ -127,7 +123,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
         self.optimiser.restore(steps, |name| {
             state.tensor(name, device).map_err(candle_core::Error::wrap)
         })?;
-        Ok(state.position)
+        Ok((state.position, format!("step {steps} ({})", state.digest)))
     }
 
     /// Saves the state, which all have alike: one of them writes it.
@@ -404,7 +400,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
             followed.push(pass.take_followed());
             let trained = learner.trained();
             let share = leaf.clips.len() as f64 / in_all as f64;
-            timed(&mut clock.backward, || {
+            timed(&mut clock.backward, || -> Result<(), Error> {
                 let taken = on_pool(|| -> Result<Gradients, Error> {
                     let mut store = match share < 1.0 {
                         true => (loss * share)?.backward()?,
@@ -413,18 +409,21 @@ impl<'a, L: Learner> Trainer<'a, L> {
                     store.extend(pass.into_gradients())?;
                     Ok(Gradients::take(trained, &mut store)?)
                 })?;
-                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
+                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))?;
+                Ok(())
             })?;
         }
         clock.wait += (loaded.waited() - before.0).as_secs_f64();
         clock.decode += (loaded.worked() - before.1).as_secs_f64();
-        let mut parts = Vec::with_capacity(measured.len());
-        for measured in &measured {
-            let part = self.learner.sums(measured)?;
+        let learner = &self.learner;
+        let parts = timed(&mut clock.backward, || {
+            let parts = measured.iter().map(|measured| learner.sums(measured));
+            parts.collect::<Result<Vec<_>, _>>()
+        })?;
+        for part in &parts {
             for (what, value) in part.losses() {
                 self.finite(what, value, at, leaves)?;
             }
-            parts.push(part);
         }
         let nodes = gradients.into_nodes().into_iter();
         Ok(Own {

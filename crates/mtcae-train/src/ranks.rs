@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor, Var};
 use mtcae_core::one_line;
 use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
-use mtcae_nn::{Isa, on_pool};
+use mtcae_nn::Isa;
 use mtcae_ranks::{
     Block, Deal, Group, Memory, Reduction, Solo, Traffic, Values, agree, broadcast, gather,
     together,

@@ -62,6 +62,8 @@ struct About<S> {
 /// A state that was read.
 pub struct State<S> {
     pub position: Position<S>,
+    /// Of all its tensors.
+    pub digest: String,
     tensors: TensorFile,
 }
 
@@ -137,6 +139,7 @@ pub fn read<S: DeserializeOwned>(
     }
     Ok(State {
         position: about.position,
+        digest: about.digest,
         tensors,
     })
 }
