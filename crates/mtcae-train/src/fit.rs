@@ -400,18 +400,18 @@ impl<'a, L: Learner> Trainer<'a, L> {
             followed.push(pass.take_followed());
             let trained = learner.trained();
             let share = leaf.clips.len() as f64 / in_all as f64;
-            timed(&mut clock.backward, || -> Result<(), Error> {
-                let taken = on_pool(|| -> Result<Gradients, Error> {
+            let backward = || -> candle_core::Result<()> {
+                let taken = on_pool(|| {
                     let mut store = match share < 1.0 {
                         true => (loss * share)?.backward()?,
                         false => loss.backward()?,
                     };
                     store.extend(pass.into_gradients())?;
-                    Ok(Gradients::take(trained, &mut store)?)
+                    Gradients::take(trained, &mut store)
                 })?;
-                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))?;
-                Ok(())
-            })?;
+                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
+            };
+            timed(&mut clock.backward, backward)?;
         }
         clock.wait += (loaded.waited() - before.0).as_secs_f64();
         clock.decode += (loaded.worked() - before.1).as_secs_f64();
@@ -464,7 +464,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
 
     /// What is measured by the weights that would be kept.
     fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<L::Validation>, Error> {
-        let measure = || self.learner.validate(self.ranks, watch);
+        let mut measure = || self.learner.validate(self.ranks, watch);
         match &self.average {
             Some(average) => average.instead(self.learner.trained(), measure),
             None => measure(),

@@ -103,7 +103,7 @@ pub(crate) trait Learner: Send + Sync + Sized {
 }
 
 /// Sums over clips. Part of the saved state.
-pub(crate) trait Sums: Clone + Default + Serialize + DeserializeOwned {
+pub(crate) trait Sums: Clone + Default + Sync + Serialize + DeserializeOwned {
     type Validation;
     /// A line of the log.
     type Line: Told;
