@@ -1,5 +1,7 @@
 //! The processes of a training, as a launcher has started them.
 
+use std::time::Duration;
+
 use mtcae_core::one_line;
 use mtcae_dfer::Device;
 use mtcae_ranks::{Launch, Launcher, Solo};
@@ -126,17 +128,24 @@ impl Job {
         }
         let between = match fault.downcast_ref::<Error>() {
             // Whoever has failed has said so.
-            Some(Error::Ranks(mtcae_ranks::Error::Stopped { .. })) => return Err(Said.into()),
+            Some(Error::Ranks(mtcae_ranks::Error::Stopped { .. })) => return Err(silent()),
             Some(Error::Ranks(_)) => true,
             _ => false,
         };
         let (group, reason) = (self.ranks().group(), one_line(&*fault));
         match (group.fail(&reason), between) {
-            (false, _) => Err(Said.into()),
+            (false, _) => Err(silent()),
             (true, true) => Err(fault),
             (true, false) => Err(format!("rank {}: {reason}", group.rank()).into()),
         }
     }
+}
+
+/// The end of who has nothing to say. A launcher ends all once one has failed: whoever says why
+/// is to be first.
+fn silent() -> Fault {
+    std::thread::sleep(Duration::from_secs(2));
+    Said.into()
 }
 
 /// GPUs of a host are dealt to its ranks: `cuda:N` is that of the host's first.
@@ -152,7 +161,7 @@ fn of_rank(name: &str, launch: Launch) -> String {
 fn refuse<T>(launch: Launch, reason: String) -> Result<T, Fault> {
     match launch.rank {
         Some(0) | None => Err(reason.into()),
-        Some(_) => Err(Said.into()),
+        Some(_) => Err(silent()),
     }
 }
 

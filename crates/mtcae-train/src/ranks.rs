@@ -173,7 +173,7 @@ impl<'a> Ranks<'a> {
     /// The numbers that rank 0 has.
     pub(crate) fn numbers_from_first(self, own: &[u64]) -> Result<Vec<u64>, Error> {
         let own = own.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let told = self.from_first(own)?;
+        let told = self.told_by_first(own)?;
         let numbers = told.as_chunks().0.iter();
         Ok(numbers.map(|n| u64::from_le_bytes(*n)).collect())
     }
@@ -196,7 +196,7 @@ impl<'a> Ranks<'a> {
     }
 
     /// What rank 0 has.
-    pub(crate) fn from_first(self, own: Vec<u8>) -> Result<Block, Error> {
+    pub(crate) fn told_by_first(self, own: Vec<u8>) -> Result<Block, Error> {
         Ok(broadcast(self.group(), Some(own))?)
     }
 
@@ -272,7 +272,7 @@ impl<'a> Ranks<'a> {
                 moved.extend(values.iter().flat_map(|v| v.to_le_bytes()));
             }
         }
-        let moved = self.from_first(moved)?;
+        let moved = self.told_by_first(moved)?;
         let mut values = moved.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v));
         for (_, var) in followed.iter().filter(|_| !self.is_first()) {
             let own: Vec<f32> = values.by_ref().take(var.elem_count()).collect();
