@@ -24,6 +24,7 @@ mod label;
 mod mass;
 mod merge;
 mod output;
+mod ranks;
 mod report;
 mod settings;
 mod shared;

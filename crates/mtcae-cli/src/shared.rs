@@ -108,6 +108,11 @@ impl Bars {
         )
     }
 
+    /// A bar over steps of training, whose message says how long the rest takes.
+    pub fn steps(self, total: u64) -> ProgressBar {
+        self.bar(total, "steps {bar:30} {pos}/{len}  {msg}")
+    }
+
     /// A bar over seconds of video; a spinner where the length is not known.
     pub fn seconds(self, what: &str, total: Option<f64>) -> ProgressBar {
         match total {

@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Instant;
 
-use indicatif::ProgressBar;
+use indicatif::{FormattedDuration, ProgressBar};
 use mtcae_dfer::model::Config;
 use mtcae_train::objective::Summary;
-use mtcae_train::{Acquaintance, Dataset, Event, TrainConfig, chance};
+use mtcae_train::{Acquaintance, Dataset, Event, Left, TrainConfig, chance};
 
 use crate::settings::to_toml;
 use crate::{Bars, Fault, note};
@@ -16,7 +17,11 @@ pub struct Screen {
     bars: Bars,
     quiet: bool,
     bar: Option<ProgressBar>,
-    steps: u64,
+    /// Runs that come after the present one.
+    more: u64,
+    left: Left,
+    /// When the last step was told.
+    last: Instant,
 }
 
 impl Screen {
@@ -26,13 +31,16 @@ impl Screen {
             bars: Bars::new(quiet),
             quiet,
             bar: None,
-            steps: 0,
+            more: 0,
+            left: Left::default(),
+            last: Instant::now(),
         }
     }
 
     /// Takes an event; never stops the run.
     pub fn show(&mut self, event: &Event<'_>) -> ControlFlow<()> {
         match event {
+            Event::Next { done, of } => self.more = (of - done - 1) as u64,
             Event::Start {
                 name,
                 epochs,
@@ -40,7 +48,6 @@ impl Screen {
                 from_step,
                 parameters,
             } => {
-                self.steps = *steps;
                 let whole = *epochs as u64 * steps;
                 let from = match from_step {
                     0 => String::new(),
@@ -49,10 +56,11 @@ impl Screen {
                 self.say(&format!(
                     "{name}: {parameters} parameters, {epochs} epochs of {steps} steps{from}"
                 ));
-                let bar = self.bars.items("steps", whole);
+                let bar = self.bars.steps(whole);
                 bar.set_position(*from_step);
-                bar.reset_eta();
                 self.bar = Some(bar);
+                self.left.todo(whole - from_step + self.more * whole);
+                self.last = Instant::now();
             }
             Event::Cache {
                 path,
@@ -73,8 +81,11 @@ impl Screen {
             Event::Cached { done, .. } => self.position(*done as u64),
             Event::Step(line) => {
                 self.position(line.step + 1);
-                if let Some(bar) = &self.bar {
-                    bar.set_message(format!("loss {:.4}", line.loss));
+                self.left.done(1, self.last.elapsed());
+                self.last = Instant::now();
+                if let (Some(bar), Some(left)) = (&self.bar, self.left.time()) {
+                    let left = FormattedDuration(left);
+                    bar.set_message(format!("{left} left  loss {:.4}", line.loss));
                 }
             }
             Event::Epoch(line) => {

@@ -8,13 +8,13 @@ use mtcae_model::encoder::Layout;
 use mtcae_model::{Config as ModelConfig, Engine};
 use mtcae_objective::{Class, Targets, UnitTargets};
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
 
 use crate::cache::FeatureCache;
 use crate::data::{Dataset, Item};
-use crate::erase::Erased;
+use crate::form::Prepared;
+use crate::learner::ordered;
 use crate::memory::Memory;
 use crate::view::{Frames, Viewer};
 use crate::{Error, TrainConfig, random};
@@ -106,9 +106,8 @@ pub struct Loaded {
 }
 
 enum Values {
-    /// And what is erased of each clip.
-    Levels(Vec<u8>, Vec<Option<Erased>>),
-    Input(Input),
+    Clips(Prepared),
+    Features(Tensor),
 }
 
 /// Where clips come from. Shared by the threads that prepare batches.
@@ -251,12 +250,7 @@ impl Source {
     /// The batches of an epoch: every clip once, in an order of the epoch's own.
     /// The last one may be smaller.
     pub fn order(&self, places: &[usize], epoch: usize) -> Vec<Vec<usize>> {
-        let mut order = places.to_vec();
-        order.shuffle(&mut random::generator("order", &[self.seed, epoch as u64]));
-        order
-            .chunks(self.loading.batch)
-            .map(<[usize]>::to_vec)
-            .collect()
+        ordered(places, self.seed, epoch, self.loading.batch)
     }
 
     /// A batch to train on.
@@ -337,7 +331,7 @@ impl Source {
         let width = values.len() / (items.len() * cache.tokens());
         let features =
             Tensor::from_vec(values, (items.len(), cache.tokens(), width), &Device::Cpu)?;
-        labels.loaded(items, Values::Input(Input::Features(features)), None)
+        labels.loaded(items, Values::Features(features), None)
     }
 
     /// Decoded clips, mixed with each other where there is an `rng`.
@@ -358,20 +352,11 @@ impl Source {
         if let Some(mix) = &mix {
             labels.mix(mix);
         }
-        if !self.device.is_cpu() {
-            let mut bytes = Vec::with_capacity(clips.iter().map(|clip| clip.pixels.len()).sum());
-            for clip in &clips {
-                let levels = clip.pixels.as_standard_layout();
-                bytes.extend_from_slice(levels.as_slice().unwrap_or_default());
-            }
-            let erased = clips.into_iter().map(|clip| clip.erased).collect();
-            return labels.loaded(items, Values::Levels(bytes, erased), mix);
+        let mut clips = viewer.form().prepared(clips, &self.device)?;
+        if let (Prepared::Input(input), Some(mix)) = (&mut clips, &mix) {
+            *input = mix.of(input)?;
         }
-        let mut input = viewer.input(&clips)?;
-        if let Some(mix) = &mix {
-            input = mix.of(&input)?;
-        }
-        labels.loaded(items, Values::Input(Input::Clips(input)), None)
+        labels.loaded(items, Values::Clips(clips), mix)
     }
 
     fn labels(&self, items: &[usize]) -> Labels {
@@ -403,20 +388,19 @@ impl Source {
     pub fn on_device(&self, loaded: Loaded) -> Result<Batch, Error> {
         let device = &self.device;
         let input = match (loaded.values, &self.from) {
-            (Values::Levels(levels, erased), From::Videos { viewer, .. }) => {
-                // Mixed in f32, as the labels are.
-                let input = viewer.upload(levels, &erased, device)?;
-                let input = match &loaded.mix {
+            (Values::Clips(clips), From::Videos { viewer, .. }) => {
+                // What was numbers before it went to the device was mixed there. In f32, as
+                // the labels are.
+                let mix = loaded.mix.filter(|_| matches!(clips, Prepared::Levels(..)));
+                let input = viewer.form().on_device(clips, device)?;
+                let input = match mix {
                     Some(mix) => mix.of(&input)?,
                     None => input,
                 };
                 Input::Clips(input.to_dtype(self.dtype)?)
             }
-            (Values::Input(Input::Clips(t)), _) => Input::Clips(t.to_device(device)?),
-            (Values::Input(Input::Features(t)), _) => {
-                Input::Features(t.to_device(device)?.to_dtype(self.dtype)?)
-            }
-            (Values::Levels(..), From::Cache(_)) => {
+            (Values::Features(t), _) => Input::Features(t.to_device(device)?.to_dtype(self.dtype)?),
+            (Values::Clips(_), From::Cache(_)) => {
                 return Err(candle_core::Error::Msg("a cache holds no pixels".to_owned()).into());
             }
         };

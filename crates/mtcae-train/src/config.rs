@@ -340,6 +340,9 @@ settings! {
     seed: u64 = 0,
     /// Log each task's gradient norm on F, once an epoch (costs a backward pass a task)
     gradients: bool = true,
+    /// Log what the time of each step was spent on, besides that of each epoch
+    #[serde(default)]
+    times: bool = false,
     /// Steps between saves of the state, besides the end of each epoch; 0 for none
     save_every: usize = 0,
     /// Threads that decode clips in the background
@@ -367,6 +370,7 @@ impl TrainConfig {
             queue: free.queue,
             frame_memory: free.frame_memory,
             save_every: free.save_every,
+            times: free.times,
             ..self.clone()
         }
     }

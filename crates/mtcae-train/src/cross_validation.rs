@@ -11,11 +11,11 @@ use mtcae_objective::Bootstrap;
 use crate::batch::Source;
 use crate::cache::FeatureCache;
 use crate::disk::Claim;
-use crate::event::Watch;
-use crate::fit::{Run, fit};
+use crate::event::{Event, Watch, tell};
 use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, TEST_SECONDS, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
+use crate::supervised::{Run, fit};
 use crate::{Error, Noted, Report, TrainConfig, predict, read_table, summarise, write_table};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
@@ -44,7 +44,11 @@ pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result
         let folder = cv.folder.join(format!("fold-{fold}"));
         let result = match read_result(&folder)? {
             Some(result) => result,
-            None => one_fold(cv, fold, &folder, cache.as_ref(), watch)?,
+            None => {
+                let (done, of) = (fold as usize, cv.data.folds as usize);
+                tell(watch, &Event::Next { done, of })?;
+                one_fold(cv, fold, &folder, cache.as_ref(), watch)?
+            }
         };
         // What a fold was trained by is several times its weights, and is not read again.
         for name in [STATE, BEST] {

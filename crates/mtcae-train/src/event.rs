@@ -1,14 +1,24 @@
 //! What a run tells its caller while it works.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
+use crate::Error;
 use crate::log::{EpochLine, StepLine};
 
 /// Something that happened. The caller's callback returns
-/// [`std::ops::ControlFlow::Break`] to stop the run.
+/// [`ControlFlow::Break`] to stop the run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// One of several runs is next that take about equally long, as the folds of a
+    /// cross-validation.
+    Next {
+        /// How many were done before it.
+        done: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// A run begins, or goes on.
     Start {
         /// What it is: a fold, a structure.
@@ -58,4 +68,15 @@ pub enum Event<'a> {
 }
 
 /// The caller's callback.
-pub type Watch<'a> = dyn FnMut(&Event<'_>) -> std::ops::ControlFlow<()> + 'a;
+pub type Watch<'a> = dyn FnMut(&Event<'_>) -> ControlFlow<()> + 'a;
+
+/// Tells it.
+///
+/// # Errors
+/// [`Error::Cancelled`] when the caller stops the run.
+pub(crate) fn tell(watch: &mut Watch<'_>, event: &Event<'_>) -> Result<(), Error> {
+    match watch(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Cancelled),
+    }
+}

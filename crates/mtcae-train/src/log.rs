@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::learner::Told;
+use crate::{Error, Event, Parts};
 
 /// Bytes of the largest log: ten million steps.
 const LARGEST: u64 = 4 << 30;
@@ -46,6 +47,9 @@ pub struct StepLine {
     pub expression: f64,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
+    /// What its time was spent on, where that is asked for (`times`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
 }
 
 /// The end of an epoch. Losses are means over its clips; those of boxes and
@@ -79,6 +83,18 @@ pub struct EpochLine {
     pub waiting: f64,
     /// Training clips a second.
     pub clips_per_second: f64,
+    /// What the seconds were spent on; none in logs of before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
+}
+
+impl Told for Line {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Step(line) => Event::Step(line),
+            Self::Epoch(line) => Event::Epoch(line),
+        }
+    }
 }
 
 /// Norms of the tasks' weighted gradients on F.
@@ -141,7 +157,7 @@ impl Log {
         self.length
     }
 
-    pub fn write(&mut self, line: &Line) -> Result<(), Error> {
+    pub fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_vec(line).at(&self.path)?;
         text.push(b'\n');
         self.file.write_all(&text).at(&self.path)?;

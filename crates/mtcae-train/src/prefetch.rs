@@ -13,6 +13,7 @@ pub struct Prefetch<T> {
     next: usize,
     jobs: usize,
     waited: Duration,
+    worked: Duration,
 }
 
 struct Shared<T> {
@@ -24,7 +25,8 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    ready: BTreeMap<usize, std::thread::Result<T>>,
+    /// Each with the time that it took to make.
+    ready: BTreeMap<usize, (std::thread::Result<T>, Duration)>,
     /// The next job to be started.
     next_job: usize,
     /// How many items were taken.
@@ -64,12 +66,18 @@ impl<T: Send + 'static> Prefetch<T> {
             next: 0,
             jobs,
             waited: Duration::ZERO,
+            worked: Duration::ZERO,
         }
     }
 
     /// How long [`Iterator::next`] has waited for items so far.
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// How long the threads have worked on the items that were taken, all together.
+    pub fn worked(&self) -> Duration {
+        self.worked
     }
 }
 
@@ -91,9 +99,10 @@ impl<T> Shared<T> {
                 state.next_job += 1;
                 state.next_job - 1
             };
+            let since = Instant::now();
             // A panic is the consumer's to see, not a wait without an end.
             let item = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make(job)));
-            self.lock().ready.insert(job, item);
+            self.lock().ready.insert(job, (item, since.elapsed()));
             self.made.notify_all();
         }
     }
@@ -111,7 +120,7 @@ impl<T: Send + 'static> Iterator for Prefetch<T> {
             return None;
         }
         let since = Instant::now();
-        let item = {
+        let (item, took) = {
             let mut state = self.shared.lock();
             loop {
                 if let Some(item) = state.ready.remove(&self.next) {
@@ -127,6 +136,7 @@ impl<T: Send + 'static> Iterator for Prefetch<T> {
         };
         self.shared.taken.notify_all();
         self.waited += since.elapsed();
+        self.worked += took;
         self.next += 1;
         match item {
             Ok(item) => Some(item),

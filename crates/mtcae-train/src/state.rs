@@ -11,10 +11,11 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use mtcae_nn::weights::{Source as _, TensorFile, save};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::sums::Sums;
+use crate::clock::Clock;
 use crate::{Error, TrainConfig, digest};
 
 /// Who changes what identifies a run raises it.
@@ -24,7 +25,7 @@ const KEY: &str = "mtcae-train";
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Position {
+pub struct Position<S> {
     /// Steps of the optimiser.
     pub step: u64,
     /// The epoch that the next step belongs to.
@@ -34,32 +35,43 @@ pub struct Position {
     /// Bytes of the log.
     pub log: u64,
     /// What the epoch has added up so far.
-    pub sums: Sums,
-    /// Highest validation UAR so far, and its epoch.
+    pub sums: Tally<S>,
+    /// Highest score on the validation clips so far, and its epoch.
     pub best: Option<(f64, usize)>,
+}
+
+/// Sums over clips, and the time that they took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally<S> {
+    #[serde(flatten)]
+    pub numbers: S,
+    #[serde(flatten)]
+    pub clock: Clock,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct About {
+struct About<S> {
     format: String,
     /// What the run is of: configs, data, frozen weights.
     run: BTreeMap<String, String>,
-    position: Position,
+    position: Position<S>,
     digest: String,
 }
 
 /// A state that was read.
-pub struct State {
-    pub position: Position,
+pub struct State<S> {
+    pub position: Position<S>,
+    /// Of all its tensors.
+    pub digest: String,
     tensors: TensorFile,
 }
 
 /// Writes a state.
-pub fn write(
+pub fn write<S: Serialize + Clone>(
     path: &Path,
     run: &BTreeMap<String, String>,
-    position: &Position,
+    position: &Position<S>,
     tensors: &[(String, Tensor)],
 ) -> Result<(), Error> {
     let mut sorted: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
@@ -76,14 +88,17 @@ pub fn write(
 }
 
 /// Reads a state and makes sure that it is whole and one of this run.
-pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error> {
+pub fn read<S: DeserializeOwned>(
+    path: &Path,
+    run: &BTreeMap<String, String>,
+) -> Result<State<S>, Error> {
     let fault = |reason: String| Error::File(FileError::new(path, reason));
     let tensors = TensorFile::open(path)?;
     let metadata = tensors.metadata();
     let json = metadata
         .get(KEY)
         .ok_or_else(|| fault("is not a saved state of a training run".to_owned()))?;
-    let about: About =
+    let about: About<S> =
         serde_json::from_str(json).map_err(|e| fault(format!("its description is broken: {e}")))?;
     if about.format != FORMAT {
         return Err(fault(format!(
@@ -124,11 +139,12 @@ pub fn read(path: &Path, run: &BTreeMap<String, String>) -> Result<State, Error>
     }
     Ok(State {
         position: about.position,
+        digest: about.digest,
         tensors,
     })
 }
 
-impl State {
+impl<S> State<S> {
     /// A tensor of the state.
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor, Error> {
         Ok(self.tensors.load(name, device)?)

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::batch::Batch;
-use crate::log::{EpochLine, StepLine, TaskNorms, Validation};
+use crate::clock::Clock;
+use crate::learner::{self, StepFacts};
+use crate::log::{EpochLine, Line, StepLine, TaskNorms, Validation};
 
 /// What is known of a batch without its tensors.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +25,6 @@ pub struct Facts {
 
 /// Sums over clips. Part of the saved state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Sums {
     pub clips: f64,
     /// Those in batches with a face to learn from: a cut batch has none.
@@ -43,8 +44,6 @@ pub struct Sums {
     /// Whether there are heads for boxes and landmarks.
     pub multi: bool,
     pub gradients: Option<TaskNorms>,
-    pub seconds: f64,
-    pub waited: f64,
 }
 
 impl Sums {
@@ -99,8 +98,24 @@ impl Sums {
         })
     }
 
-    /// Adds other clips' losses.
-    pub fn add(&mut self, other: &Self) {
+    fn mean(&self, sum: f64) -> f64 {
+        sum / self.clips.max(1.0)
+    }
+
+    fn over_units(&self) -> Option<f64> {
+        (self.with_units > 0.0).then(|| self.action_units / self.with_units)
+    }
+
+    fn over_faces(&self, sum: f64) -> Option<f64> {
+        (self.multi && self.faces > 0.0).then(|| sum / self.faces)
+    }
+}
+
+impl learner::Sums for Sums {
+    type Validation = Validation;
+    type Line = Line;
+
+    fn add(&mut self, other: &Self) {
         self.clips += other.clips;
         self.faces += other.faces;
         self.loss += other.loss;
@@ -112,26 +127,42 @@ impl Sums {
         self.plain += other.plain;
         self.right += other.right;
         self.multi |= other.multi;
+        // Those of the first batch that has any.
+        self.gradients = self.gradients.or(other.gradients);
     }
 
-    /// The means, as a step's line in the log.
-    pub fn step(&self, step: u64, epoch: usize, lr: f64, gradient_norm: f64) -> StepLine {
-        StepLine {
-            step,
-            epoch,
-            lr,
+    fn clips(&self) -> f64 {
+        self.clips
+    }
+
+    fn losses(&self) -> Vec<(&'static str, f64)> {
+        let all = [
+            ("the loss of the boxes", self.boxes),
+            ("the loss of the landmarks", self.landmarks),
+            ("the loss of the action units", self.action_units),
+            ("the loss of the expression", self.expression),
+            ("the loss", self.loss),
+        ];
+        all.map(|(name, sum)| (name, self.mean(sum))).to_vec()
+    }
+
+    fn step(&self, facts: StepFacts) -> Line {
+        Line::Step(StepLine {
+            step: facts.step,
+            epoch: facts.epoch,
+            lr: facts.lr,
             loss: self.mean(self.loss),
             boxes: self.over_faces(self.boxes),
             landmarks: self.over_faces(self.landmarks),
             action_units: self.over_units(),
             expression: self.mean(self.expression),
-            gradient_norm,
-        }
+            gradient_norm: facts.gradient_norm,
+            parts: facts.clock.map(|clock| clock.parts()),
+        })
     }
 
-    /// The means, as an epoch's line in the log.
-    pub fn epoch(&self, epoch: usize, validation: Option<Validation>) -> EpochLine {
-        EpochLine {
+    fn epoch(&self, epoch: usize, clock: &Clock, validation: Option<Validation>) -> Line {
+        Line::Epoch(EpochLine {
             epoch,
             loss: self.mean(self.loss),
             boxes: self.over_faces(self.boxes),
@@ -141,21 +172,14 @@ impl Sums {
             accuracy: (self.plain > 0).then(|| self.right as f64 / self.plain as f64),
             gradients: self.gradients,
             validation,
-            seconds: self.seconds,
-            waiting: self.waited / self.seconds.max(1e-9),
-            clips_per_second: self.clips / self.seconds.max(1e-9),
-        }
+            seconds: clock.seconds,
+            waiting: clock.waiting(),
+            clips_per_second: clock.rate(self.clips),
+            parts: Some(clock.parts()),
+        })
     }
 
-    fn mean(&self, sum: f64) -> f64 {
-        sum / self.clips.max(1.0)
-    }
-
-    fn over_units(&self) -> Option<f64> {
-        (self.with_units > 0.0).then(|| self.action_units / self.with_units)
-    }
-
-    fn over_faces(&self, sum: f64) -> Option<f64> {
-        (self.multi && self.faces > 0.0).then(|| sum / self.faces)
+    fn score(validation: &Validation) -> f64 {
+        validation.uar
     }
 }

@@ -1,13 +1,8 @@
 //! A labelled clip as the model sees it: decoded, perhaps augmented, with boxes and landmarks that stay true to the pixels.
 
-use candle_core::{DType, Device, Tensor};
 use mtcae_core::{Crop, Face, Landmarks, Rect, Resize, Sampling, Square};
-use mtcae_model::encoder::Input;
 use mtcae_model::{Config as ModelConfig, Preprocessing};
-use mtcae_nn::ops::tubes_of_levels;
-use mtcae_video::{
-    ClipOptions, Geometry, Normalization, OpenOptions, TubeShape, Video, tubes_into,
-};
+use mtcae_video::{ClipOptions, Geometry, Normalization, OpenOptions, Video};
 use ndarray::{Array4, Axis};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::cropped::{self, Gaze, Looser};
 use crate::cut;
 use crate::data::Item;
-use crate::erase::{Erased, erased};
+use crate::erase::Erased;
+use crate::form::Form;
 use crate::photo::Photo;
 use crate::{EraseFill, Error, RandAugment, TrainConfig};
 
@@ -24,8 +20,7 @@ use crate::{EraseFill, Error, RandAugment, TrainConfig};
 pub struct Viewer {
     clip: ClipOptions,
     crop: Crop,
-    normalization: Normalization,
-    input: Input,
+    form: Form,
     /// Size at which frames are decoded where they will be cropped.
     decoded_side: usize,
     augment: Augment,
@@ -164,11 +159,13 @@ impl Viewer {
                 ..ClipOptions::default()
             },
             crop: preprocessing.crop,
-            normalization: Normalization {
-                mean: preprocessing.mean,
-                std: preprocessing.std,
+            form: Form {
+                normalization: Normalization {
+                    mean: preprocessing.mean,
+                    std: preprocessing.std,
+                },
+                input,
             },
-            input,
             // A crop of the smallest area still has the model's size.
             decoded_side: (input.size as f64 / augment.crop.sqrt()).ceil() as usize,
             augment,
@@ -182,7 +179,7 @@ impl Viewer {
 
     /// Frames T of a view.
     pub fn frames(&self) -> usize {
-        self.input.frames
+        self.form.input.frames
     }
 
     /// The most views of a clip.
@@ -194,55 +191,15 @@ impl Viewer {
         }
     }
 
-    /// Normalised input (B, …) of views, as the encoder takes it, on the CPU.
-    ///
-    /// # Errors
-    /// When a view has another size than the encoder takes.
-    pub fn input(&self, clips: &[Frames]) -> Result<Tensor, Error> {
-        let (tubelet, patch) = self.input.tube();
-        let shape = TubeShape { tubelet, patch };
-        let mut values = vec![0.0; clips.len() * self.input.numbers()];
-        let each = values.chunks_exact_mut(self.input.numbers());
-        for (clip, out) in clips.iter().zip(each) {
-            let frames = clip.pixels.view();
-            tubes_into(frames, &self.normalization, shape, out).map_err(|e| Error::Config {
-                field: "encoder",
-                reason: e.to_string(),
-            })?;
-            if let Some(erased) = &clip.erased {
-                erased.fill(&self.input, out);
-            }
-        }
-        let shape = [&[clips.len()], &self.input.shape()[..]].concat();
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
-    }
-
-    /// As [`Self::input`], of the levels of whole views, which go to a GPU in 8 bits and
-    /// become tubes of `f32` there, and of what is erased of each.
-    ///
-    /// # Errors
-    /// When the device has no room.
-    pub fn upload(
-        &self,
-        levels: Vec<u8>,
-        rectangles: &[Option<Erased>],
-        device: &Device,
-    ) -> Result<Tensor, Error> {
-        let size = [self.input.frames, self.input.size, self.input.size, 3];
-        let shape = [
-            &[levels.len() / self.input.numbers()],
-            &self.input.shape()[..],
-        ]
-        .concat();
-        let (table, tube) = (self.normalization.table(), self.input.tube());
-        let tubes = tubes_of_levels(levels, size, &table, tube, DType::F32, device)?;
-        Ok(erased(&tubes.reshape(shape)?, &self.input, rectangles)?)
+    /// What the encoder takes, and how.
+    pub fn form(&self) -> &Form {
+        &self.form
     }
 
     /// For cutmix: which patches of a frame, row by row, belong to the other clip
     /// when this one keeps about `keep` of the area.
     pub fn patches_of_a_cut(&self, keep: f64, rng: &mut ChaCha8Rng) -> Vec<bool> {
-        let grid = self.input.size / self.input.tube().1;
+        let grid = self.form.input.size / self.form.input.tube().1;
         let half = ((1.0 - keep).sqrt() * grid as f64 / 2.0).round() as usize;
         let (cy, cx) = (rng.random_range(0..grid), rng.random_range(0..grid));
         let inside = |at: usize, centre: usize| at + half >= centre && at < centre + half;
@@ -279,7 +236,7 @@ impl Viewer {
     /// # Errors
     /// Names the file and its fault.
     pub fn views(&self, item: &Item) -> Result<Vec<Frames>, Error> {
-        self.decode(item, (self.input.size, false), None)
+        self.decode(item, (self.form.input.size, false), None)
     }
 
     /// Views of frames of a side; `loose` ones of a model that sees crops are whole frames.
@@ -348,7 +305,7 @@ impl Viewer {
     /// When a frame cannot be resized.
     pub fn augmented(&self, frames: &Frames, rng: &mut ChaCha8Rng) -> Result<Frames, Error> {
         // All draws come in the same order whatever is switched on.
-        let side = self.input.size;
+        let side = self.form.input.size;
         let augment = &self.augment;
         let mut view = match frames.squares.is_empty() {
             true => cut::part(
@@ -373,12 +330,7 @@ impl Viewer {
             view.faces.iter_mut().for_each(cut::only_what_is_seen);
         }
         if mirrors {
-            for mut frame in view.pixels.outer_iter_mut() {
-                frame.invert_axis(Axis(1));
-                let turned = frame.to_owned();
-                frame.invert_axis(Axis(1));
-                frame.assign(&turned);
-            }
+            mirror(&mut view.pixels);
             for face in view.faces.iter_mut().flatten() {
                 *face = mirrored(*face);
             }
@@ -421,6 +373,16 @@ fn holds(source: &Geometry, face: &Face) -> bool {
         && y2 * h <= y + height + near
 }
 
+/// Frames (T, H, W, 3) in a mirror.
+pub(crate) fn mirror(pixels: &mut Array4<u8>) {
+    for mut frame in pixels.outer_iter_mut() {
+        frame.invert_axis(Axis(1));
+        let turned = frame.to_owned();
+        frame.invert_axis(Axis(1));
+        frame.assign(&turned);
+    }
+}
+
 /// A face in a mirror: what was on the left is on the right, by name as well.
 fn mirrored(face: Face) -> Face {
     let Face {
@@ -444,7 +406,7 @@ fn mirrored(face: Face) -> Face {
 
 #[cfg(test)]
 mod tests {
-    use mtcae_model::encoder::Layout;
+    use mtcae_model::encoder::{Input, Layout};
 
     use super::*;
     use crate::random;
@@ -498,15 +460,17 @@ mod tests {
         Viewer {
             clip: ClipOptions::default(),
             crop: Crop::None,
-            normalization: Normalization {
-                mean: [0.0; 3],
-                std: [1.0; 3],
-            },
-            input: Input {
-                frames: 2,
-                size: side,
-                channels: 3,
-                layout: Layout::Frames,
+            form: Form {
+                normalization: Normalization {
+                    mean: [0.0; 3],
+                    std: [1.0; 3],
+                },
+                input: Input {
+                    frames: 2,
+                    size: side,
+                    channels: 3,
+                    layout: Layout::Frames,
+                },
             },
             decoded_side: side,
             augment: Augment {
@@ -541,7 +505,7 @@ mod tests {
     /// Whether a varied view is mirrored, once its landmarks are found so many pixels from
     /// theirs at most; `None` where it has no face.
     fn mirrored_view(viewer: &Viewer, frames: &Frames, draw: u64, most: f32) -> Option<bool> {
-        let side = viewer.input.size;
+        let side = viewer.form.input.size;
         let mut rng = random::generator("test", &[draw]);
         let view = viewer.augmented(frames, &mut rng).expect("a view");
         let label = view.faces[0]?;

@@ -217,6 +217,7 @@ pub fn log(out: &str) -> Vec<Line> {
     for line in &mut lines {
         if let Line::Epoch(line) = line {
             (line.seconds, line.waiting, line.clips_per_second) = (0.0, 0.0, 0.0);
+            line.parts = None;
         }
     }
     lines

@@ -261,6 +261,7 @@ pub fn log(folder: &Path) -> Vec<Line> {
     for line in &mut lines {
         if let Line::Epoch(line) = line {
             (line.seconds, line.waiting, line.clips_per_second) = (0.0, 0.0, 0.0);
+            line.parts = None;
         }
     }
     lines
