@@ -18,7 +18,8 @@ use mtcae_dfer::model::decoder::Structure;
 use mtcae_nn::Isa;
 use mtcae_train::{
     About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, STATE,
-    Selection, Start, TrainConfig, Tune, cross_validate, fit, predict, summarise, write_table,
+    Selection, Start, Task, TrainConfig, Tune, cross_validate, fit, predict, summarise,
+    write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -99,11 +100,11 @@ struct Args {
 }
 
 pub fn command() -> Result<Command, Fault> {
-    settings::command::<Args>("train")
+    settings::command::<Args>("train", Task::Labelled)
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
-    settings::main(command, line, run)
+    settings::main(command, line, Task::Labelled, run)
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
@@ -281,7 +282,11 @@ fn one_run(
     Ok(())
 }
 
-fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
+/// Writes the settings of a run into its folder.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
     let path = folder.join("settings.toml");
     let toml = to_toml(config)?;
     std::fs::create_dir_all(folder).at(folder)?;

@@ -34,7 +34,8 @@ use crate::start::Start;
 use crate::view::{Frames, Viewer};
 use crate::{EraseFill, Error, Event, TrainConfig, random};
 
-const MAGIC: &[u8; 8] = b"MTCAEF02";
+/// What a file of features begins with.
+pub(crate) const MAGIC: &[u8; 8] = b"MTCAEF02";
 /// The same of the version before, whose keys were made otherwise.
 const BEFORE: &[u8; 8] = b"MTCAEF01";
 /// Records begin at a multiple of this.
