@@ -22,6 +22,7 @@ mod infer;
 mod init;
 mod label;
 mod output;
+mod pretrain;
 mod ranks;
 mod report;
 mod settings;
@@ -54,6 +55,8 @@ pub enum Program {
     Label,
     /// Rendered face clips and their label file.
     Synth,
+    /// Pre-trains an encoder on videos without labels.
+    Pretrain,
     /// Fine-tunes a model on a label file.
     Train,
     /// Measures a model on labelled clips.
@@ -74,12 +77,13 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Infer,
         Self::Convert,
         Self::Init,
         Self::Label,
         Self::Synth,
+        Self::Pretrain,
         Self::Train,
         Self::Evaluate,
         Self::Calibrate,
@@ -105,6 +109,7 @@ impl Program {
             Self::Init => (init::command, init::main),
             Self::Label => (label::command, label::main),
             Self::Synth => (synth::command, synth::main),
+            Self::Pretrain => (pretrain::command, pretrain::main),
             Self::Train => (train::command, train::main),
             Self::Evaluate => (evaluate::command, evaluate::main),
             Self::Calibrate => (calibrate::command, calibrate::main),

@@ -22,6 +22,7 @@ fn help_lists_the_subcommands_and_describes_each() {
         "init",
         "label",
         "synth",
+        "pretrain",
         "train",
         "evaluate",
         "calibrate",
