@@ -10,9 +10,10 @@ use candle_core::Device;
 use common::Place;
 use mtcae_model::encoder::masked::{DecoderConfig, MaskedConfig};
 use mtcae_model::encoder::{Config as EncoderConfig, VideoMaeConfig};
+use mtcae_ranks::Threads;
 use mtcae_train::{
-    Error, Event, LOG, MaskedLine, MaskedStart, Pretrained, Pretraining, Recipe, TrainConfig,
-    Videos, pretrain,
+    Error, Event, LOG, MaskedLine, MaskedStart, Pretrained, Pretraining, Ranks, Recipe,
+    TrainConfig, Videos, pretrain, pretrain_together,
 };
 
 fn start() -> MaskedStart {
@@ -136,6 +137,42 @@ fn weights(done: &Pretrained) -> Vec<(String, Vec<u32>)> {
             (name, values.into_iter().map(f32::to_bits).collect())
         })
         .collect()
+}
+
+/// Two ranks write what one does: the log, the weights, and the pictures of rank 0.
+#[test]
+fn two_ranks_pre_train_as_one_does() {
+    let (place, config) = (Place::new(), short());
+    let videos = find(&[place.folder.path().to_owned()], &config).expect("videos");
+    let alone = place.path("alone");
+    let want = weights(&to_the_end(&videos, &config, &alone));
+    let (folder, start) = (place.path("two"), start());
+    let both = std::thread::scope(|scope| {
+        let ranks = Threads::new(2).into_iter().map(|rank| {
+            scope.spawn(|| {
+                let run = Pretraining {
+                    name: "test",
+                    folder: &folder,
+                    start: &start,
+                    videos: &videos,
+                    config: &config,
+                    device: &Device::Cpu,
+                };
+                let rank = rank;
+                let ranks = Ranks::Any(&rank);
+                let done = pretrain_together(&run, ranks, &mut |_| ControlFlow::Continue(()))
+                    .expect("a run");
+                weights(&done)
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        let ended = ranks.into_iter().map(|r| r.join().expect("no panic"));
+        ended.collect::<Vec<_>>()
+    });
+    assert!(both.iter().all(|weights| *weights == want));
+    assert_eq!(log(&folder), log(&alone));
+    let picture = |folder: &Path| std::fs::read(folder.join("reconstructions/epoch-003.png"));
+    assert!(picture(&folder).expect("a picture") == picture(&alone).expect("a picture"));
 }
 
 #[test]
