@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Results and labels in every format, opened by the readers of other programs and held against
-# the JSON (docs/formats.md). Needs Python 3.11 or newer; its packages go into target/formats.
+# the JSON (docs/formats.md), and a run's event file by TensorBoard. Needs Python 3.11 or newer; its packages go into target/formats.
 #
 # PYTHON=python3.12       what to create the environment with (default python3)
 set -euo pipefail
@@ -51,3 +51,19 @@ done
 
 "$python" crates/mtcae-formats/tests/readers.py "$out"
 "$python" crates/mtcae-formats/tests/readers.py --labels "$out/labels.jsonl"
+
+# The event file of a run that is killed and gone on with, as TensorBoard reads it.
+run=$target/formats/run
+rm -rf "$run"
+pretrain=("$mtcae" pretrain --quiet fixtures/demo --out "$run" --size tiny --epochs 4 --warmup 1
+    --batch 1 --accumulate 1 --sampling dense:1 --pictures 2 --save-every 2 --validation 0.3 --resume)
+"${pretrain[@]}" &
+begun=$!
+until [[ -s $run/metrics.jsonl && $(wc -l <"$run/metrics.jsonl") -ge 4 ]]; do
+    kill -0 "$begun" 2>/dev/null || break
+    sleep 0.02
+done
+kill -9 "$begun" 2>/dev/null || true
+wait "$begun" 2>/dev/null || true
+"${pretrain[@]}"
+"$python" crates/mtcae-train/tests/events.py "$run" 8 4

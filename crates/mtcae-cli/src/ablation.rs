@@ -12,7 +12,7 @@ use crate::{Fault, device, say};
 use clap::{Command, Parser};
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_nn::Isa;
-use mtcae_train::{Ablation, Dataset, Selection, Start, TrainConfig, ablate};
+use mtcae_train::{Ablation, Dataset, Selection, Start, Task, TrainConfig, ablate};
 
 /// Cross-validates the six structures of the paper's Table I over the encoder of
 /// one checkpoint and prints our table beside the published one.
@@ -77,11 +77,11 @@ struct Args {
 }
 
 pub fn command() -> Result<Command, Fault> {
-    settings::command::<Args>("ablation")
+    settings::command::<Args>("ablation", Task::Labelled)
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
-    settings::main(command, line, run)
+    settings::main(command, line, Task::Labelled, run)
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {

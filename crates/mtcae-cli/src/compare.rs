@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Command, FromArgMatches, Parser, ValueEnum};
 use mtcae_nn::Isa;
 use mtcae_train::compare::{Comparison, Size, System, Systems, Track, compare, tables};
-use mtcae_train::{Dataset, Selection};
+use mtcae_train::{Dataset, Selection, Task};
 use toml::Table;
 
 use crate::output::clean_up_when_stopped;
@@ -97,7 +97,7 @@ enum Sizes {
 }
 
 pub fn command() -> Result<Command, Fault> {
-    settings::command::<Args>("compare")
+    settings::command::<Args>("compare", Task::Labelled)
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
@@ -105,8 +105,8 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
     config::main(command, line, |given| {
         let args = Args::from_arg_matches(given.matches())?;
         // What is wrong with them is said by the flag, and before anything is read.
-        settings::settings(given)?;
-        let given = settings::given_alone(given)?;
+        settings::settings(given, Task::Labelled)?;
+        let given = settings::given_alone(given, Task::Labelled)?;
         let given = given
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));

@@ -2,7 +2,9 @@
 
 use clap::{Args, value_parser};
 use mtcae_core::{Resize, Sampling};
-use mtcae_dfer::model::encoder::{Error as EncoderError, Families, Overrides};
+use mtcae_dfer::model::encoder::{
+    Config as EncoderConfig, Error as EncoderError, Families, Overrides,
+};
 use mtcae_dfer::model::{Checkpoint, Error as ModelError, Given};
 use serde::Serialize;
 use serde_json::Value;
@@ -32,6 +34,21 @@ impl Sizes {
             ..Overrides::default()
         }
     }
+}
+
+/// The config of an encoder that is drawn, by the names of its family and size.
+///
+/// # Errors
+/// Names the flag at fault.
+pub fn preset(family: &str, size: &str, sizes: &Sizes) -> Result<EncoderConfig, String> {
+    let found = Families::preset(family, size, &sizes.overrides(None));
+    found.map_err(|error| match error {
+        EncoderError::Field { field, reason, .. } => match field.as_str() {
+            "regions" => format!("--image-size, --frames: {reason}"),
+            field => format!("--{}: {reason}", field.replace('_', "-")),
+        },
+        error => error.to_string(),
+    })
 }
 
 /// A checkpoint that may be one of others.

@@ -8,12 +8,12 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum, value_par
 use mtcae_dfer::Crop;
 use mtcae_dfer::model::checkpoint::{CONFIG, WEIGHTS};
 use mtcae_dfer::model::decoder::{Config as DecoderConfig, Structure};
-use mtcae_dfer::model::encoder::{Error as EncoderError, Families, open_named, open_with};
+use mtcae_dfer::model::encoder::{Families, open_named, open_with};
 use mtcae_dfer::model::init::{Draw, draw, suited_decoder, take_encoder};
 use mtcae_dfer::model::{Config, Preprocessing, checkpoint as folder};
 use mtcae_nn::{Isa, ParamStore};
 
-use crate::foreign::{Sizes, flagged};
+use crate::foreign::{Sizes, flagged, preset};
 use crate::output::clean_up_when_stopped;
 use crate::{Download, Fault, note, say};
 
@@ -183,14 +183,7 @@ fn run(args: &Args) -> Result<(), Fault> {
                 _ => "base",
             };
             let size = args.size.as_deref().unwrap_or(largest);
-            let sizes = args.sizes.overrides(None);
-            Families::preset(&args.family, size, &sizes).map_err(|error| match error {
-                EncoderError::Field { field, reason, .. } => match field.as_str() {
-                    "regions" => format!("--image-size, --frames: {reason}"),
-                    field => format!("--{}: {reason}", field.replace('_', "-")),
-                },
-                error => error.to_string(),
-            })?
+            preset(&args.family, size, &args.sizes)?
         }
         Some(name) => {
             let overrides = args.sizes.overrides(args.heads);

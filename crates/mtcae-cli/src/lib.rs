@@ -24,6 +24,7 @@ mod label;
 mod mass;
 mod merge;
 mod output;
+mod pretrain;
 mod ranks;
 mod report;
 mod settings;
@@ -58,6 +59,8 @@ pub enum Program {
     Merge,
     /// Rendered face clips and their label file.
     Synth,
+    /// Pre-trains an encoder on videos without labels.
+    Pretrain,
     /// Fine-tunes a model on a label file.
     Train,
     /// Measures a model on labelled clips.
@@ -85,6 +88,7 @@ impl Program {
         Self::Label,
         Self::Merge,
         Self::Synth,
+        Self::Pretrain,
         Self::Train,
         Self::Evaluate,
         Self::Calibrate,
@@ -111,6 +115,7 @@ impl Program {
             Self::Label => (label::command, label::main),
             Self::Merge => (merge::command, merge::main),
             Self::Synth => (synth::command, synth::main),
+            Self::Pretrain => (pretrain::command, pretrain::main),
             Self::Train => (train::command, train::main),
             Self::Evaluate => (evaluate::command, evaluate::main),
             Self::Calibrate => (calibrate::command, calibrate::main),

@@ -106,7 +106,9 @@ impl Job {
     /// What is said of the job once it begins; nothing of one process.
     pub fn in_words(&self, threads: usize) -> Option<String> {
         let launch = self.launch.as_ref()?;
-        let here = launch.here.map_or(String::new(), |n| format!(", {n} on this host"));
+        let here = launch
+            .here
+            .map_or(String::new(), |n| format!(", {n} on this host"));
         let each = if threads == 1 { "thread" } else { "threads" };
         Some(format!(
             "{} ranks{here}, {threads} {each} each (--threads)",
@@ -150,7 +152,9 @@ fn silent() -> Fault {
 
 /// GPUs of a host are dealt to its ranks: `cuda:N` is that of the host's first.
 fn of_rank(name: &str, launch: Launch) -> String {
-    let first = name.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok());
+    let first = name
+        .strip_prefix("cuda:")
+        .and_then(|n| n.parse::<usize>().ok());
     match first {
         Some(first) => format!("cuda:{}", first + launch.place.unwrap_or(0)),
         None => name.to_owned(),

@@ -5,23 +5,25 @@
 use std::ffi::OsString;
 
 use clap::{Arg, Args, Command};
-use mtcae_train::{Error, FIELDS, Recipe, TrainConfig};
+use mtcae_core::ParseError;
+use mtcae_train::{Error, Recipe, Task, TrainConfig};
 use toml::{Table, Value};
 
 use crate::Fault;
 use crate::config::{self, Given};
 
 /// The command line of a program: these arguments, `--config` and a flag for each
-/// setting.
+/// setting of what it trains.
 ///
 /// # Errors
 /// As [`defaults`].
-pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
+pub fn command<A: Args>(name: &'static str, task: Task) -> Result<Command, Fault> {
     let of_recipe = |recipe| Ok((recipe, defaults(recipe)?));
-    let recipes = Recipe::ALL.map(of_recipe).into_iter();
+    let recipes = task.recipes().map(of_recipe);
     let recipes: Vec<(Recipe, Table)> = recipes.collect::<Result<_, Fault>>()?;
     let paper = defaults(Recipe::Paper)?;
-    let flags = FIELDS.iter().map(|field| {
+    let names: Vec<&str> = task.recipes().map(Recipe::name).collect();
+    let flags = task.fields().map(|field| {
         let shown = shown(field.name, &recipes);
         let arg = Arg::new(field.name)
             .long(field.name.replace('_', "-"))
@@ -31,7 +33,10 @@ pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
                 Some(Value::Integer(_)) => "N",
                 _ => "X",
             })
-            .help(format!("{} {shown}", field.help))
+            .help(match field.name {
+                "recipe" => format!("{}: {} {shown}", field.help, names.join(", ")),
+                _ => format!("{} {shown}", field.help),
+            })
             .help_heading("Settings");
         match paper.get(field.name) {
             Some(Value::Boolean(_)) => arg.num_args(0..=1).default_missing_value("true"),
@@ -45,10 +50,14 @@ pub fn command<A: Args>(name: &'static str) -> Result<Command, Fault> {
 pub fn main<A: Args>(
     command: Command,
     line: Vec<OsString>,
+    task: Task,
     run: impl FnOnce(&A, TrainConfig) -> Result<(), Fault>,
 ) -> Result<bool, Fault> {
     config::main(command, line, |given| {
-        run(&A::from_arg_matches(given.matches())?, settings(given)?)
+        run(
+            &A::from_arg_matches(given.matches())?,
+            settings(given, task)?,
+        )
     })
 }
 
@@ -56,16 +65,23 @@ pub fn main<A: Args>(
 ///
 /// # Errors
 /// Names the flag, or the file and the field, that cannot be used.
-pub fn settings(given: &Given) -> Result<TrainConfig, String> {
+pub fn settings(given: &Given, task: Task) -> Result<TrainConfig, String> {
+    let known = || task.recipes().map(Recipe::name).collect::<Vec<_>>();
     let recipe = match text(given, "recipe") {
-        None => Recipe::Paper,
-        Some(name) => name
-            .parse()
-            .map_err(|e| format!("{}: {e}", given.origin("recipe")))?,
+        None => task.recipes().next().unwrap_or(Recipe::Paper),
+        Some(name) => {
+            let found = name.parse::<Recipe>().ok();
+            let found = found.filter(|recipe| recipe.task() == task);
+            found.ok_or_else(|| {
+                let origin = given.origin("recipe");
+                let known = ParseError::new("recipe", name, &known().join(", "));
+                format!("{origin}: {known}")
+            })?
+        }
     };
     let mut config = TrainConfig::recipe(recipe);
     let mut table = defaults(recipe).map_err(|e| e.to_string())?;
-    for (name, value) in given_alone(given)? {
+    for (name, value) in given_alone(given, task)? {
         table.insert(name.to_owned(), value);
         // One after the other, so that an error is this field's.
         config = table
@@ -84,10 +100,10 @@ pub fn settings(given: &Given) -> Result<TrainConfig, String> {
 ///
 /// # Errors
 /// Names the flag, or the file and the field, that is of another type.
-pub fn given_alone(given: &Given) -> Result<Vec<(&'static str, Value)>, String> {
+pub fn given_alone(given: &Given, task: Task) -> Result<Vec<(&'static str, Value)>, String> {
     let table = defaults(Recipe::Paper).map_err(|e| e.to_string())?;
     let mut found = Vec::new();
-    for field in FIELDS {
+    for field in task.fields() {
         let Some(text) = text(given, field.name) else {
             continue;
         };
@@ -111,12 +127,17 @@ fn text<'a>(given: &'a Given, name: &str) -> Option<&'a String> {
     text.filter(|_| given.is_given(name))
 }
 
-/// The settings as TOML.
+/// The settings of what is trained as TOML.
 ///
 /// # Errors
 /// When one of them has no place in TOML.
 pub fn to_toml(config: &TrainConfig) -> Result<String, Fault> {
-    Ok(toml::to_string(config)?)
+    let mut all = Table::try_from(config)?;
+    let fields = config.recipe.task().fields();
+    let own = fields.filter_map(|field| all.remove(field.name).map(|value| (field.name, value)));
+    // One after the other, in the order of the settings.
+    let lines = own.map(|(name, value)| Ok(format!("{name} = {value}\n")));
+    lines.collect()
 }
 
 /// The settings of a recipe, as a table.
@@ -167,9 +188,10 @@ mod tests {
         #[derive(clap::Args)]
         struct Nothing {}
         let line = line.iter().map(Into::into).collect();
-        let command = command::<Nothing>("test").map_err(|e| e.to_string())?;
+        let task = Task::Labelled;
+        let command = command::<Nothing>("test", task).map_err(|e| e.to_string())?;
         let given = Given::read(command, line);
-        settings(&given.map_err(|e| e.to_string())?)
+        settings(&given.map_err(|e| e.to_string())?, task)
     }
 
     #[test]
@@ -202,6 +224,11 @@ mod tests {
                 "--schedule",
                 "stepwise",
                 "--schedule: unknown variant `stepwise`",
+            ),
+            (
+                "--recipe",
+                "pretrain-videomae",
+                "--recipe: `pretrain-videomae` is no recipe; known: paper, videomae, mae-dfer",
             ),
             (
                 "--recipe",

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::output::clean_up_when_stopped;
-use crate::settings::{self, to_toml};
 use crate::ranks::{Job, launched};
+use crate::settings::{self, to_toml};
 use crate::threads::limit_threads_of_rank;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
 use crate::{Fault, note, say};
@@ -19,8 +19,8 @@ use mtcae_dfer::model::decoder::Structure;
 use mtcae_nn::Isa;
 use mtcae_train::{
     About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, STATE,
-    Selection, Start, TrainConfig, Tune, cross_validate, fit_together, predict_together, summarise,
-    write_table,
+    Selection, Start, Task, TrainConfig, Tune, cross_validate, fit_together, predict_together,
+    summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -105,11 +105,11 @@ struct Args {
 }
 
 pub fn command() -> Result<Command, Fault> {
-    settings::command::<Args>("train")
+    settings::command::<Args>("train", Task::Labelled)
 }
 
 pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
-    settings::main(command, line, run)
+    settings::main(command, line, Task::Labelled, run)
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
@@ -135,7 +135,9 @@ fn prepared(
 ) -> Result<(), Fault> {
     job.check(&config)?;
     if args.cross_validate && job.has_others() {
-        return Err("--cross-validate: is for one process; give each fold a job with --fold N".into());
+        return Err(
+            "--cross-validate: is for one process; give each fold a job with --fold N".into(),
+        );
     }
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
@@ -320,7 +322,11 @@ fn one_run(
     Ok(())
 }
 
-fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
+/// Writes the settings of a run into its folder.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write_settings(folder: &Path, config: &TrainConfig) -> Result<(), Fault> {
     let path = folder.join("settings.toml");
     let toml = to_toml(config)?;
     std::fs::create_dir_all(folder).at(folder)?;

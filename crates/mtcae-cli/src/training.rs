@@ -79,14 +79,15 @@ impl Screen {
                 }
             }
             Event::Cached { done, .. } => self.position(*done as u64),
-            Event::Step(line) => {
-                self.position(line.step + 1);
-                self.left.done(1, self.last.elapsed());
-                self.last = Instant::now();
-                if let (Some(bar), Some(left)) = (&self.bar, self.left.time()) {
-                    let left = FormattedDuration(left);
-                    bar.set_message(format!("{left} left  loss {:.4}", line.loss));
+            Event::Step(line) => self.step(line.step, line.loss),
+            Event::MaskedStep(line) => self.step(line.step, line.loss),
+            Event::MaskedEpoch(line) => {
+                let mut text = format!("epoch {}: loss {:.4}", line.epoch + 1, line.loss);
+                if let Some(v) = &line.validation {
+                    text += &format!("; validation loss {:.4}", v.loss);
                 }
+                text += &speed(line.clips_per_second, line.waiting);
+                self.say(&text);
             }
             Event::Epoch(line) => {
                 let mut text = format!("epoch {}: loss {:.4}", line.epoch + 1, line.loss);
@@ -114,11 +115,7 @@ impl Screen {
                         g.expression
                     );
                 }
-                text += &format!(
-                    "; {:.2} clips/s, {:.0} % waiting",
-                    line.clips_per_second,
-                    100.0 * line.waiting
-                );
+                text += &speed(line.clips_per_second, line.waiting);
                 self.say(&text);
             }
             Event::Predicted { .. } => {}
@@ -132,6 +129,17 @@ impl Screen {
     pub fn done(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// A step was taken.
+    fn step(&mut self, step: u64, loss: f64) {
+        self.position(step + 1);
+        self.left.done(1, self.last.elapsed());
+        self.last = Instant::now();
+        if let (Some(bar), Some(left)) = (&self.bar, self.left.time()) {
+            let left = FormattedDuration(left);
+            bar.set_message(format!("{left} left  loss {loss:.4}"));
         }
     }
 
@@ -150,6 +158,11 @@ impl Screen {
             None => note!("{text}"),
         }
     }
+}
+
+fn speed(clips_per_second: f64, waiting: f64) -> String {
+    let waiting = 100.0 * waiting;
+    format!("; {clips_per_second:.2} clips/s, {waiting:.0} % waiting")
 }
 
 /// Says what will be trained on, with which settings, and which of them no source

@@ -23,6 +23,7 @@ fn help_lists_the_subcommands_and_describes_each() {
         "label",
         "merge",
         "synth",
+        "pretrain",
         "train",
         "evaluate",
         "calibrate",

@@ -23,7 +23,12 @@ fn said(variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn without_mpi_the_first_rank_says_what_to_build_and_the_others_are_silent() {
-    let of_rank = |rank| [("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", rank)];
+    let of_rank = |rank| {
+        [
+            ("OMPI_COMM_WORLD_SIZE", "2"),
+            ("OMPI_COMM_WORLD_RANK", rank),
+        ]
+    };
     assert_eq!(
         said(&of_rank("0")),
         "error: mpirun has started 2 ranks, and this program is built without MPI: build it with \

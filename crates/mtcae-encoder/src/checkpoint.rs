@@ -83,7 +83,7 @@ pub(crate) const WEIGHTS: [&str; 3] = [
 ];
 
 impl Files {
-    fn find(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn find(path: &Path) -> Result<Self, Error> {
         // What is there and no file is an error when it is opened, not something else.
         let beside = |folder: &Path, name: &str| {
             let path = folder.join(name);
@@ -120,6 +120,33 @@ impl Files {
         overrides: &Overrides,
         families: &Families,
     ) -> Result<Checkpoint, Error> {
+        let found = self.look(overrides, families)?;
+        let names = found.source.names();
+        let neighbours = names
+            .iter()
+            .filter(|name| found.spelling.is_neighbour(name));
+        let mut ignored: BTreeSet<String> = neighbours.cloned().collect();
+        let left_out = found.spelling.left_out(&*found.source, &found.config)?;
+        ignored.extend(left_out);
+        Ok(Checkpoint {
+            spelling: found.spelling.name(),
+            preprocessing: found.preprocessing,
+            config_file: self.config.clone(),
+            classifier: found.classifier,
+            ignored: ignored.iter().cloned().chain(found.skipped).collect(),
+            view: Renamed {
+                tensors: found.config.tensors(),
+                kernel: kernel(&found.config),
+                inner: found.source,
+                spelling: found.spelling,
+                ignored,
+            },
+            config: found.config,
+        })
+    }
+
+    /// Opens the weights and finds the encoder among them.
+    pub(crate) fn look(&self, overrides: &Overrides, families: &Families) -> Result<Found, Error> {
         let Opened { source, skipped } = open_weights(&self.weights)?;
         let names = source.names();
         let fields = self.config.as_deref().map(Fields::read).transpose()?;
@@ -143,24 +170,37 @@ impl Files {
             Some(path) => Some(Preprocessing::read_hugging_face(path)?),
             None => spelling.preprocessing(),
         };
-        let neighbours = names.iter().filter(|name| spelling.is_neighbour(name));
-        let mut ignored: BTreeSet<String> = neighbours.cloned().collect();
-        ignored.extend(spelling.left_out(source.as_ref(), &config)?);
-        Ok(Checkpoint {
-            config: config.clone(),
-            spelling: spelling.name(),
-            preprocessing,
-            config_file: self.config.clone(),
+        Ok(Found {
+            source,
+            skipped,
+            fields,
+            spelling,
+            config,
             classifier,
-            ignored: ignored.iter().cloned().chain(skipped).collect(),
-            view: Renamed {
-                inner: source,
-                spelling,
-                config,
-                ignored,
-            },
+            preprocessing,
         })
     }
+}
+
+/// What [`Files`] hold.
+pub(crate) struct Found {
+    pub source: Box<dyn Source>,
+    /// Entries that are no tensors.
+    pub skipped: Vec<String>,
+    /// Those of the config.json.
+    pub fields: Option<Fields>,
+    pub spelling: Box<dyn Spelling>,
+    /// The encoder's.
+    pub config: Config,
+    pub classifier: Option<Classifier>,
+    pub preprocessing: Option<Preprocessing>,
+}
+
+/// The kernel (C, t, p, p) that cuts clips into an encoder's tubes.
+pub(crate) fn kernel(config: &Config) -> [usize; 4] {
+    let input = config.input();
+    let (tubelet, patch) = input.tube();
+    [input.channels, tubelet, patch, patch]
 }
 
 /// The one encoder of a known family among the tensors of a file; `Err` says what there

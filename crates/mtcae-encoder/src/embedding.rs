@@ -5,6 +5,7 @@ use mtcae_nn::candle_core::{Module, Result, Tensor};
 use mtcae_nn::plan::{Format, Packed, pack, project};
 use mtcae_nn::{Pass, TubeEmbedding, VarBuilder, sin_cos_table};
 
+use crate::masked::Places;
 use crate::seam::{Group, Parameter};
 use crate::sizes::Sizes;
 
@@ -75,6 +76,17 @@ impl Embedding {
         let x = self.proj.forward(tubes)?;
         pass.record(|| "patch_embed".to_owned(), &x);
         let x = x.broadcast_add(&self.positions.to_dtype(x.dtype())?)?;
+        pass.record(|| "embeddings".to_owned(), &x);
+        Ok(x)
+    }
+
+    /// As [`Self::forward`], of the tubes at some places alone: tubes (B, N, C·t·p·p) →
+    /// tokens (B, V, D).
+    pub fn forward_at(&self, tubes: &Tensor, places: &Places, pass: &mut Pass) -> Result<Tensor> {
+        let x = self.proj.forward(&places.pick(tubes)?)?;
+        pass.record(|| "patch_embed".to_owned(), &x);
+        let positions = places.look_up(&self.positions.to_dtype(x.dtype())?)?;
+        let x = (x + positions)?;
         pass.record(|| "embeddings".to_owned(), &x);
         Ok(x)
     }

@@ -94,6 +94,15 @@ impl Families {
             .map(move |family| (family.name, sizes(family)))
     }
 
+    /// The names of the families that know masked pre-training.
+    pub fn pretrained() -> impl Iterator<Item = &'static str> {
+        let knows = |family: &&Family| {
+            let smallest = family.presets.first();
+            smallest.is_some_and(|(_, preset)| preset().pretrained().is_some())
+        };
+        FAMILIES.iter().filter(knows).map(|family| family.name)
+    }
+
     /// A family's encoder of a published size, with what is given in place of its own.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 //! - [`Config`], [`Families`]: the config of an encoder of any family, and how it is read.
 //! - [`VideoMae`] in S, B, L and H, and MARLIN, which is one too; [`LgiFormer`] of MAE-DFER;
 //!   [`Tpsbt`] of SVFAP; [`ResNet`] over frames and over volumes.
+//! - [`masked`]: the same encoders in masked pre-training.
 //! - [`open`]: a checkpoint, as a file or a folder, under whatever names.
 //! - [`open_named`]: the same by `hub:ORG/NAME`.
 
@@ -30,6 +31,7 @@ mod family;
 mod hub;
 mod json;
 mod lgi_former;
+pub mod masked;
 mod pickle;
 mod preprocessing;
 mod published;

@@ -31,6 +31,10 @@ pub struct Overrides {
     /// ε of the LayerNorms; otherwise that of the checkpoint's family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eps: Option<f64>,
+    /// Attention heads of the decoder of a model of masked pre-training. Known for the
+    /// widths of published ones.
+    #[serde(skip)]
+    pub decoder_heads: Option<usize>,
     /// Drop path rate in training; otherwise 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_path: Option<f64>,

@@ -6,14 +6,16 @@ use mtcae_nn::candle_core::{Device, Tensor};
 use mtcae_nn::weights::{self, Faults, Source};
 
 use crate::published::{Form, Part, Spelling};
-use crate::seam::Config;
 
-/// The encoder's tensors below canonical names, made of the file's when they are
-/// asked for. Tensors that are not the encoder's keep their names.
+/// A model's tensors below canonical names, made of the file's when they are
+/// asked for. Tensors that are not the model's keep their names.
 pub(crate) struct Renamed {
     pub inner: Box<dyn Source>,
     pub spelling: Box<dyn Spelling>,
-    pub config: Config,
+    /// Names and shapes of the model's tensors.
+    pub tensors: Vec<(String, Vec<usize>)>,
+    /// The kernel (C, t, p, p) that cuts clips into the encoder's tubes.
+    pub kernel: [usize; 4],
     /// Names in the file that are recognised and left alone.
     pub ignored: BTreeSet<String>,
 }
@@ -25,12 +27,11 @@ impl Renamed {
             origin: self.inner.origin(),
             ..Faults::default()
         };
-        for (name, want) in self.config.tensors() {
-            let parts = self.spelling.parts(&name);
+        for (name, want) in &self.tensors {
+            let parts = self.spelling.parts(name);
             let shares: usize = parts.iter().map(|part| part.share).sum();
-            let whole = want;
             for part in &parts {
-                let mut want = whole.clone();
+                let mut want = want.clone();
                 want[0] = want[0] / shares * part.share;
                 match self.find(part) {
                     None => faults.missing.push(part.names.join(" or ")),
@@ -47,11 +48,11 @@ impl Renamed {
         faults
     }
 
-    /// Names in the file that are neither the encoder's nor ignored.
+    /// Names in the file that are neither the model's nor ignored.
     fn rest(&self) -> Vec<String> {
         let mut used = BTreeSet::new();
-        for (name, _) in self.config.tensors() {
-            for part in self.spelling.parts(&name) {
+        for (name, _) in &self.tensors {
+            for part in self.spelling.parts(name) {
                 if let Some((name, _)) = self.find(&part) {
                     used.insert(name.to_owned());
                 }
@@ -75,7 +76,7 @@ impl Renamed {
     /// itself where that is no form of it, so that it shows as misshapen.
     fn model_shape(&self, form: Form, found: &[usize]) -> Vec<usize> {
         match (form, found) {
-            (Form::Kernel, [d, kernel @ ..]) if kernel == self.kernel() => {
+            (Form::Kernel, [d, kernel @ ..]) if kernel == self.kernel => {
                 vec![*d, kernel.iter().product()]
             }
             (Form::Table, [1, n, d]) => vec![*n, *d],
@@ -84,17 +85,10 @@ impl Renamed {
         }
     }
 
-    /// The kernel (C, t, p, p) that cuts clips into this encoder's tubes.
-    fn kernel(&self) -> [usize; 4] {
-        let input = self.config.input();
-        let (tubelet, patch) = input.tube();
-        [input.channels, tubelet, patch, patch]
-    }
-
     /// The shape that the file should have had, given the rank it has.
     fn file_shape(&self, form: Form, want: &[usize], found: &[usize]) -> Vec<usize> {
         match (form, found.len()) {
-            (Form::Kernel, 5) => [&want[..1], &self.kernel()].concat(),
+            (Form::Kernel, 5) => [&want[..1], &self.kernel].concat(),
             (Form::Table, 3) => [&[1], want].concat(),
             (Form::Pairs, 3) => vec![want[0], want[1] / 2, 2],
             _ => want.to_vec(),
@@ -109,10 +103,9 @@ impl Source for Renamed {
 
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self
-            .config
-            .tensors()
-            .into_iter()
-            .map(|(name, _)| name)
+            .tensors
+            .iter()
+            .map(|(name, _)| name.clone())
             .filter(|name| self.shape(name).is_some())
             .chain(self.rest())
             .collect();

@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::masked::Pretrained;
 
 /// Sizes of an encoder of one family: all that must be known to rebuild it.
 pub trait EncoderConfig: Debug + Send + Sync + 'static {
@@ -74,6 +75,12 @@ pub trait EncoderConfig: Debug + Send + Sync + 'static {
     /// The same encoder with a drop path rate of its last block in training; `None`
     /// where the family knows no drop path.
     fn with_drop_path(&self, _rate: f64) -> Option<Config> {
+        None
+    }
+
+    /// How the encoder is pre-trained on clips of which it sees a few tubes; `None` where
+    /// the family knows no such training.
+    fn pretrained(&self) -> Option<&dyn Pretrained> {
         None
     }
 

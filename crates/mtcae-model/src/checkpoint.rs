@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use mtcae_core::files::{self, At, FileError};
 use mtcae_core::{Crop, Resize, Sampling};
-use mtcae_encoder::Families;
+use mtcae_encoder::{Families, masked};
 pub use mtcae_nn::weights::{CONFIG, WEIGHTS};
 use mtcae_nn::weights::{
     InMemory, Source, TensorFile, compare, load_strict_as, save_folder, shown,
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::card;
 use crate::identity::hashes;
 use crate::published::{Given, Published};
-use crate::{Config, Engine, Error, Identity, Mtcae, Precision, Preprocessing};
+use crate::{Config, Engine, Error, Identity, Mtcae, Precision, Preprocessing, TrainedSubjects};
 
 /// Weights in folders of others alone.
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -312,6 +312,27 @@ pub fn read_preprocessing(path: impl AsRef<Path>) -> Result<Option<Preprocessing
     Ok(preprocessing)
 }
 
+/// What a config of masked pre-training says of its weights' training; `None` for one of
+/// another kind.
+pub(crate) fn read_pretraining(path: &Path) -> Result<Option<Training>, Error> {
+    let text = read(path)?;
+    if !is_masked(&text) {
+        return Ok(None);
+    }
+    let training = serde_json::from_str(&text).map_err(|e| Error::Json {
+        origin: path.display().to_string(),
+        reason: shown(&e.to_string()),
+    })?;
+    Ok(Some(training))
+}
+
+/// What [`read_pretraining`] reads of a config.
+#[derive(Deserialize)]
+pub(crate) struct Training {
+    pub(crate) trained_on: Option<String>,
+    pub(crate) trained_subjects: Option<TrainedSubjects>,
+}
+
 /// What [`read_preprocessing`] reads of a config.
 #[derive(Deserialize)]
 struct Part {
@@ -345,8 +366,13 @@ fn elsewhere(config: &Path) -> Option<Error> {
     })
 }
 
-/// Where a config that is none of ours is one of Hugging Face's.
+/// Where a config that is none of ours is one of Hugging Face's, or of masked pre-training.
 fn foreign(path: &Path, text: &str) -> Option<Error> {
+    if is_masked(text) {
+        return Some(Error::Masked {
+            path: path.to_owned(),
+        });
+    }
     let model_type = model_type(text)?;
     Some(Error::HuggingFace {
         path: path.to_owned(),
@@ -367,6 +393,12 @@ fn folder_of(path: &Path) -> &Path {
 /// Whether the text of a config is one of Hugging Face's.
 fn is_of_others(text: &str) -> bool {
     model_type(text).is_some()
+}
+
+/// Whether the text of a config is one of masked pre-training.
+fn is_masked(text: &str) -> bool {
+    let config: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    config.is_some_and(|config| config.get("format").is_some_and(|f| f == masked::FORMAT))
 }
 
 fn model_type(text: &str) -> Option<String> {

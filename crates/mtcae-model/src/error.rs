@@ -69,6 +69,16 @@ pub enum Error {
         /// What it says it is of.
         model_type: String,
     },
+    /// The folder holds an encoder and the decoder that it was pre-trained with.
+    #[error(
+        "{}: a pre-trained encoder with the decoder that predicts masked tubes, which answers \
+         nothing by itself; `mtcae init --encoder` makes a model of it, to be trained",
+        path.display()
+    )]
+    Masked {
+        /// The config's file.
+        path: PathBuf,
+    },
     /// The folder is one that training writes, and not the model in it.
     #[error(
         "{}: the folder of a training run; its model is {}",

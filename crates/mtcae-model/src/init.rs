@@ -166,8 +166,14 @@ fn subjects(found: &Checkpoint, families: &Families) -> Result<Option<TrainedSub
     let (OWN, Some(path)) = (found.spelling, &found.config_file) else {
         return Ok(None);
     };
-    let config = checkpoint::read_config(path, families)?;
-    Ok(match (config.trained_subjects, config.trained_on) {
+    let (subjects, trained_on) = match checkpoint::read_pretraining(path)? {
+        Some(training) => (training.trained_subjects, training.trained_on),
+        None => {
+            let config = checkpoint::read_config(path, families)?;
+            (config.trained_subjects, config.trained_on)
+        }
+    };
+    Ok(match (subjects, trained_on) {
         // It was trained, on whom it does not say.
         (None, Some(_)) => Some(TrainedSubjects {
             complete: false,

@@ -34,8 +34,8 @@ pub trait Group: Send + Sync {
 pub struct Pending(Box<dyn FnOnce() -> Result<Vec<Block>, Error> + Send>);
 
 impl Pending {
-    /// One that is waited for so.
-    pub(crate) fn new(wait: impl FnOnce() -> Result<Vec<Block>, Error> + Send + 'static) -> Self {
+    /// One that is waited for so: for groups of other makes.
+    pub fn new(wait: impl FnOnce() -> Result<Vec<Block>, Error> + Send + 'static) -> Self {
         Self(Box::new(wait))
     }
 

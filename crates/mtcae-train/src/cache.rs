@@ -34,7 +34,8 @@ use crate::start::Start;
 use crate::view::{Frames, Viewer};
 use crate::{EraseFill, Error, Event, Ranks, TrainConfig, random};
 
-const MAGIC: &[u8; 8] = b"MTCAEF02";
+/// What a file of features begins with.
+pub(crate) const MAGIC: &[u8; 8] = b"MTCAEF02";
 /// The same of the version before, whose keys were made otherwise.
 const BEFORE: &[u8; 8] = b"MTCAEF01";
 /// Records begin at a multiple of this.
@@ -228,7 +229,8 @@ impl FeatureCache {
         let header = ranks.together(Self::header(start, data, config, device))?;
         ranks.agree_on("features (encoder, clips and settings)", &header.key)?;
         let begun = ranks.by_first(|| Self::begin(folder, start, config, header.clone(), watch))?;
-        let (own, missing) = begun.map_or((None, Vec::new()), |(own, missing)| (Some(own), missing));
+        let (own, missing) =
+            begun.map_or((None, Vec::new()), |(own, missing)| (Some(own), missing));
         let missing = ranks.numbers_from_first(&missing)?;
         if !missing.is_empty() {
             let filling = Filling {
@@ -502,7 +504,9 @@ impl Filling<'_> {
                 (None, Ok(())) => Ok(Vec::new()),
                 (_, Err(error)) => Err(error),
             };
-            let records = self.ranks.to_first(record, round.len(), self.header.record())?;
+            let records = self
+                .ranks
+                .to_first(record, round.len(), self.header.record())?;
             written = match self.own {
                 Some(cache) => round
                     .iter()

@@ -4,149 +4,13 @@ use candle_core::Device;
 use mtcae_nn::Precision;
 use serde::{Deserialize, Serialize};
 
-use mtcae_core::{Crop, ParseError};
+use mtcae_core::{Crop, Sampling};
 use serde_json::Value;
 
-use crate::{Epochs, Error, Method, RandAugment, Recipe, Schedule};
-
-/// Which parameters are trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Tune {
-    /// The decoder alone; the encoder stays as it was loaded.
-    Decoder,
-    /// The decoder, the encoder's last N blocks and its final norm.
-    Last(usize),
-    /// All of them.
-    All,
-}
-
-impl std::fmt::Display for Tune {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Decoder => f.write_str("decoder"),
-            Self::Last(n) => write!(f, "last:{n}"),
-            Self::All => f.write_str("all"),
-        }
-    }
-}
-
-impl From<Tune> for String {
-    fn from(tune: Tune) -> Self {
-        tune.to_string()
-    }
-}
-
-impl TryFrom<String> for Tune {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        match name.as_str() {
-            "decoder" => Ok(Self::Decoder),
-            "all" => Ok(Self::All),
-            other => other
-                .strip_prefix("last:")
-                .and_then(|n| n.parse().ok())
-                .map(Self::Last)
-                .ok_or_else(|| format!("{other:?} is neither decoder nor last:N nor all")),
-        }
-    }
-}
-
-/// Which weights are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// Those after the last epoch.
-    Last,
-    /// Those of the epoch with the highest UAR on the validation subjects.
-    Best,
-}
-
-/// Weights of the classes in the cross-entropy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassWeights {
-    /// All 1.
-    Equal,
-    /// Inverse to how often each class occurs among the training clips, with a
-    /// mean of 1 over the clips.
-    Balanced,
-}
-
-/// The range of a random factor, by name `MIN..MAX`; `1..1` where nothing varies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Range {
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-impl Default for Range {
-    fn default() -> Self {
-        Self { min: 1.0, max: 1.0 }
-    }
-}
-
-impl std::fmt::Display for Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}..{}", self.min, self.max)
-    }
-}
-
-impl std::str::FromStr for Range {
-    type Err = ParseError;
-
-    fn from_str(s: &str) -> Result<Self, ParseError> {
-        let range = s.split_once("..").and_then(|(min, max)| {
-            Some(Self {
-                min: min.parse().ok()?,
-                max: max.parse().ok()?,
-            })
-        });
-        let usable = |r: &Self| 0.1 <= r.min && r.min <= r.max && r.max <= 10.0;
-        let known = "MIN..MAX, from 0.1 to 10, as 0.8..1.3";
-        let range = range.filter(usable);
-        range.ok_or_else(|| ParseError::new("range of factors", s, known))
-    }
-}
-
-mtcae_core::by_name!(Range);
-
-/// What a training clip is covered with where `erase` strikes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EraseFill {
-    /// One colour, before the lens: a hand in front of it.
-    #[default]
-    Colour,
-    /// Noise of its own in each pixel of the normalised clip.
-    Pixel,
-}
-
-/// The unit of box and landmark errors in the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Fractions of the frame.
-    Fraction,
-    /// Pixels of the model's frame.
-    Pixel,
-}
-
-/// How the tasks' losses are added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weighting {
-    /// Each by its weight.
-    #[default]
-    Fixed,
-    /// Each by its weight and by e to the minus of a learned number, which is added: what a
-    /// task leaves unexplained counts less.
-    Uncertainty,
-}
+use crate::{
+    ClassWeights, Epochs, EraseFill, Error, Keep, Method, RandAugment, Range, Recipe, Scales,
+    Schedule, Tune, Unit, Weighting,
+};
 
 /// A field of [`TrainConfig`] and what it means.
 #[derive(Clone, Copy, Debug)]
@@ -190,8 +54,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Defaults of all other settings: `paper`, `videomae`, `mae-dfer`, `svfap`, `vo-lstm`,
-    /// `resnext`, `mnc`, `mtl-er` or `mtformer`
+    /// Defaults of all other settings, by the name of what is trained so
     recipe: Recipe = Recipe::Paper,
     /// Times that each training clip is seen [unpublished]
     epochs: usize = 50,
@@ -273,6 +136,14 @@ settings! {
     ema: f64 = 0.0,
     /// What is trained: `decoder`, `last:N` (and the encoder's last N blocks) or `all`
     tune: Tune = Tune::Decoder,
+    /// Which frames of a video are a clip: `dense:STRIDE` begins at a random one, and in the
+    /// middle where nothing is drawn; or any other sampling that gives one clip
+    #[serde(default)]
+    sampling: Sampling = Sampling::Uniform,
+    /// Sides of random crops as shares of the frame's shorter side, as `1,0.875,0.75,0.66`;
+    /// empty for whole frames, squeezed to the model's size
+    #[serde(default)]
+    scales: Scales = Scales::default(),
     /// Mirror half of the training clips, left and right landmarks swapped
     flip: bool = false,
     /// RandAugment, as `rand-m7-n4-mstd0.5-inc1`; empty for none
@@ -343,6 +214,9 @@ settings! {
     /// Log what the time of each step was spent on, besides that of each epoch
     #[serde(default)]
     times: bool = false,
+    /// Epochs between pictures of what is made of a few clips; 0 for none
+    #[serde(default)]
+    pictures: usize = 0,
     /// Steps between saves of the state, besides the end of each epoch; 0 for none
     save_every: usize = 0,
     /// Threads that decode clips in the background
@@ -353,7 +227,8 @@ settings! {
     frame_memory: usize = 1024,
     /// Go on when a fold has no clip of some class
     allow_empty_classes: bool = false,
-    /// Leave out labelled clips whose video is missing, instead of stopping
+    /// Leave out videos that are missing, and in training without labels those that cannot be
+    /// read, instead of stopping
     allow_missing: bool = false,
 }
 
@@ -371,6 +246,7 @@ impl TrainConfig {
             frame_memory: free.frame_memory,
             save_every: free.save_every,
             times: free.times,
+            pictures: free.pictures,
             ..self.clone()
         }
     }

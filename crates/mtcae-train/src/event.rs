@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::Error;
 use crate::log::{EpochLine, StepLine};
+use crate::{Error, MaskedEpoch, MaskedStep};
 
 /// Something that happened. The caller's callback returns
 /// [`ControlFlow::Break`] to stop the run.
@@ -56,6 +56,10 @@ pub enum Event<'a> {
     Step(&'a StepLine),
     /// An epoch is over.
     Epoch(&'a EpochLine),
+    /// A step of a pre-training was taken.
+    MaskedStep(&'a MaskedStep),
+    /// An epoch of a pre-training is over.
+    MaskedEpoch(&'a MaskedEpoch),
     /// Clips are being predicted.
     Predicted {
         /// How many were.

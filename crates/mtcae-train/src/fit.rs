@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use mtcae_core::files::FileError;
+use mtcae_core::files::{At, FileError};
 use mtcae_nn::on_pool;
 use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
 use mtcae_ranks::{Deal, Tree};
+use serde::Serialize;
 
 use crate::average::Average;
 use crate::clock::{Clock, timed};
 use crate::disk::Claim;
 use crate::event::{Watch, tell};
-use crate::folder::{BEST, IDENTITY, LOG, STATE};
-use crate::learner::{Forward, Leaf, Learner, StepFacts, Sums, Told};
+use crate::events::{Events, Picture};
+use crate::folder::{BEST, EVENTS, IDENTITY, LOG, STATE};
+use crate::learner::{Drawn, Forward, Leaf, Learner, StepFacts, Sums, Told};
 use crate::log::Log;
 use crate::optimiser::Optimiser;
 use crate::prefetch::Prefetch;
@@ -73,6 +75,43 @@ struct Own<S> {
     parts: Vec<S>,
     /// What running statistics are to follow of each batch.
     followed: Vec<Vec<Followed>>,
+}
+
+/// What a run writes while it goes on: the log, and the same for TensorBoard.
+struct Logs {
+    log: Log,
+    events: Events,
+}
+
+/// How fast a step was, which the log says of an epoch.
+#[derive(Serialize)]
+struct Pace {
+    clips_per_second: f64,
+    seconds: f64,
+    waiting: f64,
+}
+
+impl Logs {
+    /// Goes on where a position stands.
+    fn open<S>(folder: &Path, at: &state::Position<S>) -> Result<Self, Error> {
+        Ok(Self {
+            log: Log::open(&folder.join(LOG), at.log)?,
+            events: Events::open(&folder.join(EVENTS), at.events)?,
+        })
+    }
+
+    /// Waits until the disk has all of it: a state must never be there without the lines that
+    /// it counts on.
+    fn sync(&self) -> Result<(), Error> {
+        self.log.sync()?;
+        self.events.sync()
+    }
+
+    /// Says in a position how much was written.
+    fn mark<S>(&self, at: &mut state::Position<S>) {
+        at.log = self.log.length();
+        at.events = self.events.length();
+    }
 }
 
 struct Trainer<'a, L> {
@@ -149,8 +188,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         mut at: Position<L>,
         watch: &mut Watch<'_>,
     ) -> Result<(L, usize), Error> {
-        let log = || Log::open(&self.folder.join(LOG), at.log);
-        let mut log = self.ranks.by_first(log)?;
+        let open = || Logs::open(self.folder, &at);
+        let mut logs = self.ranks.by_first(open)?;
         for notice in self.learner.notices() {
             tell(watch, &Event::Notice(&notice))?;
         }
@@ -167,7 +206,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
             },
         )?;
         while at.epoch < epochs {
-            self.epoch(&mut at, &mut log, watch)?;
+            self.epoch(&mut at, &mut logs, watch)?;
         }
         // What the first has written is there for all.
         self.ranks.together(Ok(()))?;
@@ -203,7 +242,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
     fn epoch(
         &mut self,
         at: &mut Position<L>,
-        log: &mut Option<Log>,
+        logs: &mut Option<Logs>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let config = self.learner.config().clone();
@@ -245,33 +284,42 @@ impl<'a, L: Learner> Trainer<'a, L> {
             spent.seconds = since.elapsed().as_secs_f64();
             at.sums.clock = before;
             at.sums.clock.add(&spent);
-            let line = numbers.step(StepFacts {
-                clock: config.times.then_some(clock),
-                ..facts
-            });
-            if let Some(log) = log {
-                log.write(&line)?;
-                at.log = log.length();
+            let told = |clock| numbers.step(StepFacts { clock, ..facts });
+            let line = told(config.times.then_some(clock));
+            if let Some(logs) = logs {
+                logs.log.write(&line)?;
+                logs.events
+                    .numbers(facts.step, "step", &told(Some(clock)))?;
+                let pace = Pace {
+                    clips_per_second: clock.rate(numbers.clips()),
+                    seconds: clock.seconds,
+                    waiting: clock.waiting(),
+                };
+                logs.events.numbers(facts.step, "step", &pace)?;
+                logs.mark(at);
                 if saves {
-                    log.sync()?;
+                    logs.sync()?;
                     self.save(at)?;
                 }
+            }
+            for news in self.learner.news() {
+                tell(watch, &Event::Notice(&news))?;
             }
             tell(watch, &line.event())?;
         }
         drop(loaded);
-        self.end(at, log, watch)
+        self.end(at, logs, watch)
     }
 
     /// The end of an epoch.
     fn end(
         &mut self,
         at: &mut Position<L>,
-        log: &mut Option<Log>,
+        logs: &mut Option<Logs>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let epoch = at.epoch;
-        let validation = self.validate(watch)?;
+        let (validation, drawn) = self.look(epoch, watch)?;
         let score = validation.as_ref().map(L::Sums::score);
         if let Some(score) = score
             && self.learner.config().keep == Keep::Best
@@ -281,17 +329,26 @@ impl<'a, L: Learner> Trainer<'a, L> {
             self.keep_best(at)?;
         }
         let line = at.sums.numbers.epoch(epoch, &at.sums.clock, validation);
-        if let Some(log) = log {
-            log.write(&line)?;
-            log.sync()?;
+        if let Some(logs) = logs {
+            logs.log.write(&line)?;
+            // It stands where its last step does.
+            let last = at.step.saturating_sub(1);
+            logs.events.numbers(last, "epoch", &line)?;
+            if let Some(drawn) = drawn {
+                let picture = self.draw(epoch, &drawn)?;
+                logs.events.picture(last, drawn.folder, &picture)?;
+            }
         }
         *at = Position::<L> {
             step: at.step,
             epoch: epoch + 1,
-            log: log.as_ref().map_or(0, Log::length),
             best: at.best,
             ..Position::<L>::default()
         };
+        if let Some(logs) = logs {
+            logs.mark(at);
+            logs.sync()?;
+        }
         self.save(at)?;
         tell(watch, &line.event())
     }
@@ -462,13 +519,39 @@ impl<'a, L: Learner> Trainer<'a, L> {
         Ok(())
     }
 
-    /// What is measured by the weights that would be kept.
-    fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<L::Validation>, Error> {
-        let mut measure = || self.learner.validate(self.ranks, watch);
+    /// What is measured and drawn at the end of an epoch, by the weights that would be kept.
+    fn look(
+        &self,
+        epoch: usize,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Option<L::Validation>, Option<Drawn>), Error> {
+        let learner = &self.learner;
+        let mut look = || {
+            let validation = learner.validate(self.ranks, watch)?;
+            // One draws for all.
+            let drawn = match self.ranks.is_first() {
+                true => learner.picture(epoch)?,
+                false => None,
+            };
+            Ok((validation, drawn))
+        };
         match &self.average {
-            Some(average) => average.instead(self.learner.trained(), measure),
-            None => measure(),
+            Some(average) => average.instead(learner.trained(), look),
+            None => look(),
         }
+    }
+
+    /// Writes a picture into the folder of its kind.
+    fn draw(&self, epoch: usize, drawn: &Drawn) -> Result<Picture, Error> {
+        let folder = self.folder.join(drawn.folder);
+        std::fs::create_dir_all(&folder).at(&folder)?;
+        let path = folder.join(format!("epoch-{:03}.png", epoch + 1));
+        mtcae_viz::save_png(&path, &drawn.picture)?;
+        Ok(Picture {
+            width: drawn.picture.width() as u32,
+            height: drawn.picture.height() as u32,
+            png: std::fs::read(&path).at(&path)?,
+        })
     }
 
     /// What moves without a gradient, as a state holds it.

@@ -11,6 +11,8 @@ use crate::Error;
 pub const STATE: &str = "state.safetensors";
 /// The log of a run.
 pub const LOG: &str = "metrics.jsonl";
+/// The log once more, for TensorBoard.
+pub const EVENTS: &str = "events.out.tfevents.run";
 /// The kept weights of the best epoch, while a run goes on.
 pub(crate) const BEST: &str = "best.safetensors";
 /// What a cross-validation is one of.

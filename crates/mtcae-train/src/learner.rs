@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_nn::Pass;
+use mtcae_viz::Canvas;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +94,11 @@ pub(crate) trait Learner: Send + Sync + Sized {
     /// The sums of a batch of which this was measured.
     fn sums(&self, measured: &Self::Measured) -> Result<Self::Sums, Error>;
 
+    /// What the user should know of the step that was just taken.
+    fn news(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// By the weights as they are; `None` where no clips are kept for it. Each rank measures some
     /// of the clips, all get the same.
     fn validate(
@@ -100,6 +106,18 @@ pub(crate) trait Learner: Send + Sync + Sized {
         ranks: Ranks<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<Option<Self::Validation>, Error>;
+
+    /// A picture at the end of an epoch, by the weights as they are; `None` where none is due.
+    fn picture(&self, _epoch: usize) -> Result<Option<Drawn>, Error> {
+        Ok(None)
+    }
+}
+
+/// A picture of what a model does.
+pub(crate) struct Drawn {
+    /// The folder of such pictures, in that of the run.
+    pub folder: &'static str,
+    pub picture: Canvas,
 }
 
 /// Sums over clips. Part of the saved state.

@@ -5,6 +5,7 @@
 //! - [`Dataset`]: labelled clips, folds, validation subjects.
 //! - [`fit()`]: one run on one split, which can be stopped at any moment and
 //!   resumed to the bit on the same kind of CPU.
+//! - [`pretrain()`]: an encoder on [`Videos`] that nobody has labelled.
 //! - [`FeatureCache`]: F of a frozen encoder, computed once.
 //! - [`predict`], [`summarise`]: what a model says of labelled clips, measured.
 //! - [`calibrate`]: probabilities that can be believed, of people whom a model does not know.
@@ -21,6 +22,7 @@ mod batch;
 mod cache;
 mod calibrate;
 mod card;
+mod choices;
 mod clock;
 pub mod compare;
 mod config;
@@ -33,6 +35,7 @@ mod disk;
 mod erase;
 mod error;
 mod event;
+mod events;
 mod fit;
 mod folder;
 mod folds;
@@ -40,6 +43,7 @@ mod form;
 mod learner;
 pub mod log;
 mod loss;
+mod masked;
 mod memory;
 mod optimiser;
 mod people;
@@ -57,6 +61,7 @@ mod start;
 mod state;
 mod sums;
 mod supervised;
+mod task;
 mod view;
 
 pub use ablation::{Ablation, ablate};
@@ -65,16 +70,19 @@ pub use batch::{Batch, Input, Loading, Source};
 pub use cache::FeatureCache;
 pub use calibrate::{Belief, Calibrated, Scaling, calibrate};
 pub use card::{Alike, Noted};
+pub use choices::{ClassWeights, EraseFill, Keep, Range, Tune, Unit, Weighting};
 pub use clock::{Left, Parts};
-pub use config::{
-    ClassWeights, EraseFill, FIELDS, Field, Keep, Range, TrainConfig, Tune, Unit, Weighting,
-};
+pub use config::{FIELDS, Field, TrainConfig};
 pub use cross_validation::cross_validate;
 pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;
 pub use event::{Event, Watch};
-pub use folder::{LOG, PREDICTIONS, STATE};
+pub use folder::{EVENTS, LOG, PREDICTIONS, STATE};
 pub use folds::{CrossValidation, FoldResult};
+pub use masked::{
+    Footage, MaskedEpoch, MaskedLine, MaskedStart, MaskedStep, MaskedValidation, Pretrained,
+    Pretraining, Scales, Videos, pretrain, pretrain_together,
+};
 pub use mtcae_objective as objective;
 pub use optimiser::Method;
 pub use people::Acquaintance;
@@ -88,4 +96,5 @@ pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use schedule::{Epochs, Schedule};
 pub use start::{Start, Started, group};
 pub use supervised::{Fitted, Run, fit, fit_together};
+pub use task::Task;
 pub use view::{Augment, Frames, Viewer};

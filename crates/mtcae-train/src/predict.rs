@@ -202,7 +202,7 @@ pub(crate) fn heads(outputs: &Outputs) -> Heads<'_> {
     }
 }
 
-fn scalar(tensor: &Tensor) -> Result<f64, Error> {
+pub(crate) fn scalar(tensor: &Tensor) -> Result<f64, Error> {
     Ok(f64::from(tensor.to_dtype(DType::F32)?.to_scalar::<f32>()?))
 }
 

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 use mtcae_core::one_line;
+use mtcae_nn::Isa;
 use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
-use mtcae_nn::Isa;
 use mtcae_ranks::{
     Block, Deal, Group, Memory, Reduction, Solo, Traffic, Values, agree, broadcast, gather,
     together,
@@ -63,7 +63,8 @@ impl<'a> Ranks<'a> {
             return Ok(());
         }
         let clips = config.batch * config.accumulate;
-        let batches = (config.accumulate..=clips).find(|n| n.is_multiple_of(ranks) && clips.is_multiple_of(*n));
+        let batches = (config.accumulate..=clips)
+            .find(|n| n.is_multiple_of(ranks) && clips.is_multiple_of(*n));
         let instead = match batches {
             Some(n) => format!(
                 "`batch` {} `accumulate` {n} has the same clips a step",
@@ -98,7 +99,10 @@ impl<'a> Ranks<'a> {
         let mut fields = vec![
             own("version of mtcae", env!("CARGO_PKG_VERSION").to_owned()),
             own("instruction set (MTCAE_ISA)", set),
-            own("device", if device.is_cpu() { "cpu" } else { "cuda" }.to_owned()),
+            own(
+                "device",
+                if device.is_cpu() { "cpu" } else { "cuda" }.to_owned(),
+            ),
         ];
         for (name, value) in identity {
             // Configs are JSON: field by field.
@@ -162,7 +166,10 @@ impl<'a> Ranks<'a> {
         };
         let told = gather(self.group(), parcel)?;
         own?;
-        told.iter().enumerate().map(|(rank, told)| read(rank, told)).collect()
+        told.iter()
+            .enumerate()
+            .map(|(rank, told)| read(rank, told))
+            .collect()
     }
 
     /// Makes sure that all have the same of one thing.

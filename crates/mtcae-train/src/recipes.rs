@@ -1,9 +1,9 @@
 //! Defaults by the name of a recipe.
 
-use mtcae_core::ParseError;
+use mtcae_core::{ParseError, Sampling};
 use serde::{Deserialize, Serialize};
 
-use crate::{EraseFill, Method, RandAugment, Schedule, TrainConfig, Tune};
+use crate::{EraseFill, Method, RandAugment, Scales, Schedule, Task, TrainConfig, Tune};
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +35,18 @@ pub enum Recipe {
     /// How MTFormer (Xu et al., 2022, ECCV) is trained: AdamW, a polynomial's fall; the encoder's
     /// layers as VideoMAE's.
     Mtformer,
+    /// How VideoMAE (Tong et al., 2022, arXiv 2203.12602) is pre-trained without labels: AdamW,
+    /// 2048 clips a step, multi-scale crops.
+    PretrainVideomae,
+    /// How MAE-DFER is pre-trained.
+    PretrainMaeDfer,
+    /// How SVFAP is pre-trained.
+    PretrainSvfap,
 }
 
 impl Recipe {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Paper,
         Self::Videomae,
         Self::MaeDfer,
@@ -49,7 +56,18 @@ impl Recipe {
         Self::Mnc,
         Self::MtlEr,
         Self::Mtformer,
+        Self::PretrainVideomae,
+        Self::PretrainMaeDfer,
+        Self::PretrainSvfap,
     ];
+
+    /// What it is for.
+    pub fn task(self) -> Task {
+        match self {
+            Self::PretrainVideomae | Self::PretrainMaeDfer | Self::PretrainSvfap => Task::Masked,
+            _ => Task::Labelled,
+        }
+    }
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -63,6 +81,9 @@ impl Recipe {
             Self::Mnc => "mnc",
             Self::MtlEr => "mtl-er",
             Self::Mtformer => "mtformer",
+            Self::PretrainVideomae => "pretrain-videomae",
+            Self::PretrainMaeDfer => "pretrain-mae-dfer",
+            Self::PretrainSvfap => "pretrain-svfap",
         }
     }
 }
@@ -170,6 +191,48 @@ impl TrainConfig {
                 flip: true,
                 ..paper
             },
+            Recipe::PretrainVideomae => Self {
+                epochs: 800,
+                accumulate: 256,
+                lr: 1.5e-4,
+                min_lr: 1e-5 * 2048.0 / 256.0,
+                warmup: 40.0,
+                ..paper.pretrained()
+            },
+            Recipe::PretrainMaeDfer => Self {
+                accumulate: 20,
+                min_lr: 1e-5 * 160.0 / 256.0,
+                ..paper.pretrained()
+            },
+            Recipe::PretrainSvfap => Self {
+                accumulate: 32,
+                ..paper.pretrained()
+            },
+        }
+    }
+
+    /// What the pre-training of VideoMAE and of its successors has in common; in parts of 8 clips.
+    fn pretrained(self) -> Self {
+        Self {
+            epochs: 100,
+            batch: 8,
+            lr: 3e-4,
+            scale_lr: true,
+            weight_decay: 0.05,
+            decay_norms: false,
+            beta2: 0.95,
+            schedule: Schedule::Cosine,
+            warmup: 5.0,
+            min_lr: 1e-5,
+            tune: Tune::All,
+            sampling: Sampling::Dense {
+                stride: 4,
+                offset: None,
+            },
+            scales: Scales::published(),
+            pictures: 10,
+            validation: 0.0,
+            ..self
         }
     }
 
@@ -307,6 +370,18 @@ impl TrainConfig {
                 "flip",
                 "validation",
             ],
+            Recipe::PretrainVideomae => &[],
+            // Read off the rate that its log has.
+            Recipe::PretrainMaeDfer => &["batch", "accumulate"],
+            // As MAE-DFER's, to which it refers.
+            Recipe::PretrainSvfap => &[
+                "weight_decay",
+                "decay_norms",
+                "beta1",
+                "beta2",
+                "min_lr",
+                "scales",
+            ],
         }
     }
 }
@@ -345,5 +420,20 @@ mod tests {
         assert_eq!(config.batch * config.accumulate, 96);
         assert!((config.peak_lr() - 3.75e-4).abs() < 1e-18);
         assert!((config.min_lr - 3.75e-7).abs() < 1e-21);
+    }
+
+    #[test]
+    fn a_step_of_each_pre_training_has_the_published_clips_and_rate() {
+        for (recipe, clips, peak, min) in [
+            (Recipe::PretrainVideomae, 2048, 1.2e-3, 8e-5),
+            (Recipe::PretrainMaeDfer, 160, 1.875e-4, 6.25e-6),
+            (Recipe::PretrainSvfap, 256, 3e-4, 1e-5),
+        ] {
+            let config = TrainConfig::recipe(recipe);
+            assert_eq!(config.batch * config.accumulate, clips);
+            assert!((config.peak_lr() - peak).abs() < 1e-15, "{recipe}");
+            assert!((config.min_lr - min).abs() < 1e-15, "{recipe}");
+            assert_eq!((config.beta1, config.beta2), (0.9, 0.95));
+        }
     }
 }

@@ -34,6 +34,9 @@ pub struct Position<S> {
     pub step_in_epoch: usize,
     /// Bytes of the log.
     pub log: u64,
+    /// Bytes of the event file.
+    #[serde(default)]
+    pub events: u64,
     /// What the epoch has added up so far.
     pub sums: Tally<S>,
     /// Highest score on the validation clips so far, and its epoch.

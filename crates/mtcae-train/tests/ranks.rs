@@ -69,8 +69,14 @@ fn part(
     };
     let fitted = fit_together(&run, ranks, &mut watch)?;
     let engine = fitted.started.engine(config, &Device::Cpu)?;
-    let (results, _) =
-        predict_together(&engine, &fitted.source, &split.test, None, ranks, &mut watch)?;
+    let (results, _) = predict_together(
+        &engine,
+        &fitted.source,
+        &split.test,
+        None,
+        ranks,
+        &mut watch,
+    )?;
     let bits = |(name, var): (String, candle_core::Var)| {
         let values: Vec<f32> = var.flatten_all().and_then(|t| t.to_vec1()).expect("read");
         (name, values.into_iter().map(f32::to_bits).collect())
@@ -160,7 +166,13 @@ fn one_two_three_and_four_ranks_are_one_run_to_the_bit() {
         keep: Keep::Best,
         ..busy()
     };
-    same(&place, &config, "twelve", &[2, 3, 4], &[(3, 0), (1, 1), (4, 2)]);
+    same(
+        &place,
+        &config,
+        "twelve",
+        &[2, 3, 4],
+        &[(3, 0), (1, 1), (4, 2)],
+    );
     let config = TrainConfig {
         epochs: 2,
         batch: 2,
@@ -267,7 +279,15 @@ fn a_clip_that_one_rank_cannot_read_is_named_on_all() {
     let train = data.split(Some(0), &config).expect("a split").train;
     let file = data.items[train[0]].file.clone();
     std::fs::write(place.path(&file), b"no video").expect("written");
-    let both = said(run(&place, &config, &place.path("broken"), 2, None, false, alike));
+    let both = said(run(
+        &place,
+        &config,
+        &place.path("broken"),
+        2,
+        None,
+        false,
+        alike,
+    ));
     assert!(both.iter().all(|s| s.contains(&file)), "{both:?}");
     let named = both.iter().filter(|s| s.starts_with("rank "));
     assert_eq!(named.count(), 1, "{both:?}");
@@ -277,7 +297,15 @@ fn a_clip_that_one_rank_cannot_read_is_named_on_all() {
 fn batches_that_cannot_be_dealt_are_refused_with_what_could() {
     let place = Place::new();
     let config = plain();
-    let both = said(run(&place, &config, &place.path("odd"), 2, None, false, alike));
+    let both = said(run(
+        &place,
+        &config,
+        &place.path("odd"),
+        2,
+        None,
+        false,
+        alike,
+    ));
     let want = "accumulate: 1 cannot be dealt to 2 ranks: `batch` 2 `accumulate` 2 has the same \
                 clips a step";
     assert_eq!(both, [want, want]);
@@ -285,8 +313,17 @@ fn batches_that_cannot_be_dealt_are_refused_with_what_could() {
         batch: 5,
         ..plain()
     };
-    let both = said(run(&place, &config, &place.path("odd"), 2, None, false, alike));
-    let want = "accumulate: 1 cannot be dealt to 2 ranks: the 5 clips of a step are no multiple of 2";
+    let both = said(run(
+        &place,
+        &config,
+        &place.path("odd"),
+        2,
+        None,
+        false,
+        alike,
+    ));
+    let want =
+        "accumulate: 1 cannot be dealt to 2 ranks: the 5 clips of a step are no multiple of 2";
     assert_eq!(both, [want, want]);
     assert!(!place.path("odd").exists());
 }

@@ -192,7 +192,12 @@ pub const BUSY: &[&str] = &[
 /// Starts `train` and kills it, as kill -9 does, when its log has this many lines;
 /// whether it was still running.
 pub fn killed_at(args: &[&str], log: &Path, lines: usize) -> bool {
-    let mut child = program("train")
+    killed_while("train", args, log, lines)
+}
+
+/// As [`killed_at`], of another program.
+pub fn killed_while(name: &str, args: &[&str], log: &Path, lines: usize) -> bool {
+    let mut child = program(name)
         .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 //! regions to each other.
 
 mod config;
+mod masked;
 mod model;
 mod names;
 mod plan;
@@ -22,6 +23,7 @@ use crate::block;
 use crate::embedding::{Embedding, Position};
 use crate::error::Error;
 use crate::family::Preset;
+use crate::masked::Pretrained;
 use crate::seam::{Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Output, Parameter};
 
 /// The family's name in a `config.json`.
@@ -152,6 +154,10 @@ impl EncoderConfig for LgiFormerConfig {
             ..self.clone()
         };
         Some(config.into())
+    }
+
+    fn pretrained(&self) -> Option<&dyn Pretrained> {
+        Some(self)
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {

@@ -150,18 +150,29 @@ impl LgiFormer {
 
     /// Tubes (B, N, C·t·p·p) → F.
     pub(super) fn forward(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let x = self.in_regions(&self.parts.embedding.forward(tubes, pass)?)?;
+        let x = self.over_regions(&x, pass)?;
+        let f = match self.config.features {
+            Features::Regions => x,
+            Features::Tokens => self.in_grid(&x)?,
+        };
+        self.finish(f, pass)
+    }
+
+    /// The blocks over tokens (B·R, L, D) by regions, whatever their number L in each: the
+    /// same tokens, or those of the regions (B, R, D) where they are the features.
+    pub(super) fn over_regions(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let c = &self.config;
         let (regions, width) = (c.region_count(), c.width);
-        let x = self.in_regions(&self.parts.embedding.forward(tubes, pass)?)?;
-        let batch = x.dim(0)? / regions;
+        let (all, tokens, _) = x.dims3()?;
+        let batch = all / regions;
         let messengers = self.parts.region_tokens.to_dtype(x.dtype())?;
         let messengers = messengers.broadcast_as((batch, regions, width))?.reshape((
             batch * regions,
             1,
             width,
         ))?;
-        let mut x = Tensor::cat(&[messengers, x], 1)?;
-        let mut f = None;
+        let mut x = Tensor::cat(&[&messengers, x], 1)?;
         for (i, block) in self.blocks.iter().enumerate() {
             let name = |part: &str| format!("encoder.blocks.{i}{part}");
             let (m, l) = block.between_regions(&x, regions, name, pass)?;
@@ -169,16 +180,16 @@ impl LgiFormer {
                 // F is the messengers: nothing reaches it from the last block's tubes.
                 let m = m.reshape((batch * regions, 1, width))?;
                 let m = block.token_mlp(&m, pass)?;
-                f = Some(m.reshape((batch, regions, width))?);
-                break;
+                return m.reshape((batch, regions, width));
             }
             x = block.to_tubes(&m, &l, pass)?;
             pass.record(|| name(""), &x);
         }
-        let f = match f {
-            Some(f) => f,
-            None => self.in_grid(&x.narrow(1, 1, c.region_tokens())?)?,
-        };
+        x.narrow(1, 1, tokens)
+    }
+
+    /// What follows the last block.
+    pub(super) fn finish(&self, f: Tensor, pass: &mut Pass) -> Result<Tensor> {
         let f = match &self.parts.norm {
             Some(norm) => norm.forward(&f)?,
             None => f,

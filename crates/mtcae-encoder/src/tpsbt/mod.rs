@@ -2,6 +2,7 @@
 //! bottleneck tokens.
 
 mod config;
+mod masked;
 mod model;
 mod names;
 mod plan;
@@ -22,6 +23,7 @@ use crate::block::{self, Block};
 use crate::embedding::{Embedding, Position};
 use crate::error::Error;
 use crate::family::Preset;
+use crate::masked::Pretrained;
 use crate::seam::{Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Output};
 
 /// The family's name in a `config.json`.
@@ -136,6 +138,10 @@ impl EncoderConfig for TpsbtConfig {
             ..self.clone()
         };
         Some(config.into())
+    }
+
+    fn pretrained(&self) -> Option<&dyn Pretrained> {
+        Some(self)
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {

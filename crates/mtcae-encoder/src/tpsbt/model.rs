@@ -149,8 +149,22 @@ impl Tpsbt {
 
     /// Tubes (B, N, C·t·p·p) → F.
     pub(super) fn forward(&self, tubes: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let places = self.config.places();
-        let mut x = self.embedding.forward(tubes, pass)?;
+        let x = self.embedding.forward(tubes, pass)?;
+        let (first, later) = self.pyramid(x, self.config.places(), pass)?;
+        let f = later.last().unwrap_or(&first);
+        pass.record(|| "F".to_owned(), f);
+        Ok(f.clone())
+    }
+
+    /// Embedded tokens (B, T·P, D) of the same P places in each slice of time → what the
+    /// first stage gives, of the same shape, and what the later ones do: (B, T/2·P, D) and
+    /// (B, T/4·P, D).
+    pub(super) fn pyramid(
+        &self,
+        mut x: Tensor,
+        places: usize,
+        pass: &mut Pass,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let mut number = 0..;
         let mut record = |x: &Tensor, pass: &mut Pass| {
             let i = number.next().unwrap_or(0);
@@ -160,6 +174,8 @@ impl Tpsbt {
             x = block.forward(&x, pass)?;
             record(&x, pass);
         }
+        let first = x.clone();
+        let mut later = Vec::with_capacity(self.stages.len());
         for (s, stage) in self.stages.iter().enumerate() {
             x = stage.down.halve(&x, places)?;
             pass.record(|| format!("temporal_downsamples.{s}"), &x);
@@ -173,8 +189,8 @@ impl Tpsbt {
                 x = back.forward(&x, &z, pass)?;
                 record(&x, pass);
             }
+            later.push(x.clone());
         }
-        pass.record(|| "F".to_owned(), &x);
-        Ok(x)
+        Ok((first, later))
     }
 }

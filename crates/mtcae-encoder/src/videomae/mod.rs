@@ -2,6 +2,7 @@
 
 mod config;
 mod hugging_face;
+mod masked;
 mod model;
 mod names;
 mod plan;
@@ -15,13 +16,14 @@ use serde_json::Value;
 
 pub use config::VideoMaeConfig;
 pub use model::VideoMae;
-pub(crate) use names::Spellings;
+pub(crate) use names::{Spellings, hugging_face_block};
 use plan::Plan;
 
 use crate::block::Block;
 use crate::embedding::Embedding;
 use crate::error::Error;
 use crate::family::Preset;
+use crate::masked::Pretrained;
 use crate::seam::{Config, Encoder, EncoderConfig, EncoderPlan, Group, Input, Output};
 
 /// The family's name in a `config.json`.
@@ -101,6 +103,10 @@ impl EncoderConfig for VideoMaeConfig {
             ..self.clone()
         };
         Some(config.into())
+    }
+
+    fn pretrained(&self) -> Option<&dyn Pretrained> {
+        Some(self)
     }
 
     fn build(&self, vb: VarBuilder<'_>) -> Result<Arc<dyn Encoder>, Error> {

@@ -329,6 +329,23 @@ fn hugging_face(canonical: &str) -> Vec<Vec<String>> {
     }
 }
 
+/// The parts of a tensor of a block, `blocks.{i}.…`, below the list of blocks that it is of:
+/// transformers' decoder of pre-training has the same.
+pub(crate) fn hugging_face_block(canonical: &str) -> Vec<Part> {
+    let below = |name: String| match name.strip_prefix("encoder.layer.") {
+        Some(block) => block.to_owned(),
+        None => name,
+    };
+    let parts = hugging_face(canonical).into_iter();
+    parts
+        .map(|names| Part {
+            names: names.into_iter().map(below).collect(),
+            form: Form::Plain,
+            share: 1,
+        })
+        .collect()
+}
+
 /// `model/encoder.py` and `model/modules.py` of ControlNet/MARLIN.
 fn marlin(canonical: &str) -> String {
     if canonical == "pos_embed" {
