@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats wheel test-wheel
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats test-ranks test-shards wheel test-wheel
 
 CARGO ?= cargo
 
@@ -19,6 +19,9 @@ test: setup     ## all tests that need neither Python nor a GPU
 test-formats:   ## results in every format, opened by the readers of other programs
 	@scripts/setup.sh python
 	scripts/test-formats.sh
+
+test-ranks:     ## trainings by several processes over MPI, equal to the bit to those of one
+	scripts/test-ranks.sh
 
 train-demo:     ## render faces and train the demo's checkpoint on them again (two hours)
 	fixtures/demo/train.sh target/train-demo
@@ -79,6 +82,9 @@ parity: test-python ## ViT-L and the cascade at full size against PyTorch
 test-slow: setup ## memory over 10,000 labelled frames, 100,000 malformed requests (minutes)
 	$(CARGO) test --release -p mtcae-labels --test video -- --ignored --nocapture
 	$(CARGO) test --release -p mtcae-serve --test load -- --ignored --nocapture
+
+test-shards: setup ## 20,000 clips by processes that are killed at random, against one process (minutes)
+	scripts/test-shards.sh
 
 test-exhaustive: ## kernels at every f32 of their range (minutes)
 	$(CARGO) test --release -p mtcae-kernels --features exhaustive

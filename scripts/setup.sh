@@ -3,7 +3,7 @@
 # files, libclang with its headers (for the bindings to FFmpeg), pkg-config and a
 # C compiler. With `guards`, valgrind as well, which `make guards` counts
 # instructions with; with `python`, Python and its venv, which the checks by other programs
-# are made with. Says what it does; does nothing when all is there.
+# are made with; with `mpi`, Open MPI with its headers. Says what it does; does nothing when all is there.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -32,6 +32,9 @@ have_ffmpeg || missing+=(ffmpeg)
 have_libclang && have_clang_headers || missing+=(libclang)
 if asked_for python && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     missing+=(python)
+fi
+if asked_for mpi && ! { command -v mpirun && command -v mpicc; } >/dev/null; then
+    missing+=(mpi)
 fi
 if asked_for guards && ! command -v valgrind >/dev/null; then
     if [[ "$(uname -sm)" == "Linux x86_64" ]]; then
@@ -66,6 +69,7 @@ if command -v apt-get >/dev/null; then
             libclang) packages+=(libclang-dev) ;;
             valgrind) packages+=(valgrind) ;;
             python) packages+=(python3 python3-venv) ;;
+            mpi) packages+=(libopenmpi-dev openmpi-bin) ;;
         esac
     done
     say "apt-get install ${packages[*]}"
@@ -80,6 +84,7 @@ elif command -v dnf >/dev/null; then
             libclang) packages+=(clang-devel) ;;
             valgrind) packages+=(valgrind) ;;
             python) packages+=(python3) ;;
+            mpi) packages+=(openmpi-devel) ;;
         esac
     done
     say "dnf install ${packages[*]}"

@@ -39,6 +39,18 @@ pub fn end_if_closed(error: &io::Error) {
     }
 }
 
+/// What a program stops with where it was said already, by another process of the same job.
+#[derive(Debug)]
+pub struct Said;
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("another process has said why")
+    }
+}
+
+impl std::error::Error for Said {}
+
 /// The end of a program: 0 where all was done, 1 where something failed, which was said,
 /// or with what it stopped at on one line. Help, and a flag that cannot be used, are said
 /// by clap on several.
@@ -53,7 +65,9 @@ pub fn finish(result: Result<bool, Fault>) -> ExitCode {
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 end_if_closed(error);
             }
-            note!("error: {}", one_line(&*error));
+            if !error.is::<Said>() {
+                note!("error: {}", one_line(&*error));
+            }
             ExitCode::FAILURE
         }
     }

@@ -11,16 +11,17 @@ use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::encoder::masked::{self, MaskedConfig};
 use mtcae_dfer::model::encoder::{Error as EncoderError, Families};
 use mtcae_nn::Isa;
-use mtcae_train::{MaskedStart, Pretraining, STATE, Task, TrainConfig, Videos, pretrain};
+use mtcae_train::{MaskedStart, Pretraining, STATE, Task, TrainConfig, Videos, pretrain_together};
 use serde_json::{Map, Value};
 
 use crate::foreign::{Sizes, flagged, preset};
 use crate::output::clean_up_when_stopped;
+use crate::ranks::{Job, launched};
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads;
+use crate::threads::limit_threads_of_rank;
 use crate::train::write_settings;
 use crate::training::Screen;
-use crate::{Fault, checkpoint, device, note, say};
+use crate::{Fault, checkpoint, note, say};
 
 /// Bytes of the largest config.json.
 const LARGEST: u64 = 1 << 20;
@@ -106,8 +107,26 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
-    limit_threads(args.threads)?;
+    let launch = launched()?;
+    let threads = limit_threads_of_rank(args.threads, launch.as_ref())?;
     clean_up_when_stopped()?;
+    let (job, device) = Job::join(launch, &args.device)?;
+    let quiet = args.quiet || !job.is_first();
+    if let Some(words) = job.in_words(threads).filter(|_| !quiet) {
+        note!("{words}");
+    }
+    let outcome = prepared(args, config, &job, &device, quiet);
+    job.end(outcome)
+}
+
+fn prepared(
+    args: &Args,
+    config: TrainConfig,
+    job: &Job,
+    device: &Device,
+    quiet: bool,
+) -> Result<(), Fault> {
+    job.check(&config)?;
     let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
     if begun && !args.resume {
         return Err(format!(
@@ -124,17 +143,16 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         )
         .into());
     }
-    let start = start(args)?;
+    let start = start(args, quiet)?;
     let videos = match &args.labels {
         Some(labels) => Videos::of_labels(labels, args.root.as_deref(), config.allow_missing)?,
         None => Videos::find(&args.videos, config.allow_missing)?,
     };
-    if !args.quiet {
+    if !quiet {
         announce(&videos, &start, &config)?;
     }
-    let device: Device = device(&args.device)?;
     // Those of a run that is gone on with stay as they are: others are refused.
-    if !begun {
+    if !begun && job.is_first() {
         write_settings(&args.out, &config)?;
     }
     let run = Pretraining {
@@ -143,11 +161,14 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         start: &start,
         videos: &Arc::new(videos),
         config: &config,
-        device: &device,
+        device,
     };
-    let mut screen = Screen::new(args.quiet);
-    let done = pretrain(&run, &mut |event| screen.show(event))?;
+    let mut screen = Screen::new(quiet);
+    let done = pretrain_together(&run, job.ranks(), &mut |event| screen.show(event))?;
     screen.done();
+    if !job.is_first() {
+        return Ok(());
+    }
     done.save(&model)?;
     say!(
         "{}: weights of epoch {}; `mtcae init --encoder {}` makes a model to train of them",
@@ -159,17 +180,17 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
 }
 
 /// The model that is to be pre-trained.
-fn start(args: &Args) -> Result<MaskedStart, Fault> {
+fn start(args: &Args, quiet: bool) -> Result<MaskedStart, Fault> {
     let families = Families::default();
     let start = match (&args.checkpoint, &args.model) {
         (Some(path), _) => {
             let path = match path.to_str() {
-                Some(name) => checkpoint(name, args.quiet)?,
+                Some(name) => checkpoint(name, quiet)?,
                 None => path.clone(),
             };
             let found = masked::open(&path, &args.sizes.overrides(None), &families);
             let found = found.map_err(flagged)?;
-            if !found.ignored.is_empty() {
+            if !found.ignored.is_empty() && !quiet {
                 let names = &found.ignored;
                 note!(
                     "left out, as they are no part of what is pre-trained: {} tensors ({}{})",

@@ -1,5 +1,7 @@
 //! The one pool that a program computes in.
 
+use mtcae_ranks::Launch;
+
 /// What says the number of threads where no argument does.
 const RAYON: &str = "RAYON_NUM_THREADS";
 
@@ -20,11 +22,29 @@ const MOST: usize = 1024;
 /// When `threads`, or `RAYON_NUM_THREADS` in its place, is no number from 1 to
 /// [`MOST`], or the system refuses to start them.
 pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
+    limit(threads, cores()).map(drop)
+}
+
+/// The same of one of several processes that a launcher has started: by default its share of
+/// the host's cores. Gives how many threads it has.
+///
+/// # Errors
+/// As [`limit_threads`].
+pub fn limit_threads_of_rank(
+    threads: Option<usize>,
+    launch: Option<&Launch>,
+) -> Result<usize, String> {
+    mtcae_nn::plan::keep_freed();
+    let share = launch.map_or(cores(), |launch| launch.threads(online(), cores()));
+    limit(threads, share)
+}
+
+fn limit(threads: Option<usize>, default: usize) -> Result<usize, String> {
     let variable = std::env::var_os(RAYON).filter(|text| !text.is_empty());
     let (name, text) = match (threads, variable) {
         (Some(n), _) => ("--threads", n.to_string()),
         (None, Some(text)) => (RAYON, text.to_string_lossy().into_owned()),
-        (None, None) => ("a thread a core:", cores().to_string()),
+        (None, None) => ("a thread a core:", default.to_string()),
     };
     let n = text.parse().ok().filter(|n| (1..=MOST).contains(n));
     let n =
@@ -36,12 +56,34 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(n)
         .build_global()
-        .map_err(|e| format!("{name} {n}: {e}"))
+        .map_err(|e| format!("{name} {n}: {e}"))?;
+    Ok(n)
+}
+
+/// As [`limit_threads`], for a program that trains: memory that a step frees is kept for the
+/// next.
+///
+/// # Errors
+/// As [`limit_threads`].
+pub fn limit_threads_of_training(threads: Option<usize>) -> Result<(), String> {
+    mtcae_nn::plan::keep_freed();
+    limit_threads(threads)
 }
 
 /// A thread a core, as far as a pool goes.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| usize::from(n).min(MOST))
+}
+
+/// The host's cores, whether or not this process may use them all, as far as the system says.
+fn online() -> usize {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    let ranges = text.split(',').map(|range| match range.split_once('-') {
+        Some((first, last)) => Some((number(last)? + 1).saturating_sub(number(first)?)),
+        None => number(range).map(|_| 1),
+    });
+    ranges.sum::<Option<usize>>().unwrap_or(0).max(cores())
 }
 
 /// Whether this thread is the process's only one, as far as the system says.

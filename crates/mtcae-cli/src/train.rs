@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::output::clean_up_when_stopped;
+use crate::ranks::{Job, launched};
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads;
+use crate::threads::limit_threads_of_rank;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
-use crate::{Fault, device, note, say};
+use crate::{Fault, note, say};
 use clap::{Command, Parser};
 use mtcae_core::files::{At, write_atomically};
 use mtcae_dfer::Device;
@@ -18,8 +19,8 @@ use mtcae_dfer::model::decoder::Structure;
 use mtcae_nn::Isa;
 use mtcae_train::{
     About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, STATE,
-    Selection, Start, Task, TrainConfig, Tune, cross_validate, fit, predict, summarise,
-    write_table,
+    Selection, Start, Task, TrainConfig, Tune, cross_validate, fit_together, predict_together,
+    summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -30,6 +31,10 @@ use mtcae_train::{
 ///
 /// A run that was stopped, even by kill -9, goes on with --resume and gives the
 /// same losses to the bit on the same kind of CPU.
+///
+/// mpirun -np N mtcae train … trains by N processes: each computes some of a step's
+/// --accumulate batches, and the run is the same to the bit. Needs a build with
+/// --features mpi.
 #[derive(Parser)]
 #[command(name = "train", version)]
 struct Args {
@@ -109,8 +114,31 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
-    limit_threads(args.threads)?;
+    let launch = launched()?;
+    let threads = limit_threads_of_rank(args.threads, launch.as_ref())?;
     clean_up_when_stopped()?;
+    let (job, device) = Job::join(launch, &args.device)?;
+    let quiet = args.quiet || !job.is_first();
+    if let Some(words) = job.in_words(threads).filter(|_| !quiet) {
+        note!("{words}");
+    }
+    let outcome = prepared(args, config, &job, &device, quiet);
+    job.end(outcome)
+}
+
+fn prepared(
+    args: &Args,
+    config: TrainConfig,
+    job: &Job,
+    device: &Device,
+    quiet: bool,
+) -> Result<(), Fault> {
+    job.check(&config)?;
+    if args.cross_validate && job.has_others() {
+        return Err(
+            "--cross-validate: is for one process; give each fold a job with --fold N".into(),
+        );
+    }
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
             "--cache: tune = {} does not freeze the encoder",
@@ -146,7 +174,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         false => {
             let structure = args.structure.unwrap_or(given.config().decoder.structure);
             let units = data.known_units(&given.config().action_units);
-            if units.is_empty() && !given.config().action_units.is_empty() {
+            if units.is_empty() && !given.config().action_units.is_empty() && job.is_first() {
                 note!(
                     "warning: the labels say no action units: the new decoder has no task for them"
                 );
@@ -154,7 +182,7 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
             given.with_decoder(structure, &data.classes, units)?
         }
     };
-    if !args.quiet {
+    if !quiet {
         announce(&data, &config)?;
     }
     let tested = |i: &usize| args.cross_validate || Some(data.items[*i].fold) == args.fold;
@@ -163,7 +191,6 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     acquaintance(&data, &tested, &args.checkpoint, model, args.allow_seen)?;
     // Whatever can be refused is, before there is a folder.
     start.check()?;
-    let device = device(&args.device)?;
     if let Some(fold) = args.fold
         && fold >= data.folds
     {
@@ -178,12 +205,12 @@ fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
         false => drop(data.split(args.fold, &config)?),
     }
     // Those of a run that is gone on with stay as they are: others are refused.
-    if !begun {
+    if !begun && job.is_first() {
         write_settings(&args.out, &config)?;
     }
     match args.cross_validate {
-        true => all_folds(args, &start, &data, &config, &device),
-        false => one_run(args, &start, &data, &config, &device),
+        true => all_folds(args, &start, &data, &config, device),
+        false => one_run(args, job, &start, &data, &config, device),
     }
 }
 
@@ -220,20 +247,23 @@ fn all_folds(
 
 fn one_run(
     args: &Args,
+    job: &Job,
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
     device: &Device,
 ) -> Result<(), Fault> {
     let split = data.split(args.fold, config)?;
-    let mut screen = Screen::new(args.quiet);
+    let ranks = job.ranks();
+    let mut screen = Screen::new(args.quiet || !job.is_first());
     let cache = match &args.cache {
-        Some(folder) => Some(Arc::new(FeatureCache::open(
+        Some(folder) => Some(Arc::new(FeatureCache::open_together(
             folder,
             start,
             data,
             config,
             device,
+            ranks,
             &mut |event| screen.show(event),
         )?)),
         None => None,
@@ -248,8 +278,21 @@ fn one_run(
         config,
         device,
     };
-    let fitted = fit(&run, &mut |event| screen.show(event))?;
+    let fitted = fit_together(&run, ranks, &mut |event| screen.show(event))?;
     screen.done();
+    let tested = match args.fold {
+        Some(_) => {
+            let engine = fitted.started.engine(config, device)?;
+            let (places, source) = (&split.test, &fitted.source);
+            let mut watch = |event: &Event<'_>| screen.show(event);
+            let told = predict_together(&engine, source, places, None, ranks, &mut watch)?;
+            Some(told.0)
+        }
+        None => None,
+    };
+    if !job.is_first() {
+        return Ok(());
+    }
     let folder = args.out.join("model");
     let saved = fitted.started.save(&folder, data, &split, args.fold)?;
     say!(
@@ -257,10 +300,7 @@ fn one_run(
         folder.display(),
         fitted.epoch + 1
     );
-    if let Some(fold) = args.fold {
-        let engine = fitted.started.engine(config, device)?;
-        let mut watch = |event: &Event<'_>| screen.show(event);
-        let (results, _) = predict(&engine, &fitted.source, &split.test, None, &mut watch)?;
+    if let (Some(fold), Some(results)) = (args.fold, tested) {
         write_table(&args.out.join(PREDICTIONS), &results, &data.classes)?;
         let about = About {
             seed: Some(config.seed),

@@ -7,8 +7,13 @@ use candle_core::backprop::GradStore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::ops::Followed;
+
 /// Gradients of parameters that go past Candle's graph.
 pub(crate) type Store = Arc<Mutex<GradStore>>;
+
+/// What running statistics are to follow.
+pub(crate) type Apart = Arc<Mutex<Vec<Followed>>>;
 
 /// How blocks take part in the backward.
 #[derive(Clone, Default)]
@@ -26,6 +31,7 @@ pub struct Pass {
     rng: Option<ChaCha8Rng>,
     trace: Option<Vec<(String, Tensor)>>,
     way: Way,
+    apart: Option<Apart>,
 }
 
 impl Pass {
@@ -76,6 +82,27 @@ impl Pass {
         let store = self.way.store.unwrap_or_default();
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *store)
+    }
+
+    /// Leaves running statistics as they are: what they should follow is kept, for
+    /// [`Self::take_followed`].
+    pub fn apart(mut self) -> Self {
+        self.apart = Some(Arc::default());
+        self
+    }
+
+    /// What running statistics should follow, in the order it was computed in; of a pass that is
+    /// not [`Self::apart`], nothing.
+    pub fn take_followed(&self) -> Vec<Followed> {
+        let Some(apart) = &self.apart else {
+            return Vec::new();
+        };
+        std::mem::take(&mut *apart.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where what running statistics should follow is kept.
+    pub(crate) fn kept_apart(&self) -> Option<&Apart> {
+        self.apart.as_ref()
     }
 
     /// How blocks take part in the backward.

@@ -203,6 +203,46 @@ fn groups_of_clips_do_not_see_the_batch_they_come_in() -> Result<()> {
     Ok(())
 }
 
+/// So that batches which several processes compute move them as those of one do.
+#[test]
+fn what_running_statistics_follow_can_be_kept_and_applied_elsewhere() -> Result<()> {
+    let statistics = Statistics::Groups {
+        clips: 2,
+        momentum: 0.3,
+    };
+    let values = |t: &Tensor| t.flatten_all().and_then(|t| t.to_vec1::<f32>());
+    let (here, layer_here) = layer(statistics);
+    let (there, layer_there) = layer(statistics);
+    let mut kept = Vec::new();
+    // The last batch is a group of one.
+    for (from, count) in [(0, 2), (2, 2), (4, 1)] {
+        let part = clips(5).narrow(0, from, count)?;
+        layer_here.forward(&part, None, true, &mut Pass::training(0))?;
+        let mut pass = Pass::training(0).apart();
+        layer_there.forward(&part, None, true, &mut pass)?;
+        kept.extend(pass.take_followed());
+        assert!(pass.take_followed().is_empty());
+    }
+    let of = |store: &ParamStore| {
+        let running = |name: &str| name.starts_with("norm.running_");
+        let vars = store.vars().into_iter().filter(|(name, _)| running(name));
+        vars.map(|(_, v)| values(&v)).collect::<Result<Vec<_>>>()
+    };
+    assert_ne!(of(&here)?, of(&there)?);
+    let handle = kept[0].clone();
+    for followed in &kept {
+        handle.of_bytes(&followed.to_bytes())?.apply()?;
+    }
+    assert_eq!(of(&here)?, of(&there)?);
+    let refused = handle.of_bytes(&[0; 20]).expect_err("no whole group");
+    assert!(
+        refused
+            .to_string()
+            .contains("20 bytes to follow, of 6 channels")
+    );
+    Ok(())
+}
+
 #[test]
 fn what_does_not_chain_is_refused_in_words() {
     let (_, layer) = layer(Statistics::Frozen);

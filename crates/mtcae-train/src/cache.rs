@@ -32,7 +32,7 @@ use crate::event::Watch;
 use crate::prefetch::Prefetch;
 use crate::start::Start;
 use crate::view::{Frames, Viewer};
-use crate::{EraseFill, Error, Event, TrainConfig, random};
+use crate::{EraseFill, Error, Event, Ranks, TrainConfig, random};
 
 /// What a file of features begins with.
 pub(crate) const MAGIC: &[u8; 8] = b"MTCAEF02";
@@ -54,6 +54,44 @@ struct Header {
     tokens: usize,
     width: usize,
     frames: usize,
+}
+
+impl Header {
+    /// The file's name carries the key, so that others stay beside it.
+    fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("features-{}.cache", &self.key[..16]))
+    }
+
+    /// What the file begins with, up to the first record.
+    fn start(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let json = serde_json::to_vec(self).at(path)?;
+        let mut start = MAGIC.to_vec();
+        start.extend((json.len() as u32).to_le_bytes());
+        start.extend(json);
+        start.resize(start.len().next_multiple_of(ALIGN), 0);
+        Ok(start)
+    }
+
+    fn records(&self) -> usize {
+        self.clips * (self.views + 1)
+    }
+
+    /// Bytes of a record.
+    fn record(&self) -> usize {
+        2 * self.tokens * self.width + 4 * self.frames * FACE + 8
+    }
+
+    /// A record as it is written.
+    fn bytes(&self, number: u64, features: &[f32], faces: &[Option<Face>]) -> Vec<u8> {
+        let mut halves = vec![f16::ZERO; features.len()];
+        halves.convert_from_f32_slice(features);
+        let mut record = Vec::with_capacity(self.record());
+        record.extend(halves.iter().flat_map(|h| h.to_le_bytes()));
+        record.extend(faces.iter().flat_map(pack).flat_map(f32::to_le_bytes));
+        record.extend((number as u32 + 1).to_le_bytes());
+        record.extend(crc32fast::hash(&record).to_le_bytes());
+        record
+    }
 }
 
 /// Features on disk, read by position from any thread.
@@ -171,9 +209,97 @@ impl FeatureCache {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<Self, Error> {
+        Self::open_together(folder, start, data, config, device, Ranks::ALONE, watch)
+    }
+
+    /// As [`Self::open`], by several processes: each computes some of the features, one writes
+    /// them. The folder lies on a disk that all of them share.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::Ranks`] when another has failed.
+    pub fn open_together(
+        folder: &Path,
+        start: &Start,
+        data: &Arc<Dataset>,
+        config: &TrainConfig,
+        device: &Device,
+        ranks: Ranks<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, Error> {
+        let header = ranks.together(Self::header(start, data, config, device))?;
+        ranks.agree_on("features (encoder, clips and settings)", &header.key)?;
+        let begun = ranks.by_first(|| Self::begin(folder, start, config, header.clone(), watch))?;
+        let (own, missing) =
+            begun.map_or((None, Vec::new()), |(own, missing)| (Some(own), missing));
+        let missing = ranks.numbers_from_first(&missing)?;
+        if !missing.is_empty() {
+            let filling = Filling {
+                own: own.as_ref(),
+                header: &header,
+                missing,
+                ranks,
+            };
+            filling.run(start, data, config, device, watch)?;
+        }
+        // The first has written it, and the others find it.
+        let opened = own.map_or_else(|| Self::written(folder, header), Ok);
+        ranks.together(opened)
+    }
+
+    /// What the file of this encoder, data and config is.
+    fn header(
+        start: &Start,
+        data: &Dataset,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Result<Header, Error> {
         // Before anything is written.
         config.prepare(device)?;
         start.check()?;
+        let encoder = &start.config().encoder;
+        let output = encoder.output();
+        Ok(Header {
+            key: key(start, data, config, device)?,
+            clips: data.items.len(),
+            views: config.views,
+            tokens: output.tokens,
+            width: output.width,
+            frames: encoder.input().frames,
+        })
+    }
+
+    /// The file as another process has written it.
+    fn written(folder: &Path, header: Header) -> Result<Self, Error> {
+        let path = header.path(folder);
+        let shared = |reason: &str| {
+            let hint = "is the folder on a disk that all ranks share?";
+            Error::File(FileError::new(&path, format!("{reason}: {hint}")))
+        };
+        let mut file = File::open(&path).map_err(|e| shared(&e.to_string()))?;
+        let start = header.start(&path)?;
+        let mut found = vec![0; start.len()];
+        file.read_exact(&mut found).at(&path)?;
+        let base = start.len() as u64;
+        let cache = Self {
+            path: path.clone(),
+            file,
+            header,
+            base,
+        };
+        match found == start && cache.missing()?.is_empty() {
+            true => Ok(cache),
+            false => Err(shared("lacks what rank 0 has written")),
+        }
+    }
+
+    /// The file, and the records that it lacks.
+    fn begin(
+        folder: &Path,
+        start: &Start,
+        config: &TrainConfig,
+        header: Header,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Self, Vec<u64>), Error> {
         let mut notices = vec!["the encoder is frozen: its features are computed once".to_owned()];
         notices.extend(config.idle_on(start.config().preprocessing.crop));
         let idle = config.idle_on_features();
@@ -183,23 +309,13 @@ impl FeatureCache {
                 "cached features stay as they are: {names} cannot take effect"
             ));
         }
-        let encoder = &start.config().encoder;
-        let output = encoder.output();
-        let header = Header {
-            key: key(start, data, config, device)?,
-            clips: data.items.len(),
-            views: config.views,
-            tokens: output.tokens,
-            width: output.width,
-            frames: encoder.input().frames,
-        };
         notices.extend(of_before(folder));
         for notice in &notices {
             if watch(&Event::Notice(notice)).is_break() {
                 return Err(Error::Cancelled);
             }
         }
-        let path = folder.join(format!("features-{}.cache", &header.key[..16]));
+        let path = header.path(folder);
         std::fs::create_dir_all(folder).at(folder)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -216,23 +332,20 @@ impl FeatureCache {
             base,
         };
         let missing = cache.missing()?;
-        let need = (missing.len() * cache.record()) as u64;
+        let need = (missing.len() * cache.header.record()) as u64;
         let free = free_space(folder)?;
         let event = Event::Cache {
             path: &cache.path,
             bytes: need,
             free,
             missing: missing.len(),
-            records: cache.records(),
+            records: cache.header.records(),
         };
         if watch(&event).is_break() {
             return Err(Error::Cancelled);
         }
         make_sure_of_room(&path, need, free)?;
-        if !missing.is_empty() {
-            cache.fill(start, data, config, missing, device, watch)?;
-        }
-        Ok(cache)
+        Ok((cache, missing))
     }
 
     /// Augmented views of each clip, besides the clip as it is.
@@ -261,7 +374,7 @@ impl FeatureCache {
     /// Names the file when the record cannot be read or its checksum is wrong.
     pub fn read(&self, clip: usize, view: usize) -> Result<(Vec<f32>, Vec<Option<Face>>), Error> {
         let number = clip * (self.header.views + 1) + view;
-        let mut record = vec![0; self.record()];
+        let mut record = vec![0; self.header.record()];
         self.read_at(&mut record, number, 0)?;
         let (body, sum) = record.split_at(record.len() - 4);
         if crc32fast::hash(body).to_le_bytes() != sum {
@@ -287,62 +400,71 @@ impl FeatureCache {
         Ok((out, faces))
     }
 
-    fn records(&self) -> usize {
-        self.header.clips * (self.header.views + 1)
-    }
-
-    /// Bytes of a record.
-    fn record(&self) -> usize {
-        let Header {
-            tokens,
-            width,
-            frames,
-            ..
-        } = self.header;
-        2 * tokens * width + 4 * frames * FACE + 8
-    }
-
     fn fault(&self, reason: String) -> Error {
         FileError::new(&self.path, reason).into()
     }
 
     /// The records that are not there. Their checksums are tested when they are
     /// read.
-    fn missing(&self) -> Result<Vec<usize>, Error> {
+    fn missing(&self) -> Result<Vec<u64>, Error> {
         let length = self.file.metadata().at(&self.path)?.len();
         let mut missing = Vec::new();
-        for number in 0..self.records() {
-            let end = self.base + ((number + 1) * self.record()) as u64;
+        for number in 0..self.header.records() {
+            let end = self.base + ((number + 1) * self.header.record()) as u64;
             let mut tail = [0; 8];
             if end <= length {
-                self.read_at(&mut tail, number, self.record() - 8)?;
+                self.read_at(&mut tail, number, self.header.record() - 8)?;
             }
             // The number is kept plus one, so that zeros are no record.
             if tail[..4] != (number as u32 + 1).to_le_bytes() || end > length {
-                missing.push(number);
+                missing.push(number as u64);
             }
         }
         Ok(missing)
     }
 
-    fn fill(
+    fn write(&self, number: u64, record: &[u8]) -> Result<(), Error> {
+        let at = self.base + number * self.header.record() as u64;
+        Ok(write_at(&self.file, record, at).at(&self.path)?)
+    }
+
+    fn read_at(&self, into: &mut [u8], number: usize, offset: usize) -> Result<(), Error> {
+        let at = self.base + (number * self.header.record() + offset) as u64;
+        Ok(read_at(&self.file, into, at).at(&self.path)?)
+    }
+}
+
+/// Records under way into a file: computed by all ranks, written by the first.
+struct Filling<'a> {
+    /// The file, where this is the first.
+    own: Option<&'a FeatureCache>,
+    header: &'a Header,
+    missing: Vec<u64>,
+    ranks: Ranks<'a>,
+}
+
+impl Filling<'_> {
+    fn run(
         &self,
         start: &Start,
         data: &Arc<Dataset>,
         config: &TrainConfig,
-        missing: Vec<usize>,
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
-        let engine = start.engine(config, device)?;
+        let group = self.ranks.group();
+        let (total, each) = (self.missing.len(), self.header.views + 1);
+        // By turns.
+        let own = self.missing.iter().skip(group.rank()).step_by(group.size());
+        let numbers: Arc<Vec<u64>> = Arc::new(own.copied().collect());
+        let engine = self.ranks.together(start.engine(config, device))?;
         let viewer = Viewer::to_train(start.config(), config)?;
         let decoder = viewer.clone();
-        let each = self.header.views + 1;
-        let total = missing.len();
-        let (items, seed, numbers) = (data.clone(), config.seed, Arc::new(missing));
-        let jobs = numbers.clone();
-        let views = Prefetch::new(total, config.workers, config.queue, move |job| {
-            let (clip, view) = (jobs[job] / each, jobs[job] % each);
+        let (items, seed) = (data.clone(), config.seed);
+        let (jobs, count) = (numbers.clone(), numbers.len());
+        let mut views = Prefetch::new(count, config.workers, config.queue, move |job| {
+            let number = jobs[job] as usize;
+            let (clip, view) = (number / each, number % each);
             let item = &items.items[clip];
             match view {
                 0 => decoder.plain(item),
@@ -354,45 +476,57 @@ impl FeatureCache {
                 }
             }
         });
-        for (done, view) in views.enumerate() {
-            let view: [Frames; 1] = [view?];
+        let compute = |number: u64, view: Frames| -> Result<Vec<u8>, Error> {
+            let view = [view];
             let input = viewer.form().input(&view)?.to_device(device)?;
             let features = on_pool(|| engine.encode(&input, &mut Pass::inference()))?;
             let features: Vec<f32> = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             let most = f16::MAX.to_f32();
             if let Some(value) = features.iter().find(|v| !v.is_finite() || v.abs() > most) {
-                let clip = &data.items[numbers[done] / each].file;
-                return Err(self.fault(format!(
-                    "a feature of {clip} is {value}, which half precision cannot hold"
-                )));
+                let reason = format!("a feature is {value}, which half precision cannot hold");
+                return Err(Error::Clip {
+                    file: data.items[number as usize / each].file.clone(),
+                    source: Box::new(Error::Config {
+                        field: "cache",
+                        reason,
+                    }),
+                });
             }
-            self.write(numbers[done], &features, &view[0].faces)?;
+            Ok(self.header.bytes(number, &features, &view[0].faces))
+        };
+        let mut written = Ok(());
+        for (turn, round) in self.missing.chunks(group.size()).enumerate() {
+            let record = match (round.get(group.rank()), written) {
+                (Some(&number), Ok(())) => match views.next() {
+                    Some(view) => view.and_then(|view| compute(number, view)),
+                    None => Ok(Vec::new()),
+                },
+                (None, Ok(())) => Ok(Vec::new()),
+                (_, Err(error)) => Err(error),
+            };
+            let records = self
+                .ranks
+                .to_first(record, round.len(), self.header.record())?;
+            written = match self.own {
+                Some(cache) => round
+                    .iter()
+                    .zip(&records)
+                    .try_for_each(|(&number, record)| cache.write(number, record)),
+                None => Ok(()),
+            };
             let event = Event::Cached {
-                done: done + 1,
+                done: (turn * group.size() + round.len()).min(total),
                 total,
             };
             if watch(&event).is_break() {
                 return Err(Error::Cancelled);
             }
         }
-        Ok(self.file.sync_all().at(&self.path)?)
-    }
-
-    fn write(&self, number: usize, features: &[f32], faces: &[Option<Face>]) -> Result<(), Error> {
-        let mut halves = vec![f16::ZERO; features.len()];
-        halves.convert_from_f32_slice(features);
-        let mut record = Vec::with_capacity(self.record());
-        record.extend(halves.iter().flat_map(|h| h.to_le_bytes()));
-        record.extend(faces.iter().flat_map(pack).flat_map(f32::to_le_bytes));
-        record.extend((number as u32 + 1).to_le_bytes());
-        record.extend(crc32fast::hash(&record).to_le_bytes());
-        let at = self.base + (number * self.record()) as u64;
-        Ok(write_at(&self.file, &record, at).at(&self.path)?)
-    }
-
-    fn read_at(&self, into: &mut [u8], number: usize, offset: usize) -> Result<(), Error> {
-        let at = self.base + (number * self.record() + offset) as u64;
-        Ok(read_at(&self.file, into, at).at(&self.path)?)
+        let synced = written.and_then(|()| match self.own {
+            Some(cache) => Ok(cache.file.sync_all().at(&cache.path)?),
+            None => Ok(()),
+        });
+        self.ranks.together(synced)
     }
 }
 
@@ -420,11 +554,7 @@ fn of_before(folder: &Path) -> Option<String> {
 /// Writes the header of a new file or checks that of an old one; where the first
 /// record begins.
 fn begin(file: &mut File, path: &Path, header: &Header) -> Result<u64, Error> {
-    let json = serde_json::to_vec(header).at(path)?;
-    let mut start = MAGIC.to_vec();
-    start.extend((json.len() as u32).to_le_bytes());
-    start.extend(json);
-    start.resize(start.len().next_multiple_of(ALIGN), 0);
+    let start = header.start(path)?;
     let mut found = vec![0; start.len()];
     let length = file.metadata().at(path)?.len();
     if length >= start.len() as u64 {

@@ -98,6 +98,9 @@ pub enum Error {
     /// The caller's callback stopped the work.
     #[error("stopped; the state saved last can be resumed")]
     Cancelled,
+    /// Ranks that train together have failed, or differ.
+    #[error(transparent)]
+    Ranks(#[from] mtcae_ranks::Error),
     /// The labels cannot be used.
     #[error(transparent)]
     Labels(#[from] mtcae_labels::Error),
@@ -129,4 +132,14 @@ pub(crate) fn list(what: &str, files: &[String]) -> String {
     let shown = files.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let more = if files.len() > 5 { ", …" } else { "" };
     format!("{} {what} ({shown}{more})", files.len())
+}
+
+impl From<mtcae_ranks::TensorError> for Error {
+    fn from(error: mtcae_ranks::TensorError) -> Self {
+        match error {
+            mtcae_ranks::TensorError::Ranks(error) => error.into(),
+            mtcae_ranks::TensorError::Candle(error) => error.into(),
+            other => mtcae_ranks::Error::Deal(other.to_string()).into(),
+        }
+    }
 }

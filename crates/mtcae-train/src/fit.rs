@@ -1,28 +1,28 @@
 //! The loop: learns whatever a [`Learner`] has to be learned, can be stopped at any moment and
 //! resumed to the bit. It knows no task.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use mtcae_core::files::{At, FileError};
+use mtcae_core::files::FileError;
 use mtcae_nn::on_pool;
+use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
-use serde::Serialize;
+use mtcae_ranks::{Deal, Tree};
 
 use crate::average::Average;
 use crate::clock::{Clock, timed};
 use crate::disk::Claim;
 use crate::event::{Watch, tell};
-use crate::events::{Events, Picture};
-use crate::folder::{BEST, EVENTS, IDENTITY, LOG, STATE};
+use crate::folder::{BEST, IDENTITY, STATE};
 use crate::learner::{Drawn, Forward, Leaf, Learner, StepFacts, Sums, Told};
-use crate::log::Log;
+use crate::logs::Logs;
 use crate::optimiser::Optimiser;
 use crate::prefetch::Prefetch;
 use crate::state;
-use crate::tree::Tree;
-use crate::{Error, Event, Keep};
+use crate::{Error, Event, Keep, Ranks};
 
 /// Claims the folder of a run for this process.
 ///
@@ -38,8 +38,8 @@ pub(crate) fn claim(folder: &Path) -> Result<Claim, Error> {
     Ok(claim)
 }
 
-/// Learns, beginning anew or going on from the state in a folder that is claimed. Gives the
-/// learner with the weights that are kept, and their epoch, from 0.
+/// Learns, beginning anew or going on from the state in a folder that the first of the ranks has
+/// claimed. Gives the learner with the weights that are kept, and their epoch, from 0.
 ///
 /// # Errors
 /// [`Error::NotFinite`] when a loss or gradient is not a number: the state saved before is kept.
@@ -49,10 +49,13 @@ pub(crate) fn learn<L: Learner>(
     learner: L,
     name: &str,
     folder: &Path,
+    ranks: Ranks<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<(L, usize), Error> {
-    let mut trainer = Trainer::new(learner, folder)?;
-    let first = trainer.resume()?;
+    let mut trainer = ranks.together(Trainer::new(learner, folder, ranks))?;
+    let (first, saved) = ranks.together(trainer.resume())?;
+    let (identity, device) = (trainer.learner.identity(), trainer.learner.device());
+    ranks.agree(identity, device, saved)?;
     trainer.train(name, first, watch)
 }
 
@@ -62,46 +65,20 @@ type Position<L> = state::Position<<L as Learner>::Sums>;
 /// The batches of an epoch, as threads in the background make them.
 type Loading<L> = Prefetch<Result<<L as Learner>::Loaded, Error>>;
 
-/// What a run writes while it goes on: the log, and the same for TensorBoard.
-struct Logs {
-    log: Log,
-    events: Events,
-}
-
-/// How fast a step was, which the log says of an epoch.
-#[derive(Serialize)]
-struct Pace {
-    clips_per_second: f64,
-    seconds: f64,
-    waiting: f64,
-}
-
-impl Logs {
-    /// Goes on where a position stands.
-    fn open<S>(folder: &Path, at: &state::Position<S>) -> Result<Self, Error> {
-        Ok(Self {
-            log: Log::open(&folder.join(LOG), at.log)?,
-            events: Events::open(&folder.join(EVENTS), at.events)?,
-        })
-    }
-
-    /// Waits until the disk has all of it: a state must never be there without the lines that
-    /// it counts on.
-    fn sync(&self) -> Result<(), Error> {
-        self.log.sync()?;
-        self.events.sync()
-    }
-
-    /// Says in a position how much was written.
-    fn mark<S>(&self, at: &mut state::Position<S>) {
-        at.log = self.log.length();
-        at.events = self.events.length();
-    }
+/// What one rank has of a step.
+struct Own<S> {
+    /// Sums of gradients over nodes of the step's tree.
+    nodes: Vec<Gradients>,
+    /// What its batches add up.
+    parts: Vec<S>,
+    /// What running statistics are to follow of each batch.
+    followed: Vec<Vec<Followed>>,
 }
 
 struct Trainer<'a, L> {
     learner: L,
     folder: &'a Path,
+    ranks: Ranks<'a>,
     optimiser: Optimiser,
     average: Option<Average>,
     state: PathBuf,
@@ -109,7 +86,7 @@ struct Trainer<'a, L> {
 }
 
 impl<'a, L: Learner> Trainer<'a, L> {
-    fn new(learner: L, folder: &'a Path) -> Result<Self, Error> {
+    fn new(learner: L, folder: &'a Path, ranks: Ranks<'a>) -> Result<Self, Error> {
         let config = learner.config();
         let average = match config.ema > 0.0 {
             true => Some(Average::new(config.ema, learner.trained())?),
@@ -121,14 +98,15 @@ impl<'a, L: Learner> Trainer<'a, L> {
             state: folder.join(STATE),
             steps_an_epoch: learner.batches().div_ceil(config.accumulate) as u64,
             folder,
+            ranks,
             learner,
         })
     }
 
-    /// Takes up the saved state, if there is one.
-    fn resume(&mut self) -> Result<Position<L>, Error> {
+    /// Takes up the saved state, if there is one, and says which it is.
+    fn resume(&mut self) -> Result<(Position<L>, String), Error> {
         if !self.state.exists() {
-            return Ok(Position::<L>::default());
+            return Ok((Position::<L>::default(), "none".to_owned()));
         }
         let state = state::read(&self.state, self.learner.identity())?;
         let device = self.learner.device();
@@ -145,10 +123,14 @@ impl<'a, L: Learner> Trainer<'a, L> {
         self.optimiser.restore(steps, |name| {
             state.tensor(name, device).map_err(candle_core::Error::wrap)
         })?;
-        Ok(state.position)
+        Ok((state.position, format!("step {steps} ({})", state.digest)))
     }
 
+    /// Saves the state, which all have alike: one of them writes it.
     fn save(&self, position: &Position<L>) -> Result<(), Error> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
         for (name, var) in self.learner.trained() {
             tensors.push((format!("weights/{name}"), var.as_tensor().clone()));
@@ -167,7 +149,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         mut at: Position<L>,
         watch: &mut Watch<'_>,
     ) -> Result<(L, usize), Error> {
-        let mut logs = Logs::open(self.folder, &at)?;
+        let logs = || Logs::open(self.folder, &at);
+        let mut logs = self.ranks.by_first(logs)?;
         for notice in self.learner.notices() {
             tell(watch, &Event::Notice(&notice))?;
         }
@@ -186,6 +169,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         while at.epoch < epochs {
             self.epoch(&mut at, &mut logs, watch)?;
         }
+        // What the first has written is there for all.
+        self.ranks.together(Ok(()))?;
         let epoch = self.keep(&at)?;
         Ok((self.learner, epoch))
     }
@@ -218,7 +203,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
     fn epoch(
         &mut self,
         at: &mut Position<L>,
-        logs: &mut Logs,
+        logs: &mut Option<Logs>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let config = self.learner.config().clone();
@@ -232,8 +217,11 @@ impl<'a, L: Learner> Trainer<'a, L> {
             })
             .skip(at.step_in_epoch * config.accumulate)
             .collect();
-        let (load, jobs) = (self.learner.loader(), leaves.clone());
-        let mut loaded = Prefetch::new(leaves.len(), config.workers, config.queue, move |i| {
+        let load = self.learner.loader();
+        let of_steps = leaves.chunks(config.accumulate);
+        let own = of_steps.flat_map(|leaves| &leaves[self.own(leaves.len())]);
+        let jobs: Vec<Leaf> = own.cloned().collect();
+        let mut loaded = Prefetch::new(jobs.len(), config.workers, config.queue, move |i| {
             load(&jobs[i])
         });
         let steps = leaves.len().div_ceil(config.accumulate);
@@ -259,21 +247,15 @@ impl<'a, L: Learner> Trainer<'a, L> {
             at.sums.clock.add(&spent);
             let told = |clock| numbers.step(StepFacts { clock, ..facts });
             let line = told(config.times.then_some(clock));
-            logs.log.write(&line)?;
-            logs.events
-                .numbers(facts.step, "step", &told(Some(clock)))?;
-            let pace = Pace {
-                clips_per_second: clock.rate(numbers.clips()),
-                seconds: clock.seconds,
-                waiting: clock.waiting(),
-            };
-            logs.events.numbers(facts.step, "step", &pace)?;
-            logs.mark(at);
-            if saves {
-                logs.sync()?;
-                self.save(at)?;
+            if let Some(logs) = logs {
+                let whole = told(Some(clock));
+                logs.step(facts.step, &line, &whole, &clock, numbers.clips())?;
+                if saves {
+                    logs.sync(at)?;
+                    self.save(at)?;
+                }
             }
-            for news in self.learner.news() {
+            for news in self.learner.news(&numbers) {
                 tell(watch, &Event::Notice(&news))?;
             }
             tell(watch, &line.event())?;
@@ -286,7 +268,7 @@ impl<'a, L: Learner> Trainer<'a, L> {
     fn end(
         &mut self,
         at: &mut Position<L>,
-        logs: &mut Logs,
+        logs: &mut Option<Logs>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let epoch = at.epoch;
@@ -300,24 +282,26 @@ impl<'a, L: Learner> Trainer<'a, L> {
             self.keep_best(at)?;
         }
         let line = at.sums.numbers.epoch(epoch, &at.sums.clock, validation);
-        logs.log.write(&line)?;
         // It stands where its last step does.
         let last = at.step.saturating_sub(1);
-        logs.events.numbers(last, "epoch", &line)?;
-        if let Some(drawn) = drawn {
-            let picture = self.draw(epoch, &drawn)?;
-            logs.events.picture(last, drawn.folder, &picture)?;
-        }
         *at = Position::<L> {
             step: at.step,
             epoch: epoch + 1,
             best: at.best,
             ..Position::<L>::default()
         };
-        logs.mark(at);
-        logs.sync()?;
+        if let Some(logs) = logs {
+            logs.epoch(last, epoch, &line, drawn.as_ref())?;
+            logs.sync(at)?;
+        }
         self.save(at)?;
         tell(watch, &line.event())
+    }
+
+    /// Which of a step's batches this rank computes.
+    fn own(&self, leaves: usize) -> Range<usize> {
+        let group = self.ranks.group();
+        Deal::new(leaves, group.size()).leaves(group.rank())
     }
 
     /// One step of the optimiser: the gradient of the mean over the clips of some
@@ -329,56 +313,34 @@ impl<'a, L: Learner> Trainer<'a, L> {
         leaves: &[Leaf],
         clock: &mut Clock,
     ) -> Result<(L::Sums, StepFacts), Error> {
-        let in_all: usize = leaves.iter().map(|leaf| leaf.clips.len()).sum();
-        let mut gradients = Tree::new(leaves.len());
-        let mut measured = Vec::with_capacity(leaves.len());
-        let before = (loaded.waited(), loaded.worked());
-        for (place, leaf) in leaves.iter().enumerate() {
-            let Some(batch) = loaded.next() else {
-                break;
+        let own = self.compute(at, loaded, leaves, clock);
+        let (ranks, group) = (self.ranks, self.ranks.group());
+        // All that is read back of a step, once all of it is under way.
+        let (nodes, parts, followed) = match own {
+            Ok(own) => (own.nodes, Ok(own.parts), own.followed),
+            Err(error) => (Vec::new(), Err(error), Vec::new()),
+        };
+        let deal = Deal::new(leaves.len(), group.size());
+        let (trained, device) = (self.learner.trained(), self.learner.device());
+        let (parts, gradients) = timed(&mut clock.reduce, || -> Result<_, Error> {
+            let parts = ranks.gather(parts)?;
+            ranks.follow(&followed, self.learner.followed())?;
+            let gradients = match group.size() {
+                1 => nodes.into_iter().next(),
+                _ => Some(ranks.sum(deal, nodes, trained, device)?.0),
             };
-            let batch = batch?;
-            let learner = &mut self.learner;
-            let Forward {
-                loss,
-                pass,
-                measured: numbers,
-            } = timed(&mut clock.forward, || {
-                on_pool(|| learner.forward(leaf, batch, &at.sums.numbers))
-            })?;
-            measured.push(numbers);
-            let trained = learner.trained();
-            let share = leaf.clips.len() as f64 / in_all as f64;
-            let backward = || -> candle_core::Result<()> {
-                let taken = on_pool(|| {
-                    let mut store = match share < 1.0 {
-                        true => (loss * share)?.backward()?,
-                        false => loss.backward()?,
-                    };
-                    store.extend(pass.into_gradients())?;
-                    Gradients::take(trained, &mut store)
-                })?;
-                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
-            };
-            timed(&mut clock.backward, backward)?;
-        }
-        clock.wait += (loaded.waited() - before.0).as_secs_f64();
-        clock.decode += (loaded.worked() - before.1).as_secs_f64();
-        let Some(gradients) = gradients.total() else {
+            Ok((parts, gradients))
+        })?;
+        let Some(gradients) = gradients else {
             return Err(Error::Config {
                 field: "batch",
                 reason: "no clips of it could be had".to_owned(),
             });
         };
-        // All that is read back of a step, once all of it is under way.
         let norm = timed(&mut clock.backward, || on_pool(|| gradients.norm()))?;
         let mut numbers = L::Sums::default();
-        for measured in &measured {
-            let part = self.learner.sums(measured)?;
-            for (what, value) in part.losses() {
-                self.finite(what, value, at, leaves)?;
-            }
-            numbers.add(&part);
+        for part in parts.iter().flatten() {
+            numbers.add(part);
         }
         self.finite("the gradient's norm", norm, at, leaves)?;
         let config = self.learner.config();
@@ -407,6 +369,70 @@ impl<'a, L: Learner> Trainer<'a, L> {
             clock: None,
         };
         Ok((numbers, facts))
+    }
+
+    /// Computes this rank's batches of a step, and adds up their gradients as far as the tree
+    /// goes without those of others.
+    fn compute(
+        &mut self,
+        at: &Position<L>,
+        loaded: &mut Loading<L>,
+        leaves: &[Leaf],
+        clock: &mut Clock,
+    ) -> Result<Own<L::Sums>, Error> {
+        let in_all: usize = leaves.iter().map(|leaf| leaf.clips.len()).sum();
+        let mut gradients = Tree::new(leaves.len());
+        let (mut measured, mut followed) = (Vec::new(), Vec::new());
+        let before = (loaded.waited(), loaded.worked());
+        for place in self.own(leaves.len()) {
+            let leaf = &leaves[place];
+            let Some(batch) = loaded.next() else {
+                break;
+            };
+            let batch = batch?;
+            let learner = &mut self.learner;
+            let Forward {
+                loss,
+                pass,
+                measured: numbers,
+            } = timed(&mut clock.forward, || {
+                on_pool(|| learner.forward(leaf, batch, &at.sums.numbers))
+            })?;
+            measured.push(numbers);
+            followed.push(pass.take_followed());
+            let trained = learner.trained();
+            let share = leaf.clips.len() as f64 / in_all as f64;
+            let backward = || -> candle_core::Result<()> {
+                let taken = on_pool(|| {
+                    let mut store = match share < 1.0 {
+                        true => (loss * share)?.backward()?,
+                        false => loss.backward()?,
+                    };
+                    store.extend(pass.into_gradients())?;
+                    Gradients::take(trained, &mut store)
+                })?;
+                gradients.add(place..place + 1, taken, |sum, other| sum.add(&other))
+            };
+            timed(&mut clock.backward, backward)?;
+        }
+        clock.wait += (loaded.waited() - before.0).as_secs_f64();
+        clock.decode += (loaded.worked() - before.1).as_secs_f64();
+        let learner = &self.learner;
+        let parts = timed(&mut clock.backward, || {
+            let parts = measured.iter().map(|measured| learner.sums(measured));
+            parts.collect::<Result<Vec<_>, _>>()
+        })?;
+        for part in &parts {
+            for (what, value) in part.losses() {
+                self.finite(what, value, at, leaves)?;
+            }
+        }
+        let nodes = gradients.into_nodes().into_iter();
+        Ok(Own {
+            nodes: nodes.map(|(_, sum)| sum).collect(),
+            parts,
+            followed,
+        })
     }
 
     fn finite(
@@ -444,25 +470,16 @@ impl<'a, L: Learner> Trainer<'a, L> {
         epoch: usize,
         watch: &mut Watch<'_>,
     ) -> Result<(Option<L::Validation>, Option<Drawn>), Error> {
-        let learner = &self.learner;
-        let mut look = || Ok((learner.validate(watch)?, learner.picture(epoch)?));
+        let (learner, ranks) = (&self.learner, self.ranks);
+        let mut look = || {
+            let measured = learner.validate(ranks, watch)?;
+            let drawn = ranks.by_first(|| learner.picture(epoch))?;
+            Ok((measured, drawn.flatten()))
+        };
         match &self.average {
             Some(average) => average.instead(learner.trained(), look),
             None => look(),
         }
-    }
-
-    /// Writes a picture into the folder of its kind.
-    fn draw(&self, epoch: usize, drawn: &Drawn) -> Result<Picture, Error> {
-        let folder = self.folder.join(drawn.folder);
-        std::fs::create_dir_all(&folder).at(&folder)?;
-        let path = folder.join(format!("epoch-{:03}.png", epoch + 1));
-        mtcae_viz::save_png(&path, &drawn.picture)?;
-        Ok(Picture {
-            width: drawn.picture.width() as u32,
-            height: drawn.picture.height() as u32,
-            png: std::fs::read(&path).at(&path)?,
-        })
     }
 
     /// What moves without a gradient, as a state holds it.
@@ -472,6 +489,9 @@ impl<'a, L: Learner> Trainer<'a, L> {
     }
 
     fn keep_best(&self, at: &Position<L>) -> Result<(), Error> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let kept: Vec<(&String, &Tensor)> = match &self.average {
             Some(average) => average.tensors().iter().map(|(n, t)| (n, t)).collect(),
             None => {

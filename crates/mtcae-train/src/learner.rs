@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Clock;
 use crate::event::{Event, Watch};
 use crate::optimiser::Optimiser;
-use crate::{Error, TrainConfig, random};
+use crate::{Error, Ranks, TrainConfig, random};
 
 /// A batch of an epoch: one leaf of a step's sum of gradients.
 #[derive(Clone, Debug)]
@@ -94,13 +94,18 @@ pub(crate) trait Learner: Send + Sync + Sized {
     /// The sums of a batch of which this was measured.
     fn sums(&self, measured: &Self::Measured) -> Result<Self::Sums, Error>;
 
-    /// What the user should know of the step that was just taken.
-    fn news(&mut self) -> Vec<String> {
+    /// What the user should know of a step that added up to these numbers.
+    fn news(&mut self, _: &Self::Sums) -> Vec<String> {
         Vec::new()
     }
 
-    /// By the weights as they are; `None` where no clips are kept for it.
-    fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<Self::Validation>, Error>;
+    /// By the weights as they are; `None` where no clips are kept for it. Each rank measures some
+    /// of the clips, all get the same.
+    fn validate(
+        &self,
+        ranks: Ranks<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Self::Validation>, Error>;
 
     /// A picture at the end of an epoch, by the weights as they are; `None` where none is due.
     fn picture(&self, _epoch: usize) -> Result<Option<Drawn>, Error> {

@@ -42,6 +42,7 @@ mod folds;
 mod form;
 mod learner;
 pub mod log;
+mod logs;
 mod loss;
 mod masked;
 mod memory;
@@ -53,6 +54,7 @@ mod prefetch;
 pub mod published;
 mod rand_augment;
 mod random;
+mod ranks;
 mod recipes;
 mod report;
 mod schedule;
@@ -61,7 +63,6 @@ mod state;
 mod sums;
 mod supervised;
 mod task;
-mod tree;
 mod view;
 
 pub use ablation::{Ablation, ablate};
@@ -81,17 +82,20 @@ pub use folder::{EVENTS, LOG, PREDICTIONS, STATE};
 pub use folds::{CrossValidation, FoldResult};
 pub use masked::{
     Footage, MaskedEpoch, MaskedLine, MaskedStart, MaskedStep, MaskedValidation, Pretrained,
-    Pretraining, Scales, Videos, pretrain,
+    Pretraining, Scales, Videos, pretrain, pretrain_together,
 };
 pub use mtcae_objective as objective;
 pub use optimiser::Method;
 pub use people::Acquaintance;
-pub use predict::{ClipResult, predict, read_table, summarise, summarise_units, write_table};
+pub use predict::{
+    ClipResult, predict, predict_together, read_table, summarise, summarise_units, write_table,
+};
 pub use rand_augment::RandAugment;
+pub use ranks::Ranks;
 pub use recipes::Recipe;
 pub use report::{About, Report, Spread, capital, chance, published_table};
 pub use schedule::{Epochs, Schedule};
 pub use start::{Start, Started, group};
-pub use supervised::{Fitted, Run, fit};
+pub use supervised::{Fitted, Run, fit, fit_together};
 pub use task::Task;
 pub use view::{Augment, Frames, Viewer};

@@ -14,15 +14,17 @@ use mtcae_objective::{
     Bootstrap, Calibration, ConfusionMatrix, Heads, Objective, Summary, TopLabels, UnitSummary,
     box_iou, landmark_nme,
 };
+use mtcae_ranks::Deal;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Input, Loading, Source};
 use crate::data::Dataset;
 use crate::event::Watch;
 use crate::prefetch::Prefetch;
-use crate::{Error, Event};
+use crate::{Error, Event, Ranks};
 
 /// What a model says of a clip, beside what is true.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipResult {
     /// The clip's name in the label file.
     pub file: String,
@@ -69,20 +71,66 @@ pub fn predict(
     objective: Option<&Objective>,
     watch: &mut Watch<'_>,
 ) -> Result<(Vec<ClipResult>, f64), Error> {
+    predict_together(engine, source, places, objective, Ranks::ALONE, watch)
+}
+
+/// As [`predict`], by several processes: each predicts some of the clips, all get all results.
+///
+/// # Errors
+/// As [`predict`], and [`Error::Ranks`] when another has failed.
+pub fn predict_together(
+    engine: &Engine,
+    source: &Arc<Source>,
+    places: &[usize],
+    objective: Option<&Objective>,
+    ranks: Ranks<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<(Vec<ClipResult>, f64), Error> {
+    let clips = (source.loading.batch / source.most_views()).max(1);
+    let batches: Vec<Vec<usize>> = places.chunks(clips).map(<[usize]>::to_vec).collect();
+    let group = ranks.group();
+    let own = Deal::new(batches.len(), group.size()).leaves(group.rank());
+    let own = predict_batches(engine, source, batches[own].to_vec(), objective, watch);
+    let parts = ranks.gather(own)?;
+    let (mut results, mut loss, mut rows) = (Vec::with_capacity(places.len()), 0.0, 0);
+    for part in parts {
+        results.extend(part.results);
+        // One after the other, as one process adds them.
+        loss = part.losses.iter().fold(loss, |sum, loss| sum + loss);
+        rows += part.rows;
+    }
+    Ok((results, loss / rows.max(1) as f64))
+}
+
+/// What was said of some batches.
+#[derive(Serialize, Deserialize)]
+struct Predicted {
+    results: Vec<ClipResult>,
+    /// Summed over the rows of each part that went through the model at once.
+    losses: Vec<f64>,
+    rows: usize,
+}
+
+fn predict_batches(
+    engine: &Engine,
+    source: &Arc<Source>,
+    batches: Vec<Vec<usize>>,
+    objective: Option<&Objective>,
+    watch: &mut Watch<'_>,
+) -> Result<Predicted, Error> {
     let Preprocessing { resize, crop, .. } = engine.config().preprocessing;
     let Loading {
         batch,
         workers,
         queue,
     } = source.loading;
-    let clips = (batch / source.most_views()).max(1);
-    let batches: Vec<Vec<usize>> = places.chunks(clips).map(<[usize]>::to_vec).collect();
+    let total = batches.iter().map(Vec::len).sum();
     let from = source.clone();
     let loaded = Prefetch::new(batches.len(), workers, queue, move |i| {
         from.plain(&batches[i])
     });
-    let mut results = Vec::with_capacity(places.len());
-    let (mut loss, mut rows) = (0.0, 0);
+    let mut results = Vec::with_capacity(total);
+    let (mut sums, mut rows) = (Vec::new(), 0);
     for loaded in loaded {
         let whole = source.on_device(loaded?)?;
         let items = whole.items.clone();
@@ -95,7 +143,7 @@ pub fn predict(
             })?;
             if let Some(objective) = objective {
                 let losses = objective.forward(&heads(&outputs), &batch.targets)?;
-                loss += scalar(&losses.total)? * batch.items.len() as f64;
+                sums.push(scalar(&losses.total)? * batch.items.len() as f64);
             }
             measure(&outputs, &batch, &source.data, (crop, resize), &mut views)?;
         }
@@ -106,13 +154,17 @@ pub fn predict(
         }
         let event = Event::Predicted {
             done: results.len(),
-            total: places.len(),
+            total,
         };
         if let ControlFlow::Break(()) = watch(&event) {
             return Err(Error::Cancelled);
         }
     }
-    Ok((results, loss / rows.max(1) as f64))
+    Ok(Predicted {
+        results,
+        losses: sums,
+        rows,
+    })
 }
 
 /// One result of a clip's views; `None` of none.

@@ -65,6 +65,8 @@ struct About<S> {
 /// A state that was read.
 pub struct State<S> {
     pub position: Position<S>,
+    /// Of all its tensors.
+    pub digest: String,
     tensors: TensorFile,
 }
 
@@ -140,6 +142,7 @@ pub fn read<S: DeserializeOwned>(
     }
     Ok(State {
         position: about.position,
+        digest: about.digest,
         tensors,
     })
 }

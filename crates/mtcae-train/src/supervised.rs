@@ -19,10 +19,10 @@ use crate::learner::{Forward, Leaf, Learner, Loader};
 use crate::log::{TaskNorms, Validation};
 use crate::loss::learning;
 use crate::optimiser::Optimiser;
-use crate::predict::{heads, predict, summarise};
+use crate::predict::{heads, predict_together, summarise};
 use crate::start::{Start, Started, group};
 use crate::sums::{Facts, Sums};
-use crate::{Error, TrainConfig, Tune, random};
+use crate::{Error, Ranks, TrainConfig, Tune, random};
 
 /// One run: what is trained on what, and where its files go.
 pub struct Run<'a> {
@@ -61,11 +61,25 @@ pub struct Fitted {
 /// before is kept. [`Error::File`] when the folder holds a state that is damaged or
 /// of another run, or a cross-validation. Otherwise names the setting or file at fault.
 pub fn fit(run: &Run<'_>, watch: &mut Watch<'_>) -> Result<Fitted, Error> {
+    fit_together(run, Ranks::ALONE, watch)
+}
+
+/// As [`fit`], by several processes: each computes some of a step's batches, one writes. The run
+/// is the same to the bit, whatever their number, and goes on with another.
+///
+/// # Errors
+/// As [`fit`]; [`Error::Ranks`] when they differ in what they train on, or another has failed.
+pub fn fit_together(
+    run: &Run<'_>,
+    ranks: Ranks<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Fitted, Error> {
     run.config.validate()?;
     run.start.check()?;
-    let _claim = claim(run.folder)?;
+    ranks.check(run.config)?;
+    let _claim = ranks.by_first(|| claim(run.folder))?;
     let learner = Supervised::new(run)?;
-    let (learner, epoch) = learn(learner, run.name, run.folder, watch)?;
+    let (learner, epoch) = learn(learner, run.name, run.folder, ranks, watch)?;
     Ok(Fitted {
         started: learner.started,
         source: learner.source,
@@ -184,7 +198,8 @@ impl<'a> Supervised<'a> {
     /// The norm of each task's weighted gradient on F, for a batch.
     fn task_norms(&self, batch: &Batch, seed: u64) -> Result<TaskNorms, Error> {
         let model = &self.started.model;
-        let mut pass = Pass::training(seed);
+        // It only looks: running statistics stay as they are.
+        let mut pass = Pass::training(seed).apart();
         let f = self.features(batch, &mut pass)?;
         let leaf = Var::from_tensor(&f.detach())?;
         let outputs = model.decode(leaf.as_tensor(), &mut pass)?;
@@ -319,7 +334,7 @@ impl Learner for Supervised<'_> {
             }
             false => None,
         };
-        let mut pass = Pass::training(seed).collecting();
+        let mut pass = Pass::training(seed).collecting().apart();
         if config.checkpointing {
             pass = pass.recomputing();
         }
@@ -352,14 +367,19 @@ impl Learner for Supervised<'_> {
         })
     }
 
-    fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<Validation>, Error> {
+    fn validate(
+        &self,
+        ranks: Ranks<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Validation>, Error> {
         let places = &self.run.split.validation;
         if places.is_empty() {
             return Ok(None);
         }
         let engine = self.started.engine(self.run.config, self.run.device)?;
         let objective = Some(&self.objective);
-        let (results, loss) = predict(&engine, &self.source, places, objective, watch)?;
+        let (results, loss) =
+            predict_together(&engine, &self.source, places, objective, ranks, watch)?;
         let summary = summarise(&results, &self.run.data.classes, None)?;
         Ok(Some(Validation {
             loss,

@@ -52,7 +52,7 @@ pub use lstm::{LstmWeights, lstm};
 pub use pool::max_pool;
 pub(crate) use post_norm::{NormAfter, attend_norm, feed_norm};
 pub use tubes::{tubes, tubes_of_levels};
-pub use volume::{After, Norm, Statistics, conv, pool};
+pub use volume::{After, Followed, Norm, Statistics, conv, pool};
 pub use window::{Windowed, window_attention};
 
 /// Whether products on GPUs take along what follows them.

@@ -75,6 +75,37 @@ impl Gradients {
         Ok(())
     }
 
+    /// All of them one after the other (n).
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn flat(&self) -> Result<Tensor> {
+        let flat = self.0.iter().map(|(_, gradient)| gradient.flatten_all());
+        let flat = flat.collect::<Result<Vec<_>>>()?;
+        match &flat[..] {
+            [one] => Ok(one.clone()),
+            all => Tensor::cat(all, 0),
+        }
+    }
+
+    /// The gradients of these parameters, which lie one after the other (n).
+    ///
+    /// # Errors
+    /// When they are more or fewer.
+    pub fn of_flat(parameters: &[(String, Var)], flat: &Tensor) -> Result<Self> {
+        let all: usize = parameters.iter().map(|(_, var)| var.elem_count()).sum();
+        if flat.dims() != [all] {
+            bail!("{:?} values for {all} of the parameters", flat.dims());
+        }
+        let mut from = 0;
+        let gradients = parameters.iter().map(|(name, var)| {
+            let own = flat.narrow(0, from, var.elem_count())?;
+            from += var.elem_count();
+            Ok((name.clone(), own.reshape(var.shape())?))
+        });
+        Ok(Self(gradients.collect::<Result<_>>()?))
+    }
+
     /// The Euclidean norm over all of them.
     ///
     /// # Errors

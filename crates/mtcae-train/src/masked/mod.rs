@@ -7,7 +7,7 @@ mod start;
 mod sums;
 mod videos;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::optimiser::Optimiser;
 use crate::predict::scalar;
 use crate::prefetch::Prefetch;
 use crate::view::Frames;
-use crate::{Error, TrainConfig, random};
+use crate::{Error, Ranks, TrainConfig, random};
 use glimpse::Glimpse;
 use videos::Parts;
 
@@ -68,10 +68,25 @@ pub struct Pretraining<'a> {
 /// As [`fit`](crate::fit()); of a video that cannot be read names the file, unless such may be
 /// left out.
 pub fn pretrain(run: &Pretraining<'_>, watch: &mut Watch<'_>) -> Result<Pretrained, Error> {
+    pretrain_together(run, Ranks::ALONE, watch)
+}
+
+/// As [`pretrain`], by several processes: each computes some of a step's batches, one writes. The
+/// run is the same to the bit, whatever their number, and goes on with another.
+///
+/// # Errors
+/// As [`pretrain`]; [`Error::Ranks`] when they differ in what they train on, or another has
+/// failed.
+pub fn pretrain_together(
+    run: &Pretraining<'_>,
+    ranks: Ranks<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Pretrained, Error> {
     run.config.validate()?;
-    let _claim = claim(run.folder)?;
+    ranks.check(run.config)?;
+    let _claim = ranks.by_first(|| claim(run.folder))?;
     let learner = MaskedLearner::new(run)?;
-    let (learner, epoch) = learn(learner, run.name, run.folder, watch)?;
+    let (learner, epoch) = learn(learner, run.name, run.folder, ranks, watch)?;
     Ok(Pretrained {
         config: run.start.config().clone(),
         store: learner.store,
@@ -88,8 +103,8 @@ struct MaskedLearner<'a> {
     source: Arc<Source>,
     parts: Parts,
     identity: BTreeMap<String, String>,
-    /// What of the videos could not be read, and whether it was told.
-    faults: BTreeMap<String, bool>,
+    /// What was told of videos that cannot be read.
+    told: BTreeSet<String>,
 }
 
 /// Where clips come from. Shared by the threads that prepare batches.
@@ -116,7 +131,7 @@ struct Loaded {
 /// What is measured of a batch.
 struct Measured {
     clips: usize,
-    replaced: usize,
+    faults: Vec<String>,
     loss: Tensor,
 }
 
@@ -245,15 +260,8 @@ impl<'a> MaskedLearner<'a> {
             source: Arc::new(source),
             parts,
             identity,
-            faults: BTreeMap::new(),
+            told: BTreeSet::new(),
         })
-    }
-
-    /// Notes what could not be read.
-    fn note(&mut self, faults: Vec<String>) {
-        for fault in faults {
-            self.faults.entry(fault).or_insert(false);
-        }
     }
 
     /// What the model makes of some clips that stay the same, a batch at a time.
@@ -356,8 +364,6 @@ impl Learner for MaskedLearner<'_> {
         _: &MaskedSums,
     ) -> Result<Forward<Measured>, Error> {
         let config = self.run.config;
-        let replaced = loaded.faults.len();
-        self.note(loaded.faults);
         let tubes = self.source.on_device(loaded.levels)?;
         let (epoch, number) = (leaf.epoch as u64, leaf.number as u64);
         let seed = random::seed("pass", &[config.seed, epoch, number]);
@@ -370,7 +376,7 @@ impl Learner for MaskedLearner<'_> {
         Ok(Forward {
             measured: Measured {
                 clips: leaf.clips.len(),
-                replaced,
+                faults: loaded.faults,
                 loss: loss.detach(),
             },
             loss,
@@ -383,26 +389,44 @@ impl Learner for MaskedLearner<'_> {
         Ok(MaskedSums {
             clips,
             loss: scalar(&measured.loss)? * clips,
-            replaced: measured.replaced as u64,
+            replaced: measured.faults.len() as u64,
+            faults: measured.faults.iter().cloned().collect(),
         })
     }
 
-    fn news(&mut self) -> Vec<String> {
-        let untold = self.faults.iter_mut().filter(|(_, told)| !**told);
-        let news = untold.map(|(fault, told)| {
-            *told = true;
-            format!("left out, and another in its place: {fault}")
-        });
-        news.collect()
+    fn news(&mut self, numbers: &MaskedSums) -> Vec<String> {
+        let told = &mut self.told;
+        let news = numbers
+            .faults
+            .iter()
+            .filter(|fault| told.insert((*fault).clone()));
+        news.map(|fault| format!("left out, and another in its place: {fault}"))
+            .collect()
     }
 
-    fn validate(&self, watch: &mut Watch<'_>) -> Result<Option<MaskedValidation>, Error> {
-        let (mut sum, mut clips) = (0.0, 0.0);
-        self.of_fixed(&self.parts.validation, watch, &mut |_, masks, made| {
-            sum += scalar(&made.loss()?)? * masks.len() as f64;
-            clips += masks.len() as f64;
+    fn validate(
+        &self,
+        ranks: Ranks<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<MaskedValidation>, Error> {
+        let places = &self.parts.validation;
+        // Whole batches, so that each is the same whoever measures it.
+        let group = ranks.group();
+        let batches = places.len().div_ceil(self.run.config.batch);
+        let of =
+            |rank: usize| (batches * rank / group.size() * self.run.config.batch).min(places.len());
+        let own = &places[of(group.rank())..of(group.rank() + 1)];
+        let mut parts: Vec<(f64, f64)> = Vec::new();
+        let measured = self.of_fixed(own, watch, &mut |_, masks, made| {
+            parts.push((scalar(&made.loss()?)?, masks.len() as f64));
             Ok(())
-        })?;
+        });
+        let parts = ranks.gather(measured.map(|()| parts))?;
+        let (mut sum, mut clips) = (0.0, 0.0);
+        for (loss, of) in parts.into_iter().flatten() {
+            sum += loss * of;
+            clips += of;
+        }
         Ok((clips > 0.0).then(|| MaskedValidation { loss: sum / clips }))
     }
 

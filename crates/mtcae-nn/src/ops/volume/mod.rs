@@ -13,7 +13,7 @@ use mtcae_kernels::batch_norm;
 use mtcae_kernels::isa::Isa;
 use mtcae_kernels::volume;
 
-pub use self::norm::{Norm, Statistics};
+pub use self::norm::{Followed, Norm, Statistics};
 pub use self::pool::pool;
 
 use self::norm::{Moments, groups};
@@ -21,6 +21,7 @@ use super::backend::Fresh;
 use super::cpu::{read, tensor};
 use super::operation::{Each, Gradients, Operands, Operation, Saved, Slot, apply};
 use crate::Pass;
+use crate::pass::Apart;
 
 /// What follows a convolution.
 #[derive(Clone, Copy, Default)]
@@ -38,7 +39,7 @@ pub struct After<'a> {
 /// has one.
 ///
 /// A training pass whose norm has [`Statistics::Groups`] moves its running mean and
-/// variance, a group after the other.
+/// variance, a group after the other; one that is [`Pass::apart`] keeps what they should follow.
 ///
 /// # Errors
 /// When the shapes do not chain, or the batch is no whole number of groups.
@@ -57,7 +58,10 @@ pub fn conv(
     if !matches!(x.device(), Device::Cpu) {
         let z = products::conv(x, weight, shape, output)?;
         return match norm {
-            Some(norm) => norm::by_products(&z, norm, after.residual, after.relu),
+            Some(norm) => {
+                let apart = pass.kept_apart();
+                norm::by_products(&z, norm, after.residual, after.relu, apart)
+            }
             None => Ok(z),
         };
     }
@@ -78,6 +82,7 @@ pub fn conv(
                 variance: norm.variance.detach(),
                 eps: norm.eps,
                 statistics: norm.statistics,
+                apart: pass.kept_apart().cloned(),
             }),
             None => None,
         },
@@ -147,6 +152,8 @@ struct NormOf {
     variance: Tensor,
     eps: f64,
     statistics: Statistics,
+    /// Where what the running statistics should follow is kept.
+    apart: Option<Apart>,
 }
 
 /// Shapes are checked by [`conv`].
@@ -227,7 +234,8 @@ impl Operation for Conv {
         })?;
         if let Statistics::Groups { momentum, .. } = norm.statistics {
             let rows = part / self.shape.outputs;
-            norm::follow(&norm.mean, &norm.variance, &moments, rows, momentum)?;
+            Followed::new(&norm.mean, &norm.variance, &moments, rows, momentum)
+                .settle(norm.apart.as_ref())?;
         }
         if save {
             self.saved.keep((tensor(z, &shape)?, moments));

@@ -1,9 +1,12 @@
 //! BatchNorm: what it is of, and how it is computed of Candle's own operations.
 
+use std::sync::PoisonError;
+
 use candle_core::{D, DType, Result, Tensor};
 use mtcae_kernels::batch_norm::Channels;
 
 use crate::Pass;
+use crate::pass::Apart;
 
 /// Whose mean and variance a BatchNorm takes in training. Inference always takes the
 /// running ones.
@@ -115,31 +118,103 @@ impl Moments {
     }
 }
 
-/// Lets running mean and variance follow those of groups of `rows` rows. The variance that
-/// is followed is that of what the rows are drawn from.
-pub(super) fn follow(
-    mean: &Tensor,
-    variance: &Tensor,
-    groups: &[Moments],
+/// What a BatchNorm's running mean and variance are to follow: those of the groups of a batch, one
+/// after the other. The variance that is followed is that of what the rows are drawn from.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    mean: Tensor,
+    variance: Tensor,
+    /// Rows of a group.
     rows: usize,
     momentum: f64,
-) -> Result<()> {
-    let unbiased = rows as f64 / rows.saturating_sub(1).max(1) as f64;
-    for (running, of_group, scale) in [
-        (mean, (|m| &m.mean) as fn(&Moments) -> &Vec<f32>, 1.0),
-        (variance, |m| &m.variance, unbiased),
-    ] {
-        let mut values: Vec<f32> = running.to_dtype(DType::F32)?.to_vec1()?;
-        for group in groups {
-            for (value, &new) in values.iter_mut().zip(of_group(group)) {
-                let new = momentum * scale * f64::from(new);
-                *value = ((1.0 - momentum) * f64::from(*value) + new) as f32;
-            }
+    /// Mean and variance (C) of each group.
+    groups: Vec<[Vec<f32>; 2]>,
+}
+
+impl Followed {
+    pub(super) fn new(
+        mean: &Tensor,
+        variance: &Tensor,
+        groups: &[Moments],
+        rows: usize,
+        momentum: f64,
+    ) -> Self {
+        let of_group = |m: &Moments| [m.mean.clone(), m.variance.clone()];
+        Self {
+            mean: mean.clone(),
+            variance: variance.clone(),
+            rows,
+            momentum,
+            groups: groups.iter().map(of_group).collect(),
         }
-        let new = Tensor::from_vec(values, running.shape(), running.device())?;
-        running.slice_set(&new.to_dtype(running.dtype())?, 0, 0)?;
     }
-    Ok(())
+
+    /// Moves the running statistics.
+    ///
+    /// # Errors
+    /// When their device fails.
+    pub fn apply(&self) -> Result<()> {
+        let unbiased = self.rows as f64 / self.rows.saturating_sub(1).max(1) as f64;
+        for (part, running, scale) in [(0, &self.mean, 1.0), (1, &self.variance, unbiased)] {
+            let mut values: Vec<f32> = running.to_dtype(DType::F32)?.to_vec1()?;
+            for group in &self.groups {
+                for (value, &new) in values.iter_mut().zip(&group[part]) {
+                    let new = self.momentum * scale * f64::from(new);
+                    *value = ((1.0 - self.momentum) * f64::from(*value) + new) as f32;
+                }
+            }
+            let new = Tensor::from_vec(values, running.shape(), running.device())?;
+            running.slice_set(&new.to_dtype(running.dtype())?, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    /// What is followed, as bytes that another process can [take up](Self::of_bytes).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = (self.rows as u64).to_le_bytes().to_vec();
+        let values = self.groups.as_flattened().iter().flatten();
+        bytes.extend(values.flat_map(|v| v.to_le_bytes()));
+        bytes
+    }
+
+    /// The same running statistics, to follow what another batch gave as bytes.
+    ///
+    /// # Errors
+    /// When these are not of so many channels.
+    pub fn of_bytes(&self, bytes: &[u8]) -> Result<Self> {
+        let channels = self.mean.elem_count();
+        let parts = bytes.split_first_chunk::<8>();
+        let parts = parts.filter(|(_, v)| channels > 0 && v.len().is_multiple_of(8 * channels));
+        let Some((rows, values)) = parts else {
+            candle_core::bail!(
+                "batch norm: {} bytes to follow, of {channels} channels",
+                bytes.len()
+            );
+        };
+        let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+        let values: Vec<f32> = values.as_chunks().0.iter().map(value).collect();
+        let groups = values.chunks(2 * channels).map(|group| {
+            let (mean, variance) = group.split_at(channels);
+            [mean.to_vec(), variance.to_vec()]
+        });
+        Ok(Self {
+            rows: u64::from_le_bytes(*rows) as usize,
+            groups: groups.collect(),
+            ..self.clone()
+        })
+    }
+
+    /// Keeps it where a pass wants it kept, or applies it at once.
+    pub(super) fn settle(self, apart: Option<&Apart>) -> Result<()> {
+        match apart {
+            Some(apart) => {
+                let mut kept = apart.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push(self);
+                Ok(())
+            }
+            None => self.apply(),
+        }
+    }
 }
 
 /// The norm of z (B, t, h, w, C) and what follows it, of Candle's operations, in `f32`.
@@ -148,6 +223,7 @@ pub(super) fn by_products(
     norm: Norm<'_>,
     residual: Option<&Tensor>,
     relu: bool,
+    apart: Option<&Apart>,
 ) -> Result<Tensor> {
     let wide = |t: &Tensor| t.to_dtype(DType::F32);
     let dims = z.dims5()?;
@@ -165,7 +241,7 @@ pub(super) fn by_products(
             let all = values(&mean)?.into_iter().zip(values(&variance)?);
             let all: Vec<Moments> = all.map(|(m, v)| Moments::new(m, v, norm.eps)).collect();
             let (to, v) = (norm.mean.detach(), norm.variance.detach());
-            follow(&to, &v, &all, x.dim(1)?, momentum)?;
+            Followed::new(&to, &v, &all, x.dim(1)?, momentum).settle(apart)?;
             (mean, variance)
         }
     };

@@ -142,7 +142,7 @@ mod tests {
                     let y = match by_products {
                         true => {
                             let z = conv(x, weight, &shape, output).expect("products");
-                            norm::by_products(&z, norm, residual, relu)
+                            norm::by_products(&z, norm, residual, relu, None)
                         }
                         false => {
                             let norm = Some(norm);

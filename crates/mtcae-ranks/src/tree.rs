@@ -11,8 +11,7 @@ use std::ops::Range;
 
 /// The largest nodes of the tree over `leaves` leaves that lie within `range`, in order: what
 /// can be added up without the leaves of others.
-#[allow(dead_code)] // Of one process, all leaves are its own.
-pub(crate) fn completed(leaves: usize, range: Range<usize>) -> Vec<Range<usize>> {
+pub fn completed(leaves: usize, range: Range<usize>) -> Vec<Range<usize>> {
     let end = range.end.min(leaves);
     let mut nodes = Vec::new();
     let mut at = range.start;
@@ -34,7 +33,7 @@ pub(crate) fn completed(leaves: usize, range: Range<usize>) -> Vec<Range<usize>>
 
 /// A sum under way: nodes whose neighbours are still awaited, at most one a level.
 #[derive(Debug)]
-pub(crate) struct Tree<T> {
+pub struct Tree<T> {
     leaves: usize,
     nodes: Vec<(Range<usize>, T)>,
 }
@@ -72,7 +71,6 @@ impl<T> Tree<T> {
 
     /// The sums that are there, in order: one, over all leaves, once all were added; of a part
     /// of them those of [`completed`].
-    #[allow(dead_code)] // As above.
     pub fn into_nodes(self) -> Vec<(Range<usize>, T)> {
         self.nodes
     }
