@@ -19,7 +19,7 @@ trap '((${#running[@]})) && kill -9 "${running[@]}" 2>/dev/null; rm -rf "$folder
 cd "$folder"
 
 # Some hundred different clips of two frames, each under many names, and files that are none.
-"$mtcae" synth rendered --size 64 --frames 2 --actors 12 --folds 0 --quiet
+"$mtcae" synth rendered --size 64 --frames 2 --identities 12 --folds 0 --quiet
 mapfile -t different < <(find rendered -name '*.mp4' | sort)
 mkdir clips
 for ((i = 0; i < clips; i++)); do
