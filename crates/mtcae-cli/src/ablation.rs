@@ -86,7 +86,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
-    limit_threads_of_training(args.threads)?;
+    limit_threads_of_training(args.threads, None)?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;
     if let Some(name) = &args.dataset

@@ -134,7 +134,7 @@ fn run(args: &Args, given: &Table) -> Result<bool, Fault> {
     }
     let labels = args.labels.as_deref().ok_or_else(|| missing("--labels"))?;
     Isa::held()?;
-    limit_threads_of_training(args.threads)?;
+    limit_threads_of_training(args.threads, None)?;
     let device = device(&args.device)?;
     let selection = args.track.selection(Selection {
         root: args.root.as_deref(),

@@ -25,12 +25,13 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
     limit(threads, cores()).map(drop)
 }
 
-/// The same of one of several processes that a launcher has started: by default its share of
-/// the host's cores. Gives how many threads it has.
+/// The same of a program that trains: memory that a step frees is kept for the next, and one of
+/// several processes that a launcher has started has by default its share of the host's cores.
+/// Gives how many threads it has.
 ///
 /// # Errors
 /// As [`limit_threads`].
-pub fn limit_threads_of_rank(
+pub fn limit_threads_of_training(
     threads: Option<usize>,
     launch: Option<&Launch>,
 ) -> Result<usize, String> {
@@ -58,16 +59,6 @@ fn limit(threads: Option<usize>, default: usize) -> Result<usize, String> {
         .build_global()
         .map_err(|e| format!("{name} {n}: {e}"))?;
     Ok(n)
-}
-
-/// As [`limit_threads`], for a program that trains: memory that a step frees is kept for the
-/// next.
-///
-/// # Errors
-/// As [`limit_threads`].
-pub fn limit_threads_of_training(threads: Option<usize>) -> Result<(), String> {
-    mtcae_nn::plan::keep_freed();
-    limit_threads(threads)
 }
 
 /// A thread a core, as far as a pool goes.
