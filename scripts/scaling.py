@@ -47,6 +47,28 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
+def trainings(args, slope, message):
+    """What trainings by 1, 2 and 4 ranks took, beside the model."""
+    told = re.search(r"(\d+) parameters", (args.folder / "run-1.txt").read_text())
+    parameters = int(told.group(1))
+    kept, steps = epochs(args.folder / "run-1")
+    compute = median([e["parts"]["forward"] + e["parts"]["backward"] for e in kept]) / steps
+    other = median([e["parts"]["update"] + e["parts"]["rest"] + e["parts"]["wait"] for e in kept]) / steps
+    first = median([e["seconds"] for e in kept]) / steps
+    print(f"\n{parameters:,} parameters; one rank: {compute:.3f} s forward and backward of a step, {other:.3f} s else\n")
+    print("| ranks | s a step | model | times as fast | bytes a rank sends | s waiting and exchange |\n|---|---|---|---|---|---|")
+    for ranks in (1, 2, 4):
+        kept, steps = epochs(args.folder / f"run-{ranks}")
+        measured = median([e["seconds"] for e in kept]) / steps
+        reduce = median([e["parts"]["reduce"] for e in kept]) / steps
+        crowd = max(1, ranks / args.cores)
+        model = crowd * (compute / ranks + other + exchange(ranks, parameters, slope, message))
+        print(
+            f"| {ranks} | {measured:.3f} | {model:.3f} | {first / measured:.2f} | "
+            f"{sent(ranks, parameters):,.0f} | {reduce:.3f} |"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
@@ -69,24 +91,8 @@ def main():
         model = crowd * exchange(ranks, count, slope, message)
         print(f"| {ranks} ranks, {count:,} values | {line['bytes']:,} | {1e3 * line['sum']:.2f} ms | {1e3 * model:.2f} ms |")
 
-    told = re.search(r"(\d+) parameters", (args.folder / "run-1.txt").read_text())
-    parameters = int(told.group(1))
-    kept, steps = epochs(args.folder / "run-1")
-    compute = median([e["parts"]["forward"] + e["parts"]["backward"] for e in kept]) / steps
-    other = median([e["parts"]["update"] + e["parts"]["rest"] + e["parts"]["wait"] for e in kept]) / steps
-    first = median([e["seconds"] for e in kept]) / steps
-    print(f"\n{parameters:,} parameters; one rank: {compute:.3f} s forward and backward of a step, {other:.3f} s else\n")
-    print("| ranks | s a step | model | times as fast | bytes a rank sends | s waiting and exchange |\n|---|---|---|---|---|---|")
-    for ranks in (1, 2, 4):
-        kept, steps = epochs(args.folder / f"run-{ranks}")
-        measured = median([e["seconds"] for e in kept]) / steps
-        reduce = median([e["parts"]["reduce"] for e in kept]) / steps
-        crowd = max(1, ranks / args.cores)
-        model = crowd * (compute / ranks + other + exchange(ranks, parameters, slope, message))
-        print(
-            f"| {ranks} | {measured:.3f} | {model:.3f} | {first / measured:.2f} | "
-            f"{sent(ranks, parameters):,.0f} | {reduce:.3f} |"
-        )
+    if (args.folder / "run-1").exists():
+        trainings(args, slope, message)
 
     print(f"\n{args.parameters:,} parameters, {args.seconds:g} s of computing on each rank in a step\n")
     nets = (10, 100, 400)
