@@ -99,10 +99,10 @@ for step in "${steps[@]}"; do
             # feature on. A target directory of its own: build scripts keep what nvcc made,
             # whichever nvcc it was.
             crates=()
-            for crate in kernels nn encoder decoder model objective faces gpu; do crates+=(-p "mtcae-$crate"); done
+            for crate in kernels nn encoder decoder model objective faces ranks gpu; do crates+=(-p "mtcae-$crate"); done
             env -u REAL_NVCC NVCC="$PWD/scripts/nvcc_check.sh" CUDARC_CUDA_VERSION=13000 CUDA_COMPUTE_CAP=80 \
                 CARGO_TARGET_DIR="$target/cuda-check" \
-                cargo clippy "${crates[@]}" --features mtcae-faces/cuda,mtcae-objective/cuda,mtcae-gpu/cuda,mtcae-nn/checks \
+                cargo clippy "${crates[@]}" --features mtcae-faces/cuda,mtcae-objective/cuda,mtcae-ranks/nccl,mtcae-gpu/cuda,mtcae-nn/checks \
                 --all-targets -- -D warnings
             ;;
         pretend)
