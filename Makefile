@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that a newcomer needs; both set the machine
 # up first. `make help` lists the rest.
-.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats test-ranks wheel test-wheel
+.PHONY: help setup demo test train-demo lint doc check-cuda gpu-check deny downstream package dist bench guards test-python parity test-slow test-exhaustive ci onnx test-report test-formats test-ranks test-shards wheel test-wheel
 
 CARGO ?= cargo
 
@@ -82,6 +82,9 @@ parity: test-python ## ViT-L and the cascade at full size against PyTorch
 test-slow: setup ## memory over 10,000 labelled frames, 100,000 malformed requests (minutes)
 	$(CARGO) test --release -p mtcae-labels --test video -- --ignored --nocapture
 	$(CARGO) test --release -p mtcae-serve --test load -- --ignored --nocapture
+
+test-shards: setup ## 20,000 clips by processes that are killed at random, against one process (minutes)
+	scripts/test-shards.sh
 
 test-exhaustive: ## kernels at every f32 of their range (minutes)
 	$(CARGO) test --release -p mtcae-kernels --features exhaustive

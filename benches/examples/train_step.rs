@@ -36,6 +36,8 @@ type Forward = Box<dyn Fn(usize, usize, &mut Pass) -> Result<Vec<Tensor>, Fault>
 
 fn main() -> Result<(), Fault> {
     Isa::held().map_err(|e| e.to_string())?;
+    // As the programs that train do.
+    mtcae_decoder::nn::plan::keep_freed();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (what, batch, at_once) = match args.as_slice() {
         [what, batch] => (what, batch, batch),
@@ -51,8 +53,9 @@ fn main() -> Result<(), Fault> {
     }
     let parts = batch / at_once;
     let params = ParamStore::new(0);
-    let forward = forward(what, batch, &params)?;
-    let vars = params.vars();
+    let (forward, kept) = forward(what, batch, &params)?;
+    let mut vars = params.vars();
+    vars.retain(|(name, _)| !kept.contains(name));
     let group = Group {
         lr_scale: 1.0,
         weight_decay: 1e-3,
@@ -102,7 +105,8 @@ fn main() -> Result<(), Fault> {
     Ok(())
 }
 
-fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fault> {
+/// With the names of the parameters that have no gradient.
+fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<(Forward, Vec<String>), Fault> {
     let vb = params.builder(&Device::Cpu);
     if what == "features" {
         let tasks = vec![
@@ -112,9 +116,10 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
         ];
         let decoder = MultiTaskDecoder::new(&Config::cascade(1024, tasks), vb)?;
         let f = tensor(&[batch, TOKENS, 1024])?;
-        return Ok(Box::new(move |from, clips, pass| {
+        let forward: Forward = Box::new(move |from, clips, pass| {
             Ok(decoder.run(&f.narrow(0, from, clips)?, pass)?.heads)
-        }));
+        });
+        return Ok((forward, Vec::new()));
     }
     let (encoder, structure) = match what.split_once('-') {
         None => {
@@ -127,11 +132,18 @@ fn forward(what: &str, batch: usize, params: &ParamStore) -> Result<Forward, Fau
     let config = mtcae_model::Config::new(encoder, structure, classes);
     let model = Mtcae::new(&config, vb)?;
     let tubes = tensor(&[&[batch], &config.encoder.input().shape()[..]].concat())?;
-    Ok(Box::new(move |from, clips, pass| {
+    let groups = config.encoder.groups().into_iter();
+    let kept = groups
+        .flat_map(|group| group.parameters)
+        .filter(|p| !p.used)
+        .map(|p| format!("encoder.{}", p.name));
+    let kept = kept.collect();
+    let forward: Forward = Box::new(move |from, clips, pass| {
         let encoder = model.encoder().ok_or("no encoder")?;
         let f = encoder.run(&tubes.narrow(0, from, clips)?, pass)?;
         Ok(model.decoder().run(&f, pass)?.heads)
-    }))
+    });
+    Ok((forward, kept))
 }
 
 /// The encoder FAMILY-SIZE or FAMILY-SIZE-PIXELS.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::output::clean_up_when_stopped;
 use crate::settings;
-use crate::threads::limit_threads;
+use crate::threads::limit_threads_of_training;
 use crate::training::{Screen, acquaintance, announce};
 use crate::{Fault, device, say};
 use clap::{Command, Parser};
@@ -86,7 +86,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
-    limit_threads(args.threads)?;
+    limit_threads_of_training(args.threads, None)?;
     clean_up_when_stopped()?;
     let device = device(&args.device)?;
     if let Some(name) = &args.dataset

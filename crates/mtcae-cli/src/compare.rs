@@ -11,7 +11,7 @@ use mtcae_train::{Dataset, Selection, Task};
 use toml::Table;
 
 use crate::output::clean_up_when_stopped;
-use crate::threads::limit_threads;
+use crate::threads::limit_threads_of_training;
 use crate::training::{Screen, folds_in_words};
 use crate::{Download, Fault, config, device, note, say, settings};
 
@@ -134,7 +134,7 @@ fn run(args: &Args, given: &Table) -> Result<bool, Fault> {
     }
     let labels = args.labels.as_deref().ok_or_else(|| missing("--labels"))?;
     Isa::held()?;
-    limit_threads(args.threads)?;
+    limit_threads_of_training(args.threads, None)?;
     let device = device(&args.device)?;
     let selection = args.track.selection(Selection {
         root: args.root.as_deref(),

@@ -21,6 +21,8 @@ mod groups;
 mod infer;
 mod init;
 mod label;
+mod mass;
+mod merge;
 mod output;
 mod pretrain;
 mod ranks;
@@ -53,6 +55,8 @@ pub enum Program {
     Init,
     /// Face boxes and landmarks of videos, as a label file.
     Label,
+    /// What many processes labelled or inferred, as one file.
+    Merge,
     /// Rendered face clips and their label file.
     Synth,
     /// Pre-trains an encoder on videos without labels.
@@ -77,11 +81,12 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Infer,
         Self::Convert,
         Self::Init,
         Self::Label,
+        Self::Merge,
         Self::Synth,
         Self::Pretrain,
         Self::Train,
@@ -108,6 +113,7 @@ impl Program {
             Self::Convert => (convert::command, convert::main),
             Self::Init => (init::command, init::main),
             Self::Label => (label::command, label::main),
+            Self::Merge => (merge::command, merge::main),
             Self::Synth => (synth::command, synth::main),
             Self::Pretrain => (pretrain::command, pretrain::main),
             Self::Train => (train::command, train::main),

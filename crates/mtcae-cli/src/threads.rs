@@ -25,15 +25,17 @@ pub fn limit_threads(threads: Option<usize>) -> Result<(), String> {
     limit(threads, cores()).map(drop)
 }
 
-/// The same of one of several processes that a launcher has started: by default its share of
-/// the host's cores. Gives how many threads it has.
+/// The same of a program that trains: memory that a step frees is kept for the next, and one of
+/// several processes that a launcher has started has by default its share of the host's cores.
+/// Gives how many threads it has.
 ///
 /// # Errors
 /// As [`limit_threads`].
-pub fn limit_threads_of_rank(
+pub fn limit_threads_of_training(
     threads: Option<usize>,
     launch: Option<&Launch>,
 ) -> Result<usize, String> {
+    mtcae_nn::plan::keep_freed();
     let share = launch.map_or(cores(), |launch| launch.threads(online(), cores()));
     limit(threads, share)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::output::clean_up_when_stopped;
 use crate::ranks::{Job, launched};
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads_of_rank;
+use crate::threads::limit_threads_of_training;
 use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
 use crate::{Fault, note, say};
 use clap::{Command, Parser};
@@ -115,7 +115,7 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
     Isa::held()?;
     let launch = launched()?;
-    let threads = limit_threads_of_rank(args.threads, launch.as_ref())?;
+    let threads = limit_threads_of_training(args.threads, launch.as_ref())?;
     clean_up_when_stopped()?;
     let (job, device) = Job::join(launch, &args.device)?;
     let quiet = args.quiet || !job.is_first();

@@ -21,6 +21,7 @@ fn help_lists_the_subcommands_and_describes_each() {
         "infer",
         "init",
         "label",
+        "merge",
         "synth",
         "pretrain",
         "train",

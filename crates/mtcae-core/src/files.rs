@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
+use crate::archive::Piece;
+
 /// What is wrong with a file or folder, with its path in front.
 #[derive(Debug)]
 pub struct FileError {
@@ -110,12 +112,12 @@ pub fn read_to_string(path: impl AsRef<Path>, most: u64) -> Result<String> {
     })
 }
 
-/// SHA-256 of a regular file's content, in hexadecimal.
+/// SHA-256 of the content of a regular file, or of a member of an archive, in hexadecimal.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`Piece::open`].
 pub fn sha256(path: impl AsRef<Path>) -> Result<String> {
-    let mut file = open(path)?;
+    let mut file = Piece::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -211,7 +213,7 @@ pub struct Draft {
 /// random characters come before it.
 const ENDING: &str = ".mtcae-part";
 
-/// Drafts that this process writes now.
+/// Files that this process writes now, under names that are not theirs.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 impl Draft {
@@ -292,6 +294,46 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
             lock(&UNFINISHED).remove(&*temporary);
+        }
+    }
+}
+
+/// A new file that is removed when this is dropped, and by [`remove_unfinished`] where the
+/// program is told to stop. It is not locked, so that it serves on a file system shared with
+/// other machines; what a killed process leaves stays.
+#[derive(Debug)]
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Makes a file, which must not be there, to read and write.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] for a file that is there, and what the system reports.
+    pub fn create(path: impl Into<PathBuf>) -> Result<(Self, File)> {
+        let path = path.into();
+        // Held while it is made, so that `remove_unfinished` misses none.
+        let mut unfinished = lock(&UNFINISHED);
+        let mut options = File::options();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        unfinished.insert(path.clone());
+        Ok((Self(path), file))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let mut unfinished = lock(&UNFINISHED);
+        if unfinished.remove(&self.0) {
+            drop(std::fs::remove_file(&self.0));
         }
     }
 }

@@ -5,6 +5,7 @@ mod lines;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use mtcae_core::archive::Piece;
 use mtcae_core::files::{self, At, write_atomically};
 use mtcae_model::Identity;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ impl SourceFile {
         let path = path.as_ref();
         Ok(Self {
             file: path.to_string_lossy().into_owned(),
-            bytes: path.metadata().at(path)?.len(),
+            bytes: Piece::open(path).and_then(|p| p.length()).at(path)?,
             sha256: files::sha256(path).at(path)?,
         })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mtcae_encoder::candle_core::{DType, Device, Tensor};
 use mtcae_encoder::masked::{self, MaskedCheckpoint, MaskedConfig};
 use mtcae_encoder::{Config, Families, OWN, Overrides, VideoMaeConfig, open_with};
-use mtcae_nn::weights::{self, Source};
+use mtcae_nn::weights;
 use mtcae_nn::{ParamStore, Pass};
 use mtcae_testing::{assert_close, fixtures};
 use serde_json::{Map, json};

@@ -263,3 +263,66 @@ fn a_new_model_starts_from_an_encoder() {
     assert_eq!(suited_decoder(config().decoder).width, 16);
     assert_eq!(store.vars().len(), old.vars().len());
 }
+
+/// A pre-trained folder gives its encoder and what it says of pixels, names what is left out,
+/// and is no model by itself.
+#[test]
+fn a_new_model_starts_from_masked_pretraining() {
+    use mtcae_model::encoder::masked::{self, MaskedConfig};
+    use mtcae_model::encoder::{Families, Overrides, open_with};
+    use mtcae_model::init::take_encoder;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let masked = MaskedConfig::of(&config().encoder).expect("a config");
+    let masked = MaskedConfig {
+        mask: masked.mask.with_ratio(0.5),
+        ..masked
+    };
+    let old = ParamStore::new(7);
+    masked::draw(&masked, &old, &Device::Cpu).expect("drawn");
+    let vars = old.vars();
+    let save = |more: serde_json::Value| {
+        let serde_json::Value::Object(more) = more else {
+            panic!("no object")
+        };
+        let tensors = vars
+            .iter()
+            .map(|(name, var)| (name.as_str(), var.as_tensor()));
+        masked::save(folder.path(), &masked, more, tensors).expect("saved");
+    };
+    save(serde_json::json!({
+        "trained_on": "noise",
+        "preprocessing": mtcae_model::Preprocessing {
+            mean: [0.5; 3],
+            ..mtcae_model::Preprocessing::default()
+        },
+    }));
+    let families = Families::default();
+    let found = open_with(folder.path(), &Overrides::default(), &families).expect("opened");
+    let store = ParamStore::new(6);
+    let taken = take_encoder(&found, "old", &families, &store).expect("taken");
+    assert_eq!(taken.preprocessing.mean, [0.5; 3]);
+    // It was trained, on whom it does not say.
+    assert!(taken.trained_subjects.is_some_and(|s| !s.complete));
+    assert!(taken.notes.iter().any(|note| note.starts_with("left out")));
+    let of_encoder = vars.iter().filter(|(name, _)| name.starts_with("encoder."));
+    assert_eq!(store.vars().len(), of_encoder.count());
+
+    let error = Checkpoint::open(folder.path())
+        .err()
+        .expect("refused")
+        .to_string();
+    assert!(
+        error.contains("a pre-trained encoder with the decoder that predicts"),
+        "{error}"
+    );
+    save(serde_json::json!({"trained_on": 5}));
+    let found = open_with(folder.path(), &Overrides::default(), &families).expect("opened");
+    let error = take_encoder(&found, "old", &families, &store)
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        error.contains("config.json: invalid type: integer `5`"),
+        "{error}"
+    );
+}

@@ -8,7 +8,7 @@
 use candle_core::{Result, Tensor};
 use mtcae_kernels::attention::{Dims, Rows, forward_in};
 use mtcae_kernels::buffer::Buffer;
-pub use mtcae_kernels::buffer::give_back;
+pub use mtcae_kernels::buffer::{give_back, keep_freed};
 pub use mtcae_kernels::format::{Factors, Format};
 use mtcae_kernels::format::{Operand, OperandMut};
 use mtcae_kernels::isa::Isa;

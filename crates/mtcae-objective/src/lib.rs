@@ -3,6 +3,7 @@
 //! - [`Objective`]: the multi-task loss of the paper (section III.D) on Candle
 //!   tensors: masked mean squared errors of face boxes, landmarks and action units, and the
 //!   cross-entropy of the expression, weighted and summed.
+//! - [`Contrast`]: MTFormer's loss between the features of tasks.
 //! - Measures on plain slices, in `f64`: [`ConfusionMatrix`] (UAR, WAR, recall,
 //!   precision, F1), [`box_iou`], [`landmark_nme`], [`Agreement`], [`Calibration`], [`log_loss`],
 //!   [`brier_score`], [`Bootstrap`] intervals, and [`Summary`], which gathers them for JSON.
@@ -18,6 +19,7 @@ mod bootstrap;
 mod calibration;
 mod config;
 mod confusion;
+mod contrast;
 mod cross_entropy;
 mod error;
 mod landmarks;
@@ -33,6 +35,7 @@ pub use bootstrap::{Bootstrap, Difference, Interval, holm};
 pub use calibration::{Calibration, ReliabilityBin, TopLabels};
 pub use config::{Config, Unit, Weighting, Weights};
 pub use confusion::ConfusionMatrix;
+pub use contrast::Contrast;
 pub use cross_entropy::{Class, cross_entropy};
 pub use error::Error;
 pub use landmarks::landmark_nme;

@@ -6,21 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::Tensor;
-use mtcae_core::files::{At, FileError};
+use mtcae_core::files::FileError;
 use mtcae_nn::on_pool;
 use mtcae_nn::ops::Followed;
 use mtcae_nn::optim::Gradients;
 use mtcae_ranks::{Deal, Tree};
-use serde::Serialize;
 
 use crate::average::Average;
 use crate::clock::{Clock, timed};
 use crate::disk::Claim;
 use crate::event::{Watch, tell};
-use crate::events::{Events, Picture};
-use crate::folder::{BEST, EVENTS, IDENTITY, LOG, STATE};
+use crate::folder::{BEST, IDENTITY, STATE};
 use crate::learner::{Drawn, Forward, Leaf, Learner, StepFacts, Sums, Told};
-use crate::log::Log;
+use crate::logs::Logs;
 use crate::optimiser::Optimiser;
 use crate::prefetch::Prefetch;
 use crate::state;
@@ -75,43 +73,6 @@ struct Own<S> {
     parts: Vec<S>,
     /// What running statistics are to follow of each batch.
     followed: Vec<Vec<Followed>>,
-}
-
-/// What a run writes while it goes on: the log, and the same for TensorBoard.
-struct Logs {
-    log: Log,
-    events: Events,
-}
-
-/// How fast a step was, which the log says of an epoch.
-#[derive(Serialize)]
-struct Pace {
-    clips_per_second: f64,
-    seconds: f64,
-    waiting: f64,
-}
-
-impl Logs {
-    /// Goes on where a position stands.
-    fn open<S>(folder: &Path, at: &state::Position<S>) -> Result<Self, Error> {
-        Ok(Self {
-            log: Log::open(&folder.join(LOG), at.log)?,
-            events: Events::open(&folder.join(EVENTS), at.events)?,
-        })
-    }
-
-    /// Waits until the disk has all of it: a state must never be there without the lines that
-    /// it counts on.
-    fn sync(&self) -> Result<(), Error> {
-        self.log.sync()?;
-        self.events.sync()
-    }
-
-    /// Says in a position how much was written.
-    fn mark<S>(&self, at: &mut state::Position<S>) {
-        at.log = self.log.length();
-        at.events = self.events.length();
-    }
 }
 
 struct Trainer<'a, L> {
@@ -188,8 +149,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
         mut at: Position<L>,
         watch: &mut Watch<'_>,
     ) -> Result<(L, usize), Error> {
-        let open = || Logs::open(self.folder, &at);
-        let mut logs = self.ranks.by_first(open)?;
+        let logs = || Logs::open(self.folder, &at);
+        let mut logs = self.ranks.by_first(logs)?;
         for notice in self.learner.notices() {
             tell(watch, &Event::Notice(&notice))?;
         }
@@ -287,22 +248,14 @@ impl<'a, L: Learner> Trainer<'a, L> {
             let told = |clock| numbers.step(StepFacts { clock, ..facts });
             let line = told(config.times.then_some(clock));
             if let Some(logs) = logs {
-                logs.log.write(&line)?;
-                logs.events
-                    .numbers(facts.step, "step", &told(Some(clock)))?;
-                let pace = Pace {
-                    clips_per_second: clock.rate(numbers.clips()),
-                    seconds: clock.seconds,
-                    waiting: clock.waiting(),
-                };
-                logs.events.numbers(facts.step, "step", &pace)?;
-                logs.mark(at);
+                let whole = told(Some(clock));
+                logs.step(facts.step, &line, &whole, &clock, numbers.clips())?;
                 if saves {
-                    logs.sync()?;
+                    logs.sync(at)?;
                     self.save(at)?;
                 }
             }
-            for news in self.learner.news() {
+            for news in self.learner.news(&numbers) {
                 tell(watch, &Event::Notice(&news))?;
             }
             tell(watch, &line.event())?;
@@ -329,16 +282,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
             self.keep_best(at)?;
         }
         let line = at.sums.numbers.epoch(epoch, &at.sums.clock, validation);
-        if let Some(logs) = logs {
-            logs.log.write(&line)?;
-            // It stands where its last step does.
-            let last = at.step.saturating_sub(1);
-            logs.events.numbers(last, "epoch", &line)?;
-            if let Some(drawn) = drawn {
-                let picture = self.draw(epoch, &drawn)?;
-                logs.events.picture(last, drawn.folder, &picture)?;
-            }
-        }
+        // It stands where its last step does.
+        let last = at.step.saturating_sub(1);
         *at = Position::<L> {
             step: at.step,
             epoch: epoch + 1,
@@ -346,8 +291,8 @@ impl<'a, L: Learner> Trainer<'a, L> {
             ..Position::<L>::default()
         };
         if let Some(logs) = logs {
-            logs.mark(at);
-            logs.sync()?;
+            logs.epoch(last, epoch, &line, drawn.as_ref())?;
+            logs.sync(at)?;
         }
         self.save(at)?;
         tell(watch, &line.event())
@@ -525,33 +470,16 @@ impl<'a, L: Learner> Trainer<'a, L> {
         epoch: usize,
         watch: &mut Watch<'_>,
     ) -> Result<(Option<L::Validation>, Option<Drawn>), Error> {
-        let learner = &self.learner;
+        let (learner, ranks) = (&self.learner, self.ranks);
         let mut look = || {
-            let validation = learner.validate(self.ranks, watch)?;
-            // One draws for all.
-            let drawn = match self.ranks.is_first() {
-                true => learner.picture(epoch)?,
-                false => None,
-            };
-            Ok((validation, drawn))
+            let measured = learner.validate(ranks, watch)?;
+            let drawn = ranks.by_first(|| learner.picture(epoch))?;
+            Ok((measured, drawn.flatten()))
         };
         match &self.average {
             Some(average) => average.instead(learner.trained(), look),
             None => look(),
         }
-    }
-
-    /// Writes a picture into the folder of its kind.
-    fn draw(&self, epoch: usize, drawn: &Drawn) -> Result<Picture, Error> {
-        let folder = self.folder.join(drawn.folder);
-        std::fs::create_dir_all(&folder).at(&folder)?;
-        let path = folder.join(format!("epoch-{:03}.png", epoch + 1));
-        mtcae_viz::save_png(&path, &drawn.picture)?;
-        Ok(Picture {
-            width: drawn.picture.width() as u32,
-            height: drawn.picture.height() as u32,
-            png: std::fs::read(&path).at(&path)?,
-        })
     }
 
     /// What moves without a gradient, as a state holds it.

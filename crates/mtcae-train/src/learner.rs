@@ -94,8 +94,8 @@ pub(crate) trait Learner: Send + Sync + Sized {
     /// The sums of a batch of which this was measured.
     fn sums(&self, measured: &Self::Measured) -> Result<Self::Sums, Error>;
 
-    /// What the user should know of the step that was just taken.
-    fn news(&mut self) -> Vec<String> {
+    /// What the user should know of a step that added up to these numbers.
+    fn news(&mut self, _: &Self::Sums) -> Vec<String> {
         Vec::new()
     }
 

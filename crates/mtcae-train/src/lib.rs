@@ -42,6 +42,7 @@ mod folds;
 mod form;
 mod learner;
 pub mod log;
+mod logs;
 mod loss;
 mod masked;
 mod memory;

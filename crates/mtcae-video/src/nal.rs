@@ -158,7 +158,7 @@ mod tests {
             ("raw.h264", 30, 21),
         ] {
             let file = format!("{}/../../fixtures/video/{name}", env!("CARGO_MANIFEST_DIR"));
-            let file = std::fs::File::open(&file).expect(&file);
+            let file = mtcae_core::archive::Piece::open(&file).expect(&file);
             let Ok(mut input) = Input::open(file, Budget::new(&OpenOptions::default(), 0)) else {
                 panic!("{name} does not open");
             };

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek};
 use std::path::Path;
 
+use mtcae_core::archive::Piece;
+
 use crate::error::{Fault, Result};
 use crate::ffi::budget::{Budget, png};
 use crate::options::OpenOptions;
 use crate::references::{Elsewhere, elsewhere};
 
 /// Opens a file that has its pictures in it, and reckons what these may take.
-pub fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)> {
+pub fn open(path: &Path, options: &OpenOptions) -> Result<(Piece, Budget)> {
     let mut file = open_file(path)?;
     let fail = |source| Fault::Open { source }.of(path);
     match elsewhere(&mut file).map_err(fail)? {
@@ -21,7 +23,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)> {
             return Err(Fault::Unreadable { reason }.of(path));
         }
     }
-    let budget = Budget::new(options, file.metadata().map_err(fail)?.len());
+    let budget = Budget::new(options, file.length().map_err(fail)?);
     let mut header = [0; 26];
     let read = file.read_exact(&mut header);
     file.rewind().map_err(fail)?;
@@ -39,9 +41,16 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<(File, Budget)> {
     Ok((file, budget))
 }
 
-/// Opens the named file and nothing else: no FIFO that blocks, no device.
-fn open_file(path: &Path) -> Result<File> {
+/// Opens the named file, or member of an archive, and nothing else: no FIFO that blocks, no
+/// device.
+fn open_file(path: &Path) -> Result<Piece> {
     let fail = |source| Fault::Open { source }.of(path);
+    if let Some(piece) = Piece::member(path).map_err(fail)? {
+        return match piece.length().map_err(fail)? {
+            0 => Err(Fault::Empty.of(path)),
+            _ => Ok(piece),
+        };
+    }
     let mut open = File::options();
     open.read(true);
     #[cfg(unix)]
@@ -71,7 +80,7 @@ fn open_file(path: &Path) -> Result<File> {
     if meta.len() == 0 {
         return Err(Fault::Empty.of(path));
     }
-    Ok(file)
+    Ok(Piece::of(file))
 }
 
 fn kind_of(meta: &std::fs::Metadata) -> &'static str {

@@ -3,8 +3,9 @@
 //! FFmpeg takes them for those of the file itself where the reference is a `url `, so
 //! that this is looked up here.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Result, Seek, SeekFrom};
+
+use mtcae_core::archive::Piece;
 
 /// Boxes on the way to a track's data references.
 const WAY: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"dinf"];
@@ -26,8 +27,8 @@ pub enum Elsewhere {
 ///
 /// # Errors
 /// What reading gives.
-pub fn elsewhere(file: &mut File) -> Result<Option<Elsewhere>> {
-    let length = file.metadata()?.len();
+pub fn elsewhere(file: &mut Piece) -> Result<Option<Elsewhere>> {
+    let length = file.length()?;
     let mut reader = BufReader::new(&mut *file);
     let found = search(&mut reader, 0..length, 0, &mut false)?;
     drop(reader);
@@ -37,7 +38,7 @@ pub fn elsewhere(file: &mut File) -> Result<Option<Elsewhere>> {
 
 /// A box: its name and where its content lies.
 fn next_box(
-    reader: &mut BufReader<&mut File>,
+    reader: &mut BufReader<&mut Piece>,
     at: u64,
     end: u64,
 ) -> Result<Option<([u8; 4], std::ops::Range<u64>)>> {
@@ -62,7 +63,7 @@ fn next_box(
     Ok((stop >= start).then_some((name, start..stop)))
 }
 
-fn go(reader: &mut BufReader<&mut File>, to: u64) -> Result<()> {
+fn go(reader: &mut BufReader<&mut Piece>, to: u64) -> Result<()> {
     let here = reader.stream_position()?;
     match i64::try_from(i128::from(to) - i128::from(here)) {
         Ok(step) => reader.seek_relative(step),
@@ -73,7 +74,7 @@ fn go(reader: &mut BufReader<&mut File>, to: u64) -> Result<()> {
 /// Searches the boxes in a range, which lie `depth` steps along the way; `pictures` is
 /// whether the track's handler is of video.
 fn search(
-    reader: &mut BufReader<&mut File>,
+    reader: &mut BufReader<&mut Piece>,
     range: std::ops::Range<u64>,
     depth: usize,
     pictures: &mut bool,
@@ -116,7 +117,7 @@ fn search(
 
 /// The first entry that names another place.
 fn reference(
-    reader: &mut BufReader<&mut File>,
+    reader: &mut BufReader<&mut Piece>,
     entries: std::ops::Range<u64>,
 ) -> Result<Option<String>> {
     let mut at = entries.start;

@@ -10,6 +10,7 @@ use mtcae_dfer::{Crop, DetectAt, Precision};
 use mtcae_formats::{Columns, Document, Format};
 
 use crate::foreign::Foreign;
+use crate::mass::{Lists, Mass};
 
 /// Face boxes, landmarks and expression probabilities of videos.
 ///
@@ -17,10 +18,14 @@ use crate::foreign::Foreign;
 #[derive(Parser)]
 #[command(name = "infer", version)]
 pub struct Args {
-    /// Video or image files, folders (searched through), or glob patterns; or -, a stream from
-    /// standard input, answered while it comes (docs/live.md).
-    #[arg(value_name = "VIDEO|DIR|GLOB|-")]
+    /// Video or image files, tar archives of them, folders (searched through), or patterns as
+    /// in '*.mp4' and 'clips-{000..127}.tar'; or -, a stream from standard input, answered
+    /// while it comes (docs/live.md).
+    #[arg(value_name = "VIDEO|DIR|TAR|GLOB|-")]
     pub inputs: Vec<OsString>,
+
+    #[command(flatten)]
+    pub lists: Lists,
 
     /// Checkpoint folder, published classifier (a folder, a file, or
     /// hub:ORG/NAME[@REVISION]; docs/models.md); default: the default model.
@@ -34,8 +39,16 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Go on with what is in --out: files whose results are all there are skipped.
-    #[arg(long, requires = "out", conflicts_with_all = ["force", "trace"])]
+    /// Results as one line a video into one file, in the order of the videos, also of those
+    /// that cannot be read; an existing file is never overwritten, --resume goes on with it.
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["out", "format", "annotate", "report", "trace", "force"])]
+    pub lines: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub mass: Mass,
+
+    /// Go on with what is in --out or --lines: files whose results are all there are skipped.
+    #[arg(long, conflicts_with_all = ["force", "trace", "lease"])]
     pub resume: bool,
 
     /// Overwrite results, or --trace, that exist already. Inputs are never overwritten.
@@ -197,6 +210,44 @@ impl Args {
             .collect()
     }
 
+    /// Whether results are lines of one file, or of one that many processes write.
+    pub fn is_mass(&self) -> bool {
+        self.lines.is_some() || self.mass.is_asked()
+    }
+
+    /// What cannot be had of lines.
+    fn check_mass(&self) -> Result<(), &'static str> {
+        match () {
+            () if self.resume && self.out.is_none() && self.lines.is_none() => {
+                Err("--resume goes on with --out DIR or --lines FILE.jsonl, one of which it needs")
+            }
+            () if !self.is_mass() => Ok(()),
+            () if self.mass.shard.is_some() && self.lines.is_none() => Err(
+                "--shard needs --lines FILE.jsonl, beside which the shard's own file comes to lie",
+            ),
+            () if self.mass.lease.is_some() && self.lines.is_some() => Err(
+                "--lease writes into its own folder: --lines cannot be used with it, `mtcae merge FILE.jsonl DIR` writes that file",
+            ),
+            () if self.mass.lease.is_some()
+                && (self.out.is_some()
+                    || !self.format.is_empty()
+                    || !self.annotate.is_empty()
+                    || self.trace.is_some()) =>
+            {
+                Err(
+                    "--lease writes lines of JSON into its own folder: --out, --format, --annotate and --trace cannot be used with it",
+                )
+            }
+            () if self.is_live() => {
+                Err("- is one stream: --lines, --shard and --lease are for files")
+            }
+            () if self.inputs.is_empty() && self.lists.list.is_empty() => {
+                Err("--lines, --shard and --lease need videos")
+            }
+            () => Ok(()),
+        }
+    }
+
     /// Whether a stream from standard input is looked at.
     pub fn is_live(&self) -> bool {
         self.inputs.len() == 1 && self.inputs[0] == "-"
@@ -263,6 +314,7 @@ impl Args {
     /// What the parser cannot see: flags of which one would be ignored.
     pub fn check(&self) -> Result<(), &'static str> {
         self.check_live()?;
+        self.check_mass()?;
         let looks = self.detect_at != At::Source || self.min_face.is_some();
         match self.faces {
             Some(Faces::None) if self.follows() => Err(

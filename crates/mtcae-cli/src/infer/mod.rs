@@ -6,6 +6,7 @@
 
 mod args;
 mod live;
+mod mass;
 pub mod output;
 mod overview;
 mod serve;
@@ -23,10 +24,11 @@ use crate::threads::limit_threads;
 use crate::{Bars, Fault, default_model, device, in_tree, note, one_line};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
-use mtcae_core::files::{At, FileId, same_file};
+use mtcae_core::archive::{holder, same_content};
+use mtcae_core::files::{At, FileId};
 use mtcae_dfer::annotate::{film, sheet, viz::save_png};
 use mtcae_dfer::model::Engine;
-use mtcae_dfer::video::inputs::{Input, drawn, expand};
+use mtcae_dfer::video::inputs::Input;
 use mtcae_dfer::video::{Sound, Video};
 use mtcae_dfer::{
     Answer, FaceFinder, FaceWarning, Pass, PeopleOptions, Pipeline, Prediction, Progress,
@@ -106,16 +108,32 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
         note!("error: {message}");
         overview.unreadable += 1;
     };
-    let inputs = if args.inputs.is_empty() {
+    let inputs = if args.inputs.is_empty() && args.lists.list.is_empty() {
         let clip = |name| in_tree(name).map(Input::new);
         DEMO.into_iter().map(clip).collect::<Result<_, _>>()?
     } else {
-        let inputs = expand(&args.inputs, &mut complain);
-        if inputs.drawn > 0 && !args.quiet {
-            note!("{}", drawn(inputs.drawn));
-        }
-        inputs.files
+        let lists = &args.lists;
+        lists.inputs(&args.inputs, args.quiet, &mut complain)?.files
     };
+    if args.is_mass() {
+        crate::mass::all_there(overview.unreadable == 0)?;
+        let origin = Provenance {
+            program: concat!("mtcae ", env!("CARGO_PKG_VERSION")).to_owned(),
+            model: checkpoint.identity(&name)?,
+            source: None,
+            settings: serde_json::to_value(Settings::new(&name, args)?)?,
+        };
+        let run = Run {
+            args,
+            pipeline: &pipeline,
+            finder,
+            origin: Some(origin),
+            protected: BTreeSet::new(),
+            may_resume: false,
+        };
+        mass::run(&run, &inputs)?;
+        return Ok(true);
+    }
     if args.trace.is_some() && inputs.len() > 1 {
         return Err(format!("--trace takes one video, not {}", inputs.len()).into());
     }
@@ -126,7 +144,10 @@ fn run(mut args: Args, mut command: Command) -> Result<bool, Fault> {
             inputs.len(),
         )?;
     }
-    let protected: BTreeSet<FileId> = inputs.iter().filter_map(|i| FileId::of(&i.path)).collect();
+    let protected: BTreeSet<FileId> = inputs
+        .iter()
+        .filter_map(|i| FileId::of(holder(&i.path)))
+        .collect();
     let page = args.out.as_ref().filter(|_| args.report);
     let page = page.map(|out| out.join(report::REPORT));
     if let Some(page) = &page {
@@ -305,9 +326,9 @@ impl Run<'_> {
         });
         let mut owned = false;
         for (path, about) in tables {
-            owned = about
-                .as_ref()
-                .is_some_and(|file| *file == input.to_string_lossy() || same_file(file, input));
+            owned = about.as_ref().is_some_and(|file| {
+                *file == input.to_string_lossy() || same_content(Path::new(file), input)
+            });
             if !owned {
                 let about = about.map_or("not a result of infer".to_owned(), |f| format!("of {f}"));
                 return Err(format!(

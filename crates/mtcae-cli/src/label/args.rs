@@ -1,19 +1,24 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 use mtcae_formats::{Columns, Document, Format};
+
+use crate::mass::{Lists, Mass};
 
 /// Face boxes and landmarks of videos, as a label file to train from.
 #[derive(Parser)]
 #[command(name = "label", version)]
 pub struct Args {
-    /// A dataset's folder, a manifest, or (with --dataset none) video and image
-    /// files, folders and glob patterns.
-    #[arg(required = true)]
+    /// A dataset's folder, a manifest, or (with --dataset none) video and image files, tar
+    /// archives of them, folders, and patterns as in '*.mp4' and 'clips-{000..127}.tar'.
+    #[arg(required_unless_present = "list")]
     pub inputs: Vec<OsString>,
+
+    #[command(flatten)]
+    pub lists: Lists,
 
     /// What the input is.
     #[arg(long, default_value = "none")]
@@ -21,8 +26,16 @@ pub struct Args {
 
     /// The label file (JSON Lines). An existing one is never overwritten; --resume goes on
     /// with it.
-    #[arg(long, value_name = "FILE.jsonl")]
-    pub out: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE.jsonl",
+        required_unless_present = "lease",
+        conflicts_with = "lease"
+    )]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub mass: Mass,
 
     /// Where faces are looked for: in the model's 224x224 clip, as in the paper, or
     /// in the source's own pixels.
@@ -38,7 +51,7 @@ pub struct Args {
     all_frames: bool,
 
     /// Go on with a label file that was begun.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "lease")]
     pub resume: bool,
 
     /// Clips to work on at once.
@@ -93,6 +106,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// The label file.
+    pub fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// Whether faces are looked for in the source's own pixels.
     pub fn at_source(&self) -> bool {
         self.detect_at == At::Source
@@ -103,7 +121,7 @@ impl Args {
         let formats = self.format.iter();
         let documents = formats.flat_map(|f| f.documents(Columns::Own));
         let place = |d: Document| {
-            let mut name = self.out.with_extension("").into_os_string();
+            let mut name = self.out().with_extension("").into_os_string();
             name.push(d.ending());
             (d, PathBuf::from(name))
         };

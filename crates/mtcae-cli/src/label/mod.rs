@@ -2,6 +2,7 @@
 //! each clip, as a label file to train from.
 
 mod args;
+mod mass;
 mod preview;
 
 use std::ffi::OsString;
@@ -14,7 +15,6 @@ use crate::threads::limit_threads;
 use crate::{Bars, Fault, device, note, one_line, say};
 use clap::{Command, CommandFactory, FromArgMatches};
 use mtcae_core::files::{At, same_file, write_atomically};
-use mtcae_dfer::video::inputs::{drawn, expand};
 use mtcae_faces::{Detector, DetectorConfig};
 use mtcae_labels::dataset::{
     Catalogue, Problem, Report, Sample, crema_d, folder, folds, manifest, mead, ravdess,
@@ -41,10 +41,13 @@ fn run(args: &Args) -> Result<bool, Fault> {
     Isa::held()?;
     limit_threads(args.threads.map(usize::from))?;
     clean_up_when_stopped()?;
-    if args.out.symlink_metadata().is_ok() && !args.resume {
+    let out = args.out();
+    if args.mass.is_asked() {
+        mass::check(args)?;
+    } else if out.symlink_metadata().is_ok() && !args.resume {
         return Err(format!(
             "{}: exists already; --resume goes on with it, or give another name",
-            args.out.display()
+            out.display()
         )
         .into());
     }
@@ -82,10 +85,15 @@ fn run(args: &Args) -> Result<bool, Fault> {
     if let Some(folder) = &args.preview {
         std::fs::create_dir_all(folder).at(folder)?;
     }
+    if args.mass.is_asked() {
+        crate::mass::all_there(all_well)?;
+        mass::run(args, &labeller, &samples)?;
+        return Ok(true);
+    }
     let mut writer = if args.resume {
-        LabelWriter::resume(&args.out, &samples, &labeller.run_settings())?
+        LabelWriter::resume(out, &samples, &labeller.run_settings())?
     } else {
-        LabelWriter::create(&args.out)?
+        LabelWriter::create(out)?
     };
 
     let bar = Bars::new(args.quiet).items("clips", samples.len() as u64);
@@ -107,10 +115,10 @@ fn run(args: &Args) -> Result<bool, Fault> {
     writer.finish()?;
     bar.finish_and_clear();
     if let Some(table) = &args.csv {
-        write_csv(table, &args.out)?;
+        write_csv(table, out)?;
     }
     write_documents(args)?;
-    say(&summary, &args.out, args.quiet);
+    say(&summary, out, args.quiet);
     Ok(all_well && summary.failed.is_empty())
 }
 
@@ -130,10 +138,7 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
     };
     if args.dataset == Dataset::None {
         let mut samples = Vec::new();
-        let inputs = expand(&args.inputs, &mut complain);
-        if inputs.drawn > 0 {
-            note!("{}", drawn(inputs.drawn));
-        }
+        let inputs = args.lists.inputs(&args.inputs, false, &mut complain)?;
         for input in inputs.files {
             match Sample::bare(input.path) {
                 Ok(sample) => samples.push(sample),
@@ -141,6 +146,9 @@ fn samples(args: &Args, all_well: &mut bool) -> Result<Vec<Sample>, Fault> {
             }
         }
         return Ok(samples);
+    }
+    if !args.lists.list.is_empty() {
+        return Err("--list: takes the place of inputs; a --dataset has its own".into());
     }
     let [root] = args.inputs.as_slice() else {
         return Err("--dataset: takes one input, a dataset's folder or a manifest".into());
@@ -196,7 +204,7 @@ fn nothing_in(root: &Path, catalogue: &Catalogue) -> String {
 /// Refuses a table over labels or an input, or over another table.
 fn may_be_written(flag: &str, table: &Path, args: &Args, samples: &[Sample]) -> Result<(), Fault> {
     let name = table.display();
-    if table == args.out {
+    if table == args.out() {
         return Err(format!("{flag}: {name} is also --out").into());
     }
     if table.symlink_metadata().is_err() {
@@ -205,7 +213,7 @@ fn may_be_written(flag: &str, table: &Path, args: &Args, samples: &[Sample]) -> 
     let mut read = args.inputs.iter().map(Path::new);
     let mut clips = samples.iter().map(|s| &*s.path);
     let is = |path: &Path| same_file(path, table);
-    if is(&args.out) || read.any(is) || clips.any(is) {
+    if is(args.out()) || read.any(is) || clips.any(is) {
         return Err(format!("{flag}: {name} is an input of this run, or its --out").into());
     }
     if !args.resume {
@@ -240,7 +248,7 @@ fn write_documents(args: &Args) -> Result<(), Fault> {
     if documents.is_empty() {
         return Ok(());
     }
-    let clips = LabelReader::open(&args.out)?.collect::<Result<Vec<_>, _>>()?;
+    let clips = LabelReader::open(args.out())?.collect::<Result<Vec<_>, _>>()?;
     for (document, path) in documents {
         write_atomically(&path, |temporary| {
             let mut file = BufWriter::new(File::create(temporary)?);

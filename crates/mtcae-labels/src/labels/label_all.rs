@@ -1,7 +1,8 @@
 //! Many clips at once, written in the order of the inputs.
 
-use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::ops::ControlFlow;
+
+use mtcae_core::in_order;
 
 use super::record::{LabelledClip, Validity};
 use super::writer::LabelWriter;
@@ -53,34 +54,6 @@ impl Summary {
     }
 }
 
-/// What the workers share.
-#[derive(Default)]
-struct State {
-    /// Next input to take.
-    next: usize,
-    /// Next input to write.
-    turn: usize,
-    /// Labelled out of turn.
-    waiting: BTreeMap<usize, LabelledClip>,
-    /// Whether writing failed or a worker died: nobody takes another input.
-    stopped: bool,
-}
-
-/// Stops the others when its worker dies, so that nobody waits for ever.
-struct Alarm<'a>(&'a Mutex<State>, &'a Condvar);
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .stopped = true;
-            self.1.notify_all();
-        }
-    }
-}
-
 /// Labels `inputs` from the writer's position on with `label`, `jobs` at a time,
 /// and writes them in their order: the file does not depend on `jobs`.
 ///
@@ -97,74 +70,30 @@ pub fn label_all(
     label: impl Fn(&Sample) -> LabelledClip + Sync,
     mut progress: impl FnMut(Progress<'_>) -> bool,
 ) -> Result<Summary, Error> {
-    let jobs = jobs.max(1);
     let first = writer.clips();
     let mut summary = Summary {
         resumed: first,
         ..Summary::default()
     };
-    let state = Mutex::new(State {
-        next: first,
-        turn: first,
-        ..State::default()
-    });
-    let changed = Condvar::new();
-    let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-    std::thread::scope(|scope| -> Result<(), Error> {
-        for _ in 0..jobs.min(inputs.len().saturating_sub(first)) {
-            scope.spawn(|| {
-                let _alarm = Alarm(&state, &changed);
-                loop {
-                    let mut s = lock();
-                    while !s.stopped && s.next < inputs.len() && s.next >= s.turn + 2 * jobs {
-                        s = wait(s);
-                    }
-                    if s.stopped || s.next >= inputs.len() {
-                        return;
-                    }
-                    let i = s.next;
-                    s.next += 1;
-                    drop(s);
-                    let clip = label(&inputs[i]);
-                    lock().waiting.insert(i, clip);
-                    changed.notify_all();
-                }
-            });
+    let mut fault = Ok(());
+    let write = |i: usize, clip: LabelledClip| {
+        fault = writer.write(&clip);
+        if fault.is_err() {
+            return ControlFlow::Break(());
         }
-        for i in first..inputs.len() {
-            let mut s = lock();
-            let clip = loop {
-                if let Some(clip) = s.waiting.remove(&i) {
-                    break clip;
-                }
-                if s.stopped {
-                    return Ok(());
-                }
-                s = wait(s);
-            };
-            drop(s);
-            let written = writer.write(&clip);
-            let go_on = written.is_ok() && {
-                summary.add(&clip);
-                progress(Progress {
-                    done: i + 1,
-                    total: inputs.len(),
-                    clip: &clip,
-                })
-            };
-            let mut s = lock();
-            s.turn = i + 1;
-            s.stopped |= !go_on;
-            drop(s);
-            changed.notify_all();
-            written?;
-            if !go_on {
-                break;
-            }
+        summary.add(&clip);
+        let go_on = progress(Progress {
+            done: i + 1,
+            total: inputs.len(),
+            clip: &clip,
+        });
+        match go_on {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
         }
-        Ok(())
-    })?;
+    };
+    in_order(first..inputs.len(), jobs, |i| label(&inputs[i]), write);
+    fault?;
     Ok(summary)
 }
 

@@ -7,7 +7,7 @@ mod start;
 mod sums;
 mod videos;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, Var};
 use mtcae_model::encoder::masked::{Mask, Masked, MaskedConfig, Pictures, Reconstruction};
 use mtcae_nn::{ParamStore, Pass, on_pool};
-use mtcae_ranks::Deal;
 use mtcae_video::Normalization;
 use mtcae_viz::{Canvas, contact_sheet};
 use ndarray::ArrayView3;
@@ -72,7 +71,8 @@ pub fn pretrain(run: &Pretraining<'_>, watch: &mut Watch<'_>) -> Result<Pretrain
     pretrain_together(run, Ranks::ALONE, watch)
 }
 
-/// As [`pretrain`], by several processes, as [`fit_together`](crate::fit_together) trains.
+/// As [`pretrain`], by several processes: each computes some of a step's batches, one writes. The
+/// run is the same to the bit, whatever their number, and goes on with another.
 ///
 /// # Errors
 /// As [`pretrain`]; [`Error::Ranks`] when they differ in what they train on, or another has
@@ -103,8 +103,8 @@ struct MaskedLearner<'a> {
     source: Arc<Source>,
     parts: Parts,
     identity: BTreeMap<String, String>,
-    /// What of the videos could not be read, and whether it was told.
-    faults: BTreeMap<String, bool>,
+    /// What was told of videos that cannot be read.
+    told: BTreeSet<String>,
 }
 
 /// Where clips come from. Shared by the threads that prepare batches.
@@ -131,7 +131,7 @@ struct Loaded {
 /// What is measured of a batch.
 struct Measured {
     clips: usize,
-    replaced: usize,
+    faults: Vec<String>,
     loss: Tensor,
 }
 
@@ -260,31 +260,19 @@ impl<'a> MaskedLearner<'a> {
             source: Arc::new(source),
             parts,
             identity,
-            faults: BTreeMap::new(),
+            told: BTreeSet::new(),
         })
-    }
-
-    /// Notes what could not be read.
-    fn note(&mut self, faults: Vec<String>) {
-        for fault in faults {
-            self.faults.entry(fault).or_insert(false);
-        }
-    }
-
-    fn in_batches(&self, places: &[usize]) -> Vec<Vec<usize>> {
-        let batches = places.chunks(self.run.config.batch);
-        batches.map(<[_]>::to_vec).collect()
     }
 
     /// What the model makes of some clips that stay the same, a batch at a time.
     fn of_fixed(
         &self,
-        batches: Vec<Vec<usize>>,
+        places: &[usize],
         watch: &mut Watch<'_>,
         each: &mut dyn FnMut(&Tensor, &[Mask], &Reconstruction) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let config = self.run.config;
-        let total = batches.iter().map(Vec::len).sum();
+        let batches: Vec<Vec<usize>> = places.chunks(config.batch).map(<[_]>::to_vec).collect();
         let (source, count) = (self.source.clone(), batches.len());
         let loaded = Prefetch::new(count, config.workers, config.queue, move |i| {
             source.fixed(&batches[i])
@@ -300,6 +288,7 @@ impl<'a> MaskedLearner<'a> {
             let made = on_pool(|| model.forward(&tubes, &masks, &mut Pass::inference()))?;
             each(&tubes, &masks, &made)?;
             done += masks.len();
+            let total = places.len();
             tell(watch, &Event::Predicted { done, total })?;
         }
         Ok(())
@@ -375,8 +364,6 @@ impl Learner for MaskedLearner<'_> {
         _: &MaskedSums,
     ) -> Result<Forward<Measured>, Error> {
         let config = self.run.config;
-        let replaced = loaded.faults.len();
-        self.note(loaded.faults);
         let tubes = self.source.on_device(loaded.levels)?;
         let (epoch, number) = (leaf.epoch as u64, leaf.number as u64);
         let seed = random::seed("pass", &[config.seed, epoch, number]);
@@ -389,7 +376,7 @@ impl Learner for MaskedLearner<'_> {
         Ok(Forward {
             measured: Measured {
                 clips: leaf.clips.len(),
-                replaced,
+                faults: loaded.faults,
                 loss: loss.detach(),
             },
             loss,
@@ -402,17 +389,19 @@ impl Learner for MaskedLearner<'_> {
         Ok(MaskedSums {
             clips,
             loss: scalar(&measured.loss)? * clips,
-            replaced: measured.replaced as u64,
+            replaced: measured.faults.len() as u64,
+            faults: measured.faults.iter().cloned().collect(),
         })
     }
 
-    fn news(&mut self) -> Vec<String> {
-        let untold = self.faults.iter_mut().filter(|(_, told)| !**told);
-        let news = untold.map(|(fault, told)| {
-            *told = true;
-            format!("left out, and another in its place: {fault}")
-        });
-        news.collect()
+    fn news(&mut self, numbers: &MaskedSums) -> Vec<String> {
+        let told = &mut self.told;
+        let news = numbers
+            .faults
+            .iter()
+            .filter(|fault| told.insert((*fault).clone()));
+        news.map(|fault| format!("left out, and another in its place: {fault}"))
+            .collect()
     }
 
     fn validate(
@@ -420,18 +409,23 @@ impl Learner for MaskedLearner<'_> {
         ranks: Ranks<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<Option<MaskedValidation>, Error> {
-        let batches = self.in_batches(&self.parts.validation);
+        let places = &self.parts.validation;
+        // Whole batches, so that each is the same whoever measures it.
         let group = ranks.group();
-        let own = Deal::new(batches.len(), group.size()).leaves(group.rank());
-        let mut measured = Vec::new();
-        let seen = self.of_fixed(batches[own].to_vec(), watch, &mut |_, masks, made| {
-            measured.push((scalar(&made.loss()?)?, masks.len()));
+        let batches = places.len().div_ceil(self.run.config.batch);
+        let of =
+            |rank: usize| (batches * rank / group.size() * self.run.config.batch).min(places.len());
+        let own = &places[of(group.rank())..of(group.rank() + 1)];
+        let mut parts: Vec<(f64, f64)> = Vec::new();
+        let measured = self.of_fixed(own, watch, &mut |_, masks, made| {
+            parts.push((scalar(&made.loss()?)?, masks.len() as f64));
             Ok(())
         });
+        let parts = ranks.gather(measured.map(|()| parts))?;
         let (mut sum, mut clips) = (0.0, 0.0);
-        for (loss, count) in ranks.gather(seen.map(|()| measured))?.iter().flatten() {
-            sum += loss * *count as f64;
-            clips += *count as f64;
+        for (loss, of) in parts.into_iter().flatten() {
+            sum += loss * of;
+            clips += of;
         }
         Ok((clips > 0.0).then(|| MaskedValidation { loss: sum / clips }))
     }
@@ -449,7 +443,7 @@ impl Learner for MaskedLearner<'_> {
         let mut columns = 1;
         let shown = &of[..of.len().min(SHOWN)];
         self.of_fixed(
-            self.in_batches(shown),
+            shown,
             &mut |_| ControlFlow::Continue(()),
             &mut |tubes, masks, made| {
                 let drawn = Pictures::new(self.model.config(), tubes, masks, made)?;

@@ -1,5 +1,7 @@
 //! What masked pre-training adds up, and how its log says it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -78,7 +80,13 @@ pub(crate) struct MaskedSums {
     pub clips: f64,
     pub loss: f64,
     pub replaced: u64,
+    /// What could not be read, a line each.
+    #[serde(default)]
+    pub faults: BTreeSet<String>,
 }
+
+/// Lines about what cannot be read that are kept of an epoch.
+const MOST_FAULTS: usize = 100;
 
 impl MaskedSums {
     fn mean(&self) -> f64 {
@@ -94,6 +102,8 @@ impl learner::Sums for MaskedSums {
         self.clips += other.clips;
         self.loss += other.loss;
         self.replaced += other.replaced;
+        let room = MOST_FAULTS.saturating_sub(self.faults.len());
+        self.faults.extend(other.faults.iter().take(room).cloned());
     }
 
     fn clips(&self) -> f64 {

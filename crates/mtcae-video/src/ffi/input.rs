@@ -1,13 +1,13 @@
 //! The demuxer: one file in, packets of one video stream out.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io::Read;
 use std::ptr;
 
 use ffmpeg_next::format::context::Input as Context;
 use ffmpeg_next::{codec, ffi};
 use libc::{c_char, c_int};
+use mtcae_core::archive::Piece;
 
 use super::budget::Budget;
 use super::io::FileIo;
@@ -172,7 +172,7 @@ fn set(dict: &mut *mut ffi::AVDictionary, key: &CStr, value: &str) {
 
 impl Input {
     /// Opens `file`, finds its streams and picks the best video stream.
-    pub fn open(file: File, budget: Budget) -> Result<Self, Fault> {
+    pub fn open(file: Piece, budget: Budget) -> Result<Self, Fault> {
         let mut input = Self::probe(file, budget)?;
         input.pick()?;
         Ok(input)
@@ -180,7 +180,7 @@ impl Input {
 
     /// Opens `file` for the sound that goes with its pictures, and gives the time stamp
     /// of the sound at which these start (0 without any); `None` where there is no sound.
-    pub fn open_sound(file: File, budget: Budget) -> Result<Option<(Self, i64)>, Fault> {
+    pub fn open_sound(file: Piece, budget: Budget) -> Result<Option<(Self, i64)>, Fault> {
         let mut input = Self::probe(file, budget)?;
         let pictures = input.pick().is_ok();
         let start = match pictures {
@@ -224,8 +224,8 @@ impl Input {
         Ok(input)
     }
 
-    fn probe(file: File, budget: Budget) -> Result<Self, Fault> {
-        let io = FileIo::new(file, false).ok_or_else(out_of_memory)?;
+    fn probe(file: Piece, budget: Budget) -> Result<Self, Fault> {
+        let io = FileIo::reading(file).ok_or_else(out_of_memory)?;
         Self::of(io, budget, None)
     }
 
@@ -534,8 +534,8 @@ impl Input {
     }
 
     /// A second descriptor of the same open file (the name is not used again).
-    pub fn file(&self) -> std::io::Result<File> {
-        match self.io.file() {
+    pub fn file(&self) -> std::io::Result<Piece> {
+        match self.io.piece() {
             Some(file) => file.try_clone(),
             None => Err(std::io::ErrorKind::Unsupported.into()),
         }

@@ -7,6 +7,7 @@ use std::ptr;
 
 use ffmpeg_next::ffi;
 use libc::{c_int, c_void};
+use mtcae_core::archive::Piece;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -24,8 +25,10 @@ struct State {
 
 /// What is read or written.
 enum Medium {
-    /// With its size when it was opened.
-    File(File, u64),
+    /// To write.
+    File(File),
+    /// To read, with its size when it was opened.
+    Piece(Piece, u64),
     /// From its beginning to its end, once.
     Stream(Box<dyn Read + Send>),
 }
@@ -35,10 +38,15 @@ enum Medium {
 unsafe impl Send for FileIo {}
 
 impl FileIo {
-    /// `None` when memory runs out.
-    pub fn new(file: File, writable: bool) -> Option<Self> {
-        let size = file.metadata().map_or(0, |m| m.len());
-        Self::over(Medium::File(file, size), writable)
+    /// To write a file. `None` when memory runs out.
+    pub fn writing(file: File) -> Option<Self> {
+        Self::over(Medium::File(file), true)
+    }
+
+    /// To read a file, or a member of an archive. `None` when memory runs out.
+    pub fn reading(piece: Piece) -> Option<Self> {
+        let size = piece.length().unwrap_or(0);
+        Self::over(Medium::Piece(piece, size), false)
     }
 
     /// Of what can be read from its beginning to its end alone. `None` when memory runs out.
@@ -48,7 +56,9 @@ impl FileIo {
 
     fn over(medium: Medium, writable: bool) -> Option<Self> {
         let seek = match medium {
-            Medium::File(..) => Some(seek as unsafe extern "C" fn(*mut c_void, i64, c_int) -> i64),
+            Medium::File(_) | Medium::Piece(..) => {
+                Some(seek as unsafe extern "C" fn(*mut c_void, i64, c_int) -> i64)
+            }
             Medium::Stream(_) => None,
         };
         let mut state = Box::new(State {
@@ -101,11 +111,11 @@ impl FileIo {
         self.state.fault.take()
     }
 
-    /// The file, e.g. to sync it; `None` of a stream.
-    pub fn file(&self) -> Option<&File> {
+    /// What is read; `None` of a stream.
+    pub fn piece(&self) -> Option<&Piece> {
         match &self.state.medium {
-            Medium::File(file, _) => Some(file),
-            Medium::Stream(_) => None,
+            Medium::Piece(piece, _) => Some(piece),
+            Medium::File(_) | Medium::Stream(_) => None,
         }
     }
 
@@ -139,7 +149,8 @@ unsafe extern "C" fn read(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> 
     };
     loop {
         let read = match &mut state.medium {
-            Medium::File(file, _) => file.read(buffer),
+            Medium::File(file) => file.read(buffer),
+            Medium::Piece(piece, _) => piece.read(buffer),
             Medium::Stream(stream) => stream.read(buffer),
         };
         match read {
@@ -163,8 +174,8 @@ unsafe extern "C" fn write(opaque: *mut c_void, buffer: *mut u8, size: c_int) ->
         )
     };
     let written = match &mut state.medium {
-        Medium::File(file, _) => file.write_all(buffer),
-        Medium::Stream(_) => Err(std::io::ErrorKind::Unsupported.into()),
+        Medium::File(file) => file.write_all(buffer),
+        Medium::Piece(..) | Medium::Stream(_) => Err(std::io::ErrorKind::Unsupported.into()),
     };
     match written {
         Ok(()) => size,
@@ -178,19 +189,25 @@ unsafe extern "C" fn write(opaque: *mut c_void, buffer: *mut u8, size: c_int) ->
 unsafe extern "C" fn seek(opaque: *mut c_void, offset: i64, whence: c_int) -> i64 {
     // SAFETY: as in `read`.
     let state = unsafe { &mut *opaque.cast::<State>() };
-    let Medium::File(file, size) = &mut state.medium else {
-        return i64::from(ffi::AVERROR(libc::ESPIPE));
-    };
     let to = match whence & !(ffi::AVSEEK_FORCE as c_int) {
         w if w == ffi::AVSEEK_SIZE as c_int => {
-            return file.metadata().map_or(*size as i64, |m| m.len() as i64);
+            return match &state.medium {
+                Medium::File(file) => file.metadata().map_or(0, |m| m.len() as i64),
+                Medium::Piece(piece, size) => piece.length().unwrap_or(*size) as i64,
+                Medium::Stream(_) => i64::from(ffi::AVERROR(libc::ESPIPE)),
+            };
         }
         libc::SEEK_SET if offset >= 0 => SeekFrom::Start(offset as u64),
         libc::SEEK_CUR => SeekFrom::Current(offset),
         libc::SEEK_END => SeekFrom::End(offset),
         _ => return i64::from(ffi::AVERROR(libc::EINVAL)),
     };
-    match file.seek(to) {
+    let sought = match &mut state.medium {
+        Medium::File(file) => file.seek(to),
+        Medium::Piece(piece, _) => piece.seek(to),
+        Medium::Stream(_) => return i64::from(ffi::AVERROR(libc::ESPIPE)),
+    };
+    match sought {
         Ok(at) => at as i64,
         Err(_) => i64::from(ffi::AVERROR(libc::EINVAL)),
     }

@@ -87,7 +87,7 @@ impl Output {
     ) -> Result<Self, String> {
         super::quiet();
         let stride = (s.width as usize * 3).next_multiple_of(PADDING);
-        let io = FileIo::new(file, true).ok_or("out of memory")?;
+        let io = FileIo::writing(file).ok_or("out of memory")?;
         let mut this = Self {
             format: ptr::null_mut(),
             encoder: ptr::null_mut(),
