@@ -2,7 +2,9 @@
 """A model of a training step by N ranks: fitted to what scripts/scaling.sh has measured in a
 folder, held against it, and taken further to networks that are not there.
 
-    scripts/scaling.py FOLDER --cores N [--parameters 92760192] [--seconds 1]
+    scripts/scaling.py [FOLDER] [--parameters 92760192] [--seconds 1]
+
+Without a folder nothing is measured: then copying and adding count as nothing.
 
 A step in which each rank computes K batches takes
 
@@ -18,6 +20,7 @@ core take turns.
 import argparse
 import json
 import math
+import os
 import pathlib
 import re
 
@@ -47,15 +50,8 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--cores", type=int, required=True)
-    parser.add_argument("--parameters", type=int, default=92_760_192, help="of the model that is scaled")
-    parser.add_argument("--seconds", type=float, default=1.0, help="that it computes in a step")
-    parser.add_argument("--latency", type=float, default=10e-6, help="seconds of a message")
-    args = parser.parse_args()
-
+def measured(args):
+    """What sums over 2 and 4 ranks took by themselves, beside the model: seconds a byte, and a message."""
     lines = (args.folder / "exchange.jsonl").read_text().splitlines()
     alone = {(line["ranks"], line["values"]): line for line in map(json.loads, lines)}
     values = max(v for _, v in alone)
@@ -68,7 +64,11 @@ def main():
         crowd = max(1, ranks / args.cores)
         model = crowd * exchange(ranks, count, slope, message)
         print(f"| {ranks} ranks, {count:,} values | {line['bytes']:,} | {1e3 * line['sum']:.2f} ms | {1e3 * model:.2f} ms |")
+    return slope, message
 
+
+def trainings(args, slope, message):
+    """What trainings by 1, 2 and 4 ranks took, beside the model."""
     told = re.search(r"(\d+) parameters", (args.folder / "run-1.txt").read_text())
     parameters = int(told.group(1))
     kept, steps = epochs(args.folder / "run-1")
@@ -87,6 +87,20 @@ def main():
             f"| {ranks} | {measured:.3f} | {model:.3f} | {first / measured:.2f} | "
             f"{sent(ranks, parameters):,.0f} | {reduce:.3f} |"
         )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="that the ranks of FOLDER shared")
+    parser.add_argument("--parameters", type=int, default=92_760_192, help="of the model that is scaled")
+    parser.add_argument("--seconds", type=float, default=1.0, help="that it computes in a step")
+    parser.add_argument("--latency", type=float, default=10e-6, help="seconds of a message")
+    args = parser.parse_args()
+
+    slope, message = measured(args) if args.folder else (0.0, args.latency)
+    if args.folder and (args.folder / "run-1").exists():
+        trainings(args, slope, message)
 
     print(f"\n{args.parameters:,} parameters, {args.seconds:g} s of computing on each rank in a step\n")
     nets = (10, 100, 400)

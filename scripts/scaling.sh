@@ -36,4 +36,4 @@ for ranks in 1 2 4; do
         --tune all --batch 8 --accumulate 4 --validation 0 --gradients false --epochs 4 --threads 1 \
         --workers 1 --out run-$ranks 2>run-$ranks.txt >/dev/null || { cat run-$ranks.txt >&2; exit 1; }
 done
-"$root/scripts/scaling.py" . --cores "$(nproc)"
+"$root/scripts/scaling.py" .

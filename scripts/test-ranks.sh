@@ -97,7 +97,7 @@ sed 's/0\.5/0.4/' clips/labels.jsonl >other/labels.jsonl
 refused "error: rank 1: its clips differs from rank 0's" \
     "${launch[@]}" -np 1 ./mtcae "${short[@]}" --out differ : \
     -np 1 ./mtcae "${run[@]}" "${others[@]}" --out differ
-gone=$(cd clips && ls | grep -m 1 mp4)
+gone=$(cd clips && find . -name '*.mp4' | sort | sed -n '1s/^..//p')
 cp clips/labels.jsonl other/labels.jsonl
 rm "other/$gone"
 refused "error: rank 1: other/labels.jsonl: 1 labelled videos are missing ($gone) below other; \`root\` says in which folder they lie, and \`allow_missing\` leaves them out" \

@@ -21,8 +21,9 @@ use crate::group::{Block, Group, Pending, check};
 const EXCHANGE: Tag = 0;
 const FAILURE: Tag = 1;
 
-/// Bytes of a message: counts of MPI are C's `int`.
-const LARGEST: usize = 1 << 30;
+/// Bytes of a message: few enough that one ends every millisecond or so, by which is seen that data
+/// flow, and the wait for the next is a short one. Far below C's `int`, by which MPI counts.
+const LARGEST: usize = 1 << 20;
 
 /// Bytes of what a rank says of its failure.
 const WORD: usize = 2000;
@@ -288,23 +289,22 @@ impl Talk {
     }
 }
 
-/// Waiting: first by yielding, for what comes at once, then by sleeping.
-struct Wait(u32);
+/// Waiting: first by yielding, while data flow or are about to, then by sleeping.
+struct Wait(Instant);
 
 impl Wait {
-    /// Looks before it sleeps: some tens of microseconds.
-    const LOOKS: u32 = 100;
+    /// How long it looks without sleeping.
+    const AWAKE: Duration = Duration::from_millis(2);
 
     fn new() -> Self {
-        Self(0)
+        Self(Instant::now())
     }
 
     fn is_long(&self) -> bool {
-        self.0 >= Self::LOOKS
+        self.0.elapsed() > Self::AWAKE
     }
 
-    fn a_moment(&mut self) {
-        self.0 = self.0.saturating_add(1);
+    fn a_moment(&self) {
         match self.is_long() {
             true => std::thread::sleep(Duration::from_micros(50)),
             false => std::thread::yield_now(),
