@@ -7,7 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 clips=${CLIPS:-20000} kills=${KILLS:-60} shards=8 workers=4
 say() { printf 'test-shards: %4ss  %s\n' "$SECONDS" "$*"; }
-fail() { printf 'test-shards: %s\n' "$*" >&2; exit 1; }
+fail() { printf 'test-shards: %s\n' "$*" >&3; exit 1; }
+# The shell tells of every process that is killed.
+exec 3>&2
 
 # MTCAE names a program that is built already.
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -15,8 +17,9 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 mtcae=$(realpath "${MTCAE:-$target/release/mtcae}")
 folder=$(mktemp -d)
 running=()
-trap '((${#running[@]})) && kill -9 "${running[@]}" 2>/dev/null; rm -rf "$folder"' EXIT
+trap '(($?)) && tail -n 3 "$folder/shell.log" >&3; ((${#running[@]})) && kill -9 "${running[@]}" 2>/dev/null; rm -rf "$folder"' EXIT
 cd "$folder"
+exec 2>shell.log
 
 # Some hundred different clips of two frames, each under many names, and files that are none.
 "$mtcae" synth rendered --size 64 --frames 2 --identities 12 --folds 0 --quiet
@@ -52,9 +55,9 @@ alive() { kill -0 "${running[$1]}" 2>/dev/null; }
 # Kills a random process of those that run, after a random time.
 killed=0
 kill_one() {
-    # About as often as kills are left in the time that one process took.
-    local most=$((alone * 1000 / kills + 200))
-    sleep "$(printf '%d.%03d' $((most / 1000)) $((RANDOM % 1000 * (most % 1000) / 1000)))"
+    # Often enough that the kills fall within the time that all of it takes.
+    local time=$(((RANDOM % 1000) * (alone * 1000 / kills + 200) / 2000))
+    sleep "$(printf '%d.%03d' $((time / 1000)) $((time % 1000)))"
     local numbers=("${!running[@]}")
     local number=${numbers[RANDOM % ${#numbers[@]}]}
     if alive "$number" && kill -9 "${running[number]}" 2>/dev/null; then

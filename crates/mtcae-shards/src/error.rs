@@ -1,5 +1,6 @@
 //! What can go wrong with shards, leases and merging.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use mtcae_core::files::FileError;
@@ -18,21 +19,8 @@ pub enum Error {
         name: String,
     },
     /// What is there is of another job.
-    #[error("{}: {field} is {there} there and {here} {place}: {advice}", path.display())]
-    OtherJob {
-        /// Where the other job is described.
-        path: PathBuf,
-        /// The first field that differs.
-        field: String,
-        /// Its value there.
-        there: String,
-        /// Its other value.
-        here: String,
-        /// Where that is: `here`, or `in` a file.
-        place: String,
-        /// What would be right.
-        advice: &'static str,
-    },
+    #[error("{0}")]
+    OtherJob(Box<Difference>),
     /// Rows were damaged after they were written, or are of no job.
     #[error("{}: {reason}", path.display())]
     Rows {
@@ -70,4 +58,45 @@ pub enum Error {
         /// How often it was begun.
         times: usize,
     },
+}
+
+/// How two jobs, or what was done of them, differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where the other job is described.
+    pub path: PathBuf,
+    /// The first field that differs.
+    pub field: String,
+    /// Its value there.
+    pub there: String,
+    /// Its other value.
+    pub here: String,
+    /// Where that is: `here`, or `in` a file.
+    pub place: String,
+    /// What would be right.
+    pub advice: &'static str,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            field,
+            there,
+            here,
+            place,
+            advice,
+        } = self;
+        let path = path.display();
+        write!(
+            f,
+            "{path}: {field} is {there} there and {here} {place}: {advice}"
+        )
+    }
+}
+
+impl From<Difference> for Error {
+    fn from(difference: Difference) -> Self {
+        Self::OtherJob(Box::new(difference))
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::{Difference, Error};
 
 /// What is done to which files: equal in all processes that work on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,14 +120,15 @@ impl Job {
                 "as given".to_owned(),
             )
         });
-        Err(Error::OtherJob {
+        Err(Difference {
             path: path.to_owned(),
             field,
             there,
             here,
             place: "here".to_owned(),
             advice,
-        })
+        }
+        .into())
     }
 }
 

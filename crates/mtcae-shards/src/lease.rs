@@ -33,7 +33,7 @@ use mtcae_core::in_order;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{draft, publish, random_id};
-use crate::{Error, Job, Row, Task};
+use crate::{Difference, Error, Job, Row, Task};
 
 /// The name of what describes the job in the folder.
 pub const JOB: &str = "job.json";
@@ -130,14 +130,15 @@ impl Folder {
         let advice = "a folder of leases is of one job; give another --lease";
         job.same(&folder.job, &path, advice)?;
         match files {
-            Some(files) if files != folder.per_part => Err(Error::OtherJob {
+            Some(files) if files != folder.per_part => Err(Difference {
                 path,
                 field: "files_per_part".to_owned(),
                 there: folder.per_part.to_string(),
                 here: files.to_string(),
                 place: "here".to_owned(),
                 advice,
-            }),
+            }
+            .into()),
             _ => Ok(folder),
         }
     }

@@ -22,7 +22,7 @@ pub mod merge;
 mod row;
 pub mod shard;
 
-pub use error::Error;
+pub use error::{Difference, Error};
 pub use job::{Job, Listing, as_text};
 pub use row::Row;
 

@@ -14,7 +14,7 @@ use crate::job::{ListDigest, hexadecimal};
 use crate::lease::{Folder, JOB};
 use crate::row::about;
 use crate::shard::{RECORD, Record, Shard};
-use crate::{Error, Job};
+use crate::{Difference, Error, Job};
 use blocks::Blocks;
 
 /// How rows are merged.
@@ -160,14 +160,15 @@ impl Source {
                     .same(job, other, advice)
                     .map_err(|e| at(e, &path))?;
                 if shard.of != record.shard.of {
-                    return Err(Error::OtherJob {
+                    return Err(Difference {
                         path: other.clone(),
                         field: "of".to_owned(),
                         there: shard.of.to_string(),
                         here: record.shard.of.to_string(),
                         place: format!("in {}", path.display()),
                         advice,
-                    });
+                    }
+                    .into());
                 }
             } else {
                 first = Some((path.clone(), record.job.clone(), record.shard));
@@ -300,8 +301,8 @@ impl Source {
 
 /// The fault, with what it was found in.
 fn at(mut error: Error, found: &Path) -> Error {
-    if let Error::OtherJob { place, .. } = &mut error {
-        *place = format!("in {}", found.display());
+    if let Error::OtherJob(difference) = &mut error {
+        difference.place = format!("in {}", found.display());
     }
     error
 }

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::disk::{replace, with_suffix};
 use crate::job::hexadecimal;
 use crate::row::about;
-use crate::{Error, Job, Row, Task};
+use crate::{Difference, Error, Job, Row, Task};
 
 /// Most shards of a list.
 pub const MOST: usize = 1_000_000;
@@ -169,14 +169,15 @@ impl Record {
         let advice = "--resume goes on with rows of the same job; give another name";
         self.job.same(&before.job, path, advice)?;
         if before.shard != self.shard {
-            return Err(Error::OtherJob {
+            return Err(Difference {
                 path: path.to_owned(),
                 field: "shard".to_owned(),
                 there: before.shard.to_string(),
                 here: self.shard.to_string(),
                 place: "here".to_owned(),
                 advice,
-            });
+            }
+            .into());
         }
         self.arithmetic.extend(before.arithmetic);
         Ok(())
