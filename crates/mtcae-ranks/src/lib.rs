@@ -1,7 +1,7 @@
 //! Processes that train together, called ranks.
 //!
 //! - [`Group`]: the ranks of a job and how they exchange bytes. [`Solo`] is one alone,
-//!   [`Threads`] are several in one process, [`Mpi`] (feature `mpi`) those that `mpirun` started.
+//!   [`Threads`] are several in one process, `Mpi` (feature `mpi`) those that `mpirun` started.
 //! - [`Tree`] and [`Reduction`]: sums of vectors in one order, which the number of ranks does not
 //!   change, so that the result is equal to the bit whether one rank adds or many do. No
 //!   library's own reduction is used: their order is theirs.

@@ -225,13 +225,19 @@ impl Meeting {
 
     fn get(&self) -> Result<[u8; BYTES], Error> {
         let end = Instant::now() + self.within;
+        let mut turned_away = None;
         loop {
             let error = match self.come() {
                 Ok(Ok(bytes)) => return Ok(bytes),
                 Ok(Err(error)) => return Err(error),
                 Err(error) => error,
             };
+            if error.kind() == ErrorKind::UnexpectedEof {
+                turned_away = Some(error.to_string());
+            }
             if Instant::now() > end {
+                // Rank 0 may have given up since, which says less.
+                let error = turned_away.unwrap_or_else(|| error.to_string());
                 let reason = format!(
                     "rank {} has not met rank 0 at {} within {} s: {error}",
                     self.rank,

@@ -22,7 +22,8 @@ pub struct Parts {
     pub forward: f64,
     /// Backward passes, sums of gradients over the batches of a step, and their norm.
     pub backward: f64,
-    /// Exchange of gradients with other processes; 0 of one alone.
+    /// Exchange with other processes, and waiting for those that are slower; next to nothing of
+    /// one alone.
     pub reduce: f64,
     /// Moving the weights, and their average.
     pub update: f64,
