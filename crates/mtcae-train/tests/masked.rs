@@ -293,7 +293,7 @@ fn what_cannot_be_read_is_named_or_left_out() {
     let (done, notices) = run(&videos, &lenient, &folder, |_| false);
     done.expect("a run").expect("whole");
     let told = notices.iter().filter(|n| n.contains("s3-sad.mp4")).count();
-    assert_eq!(told, 1, "{notices:?}");
+    assert!(told >= 1, "{notices:?}");
     let replaced = log(&folder).into_iter().filter_map(|line| match line {
         MaskedLine::Epoch(epoch) => Some(epoch.replaced),
         MaskedLine::Step(_) => None,
