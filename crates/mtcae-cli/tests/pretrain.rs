@@ -129,7 +129,7 @@ fn what_cannot_be_pre_trained_is_refused_in_a_line() {
             vec![
                 "--labels", labels, "--out", &out, "--family", "resnet", "--size", "tiny",
             ],
-            "--family: resnet has no masked pre-training; families that have: videomae",
+            "--family: resnet has no masked pre-training; families that have: lgi-former, tpsbt, videomae",
         ),
         (
             vec![

@@ -273,15 +273,18 @@ fn masks_and_clips_do_not_depend_on_the_batch() {
 #[test]
 fn what_cannot_be_read_is_named_or_left_out() {
     let (place, config) = (Place::new(), short());
-    let broken = place.path("s3-sad.mp4");
-    std::fs::write(&broken, b"no video").expect("written");
+    // Some of them are kept for validation, others are not.
+    let broken = ["s2-happy.mp4", "s3-sad.mp4", "s5-angry.mp4"];
+    for name in broken {
+        std::fs::write(place.path(name), b"no video").expect("written");
+    }
     let names = [place.folder.path().to_owned()];
     let videos = find(&names, &config).expect("videos");
     let error = run(&videos, &config, &place.path("strict"), |_| false).0;
     let said = error.err().expect("unreadable").to_string();
     assert!(
         said.starts_with("videos: ")
-            && said.contains("s3-sad.mp4")
+            && broken.iter().any(|name| said.contains(name))
             && said.contains("allow_missing"),
         "{said}"
     );
@@ -292,17 +295,15 @@ fn what_cannot_be_read_is_named_or_left_out() {
     let folder = place.path("lenient");
     let (done, notices) = run(&videos, &lenient, &folder, |_| false);
     done.expect("a run").expect("whole");
-    let told = notices.iter().filter(|n| n.contains("s3-sad.mp4")).count();
-    assert_eq!(told, 1, "{notices:?}");
+    for name in broken {
+        assert!(notices.iter().any(|n| n.contains(name)), "{notices:?}");
+    }
     let replaced = log(&folder).into_iter().filter_map(|line| match line {
         MaskedLine::Epoch(epoch) => Some(epoch.replaced),
         MaskedLine::Step(_) => None,
     });
     let replaced: Vec<u64> = replaced.collect();
-    assert!(
-        replaced == [1, 1, 1] || replaced == [0, 0, 0],
-        "{replaced:?}"
-    );
+    assert!(replaced.iter().all(|n| *n >= 1), "{replaced:?}");
 
     let gone = [place.path("s0-sad.mp4"), place.path("none.mp4")];
     let said = find(&gone, &config).expect_err("missing").to_string();

@@ -279,7 +279,15 @@ impl<'a> MaskedLearner<'a> {
         });
         let mut done = 0;
         for loaded in loaded {
-            let Loaded { levels, masks, .. } = loaded?;
+            let Loaded {
+                levels,
+                masks,
+                faults,
+            } = loaded?;
+            for fault in faults {
+                let notice = format!("left out of what is measured: {fault}");
+                tell(watch, &Event::Notice(&notice))?;
+            }
             if masks.is_empty() {
                 continue;
             }
