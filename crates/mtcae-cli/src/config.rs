@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, parser::ValueSource, value_parser};
 use toml::{Table, Value};
 
+use crate::output::Said;
 use crate::{Fault, one_line};
 
 /// The command line of a program: these arguments and `--config`.
@@ -114,7 +115,7 @@ impl Given {
     /// An error in which libraries name their settings, with the names that these have
     /// here: `allow_missing` is `--allow-missing`.
     fn in_flags(&self, error: Fault) -> Fault {
-        if error.is::<clap::Error>() || error.is::<std::io::Error>() {
+        if error.is::<clap::Error>() || error.is::<std::io::Error>() || error.is::<Said>() {
             return error;
         }
         let mut text = one_line(&*error);

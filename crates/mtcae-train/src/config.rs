@@ -326,6 +326,17 @@ impl TrainConfig {
     /// [`Error::Config`] names the first at fault.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = |field: &'static str, reason: String| Err(Error::Config { field, reason });
+        let sampling = self.sampling;
+        match sampling {
+            Sampling::MultiClip { clips, .. } if clips > 1 => {
+                let reason = "gives several clips of a video, and training takes one";
+                return fault("sampling", format!("{sampling} {reason}"));
+            }
+            Sampling::All => {
+                return fault("sampling", format!("{sampling} gives clips of any length"));
+            }
+            _ => {}
+        }
         for (field, value) in [
             ("epochs", self.epochs),
             ("batch", self.batch),

@@ -52,7 +52,7 @@ pub fn expand(names: &[impl AsRef<Path>], complain: &mut impl FnMut(&str)) -> In
             add(path, &mut inputs, complain);
             continue;
         }
-        match path.to_str().and_then(|name| range(name)) {
+        match path.to_str().and_then(range) {
             Some(names) => {
                 for name in names {
                     given(Path::new(&name), &mut inputs, complain);

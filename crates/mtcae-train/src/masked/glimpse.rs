@@ -28,30 +28,14 @@ pub(crate) struct Glimpse {
 
 impl Glimpse {
     /// As the settings say, in a model's form.
-    ///
-    /// # Errors
-    /// Names the setting that gives several clips, or none of the model's length.
-    pub fn new(form: Form, config: &TrainConfig) -> Result<Self, Error> {
-        let fault = |reason: &str| Error::Config {
-            field: "sampling",
-            reason: format!("{} {reason}", config.sampling),
-        };
-        match config.sampling {
-            Sampling::MultiClip { clips, .. } if clips > 1 => {
-                return Err(fault(
-                    "gives several clips of a video, and training takes one",
-                ));
-            }
-            Sampling::All => return Err(fault("gives clips of any length")),
-            _ => {}
-        }
-        Ok(Self {
+    pub fn new(form: Form, config: &TrainConfig) -> Self {
+        Self {
             form,
             sampling: config.sampling,
             scales: config.scales.clone(),
             flip: config.flip,
             photo: Photo::of(config),
-        })
+        }
     }
 
     /// A clip to learn from: from a random frame on where frames lie densely, a random part of

@@ -223,6 +223,9 @@ impl Source {
     }
 }
 
+/// What is done with a batch of clips, their masks, and what the model makes of them.
+type Each<'a> = dyn FnMut(&Tensor, &[Mask], &Reconstruction) -> Result<(), Error> + 'a;
+
 impl<'a> MaskedLearner<'a> {
     fn new(run: &'a Pretraining<'a>) -> Result<Self, Error> {
         let (config, device) = (run.config, run.device);
@@ -240,7 +243,7 @@ impl<'a> MaskedLearner<'a> {
         let source = Source {
             videos: run.videos.clone(),
             train: parts.train.clone(),
-            glimpse: Glimpse::new(form, config)?,
+            glimpse: Glimpse::new(form, config),
             model: masked.clone(),
             seed: config.seed,
             allow_missing: config.allow_missing,
@@ -269,7 +272,7 @@ impl<'a> MaskedLearner<'a> {
         &self,
         places: &[usize],
         watch: &mut Watch<'_>,
-        each: &mut dyn FnMut(&Tensor, &[Mask], &Reconstruction) -> Result<(), Error>,
+        each: &mut Each<'_>,
     ) -> Result<(), Error> {
         let config = self.run.config;
         let batches: Vec<Vec<usize>> = places.chunks(config.batch).map(<[_]>::to_vec).collect();
