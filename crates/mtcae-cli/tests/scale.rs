@@ -417,7 +417,7 @@ fn answers_are_merged_as_labels_are() {
     wanted[4] = "mtcae-failed";
     assert_eq!(formats, wanted);
     // As on stdout.
-    let first = run(&mut program("infer")
+    let first = run(program("infer")
         .args(["--checkpoint", &drawn, "clips/00.mp4", "--format", "json"])
         .current_dir(folder));
     assert_eq!(one.lines().next(), Some(text(&first.stdout).trim_end()));
