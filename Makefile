@@ -59,7 +59,7 @@ bench:          ## criterion benchmarks
 guards:         ## instructions of each kernel, and how much faster than portable it is
 	@scripts/setup.sh guards
 	scripts/instruction_counts.sh
-	$(CARGO) test --release -p mtcae-kernels --test ratios -- --ignored --nocapture
+	$(CARGO) test --release --workspace --test ratios -- --ignored --nocapture
 
 onnx:           ## exported models in ONNX Runtime, beside what this project computes
 	@scripts/setup.sh python

@@ -23,7 +23,7 @@ if [[ "$(uname -sm)" != "Linux x86_64" ]]; then
 fi
 command -v valgrind >/dev/null || { echo "instruction counts: valgrind is missing; run scripts/setup.sh guards" >&2; exit 1; }
 
-"${CARGO:-cargo}" build --release --quiet -p mtcae-kernels --example instructions
+"${CARGO:-cargo}" build --release --quiet --workspace --example instructions
 program="${CARGO_TARGET_DIR:-target}/release/examples/instructions"
 
 # All instructions of a run; valgrind's own report, which lies apart from stderr.

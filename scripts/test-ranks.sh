@@ -34,7 +34,7 @@ run=(train --checkpoint start --tune all --batch 2 --fold 0 --flip --mixup 0.4 -
     --validation 0.3 --save-every 1 --seed 5 --threads 1)
 labels=(--labels clips/labels.jsonl)
 short=("${run[@]}" "${labels[@]}" --epochs 2 --accumulate 4)
-long=("${run[@]}" "${labels[@]}" --epochs 40 --accumulate 4)
+long=("${run[@]}" "${labels[@]}" --epochs 15 --accumulate 4)
 
 # The log without what a clock says, the weights, and what is said of the held-out clips.
 same() {
@@ -72,7 +72,7 @@ kill -9 "$victim"
 if wait "$job"; then fail "a job of which one rank was killed went well"; fi
 grep -q 'exited on signal 9' killed.txt || { cat killed.txt >&2; fail "mpirun does not name the rank"; }
 steps=$(wc -l <killed/metrics.jsonl)
-[[ $steps -lt 160 ]] || fail "it was over before it was killed"
+[[ $steps -lt 60 ]] || fail "it was over before it was killed"
 # The rest by another number.
 ./plain "${long[@]}" --out whole --quiet >/dev/null
 "${launch[@]}" -np 4 ./mtcae "${long[@]}" --out killed --resume --quiet >resumed.txt 2>&1 ||
@@ -88,13 +88,13 @@ refused() {
     [[ $said == "$want" ]] || { cat refused.txt >&2; fail "said: $said"; }
     echo "$said"
 }
-refused "error: rank 1: its config.lr differs from rank 0's (0.5, not 0.001)" \
+refused "error: rank 1: not the same config.lr as rank 0 (0.5, not 0.001)" \
     "${launch[@]}" -np 1 ./mtcae "${short[@]}" --out differ : -np 1 ./mtcae "${short[@]}" --out differ --lr 0.5
 [[ ! -e differ/state.safetensors && ! -e differ/metrics.jsonl ]] || fail "differ: something was written"
 cp -r clips other
 others=(--labels other/labels.jsonl --epochs 2 --accumulate 4)
-sed 's/0\.5/0.4/' clips/labels.jsonl >other/labels.jsonl
-refused "error: rank 1: its clips differs from rank 0's" \
+sed '1s/"box":\[0\./"box":[0.0/' clips/labels.jsonl >other/labels.jsonl
+refused "error: rank 1: not the same clips as rank 0" \
     "${launch[@]}" -np 1 ./mtcae "${short[@]}" --out differ : \
     -np 1 ./mtcae "${run[@]}" "${others[@]}" --out differ
 gone=$(cd clips && find . -name '*.mp4' | sort | sed -n '1s/^..//p')

@@ -7,20 +7,16 @@ use std::sync::Arc;
 use clap::{Command, Parser};
 use mtcae_core::files::{At, read_to_string};
 use mtcae_dfer::Device;
-use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::encoder::masked::{self, MaskedConfig};
 use mtcae_dfer::model::encoder::{Error as EncoderError, Families};
-use mtcae_nn::Isa;
-use mtcae_train::{MaskedStart, Pretraining, STATE, Task, TrainConfig, Videos, pretrain_together};
+use mtcae_train::{MaskedStart, Pretraining, Task, TrainConfig, Videos, pretrain_together};
 use serde_json::{Map, Value};
 
 use crate::foreign::{Sizes, flagged, preset};
-use crate::output::clean_up_when_stopped;
-use crate::ranks::{Job, launched};
+use crate::ranks::{Job, in_a_job};
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads_of_training;
 use crate::train::write_settings;
-use crate::training::Screen;
+use crate::training::{Screen, begun};
 use crate::{Fault, checkpoint, note, say};
 
 /// Bytes of the largest config.json.
@@ -110,17 +106,12 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
-    Isa::held()?;
-    let launch = launched()?;
-    let threads = limit_threads_of_training(args.threads, launch.as_ref())?;
-    clean_up_when_stopped()?;
-    let (job, device) = Job::join(launch, &args.device)?;
-    let quiet = args.quiet || !job.is_first();
-    if let Some(words) = job.in_words(threads).filter(|_| !quiet) {
-        note!("{words}");
-    }
-    let outcome = prepared(args, config, &job, &device, quiet);
-    job.end(outcome)
+    in_a_job(
+        args.threads,
+        &args.device,
+        args.quiet,
+        |job, device, quiet| prepared(args, config, job, device, quiet),
+    )
 }
 
 fn prepared(
@@ -131,22 +122,8 @@ fn prepared(
     quiet: bool,
 ) -> Result<(), Fault> {
     job.check(&config)?;
-    let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
-    if begun && !args.resume {
-        return Err(format!(
-            "{}: contains a run; --resume goes on with it, or give another folder",
-            args.out.display()
-        )
-        .into());
-    }
+    let begun = begun(&args.out, args.resume)?;
     let model = args.out.join("model");
-    if !begun && model.join(WEIGHTS).exists() {
-        return Err(format!(
-            "{}: contains a model and no run; give another folder",
-            model.display()
-        )
-        .into());
-    }
     let start = start(args, quiet)?;
     let videos = match &args.labels {
         Some(labels) => Videos::of_labels(labels, args.root.as_deref(), config.allow_missing)?,

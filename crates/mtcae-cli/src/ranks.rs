@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use mtcae_core::one_line;
 use mtcae_dfer::Device;
+use mtcae_nn::Isa;
 use mtcae_ranks::{Launch, Launcher, Solo};
 use mtcae_train::{Error, Ranks, TrainConfig};
 
-use crate::output::Said;
-use crate::{Fault, device};
+use crate::output::{Said, clean_up_when_stopped};
+use crate::threads::limit_threads_of_training;
+use crate::{Fault, device, note};
 
 /// This process among those that train together.
 pub struct Job {
@@ -29,12 +31,28 @@ enum Connected {
     },
 }
 
-/// What the launcher says of this process; none where it was started alone.
+/// Trains: sets up threads and memory, joins the others where there are any, and tells them of a
+/// fault. `work` is given the job, the device and whether to be quiet.
 ///
 /// # Errors
-/// Names the variable that makes no sense.
-pub fn launched() -> Result<Option<Launch>, Fault> {
-    Ok(Launch::found()?)
+/// When this process cannot join, or what `work` says.
+pub fn in_a_job(
+    threads: Option<usize>,
+    device: &str,
+    quiet: bool,
+    work: impl FnOnce(&Job, &Device, bool) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    Isa::held()?;
+    let launch = Launch::found()?;
+    let threads = limit_threads_of_training(threads, launch.as_ref())?;
+    clean_up_when_stopped()?;
+    let (job, device) = Job::join(launch, device)?;
+    let quiet = quiet || !job.is_first();
+    if let Some(words) = job.in_words(threads).filter(|_| !quiet) {
+        note!("{words}");
+    }
+    let outcome = work(&job, &device, quiet);
+    job.end(outcome)
 }
 
 impl Job {

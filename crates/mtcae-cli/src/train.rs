@@ -5,22 +5,18 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::output::clean_up_when_stopped;
-use crate::ranks::{Job, launched};
+use crate::ranks::{Job, in_a_job};
 use crate::settings::{self, to_toml};
-use crate::threads::limit_threads_of_training;
-use crate::training::{Screen, acquaintance, announce, folds_in_words, in_words};
+use crate::training::{Screen, acquaintance, announce, begun, folds_in_words, in_words};
 use crate::{Fault, note, say};
 use clap::{Command, Parser};
 use mtcae_core::files::{At, write_atomically};
 use mtcae_dfer::Device;
-use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_dfer::model::decoder::Structure;
-use mtcae_nn::Isa;
 use mtcae_train::{
-    About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, STATE,
-    Selection, Start, Task, TrainConfig, Tune, cross_validate, fit_together, predict_together,
-    summarise, write_table,
+    About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, Selection,
+    Start, Task, TrainConfig, Tune, cross_validate, fit_together, predict_together, summarise,
+    write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -113,17 +109,12 @@ pub fn main(command: Command, line: Vec<OsString>) -> Result<bool, Fault> {
 }
 
 fn run(args: &Args, config: TrainConfig) -> Result<(), Fault> {
-    Isa::held()?;
-    let launch = launched()?;
-    let threads = limit_threads_of_training(args.threads, launch.as_ref())?;
-    clean_up_when_stopped()?;
-    let (job, device) = Job::join(launch, &args.device)?;
-    let quiet = args.quiet || !job.is_first();
-    if let Some(words) = job.in_words(threads).filter(|_| !quiet) {
-        note!("{words}");
-    }
-    let outcome = prepared(args, config, &job, &device, quiet);
-    job.end(outcome)
+    in_a_job(
+        args.threads,
+        &args.device,
+        args.quiet,
+        |job, device, quiet| prepared(args, config, job, device, quiet),
+    )
 }
 
 fn prepared(
@@ -146,21 +137,7 @@ fn prepared(
         )
         .into());
     }
-    let begun = args.out.join(STATE).exists() || args.out.join("run.json").exists();
-    if begun && !args.resume {
-        return Err(format!(
-            "{}: contains a run; --resume goes on with it, or give another folder",
-            args.out.display()
-        )
-        .into());
-    }
-    if !begun && (args.out.join("model").join(WEIGHTS)).exists() {
-        return Err(format!(
-            "{}: contains a model and no run; give another folder",
-            args.out.join("model").display()
-        )
-        .into());
-    }
+    let begun = begun(&args.out, args.resume)?;
     let given = Start::checkpoint(&args.checkpoint)?;
     let selection = Selection {
         root: args.root.as_deref(),

@@ -6,11 +6,28 @@ use std::time::Instant;
 
 use indicatif::{FormattedDuration, ProgressBar};
 use mtcae_dfer::model::Config;
+use mtcae_dfer::model::checkpoint::WEIGHTS;
 use mtcae_train::objective::Summary;
-use mtcae_train::{Acquaintance, Dataset, Event, Left, TrainConfig, chance};
+use mtcae_train::{Acquaintance, Dataset, Event, Left, STATE, TrainConfig, chance};
 
 use crate::settings::to_toml;
 use crate::{Bars, Fault, note};
+
+/// Whether a folder holds a run that was begun, which is only gone on with where that is asked
+/// for.
+///
+/// # Errors
+/// When the folder is in use, with what to do.
+pub fn begun(out: &Path, resume: bool) -> Result<bool, Fault> {
+    let begun = out.join(STATE).exists() || out.join("run.json").exists();
+    let model = out.join("model");
+    let (used, why) = match begun {
+        true if !resume => (out, "contains a run; --resume goes on with it, or"),
+        false if model.join(WEIGHTS).exists() => (&*model, "contains a model and no run;"),
+        _ => return Ok(begun),
+    };
+    Err(format!("{}: {why} give another folder", used.display()).into())
+}
 
 /// Draws what a run tells.
 pub struct Screen {

@@ -155,12 +155,14 @@ fn worker(folder: &Path) -> Command {
     )
 }
 
-/// Waits until a process has a lease; `false` where it ended before.
-fn has_lease(folder: &Path, child: &mut Child) -> bool {
-    let own = format!("\"pid\":{},", child.id());
+/// Waits until one of the processes has a lease; `false` where all ended before.
+fn has_lease(folder: &Path, children: &mut [Child]) -> bool {
+    let own = |child: &Child| format!("\"pid\":{},", child.id());
+    let own: Vec<String> = children.iter().map(own).collect();
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
-        if child.try_wait().expect("asked").is_some() {
+        let ended = |child: &mut Child| child.try_wait().expect("asked").is_some();
+        if children.iter_mut().all(ended) {
             return false;
         }
         for entry in fs::read_dir(folder.join("work/work"))
@@ -169,7 +171,7 @@ fn has_lease(folder: &Path, child: &mut Child) -> bool {
             .flatten()
         {
             let said = fs::read_to_string(entry.path()).unwrap_or_default();
-            if said.contains(&own) {
+            if own.iter().any(|own| said.contains(own)) {
                 return true;
             }
         }
@@ -185,11 +187,10 @@ fn workers_with_leases_are_killed_and_nothing_is_lost_or_there_twice() {
     let whole = one(folder);
     let (mut kills, mut state) = (0, 7);
     for _ in 0..12 {
-        let mut other = worker(folder).spawn().expect("started");
-        let mut child = worker(folder).spawn().expect("started");
-        let held = has_lease(folder, &mut child);
+        let mut both = [(); 2].map(|()| worker(folder).spawn().expect("started"));
+        let held = has_lease(folder, &mut both);
         std::thread::sleep(Duration::from_millis(random(&mut state, 15)));
-        for child in [&mut child, &mut other] {
+        for child in &mut both {
             if child.try_wait().expect("asked").is_none() {
                 child.kill().expect("killed");
                 kills += 1;
@@ -233,7 +234,7 @@ fn who_was_thought_dead_and_comes_back_changes_nothing() {
         );
     };
     let mut stopped = worker(folder).spawn().expect("started");
-    assert!(has_lease(folder, &mut stopped));
+    assert!(has_lease(folder, std::slice::from_mut(&mut stopped)));
     signal("STOP", &stopped);
     well(&mut worker(folder));
     well(&mut merge(folder, &["before.jsonl", "work"]));

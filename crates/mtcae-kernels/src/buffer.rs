@@ -165,9 +165,9 @@ pub fn give_back() {
 }
 
 /// Asks the C library to keep what is freed for what is asked for next: each step of a training
-/// frees the large tensors that the next one needs again, and to have their pages from the system
-/// anew is a tenth to a quarter of a convolutional network's step. The process then holds the most that it
-/// ever needed. For programs, before they start threads; does nothing where the library has no
+/// frees the large tensors that the next one needs again, and having their pages from the system
+/// anew is a good part of a convolutional network's step. The process then holds the most that
+/// it ever needed. For programs, before they start threads; does nothing where the library has no
 /// such call.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

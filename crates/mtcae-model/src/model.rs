@@ -106,8 +106,22 @@ impl Mtcae {
     /// # Errors
     /// When F has another shape or type than the decoder takes.
     pub fn decode(&self, f: &Tensor, pass: &mut Pass) -> Result<Outputs, Error> {
-        let outputs = self.decoder.run(f, pass)?;
-        Outputs::new(&self.config, f.dim(0)?, |task| outputs.head(task))
+        Ok(self.decode_in_full(f, pass)?.0)
+    }
+
+    /// As [`Self::decode`], with the local features Y_t (B, N, w) of each task, in the tasks'
+    /// order.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_in_full(
+        &self,
+        f: &Tensor,
+        pass: &mut Pass,
+    ) -> Result<(Outputs, Vec<Tensor>), Error> {
+        let decoded = self.decoder.run(f, pass)?;
+        let outputs = Outputs::new(&self.config, f.dim(0)?, |task| decoded.head(task))?;
+        Ok((outputs, decoded.features))
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Error {
         rank: usize,
     },
     /// A rank's run is not the same as that of rank 0.
-    #[error("rank {rank}: its {field} differs from rank 0's{}", values(own, first))]
+    #[error("rank {rank}: not the same {field} as rank 0{}", values(own, first))]
     Differs {
         /// The rank.
         rank: usize,

@@ -61,7 +61,7 @@ fn ranks_that_differ_name_the_field_and_the_rank() {
     });
     assert!(
         said.iter()
-            .all(|s| s == "rank 2: its config.lr differs from rank 0's (0.1, not 0.2)"),
+            .all(|s| s == "rank 2: not the same config.lr as rank 0 (0.1, not 0.2)"),
         "{said:?}"
     );
     let said = on_ranks(2, |rank| {
@@ -73,7 +73,7 @@ fn ranks_that_differ_name_the_field_and_the_rank() {
         };
         agree(&rank, &fields(own)).expect_err("differs").to_string()
     });
-    assert_eq!(said, ["rank 1: its b differs from rank 0's"; 2]);
+    assert_eq!(said, ["rank 1: not the same b as rank 0"; 2]);
     let same = on_ranks(2, |rank| agree(&rank, &fields(&[("a", "1")])));
     assert_eq!(same, [Ok(()), Ok(())]);
     assert_eq!(agree(&Solo, &[]), Ok(()));

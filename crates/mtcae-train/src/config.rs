@@ -121,6 +121,10 @@ settings! {
     /// factor for each
     #[serde(default)]
     weighting: Weighting = Weighting::Fixed,
+    /// Weight of MTFormer's loss between tasks, by which the features of one clip are alike in all
+    /// tasks and unlike those of the batch's other clips; 0 for none
+    #[serde(default)]
+    contrastive: f64 = 0.0,
     /// Unit of box and landmark errors: `fraction` of the frame or `pixel` of the model's frame
     unit: Unit = Unit::Fraction,
     /// `equal`, or `balanced`: inverse to how often a class occurs
@@ -348,6 +352,10 @@ impl TrainConfig {
                 return fault(field, "must be at least 1".to_owned());
             }
         }
+        if self.contrastive > 0.0 && self.batch < 2 {
+            let reason = "compares the clips of a batch: `batch` must be at least 2";
+            return fault("contrastive", reason.to_owned());
+        }
         if self.folds == 1 || self.folds > 10_000 {
             let reason = format!("must be 0 (the labels') or 2 to 10000, not {}", self.folds);
             return fault("folds", reason);
@@ -366,6 +374,7 @@ impl TrainConfig {
             ("landmark_weight", self.landmark_weight),
             ("action_unit_weight", self.action_unit_weight),
             ("expression_weight", self.expression_weight),
+            ("contrastive", self.contrastive),
             ("mixup", self.mixup),
             ("cutmix", self.cutmix),
             ("jitter", self.jitter),

@@ -22,7 +22,7 @@ use crate::logs::Logs;
 use crate::optimiser::Optimiser;
 use crate::prefetch::Prefetch;
 use crate::state;
-use crate::{Error, Event, Keep, Ranks};
+use crate::{Error, Event, Keep, Ranks, digest};
 
 /// Claims the folder of a run for this process.
 ///
@@ -54,8 +54,9 @@ pub(crate) fn learn<L: Learner>(
 ) -> Result<(L, usize), Error> {
     let mut trainer = ranks.together(Trainer::new(learner, folder, ranks))?;
     let (first, saved) = ranks.together(trainer.resume())?;
+    let weights = ranks.together(trainer.digest())?;
     let (identity, device) = (trainer.learner.identity(), trainer.learner.device());
-    ranks.agree(identity, device, saved)?;
+    ranks.agree(identity, device, weights, saved)?;
     trainer.train(name, first, watch)
 }
 
@@ -124,6 +125,20 @@ impl<'a, L: Learner> Trainer<'a, L> {
             state.tensor(name, device).map_err(candle_core::Error::wrap)
         })?;
         Ok((state.position, format!("step {steps} ({})", state.digest)))
+    }
+
+    /// A digest of the weights that a run begins with, which all must have alike; none where there
+    /// are no others.
+    fn digest(&self) -> Result<String, Error> {
+        if self.ranks.group().size() == 1 {
+            return Ok(String::new());
+        }
+        let (trained, followed) = (self.learner.trained(), self.learner.followed());
+        let all = trained.iter().chain(followed);
+        let mut digest = digest::tensors(all.map(|(n, v)| (&n[..], v.as_tensor())))?;
+        // As much as a reader compares.
+        digest.truncate(16);
+        Ok(digest)
     }
 
     /// Saves the state, which all have alike: one of them writes it.

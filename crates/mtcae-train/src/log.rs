@@ -45,6 +45,9 @@ pub struct StepLine {
     pub action_units: Option<f64>,
     /// Cross-entropy of the expression, in nats.
     pub expression: f64,
+    /// MTFormer's loss between tasks, not weighted; none where it has no weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<f64>,
     /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
     /// What its time was spent on, where that is asked for (`times`).
@@ -69,6 +72,9 @@ pub struct EpochLine {
     pub action_units: Option<f64>,
     /// As in [`StepLine`].
     pub expression: f64,
+    /// As in [`StepLine`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrastive: Option<f64>,
     /// Share of the training clips, as they were augmented, that were recognised
     /// (not counting mixed ones).
     pub accuracy: Option<f64>,

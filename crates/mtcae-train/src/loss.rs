@@ -1,9 +1,12 @@
 //! The loss that a run's settings ask for.
 
 use candle_core::{DType, Device, Var};
+use mtcae_model::decoder::Structure;
 use mtcae_model::{ACTION_UNITS, Config as ModelConfig, EXPRESSION, FACE_BOX, LANDMARKS};
+use mtcae_nn::ParamStore;
 use mtcae_objective::{
-    Config, LogVariances, Objective, Unit as LossUnit, Weighting as LossWeighting, Weights,
+    Config, Contrast, LogVariances, Objective, Unit as LossUnit, Weighting as LossWeighting,
+    Weights,
 };
 
 use crate::data::Dataset;
@@ -89,4 +92,37 @@ pub(crate) fn learning(
         expression: learned(EXPRESSION)?,
     };
     Ok(objective.learning(log_variances))
+}
+
+/// MTFormer's loss between tasks, where the settings give it a weight, with its mappings among what
+/// is trained. They are no part of what is written.
+///
+/// # Errors
+/// Names the setting where the model's tasks have no features alike to compare.
+pub(crate) fn contrast(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    trained: &mut Vec<(String, Var)>,
+    device: &Device,
+) -> Result<Option<Contrast>, Error> {
+    if config.contrastive == 0.0 {
+        return Ok(None);
+    }
+    let decoder = &model.decoder;
+    let alike = decoder.structure.has_stages() || decoder.structure == Structure::MtFormer;
+    let tasks: Vec<&str> = decoder.active_tasks().iter().map(|t| &t.name[..]).collect();
+    if !alike || tasks.len() < 2 {
+        return Err(Error::Config {
+            field: "contrastive",
+            reason: format!(
+                "compares tasks by features of the same width, which {} has not; 0 leaves it out",
+                decoder.structure
+            ),
+        });
+    }
+    let store = ParamStore::new(config.seed);
+    let vb = store.builder(device).pp(format!("{LEARNED}contrastive"));
+    let contrast = Contrast::new(decoder.width, Contrast::WIDTH, &tasks, &vb)?;
+    trained.extend(store.vars());
+    Ok(Some(contrast))
 }

@@ -89,6 +89,7 @@ impl<'a> Ranks<'a> {
         self,
         identity: &BTreeMap<String, String>,
         device: &Device,
+        weights: String,
         saved: String,
     ) -> Result<(), Error> {
         if self.group().size() == 1 {
@@ -118,6 +119,7 @@ impl<'a> Ranks<'a> {
             "saved state (is the run's folder on a disk that all share?)",
             saved,
         ));
+        fields.push(own("weights to begin with", weights));
         Ok(agree(self.group(), &fields)?)
     }
 

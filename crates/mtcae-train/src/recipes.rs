@@ -185,6 +185,7 @@ impl TrainConfig {
                 lr: 5e-5,
                 weight_decay: 1e-4,
                 schedule: Schedule::Poly,
+                contrastive: 0.01,
                 layer_decay: 0.75,
                 drop_path: 0.1,
                 tune: Tune::All,

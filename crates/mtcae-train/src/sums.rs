@@ -21,6 +21,8 @@ pub struct Facts {
     pub is_multi: bool,
     /// Whether there is a head for action units, and a clip of which they are known.
     pub has_units: bool,
+    /// Whether there is a loss between tasks.
+    pub has_contrast: bool,
 }
 
 /// Sums over clips. Part of the saved state.
@@ -38,6 +40,9 @@ pub struct Sums {
     #[serde(default)]
     pub with_units: f64,
     pub expression: f64,
+    /// MTFormer's loss between tasks, where there is one.
+    #[serde(default)]
+    pub contrastive: Option<f64>,
     /// Clips that were not mixed, and how many of them were recognised.
     pub plain: u64,
     pub right: u64,
@@ -47,13 +52,19 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// What is to be known of a batch once it was computed, (6) on its device: the loss,
-    /// that of boxes, of landmarks, of action units and of the expression, and how many clips
-    /// that were not mixed are recognised. It is read back once a step, with all the rest.
-    pub fn measured(batch: &Batch, outputs: &Outputs, losses: &Losses) -> Result<Tensor, Error> {
+    /// What is to be known of a batch once it was computed, (7) on its device: the loss,
+    /// that of boxes, of landmarks, of action units, of the expression and between tasks, and how
+    /// many clips that were not mixed are recognised. It is read back once a step, with all the
+    /// rest.
+    pub fn measured(
+        batch: &Batch,
+        outputs: &Outputs,
+        losses: &Losses,
+        between: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
         let number = |t: &Tensor| t.detach().to_dtype(DType::F32)?.reshape(1);
         let zero = Tensor::zeros(1, DType::F32, outputs.logits.device())?;
-        let maybe = |t: &Option<Tensor>| t.as_ref().map_or_else(|| Ok(zero.clone()), number);
+        let maybe = |t: Option<&Tensor>| t.map_or_else(|| Ok(zero.clone()), number);
         let right = match &batch.targets.class {
             Class::Index(truth) => {
                 let predicted = outputs.logits.detach().argmax(1)?;
@@ -64,10 +75,11 @@ impl Sums {
         };
         let all = [
             number(&losses.total)?,
-            maybe(&losses.boxes)?,
-            maybe(&losses.landmarks)?,
-            maybe(&losses.action_units)?,
+            maybe(losses.boxes.as_ref())?,
+            maybe(losses.landmarks.as_ref())?,
+            maybe(losses.action_units.as_ref())?,
             number(&losses.expression)?,
+            maybe(between)?,
             right,
         ];
         Ok(Tensor::cat(&all, 0)?)
@@ -87,12 +99,13 @@ impl Sums {
             action_units: sum(3),
             with_units: if batch.has_units { clips } else { 0.0 },
             expression: sum(4),
+            contrastive: batch.has_contrast.then(|| sum(5)),
             plain: if batch.is_mixed {
                 0
             } else {
                 batch.clips as u64
             },
-            right: values[5] as u64,
+            right: values[6] as u64,
             multi: batch.is_multi,
             ..Self::default()
         })
@@ -124,6 +137,9 @@ impl learner::Sums for Sums {
         self.action_units += other.action_units;
         self.with_units += other.with_units;
         self.expression += other.expression;
+        if let Some(other) = other.contrastive {
+            self.contrastive = Some(self.contrastive.unwrap_or(0.0) + other);
+        }
         self.plain += other.plain;
         self.right += other.right;
         self.multi |= other.multi;
@@ -141,6 +157,7 @@ impl learner::Sums for Sums {
             ("the loss of the landmarks", self.landmarks),
             ("the loss of the action units", self.action_units),
             ("the loss of the expression", self.expression),
+            ("the loss between tasks", self.contrastive.unwrap_or(0.0)),
             ("the loss", self.loss),
         ];
         all.map(|(name, sum)| (name, self.mean(sum))).to_vec()
@@ -156,6 +173,7 @@ impl learner::Sums for Sums {
             landmarks: self.over_faces(self.landmarks),
             action_units: self.over_units(),
             expression: self.mean(self.expression),
+            contrastive: self.contrastive.map(|sum| self.mean(sum)),
             gradient_norm: facts.gradient_norm,
             parts: facts.clock.map(|clock| clock.parts()),
         })
@@ -169,6 +187,7 @@ impl learner::Sums for Sums {
             landmarks: self.over_faces(self.landmarks),
             action_units: self.over_units(),
             expression: self.mean(self.expression),
+            contrastive: self.contrastive.map(|sum| self.mean(sum)),
             accuracy: (self.plain > 0).then(|| self.right as f64 / self.plain as f64),
             gradients: self.gradients,
             validation,

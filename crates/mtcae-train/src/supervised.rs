@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use mtcae_model::Outputs;
 use mtcae_nn::Pass;
-use mtcae_objective::{Losses, Objective};
+use mtcae_objective::{Contrast, Losses, Objective};
 
 use crate::batch::{Batch, Input, Loaded, Source};
 use crate::cache::FeatureCache;
@@ -17,7 +17,7 @@ use crate::event::Watch;
 use crate::fit::{claim, learn};
 use crate::learner::{Forward, Leaf, Learner, Loader};
 use crate::log::{TaskNorms, Validation};
-use crate::loss::learning;
+use crate::loss::{contrast, learning};
 use crate::optimiser::Optimiser;
 use crate::predict::{heads, predict_together, summarise};
 use crate::start::{Start, Started, group};
@@ -92,6 +92,7 @@ struct Supervised<'a> {
     started: Started,
     source: Arc<Source>,
     objective: Objective,
+    contrast: Option<Contrast>,
     identity: BTreeMap<String, String>,
     /// The epoch of which the tasks' gradients were measured last.
     measured: Option<usize>,
@@ -141,6 +142,7 @@ impl<'a> Supervised<'a> {
         }
         let objective = weighed.objective(data, &run.split.train, model.encoder.input().size)?;
         let objective = learning(objective, model, &mut started.trained, run.device)?;
+        let contrast = contrast(config, model, &mut started.trained, run.device)?;
         let json = |key: &str, value: serde_json::Result<String>| {
             value.map_err(|e| Error::Config {
                 field: "state",
@@ -171,6 +173,7 @@ impl<'a> Supervised<'a> {
             run,
             source: Arc::new(source),
             objective,
+            contrast,
             identity,
             started,
             measured: None,
@@ -339,16 +342,22 @@ impl Learner for Supervised<'_> {
             pass = pass.recomputing();
         }
         let f = self.features(&batch, &mut pass)?;
-        let outputs = self.started.model.decode(&f, &mut pass)?;
-        let losses = self.losses(&outputs, &batch)?;
+        let (outputs, features) = self.started.model.decode_in_full(&f, &mut pass)?;
+        let mut losses = self.losses(&outputs, &batch)?;
+        let contrast = self.contrast.as_ref();
+        let between = contrast.map(|c| c.forward(&features)).transpose()?;
+        if let Some(between) = &between {
+            losses.total = (&losses.total + (between * config.contrastive)?)?;
+        }
         let facts = Facts {
             clips: batch.items.len(),
             has_faces: batch.has_faces,
             is_mixed: batch.classes.is_none(),
             is_multi: losses.boxes.is_some(),
             has_units: batch.has_units && losses.action_units.is_some(),
+            has_contrast: between.is_some(),
         };
-        let numbers = Sums::measured(&batch, &outputs, &losses)?;
+        let numbers = Sums::measured(&batch, &outputs, &losses, between.as_ref())?;
         Ok(Forward {
             loss: losses.total,
             pass,

@@ -21,6 +21,7 @@ const LABELLED: &[&str] = &[
     "action_unit_weight",
     "expression_weight",
     "weighting",
+    "contrastive",
     "unit",
     "class_weights",
     "smoothing",

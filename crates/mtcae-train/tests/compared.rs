@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use candle_core::{Device, Var};
-use common::{CLASSES, Place, losses, model_config, plain, save};
+use common::{CLASSES, Place, log, losses, model_config, plain, save};
 use mtcae_model::decoder::Structure;
+use mtcae_train::log::Line;
 use mtcae_train::{Event, Fitted, Run, Start, TrainConfig, Tune, Weighting, fit};
 
 #[test]
@@ -110,6 +111,72 @@ fn learned_weights_of_the_losses_are_trained_and_resumed_but_not_written() {
         .save(&written, &data, &split, Some(0))
         .expect("saved");
     Start::checkpoint(&written).expect("a model, whole and with nothing else");
+}
+
+/// It is in the loss by its weight, moves its mappings, and is no part of the model.
+#[test]
+fn the_loss_between_tasks_is_told_trained_and_not_written() {
+    let place = Place::new();
+    let config = TrainConfig {
+        epochs: 1,
+        contrastive: 0.25,
+        ..plain()
+    };
+    let classes = CLASSES.map(str::to_owned);
+    let data = place.data(&config);
+    let split = data.split(Some(0), &config).expect("a split");
+    let cascade = Start::checkpoint(&place.checkpoint).expect("a cascade");
+    let folder = place.path("run");
+    let fitted = |structure, folder: &Path| {
+        let start = cascade.with_decoder(structure, &classes, &[]);
+        let run = Run {
+            name: "test",
+            folder,
+            start: &start.expect("a decoder"),
+            data: &data,
+            split: &split,
+            cache: None,
+            config: &config,
+            device: &Device::Cpu,
+        };
+        fit(&run, &mut |_| ControlFlow::Continue(()))
+    };
+    let done = fitted(Structure::MtFormer, &folder).expect("a run");
+    let mut told = Vec::new();
+    for line in log(&folder) {
+        if let Line::Step(line) = line {
+            let between = line.contrastive.expect("told");
+            let [boxes, landmarks] = [line.boxes, line.landmarks].map(|l| l.expect("a head"));
+            let sum = 0.5 * (boxes + landmarks) + 1.5 * line.expression + 0.25 * between;
+            // Both are sums of a few numbers in f32.
+            assert!((line.loss - sum).abs() < 1e-5 * sum, "{line:?}");
+            told.push(between);
+        }
+    }
+    // The epoch's last clip is alone in its batch.
+    assert!(told.iter().all(|b| *b >= 0.0) && told[0] > 0.0, "{told:?}");
+    let trained = done.started.trained.iter();
+    let biases: Vec<f32> = trained
+        .filter(|(name, _)| name.starts_with("loss.contrastive.") && name.ends_with(".bias"))
+        .flat_map(|(_, bias)| bias.to_vec1::<f32>().expect("numbers"))
+        .collect();
+    // They begin at 0; what a ReLU cuts off of all clips stays there.
+    assert_eq!(biases.len(), 3 * 2 * 128);
+    assert!(biases.iter().filter(|b| **b != 0.0).count() > biases.len() / 2);
+    let written = place.path("model");
+    done.started
+        .save(&written, &data, &split, Some(0))
+        .expect("saved");
+    Start::checkpoint(&written).expect("a model, whole and with nothing else");
+    for other in [Structure::Lstm, Structure::SingleTask] {
+        let refused = fitted(other, &place.path("refused")).err();
+        let said = refused.expect("no features alike").to_string();
+        let want = format!("which {other} has not; 0 leaves it out");
+        assert!(
+            said.starts_with("contrastive: ") && said.ends_with(&want),
+            "{said}"
+        );
+    }
 }
 
 #[test]

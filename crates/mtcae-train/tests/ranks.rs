@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use common::{CLASSES, Place, busy, log, losses, plain, save};
+use common::{CLASSES, Place, busy, log, losses, plain, save, save_checkpoint};
 use mtcae_model::Config;
 use mtcae_model::decoder::Structure;
 use mtcae_model::encoder::{ClipGroups, ResNetConfig};
@@ -41,7 +41,14 @@ fn part(
 ) -> Result<Ended, Error> {
     let ranks = Ranks::Any(group);
     let data = place.data(config);
-    let start = Start::checkpoint(&place.checkpoint)?;
+    // Of its own, where the test has one for it.
+    let own = place.path(&format!("checkpoint-{}", group.rank()));
+    let given = if own.exists() {
+        &own
+    } else {
+        &place.checkpoint
+    };
+    let start = Start::checkpoint(given)?;
     let split = data.split(Some(0), config)?;
     let mut watch = |event: &Event<'_>| match event {
         Event::Step(line) if Some(line.step) == stop => ControlFlow::Break(()),
@@ -253,7 +260,7 @@ fn ranks_that_differ_stop_before_anything_is_written() {
         ..config
     };
     let both = said(run(&place, &config, &folder, 2, None, false, change));
-    let want = "rank 1: its config.lr differs from rank 0's (0.5, not 0.001)";
+    let want = "rank 1: not the same config.lr as rank 0 (0.5, not 0.001)";
     assert_eq!(both, [want, want]);
     assert!(!folder.join(mtcae_train::STATE).exists());
     assert!(!folder.join(mtcae_train::LOG).exists());
@@ -265,6 +272,22 @@ fn ranks_that_differ_stop_before_anything_is_written() {
     for ended in run(&place, &config, &folder, 2, None, false, change) {
         ended.expect("a run");
     }
+}
+
+#[test]
+fn ranks_with_other_weights_to_begin_with_stop() {
+    let place = Place::new();
+    let config = TrainConfig {
+        accumulate: 2,
+        tune: Tune::All,
+        ..plain()
+    };
+    save_checkpoint(&place.path("checkpoint-1"), Structure::Cascade, 2);
+    let folder = place.path("weights");
+    let both = said(run(&place, &config, &folder, 2, None, false, alike));
+    let want = "rank 1: not the same weights to begin with as rank 0 (";
+    assert!(both.iter().all(|said| said.starts_with(want)), "{both:?}");
+    assert!(!folder.join(mtcae_train::LOG).exists());
 }
 
 #[test]
