@@ -274,7 +274,8 @@ fn vectors(isa: Isa, stride: usize, groups: usize) -> usize {
 /// One or two output rows, as many as input rows suffice for.
 #[inline(always)]
 fn lines<L: Lanes>(simd: L, conv: &Conv, rows: &[&[f32]], out: &mut [f32]) {
-    if L::ACCUMULATORS >= 24 {
+    // `const`, here and below: what is never reached is not compiled either.
+    if const { L::ACCUMULATORS >= 24 } {
         match (conv.shape.input_stride, conv.vectors) {
             (3, 1) => blocks::<L, 3, 1>(simd, conv, rows, out),
             (3, 2) => blocks::<L, 3, 2>(simd, conv, rows, out),
@@ -346,7 +347,7 @@ fn row_blocks<L: Lanes, const S: usize, const V: usize, const R: usize>(
             macro_rules! sizes {
                 ($($p:literal)*) => {
                     match end - x {
-                        $($p if $p == 1 || R * $p * V <= L::ACCUMULATORS => {
+                        $($p if const { $p == 1 || R * $p * V <= L::ACCUMULATORS } => {
                             pixel_block::<L, S, V, R, $p>(simd, conv, block, weights, rows, x, out, pixels);
                         })*
                         _ => {}

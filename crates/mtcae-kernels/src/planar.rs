@@ -152,10 +152,10 @@ fn convolve<L: Lanes>(
             macro_rules! sizes {
                 ($($o:literal: $wide:literal $narrow:literal),*) => {
                     match channels {
-                        $($o if L::ACCUMULATORS >= 24 => {
+                        $($o if const { L::ACCUMULATORS >= 24 } => {
                             stretch::<L, $o, $wide>(simd, block, from, start, vectors, out, pitch)
                         })*
-                        $($o if $o <= 6 => {
+                        $($o if const { L::ACCUMULATORS < 24 && $o <= 6 } => {
                             stretch::<L, $o, $narrow>(simd, block, from, start, vectors, out, pitch)
                         })*
                         _ => {}

@@ -312,9 +312,9 @@ struct Peak<'a> {
 impl<L: Lanes> Work<L> for Peak<'_> {
     #[inline(always)]
     fn run(self, simd: L) {
-        let sums = if L::ACCUMULATORS >= 24 {
+        let sums = if const { L::ACCUMULATORS >= 24 } {
             chains::<L, 24>(simd, self.loops)
-        } else if L::ACCUMULATORS >= 6 {
+        } else if const { L::ACCUMULATORS >= 6 } {
             chains::<L, 6>(simd, self.loops)
         } else {
             chains::<L, 2>(simd, self.loops)

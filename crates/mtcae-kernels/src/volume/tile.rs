@@ -93,13 +93,13 @@ const fn most<L: Lanes>() -> usize {
 #[inline(always)]
 pub(super) fn tiles<L: Lanes>(simd: L, job: Job<'_>, sums: &mut [f32]) {
     match (job.vectors, job.step) {
-        (4, 16) if L::ACCUMULATORS >= 24 => rows::<L, 4, 16>(simd, job, sums),
-        (4, 32) if L::ACCUMULATORS >= 24 => rows::<L, 4, 32>(simd, job, sums),
-        (4, _) if L::ACCUMULATORS >= 24 => rows::<L, 4, 0>(simd, job, sums),
-        (2, 8) if L::ACCUMULATORS >= 24 => rows::<L, 2, 8>(simd, job, sums),
-        (2, 16) if L::ACCUMULATORS >= 24 => rows::<L, 2, 16>(simd, job, sums),
-        (2, 32) if L::ACCUMULATORS >= 24 => rows::<L, 2, 32>(simd, job, sums),
-        (2, _) if L::ACCUMULATORS >= 24 => rows::<L, 2, 0>(simd, job, sums),
+        (4, 16) if const { L::ACCUMULATORS >= 24 } => rows::<L, 4, 16>(simd, job, sums),
+        (4, 32) if const { L::ACCUMULATORS >= 24 } => rows::<L, 4, 32>(simd, job, sums),
+        (4, _) if const { L::ACCUMULATORS >= 24 } => rows::<L, 4, 0>(simd, job, sums),
+        (2, 8) if const { L::ACCUMULATORS >= 24 } => rows::<L, 2, 8>(simd, job, sums),
+        (2, 16) if const { L::ACCUMULATORS >= 24 } => rows::<L, 2, 16>(simd, job, sums),
+        (2, 32) if const { L::ACCUMULATORS >= 24 } => rows::<L, 2, 32>(simd, job, sums),
+        (2, _) if const { L::ACCUMULATORS >= 24 } => rows::<L, 2, 0>(simd, job, sums),
         (_, 8) => rows::<L, 1, 8>(simd, job, sums),
         (_, 16) => rows::<L, 1, 16>(simd, job, sums),
         (_, 32) => rows::<L, 1, 32>(simd, job, sums),
@@ -121,7 +121,7 @@ fn rows<L: Lanes, const V: usize, const S: usize>(simd: L, job: Job<'_>, sums: &
             macro_rules! sizes {
                 ($($p:literal)*) => {
                     match job.cols - x {
-                        $($p.. if $p * V <= most::<L>() && ($p <= 4 || S > 0) => {
+                        $($p.. if const { $p * V <= most::<L>() && ($p <= 4 || S > 0) } => {
                             simd.outline(Tile::<V, S, $p> { job, from, sums });
                             x += $p;
                         })*

@@ -148,7 +148,7 @@ pub(super) fn gradient(
 #[inline(always)]
 fn tiles<L: Lanes>(simd: L, job: Job<'_>, sums: &mut [f32]) {
     match job.vectors {
-        2 if L::ACCUMULATORS >= 24 => runs::<L, 2>(simd, job, sums),
+        2 if const { L::ACCUMULATORS >= 24 } => runs::<L, 2>(simd, job, sums),
         _ => runs::<L, 1>(simd, job, sums),
     }
 }
@@ -165,7 +165,7 @@ fn runs<L: Lanes, const V: usize>(simd: L, job: Job<'_>, sums: &mut [f32]) {
             macro_rules! sizes {
                 ($($n:literal)*) => {
                     match job.run - at {
-                        $($n.. if $n * V <= L::ACCUMULATORS => {
+                        $($n.. if const { $n * V <= L::ACCUMULATORS } => {
                             simd.outline(Tile::<V, $n> { job, from, sums });
                             at += $n;
                         })*
