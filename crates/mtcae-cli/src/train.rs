@@ -15,8 +15,8 @@ use mtcae_dfer::Device;
 use mtcae_dfer::model::decoder::Structure;
 use mtcae_train::{
     About, CrossValidation, Dataset, Event, FeatureCache, Noted, PREDICTIONS, Run, Selection,
-    Start, Task, TrainConfig, Tune, cross_validate, fit_together, predict_together, summarise,
-    write_table,
+    Start, Task, TrainConfig, Tune, cross_validate_together, fit_together, predict_together,
+    summarise, write_table,
 };
 
 /// Fine-tunes a model on labelled clips.
@@ -125,11 +125,6 @@ fn prepared(
     quiet: bool,
 ) -> Result<(), Fault> {
     job.check(&config)?;
-    if args.cross_validate && job.has_others() {
-        return Err(
-            "--cross-validate: is for one process; give each fold a job with --fold N".into(),
-        );
-    }
     if args.cache.is_some() && config.tune != Tune::Decoder {
         return Err(format!(
             "--cache: tune = {} does not freeze the encoder",
@@ -186,13 +181,14 @@ fn prepared(
         write_settings(&args.out, &config)?;
     }
     match args.cross_validate {
-        true => all_folds(args, &start, &data, &config, device),
+        true => all_folds(args, job, &start, &data, &config, device),
         false => one_run(args, job, &start, &data, &config, device),
     }
 }
 
 fn all_folds(
     args: &Args,
+    job: &Job,
     start: &Start,
     data: &Arc<Dataset>,
     config: &TrainConfig,
@@ -208,9 +204,13 @@ fn all_folds(
         config,
         device,
     };
-    let mut screen = Screen::new(args.quiet);
-    let report = cross_validate(&cv, &mut |event| screen.show(event))?;
+    let mut screen = Screen::new(args.quiet || !job.is_first());
+    let mut watch = |event: &Event<'_>| screen.show(event);
+    let report = cross_validate_together(&cv, job.ranks(), &mut watch)?;
     screen.done();
+    if !job.is_first() {
+        return Ok(());
+    }
     say!("{}", in_words(&report.pooled));
     say!(
         "mean ± std of {} folds: UAR {}, WAR {}",

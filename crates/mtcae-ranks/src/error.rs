@@ -59,9 +59,9 @@ pub enum Error {
     },
 }
 
-/// Two values where they can be read at a glance.
+/// Two values where they can be read at a glance, which digests cannot.
 fn values(own: &str, first: &str) -> String {
-    let short = |value: &str| !value.is_empty() && value.len() <= 80;
+    let short = |value: &str| !value.is_empty() && value.len() < 64;
     match short(own) && short(first) {
         true => format!(" ({own}, not {first})"),
         false => String::new(),

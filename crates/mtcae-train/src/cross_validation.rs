@@ -10,13 +10,16 @@ use mtcae_objective::Bootstrap;
 
 use crate::batch::Source;
 use crate::cache::FeatureCache;
+use crate::data::Split;
 use crate::disk::Claim;
 use crate::event::{Event, Watch, tell};
 use crate::folder::{BEST, IDENTITY, PREDICTIONS, RESULT, STATE, TEST_SECONDS, write_json};
 use crate::folds::{CrossValidation, FoldResult};
 use crate::state::differences;
-use crate::supervised::{Run, fit};
-use crate::{Error, Noted, Report, TrainConfig, predict, read_table, summarise, write_table};
+use crate::supervised::{Fitted, Run, fit_together};
+use crate::{
+    Error, Noted, Ranks, Report, TrainConfig, predict_together, read_table, summarise, write_table,
+};
 
 /// What `run.json` is written by: who changes what identifies a run raises it.
 const FORMAT: &str = "mtcae-cross-validation/2";
@@ -27,47 +30,71 @@ const LARGEST: u64 = 64 << 20;
 /// writes the report.
 ///
 /// # Errors
-/// As [`fit`]; [`Error::File`] when the folder holds a cross-validation of other
+/// As [`fit`](crate::fit); [`Error::File`] when the folder holds a cross-validation of other
 /// settings. Folds that are done stay done.
 pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result<Report, Error> {
-    cv.config.validate()?;
-    cv.config.prepare(cv.device)?;
+    cross_validate_together(cv, Ranks::ALONE, watch)
+}
+
+/// As [`cross_validate`], by several processes, which train and test each fold together: one
+/// writes, and all get the report.
+///
+/// # Errors
+/// As [`cross_validate`]; [`Error::Ranks`] when they differ in what they train on, or another has
+/// failed.
+pub fn cross_validate_together(
+    cv: &CrossValidation<'_>,
+    ranks: Ranks<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Report, Error> {
     // Before the first hour is spent, and before the folder becomes one of a run that
     // cannot be.
-    cv.data.splits(cv.config)?;
-    cv.start.check()?;
-    let _claim = Claim::of(cv.folder)?;
-    identify(cv)?;
-    let cache = open_cache(cv, watch)?;
+    ranks.together(checked(cv))?;
+    ranks.check(cv.config)?;
+    let _claim = ranks.by_first(|| {
+        let claim = Claim::of(cv.folder)?;
+        identify(cv)?;
+        Ok(claim)
+    })?;
+    let cache = open_cache(cv, ranks, watch)?;
     let mut done = Vec::new();
     for fold in 0..cv.data.folds {
         let folder = cv.folder.join(format!("fold-{fold}"));
-        let result = match read_result(&folder)? {
+        let result = match ranks.from_first(|| read_result(&folder))? {
             Some(result) => result,
             None => {
                 let (done, of) = (fold as usize, cv.data.folds as usize);
                 tell(watch, &Event::Next { done, of })?;
-                one_fold(cv, fold, &folder, cache.as_ref(), watch)?
+                one_fold(cv, fold, &folder, cache.as_ref(), ranks, watch)?
             }
         };
         // What a fold was trained by is several times its weights, and is not read again.
-        for name in [STATE, BEST] {
-            remove(&folder.join(name))?;
-        }
+        ranks.by_first(|| {
+            [STATE, BEST]
+                .iter()
+                .try_for_each(|name| remove(&folder.join(name)))
+        })?;
         done.push(result);
     }
-    let mut pooled = Vec::new();
-    for result in &done {
-        let table = cv
-            .folder
-            .join(format!("fold-{}", result.fold))
-            .join(PREDICTIONS);
-        pooled.extend(read_table(&table)?.0);
-    }
-    write_table(&cv.folder.join(PREDICTIONS), &pooled, &cv.data.classes)?;
+    let pooled = ranks.from_first(|| {
+        let mut pooled = Vec::new();
+        for result in &done {
+            let folder = cv.folder.join(format!("fold-{}", result.fold));
+            pooled.extend(read_table(&folder.join(PREDICTIONS))?.0);
+        }
+        write_table(&cv.folder.join(PREDICTIONS), &pooled, &cv.data.classes)?;
+        Ok(pooled)
+    })?;
     let report = Report::new(done, &pooled, &cv.data.classes)?;
-    report.write(cv)?;
+    ranks.by_first(|| report.write(cv))?;
     Ok(report)
+}
+
+fn checked(cv: &CrossValidation<'_>) -> Result<(), Error> {
+    cv.config.validate()?;
+    cv.config.prepare(cv.device)?;
+    cv.data.splits(cv.config)?;
+    cv.start.check()
 }
 
 /// The feature cache of a model and its clips, filled where need be.
@@ -76,13 +103,14 @@ pub fn cross_validate(cv: &CrossValidation<'_>, watch: &mut Watch<'_>) -> Result
 /// As [`FeatureCache::open`].
 fn open_cache(
     cv: &CrossValidation<'_>,
+    ranks: Ranks<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Option<Arc<FeatureCache>>, Error> {
     let Some(folder) = cv.cache else {
         return Ok(None);
     };
-    Ok(Some(Arc::new(FeatureCache::open(
-        folder, cv.start, cv.data, cv.config, cv.device, watch,
+    Ok(Some(Arc::new(FeatureCache::open_together(
+        folder, cv.start, cv.data, cv.config, cv.device, ranks, watch,
     )?)))
 }
 
@@ -91,6 +119,7 @@ fn one_fold(
     fold: u32,
     folder: &Path,
     cache: Option<&Arc<FeatureCache>>,
+    ranks: Ranks<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<FoldResult, Error> {
     let split = cv.data.split(Some(fold), cv.config)?;
@@ -105,7 +134,7 @@ fn one_fold(
         config: cv.config,
         device: cv.device,
     };
-    let fitted = fit(&run, watch)?;
+    let fitted = fit_together(&run, ranks, watch)?;
     // The one time that the held-out fold is read.
     let engine = fitted.started.engine(cv.config, cv.device)?;
     let source = match cv.test {
@@ -118,25 +147,9 @@ fn one_fold(
         )),
     };
     let since = Instant::now();
-    let (results, _) = predict(&engine, &source, &split.test, None, watch)?;
-    // By itself: what a clock measured is no measure of the model.
-    write_json(&folder.join(TEST_SECONDS), &since.elapsed().as_secs_f64())?;
-    write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
+    let (results, _) = predict_together(&engine, &source, &split.test, None, ranks, watch)?;
+    let seconds = since.elapsed().as_secs_f64();
     let summary = summarise(&results, &cv.data.classes, Some(&Bootstrap::default()))?;
-    if cv.save_models {
-        let model = folder.join("model");
-        let config = fitted.started.save(&model, cv.data, &split, Some(fold))?;
-        let noted = Noted {
-            on: format!(
-                "Fold {fold}, of whose people it was trained on none: {}",
-                cv.data.in_words(None, &split.test)
-            ),
-            command: "mtcae train --cross-validate".to_owned(),
-            summary: &summary,
-            groups: &[],
-        };
-        noted.write(&model, &config)?;
-    }
     let result = FoldResult {
         fold,
         train: split.train.len(),
@@ -151,8 +164,38 @@ fn one_fold(
             .sum(),
         summary,
     };
-    write_json(&folder.join(RESULT), &result)?;
+    ranks.by_first(|| {
+        // By itself: what a clock measured is no measure of the model.
+        write_json(&folder.join(TEST_SECONDS), &seconds)?;
+        write_table(&folder.join(PREDICTIONS), &results, &cv.data.classes)?;
+        if cv.save_models {
+            save(cv, &fitted, &split, &result, &folder.join("model"))?;
+        }
+        write_json(&folder.join(RESULT), &result)
+    })?;
     Ok(result)
+}
+
+/// Writes a fold's model, and how it did in the test.
+fn save(
+    cv: &CrossValidation<'_>,
+    fitted: &Fitted,
+    split: &Split,
+    result: &FoldResult,
+    model: &Path,
+) -> Result<(), Error> {
+    let fold = result.fold;
+    let config = fitted.started.save(model, cv.data, split, Some(fold))?;
+    let noted = Noted {
+        on: format!(
+            "Fold {fold}, of whose people it was trained on none: {}",
+            cv.data.in_words(None, &split.test)
+        ),
+        command: "mtcae train --cross-validate".to_owned(),
+        summary: &result.summary,
+        groups: &[],
+    };
+    Ok(noted.write(model, &config)?)
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

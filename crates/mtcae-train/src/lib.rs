@@ -74,7 +74,7 @@ pub use card::{Alike, Noted};
 pub use choices::{ClassWeights, EraseFill, Keep, Range, Tune, Unit, Weighting};
 pub use clock::{Left, Parts};
 pub use config::{FIELDS, Field, TrainConfig};
-pub use cross_validation::cross_validate;
+pub use cross_validation::{cross_validate, cross_validate_together};
 pub use data::{Dataset, Item, Selection, Split};
 pub use error::Error;
 pub use event::{Event, Watch};

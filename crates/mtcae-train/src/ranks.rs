@@ -140,6 +140,20 @@ impl<'a> Ranks<'a> {
         self.together(outcome)
     }
 
+    /// What rank 0 finds or makes, for all.
+    pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
+        self,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        // A list, since JSON does not tell nothing from none.
+        let own = match self.is_first() {
+            true => work().map(|found| vec![found]),
+            false => Ok(Vec::new()),
+        };
+        let first = self.gather(own)?.into_iter().flatten().next();
+        first.ok_or_else(|| strange(0, "nothing").into())
+    }
+
     /// What all have, in their order, as one; each part made by one of them.
     ///
     /// # Errors

@@ -267,30 +267,28 @@ impl<'a> MaskedLearner<'a> {
         })
     }
 
-    /// What the model makes of some clips that stay the same, a batch at a time.
+    /// What the model makes of some clips that stay the same, a batch at a time. Gives what was
+    /// left out, and why.
     fn of_fixed(
         &self,
         places: &[usize],
         watch: &mut Watch<'_>,
         each: &mut Each<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<String>, Error> {
         let config = self.run.config;
         let batches: Vec<Vec<usize>> = places.chunks(config.batch).map(<[_]>::to_vec).collect();
         let (source, count) = (self.source.clone(), batches.len());
         let loaded = Prefetch::new(count, config.workers, config.queue, move |i| {
             source.fixed(&batches[i])
         });
-        let mut done = 0;
+        let (mut done, mut left_out) = (0, Vec::new());
         for loaded in loaded {
             let Loaded {
                 levels,
                 masks,
                 faults,
             } = loaded?;
-            for fault in faults {
-                let notice = format!("left out of what is measured: {fault}");
-                tell(watch, &Event::Notice(&notice))?;
-            }
+            left_out.extend(faults);
             if masks.is_empty() {
                 continue;
             }
@@ -302,7 +300,7 @@ impl<'a> MaskedLearner<'a> {
             let total = places.len();
             tell(watch, &Event::Predicted { done, total })?;
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 
@@ -432,11 +430,17 @@ impl Learner for MaskedLearner<'_> {
             parts.push((scalar(&made.loss()?)?, masks.len() as f64));
             Ok(())
         });
-        let parts = ranks.gather(measured.map(|()| parts))?;
+        let parts = ranks.gather(measured.map(|left_out| (parts, left_out)))?;
         let (mut sum, mut clips) = (0.0, 0.0);
-        for (loss, of) in parts.into_iter().flatten() {
-            sum += loss * of;
-            clips += of;
+        for (parts, left_out) in parts {
+            for fault in left_out {
+                let notice = format!("left out of what is measured: {fault}");
+                tell(watch, &Event::Notice(&notice))?;
+            }
+            for (loss, of) in parts {
+                sum += loss * of;
+                clips += of;
+            }
         }
         Ok((clips > 0.0).then(|| MaskedValidation { loss: sum / clips }))
     }
