@@ -42,8 +42,8 @@ pub fn main(
 /// The arguments of a run, and where each is from.
 pub struct Given {
     matches: ArgMatches,
-    /// The names of all arguments, as libraries and files call them.
-    names: Vec<String>,
+    /// The names of all flags, as libraries and files call them.
+    flags: Vec<String>,
     /// The file, and the keys taken from it.
     file: Option<(PathBuf, BTreeSet<String>)>,
 }
@@ -54,8 +54,8 @@ impl Given {
     /// # Errors
     /// [`clap::Error`] for a flag; for a file one line with its name and the key.
     pub fn read(command: Command, mut line: Vec<OsString>) -> Result<Self, Fault> {
-        let names = command.get_arguments().map(|a| a.get_id().to_string());
-        let names: Vec<String> = names.collect();
+        let named = command.get_arguments().filter(|a| !a.is_positional());
+        let names: Vec<String> = named.map(|a| a.get_id().to_string()).collect();
         // What is wrong with the flags is said below, when the file's are there.
         let lenient = command.clone().ignore_errors(true);
         let flags = lenient.try_get_matches_from(&line)?;
@@ -63,7 +63,7 @@ impl Given {
             let matches = command.try_get_matches_from(line)?;
             return Ok(Self {
                 matches,
-                names,
+                flags: names,
                 file: None,
             });
         };
@@ -88,7 +88,7 @@ impl Given {
             .map_err(|e| blame(e, command, path, &keys))?;
         Ok(Self {
             matches,
-            names,
+            flags: names,
             file: Some((path.clone(), keys)),
         })
     }
@@ -103,12 +103,15 @@ impl Given {
         self.matches.value_source(key) == Some(ValueSource::CommandLine)
     }
 
-    /// Where an argument is from, to begin an error with: `--batch` or
-    /// `FILE.toml: batch`.
+    /// Where an argument is from, to begin an error with: `--batch`, `FILE.toml: batch`, or
+    /// `videos` for what has no flag.
     pub fn origin(&self, key: &str) -> String {
         match &self.file {
             Some((path, keys)) if keys.contains(key) => format!("{}: {key}", path.display()),
-            _ => format!("--{}", key.replace('_', "-")),
+            _ if self.flags.iter().any(|flag| flag == key) => {
+                format!("--{}", key.replace('_', "-"))
+            }
+            _ => key.to_owned(),
         }
     }
 
@@ -124,7 +127,7 @@ impl Given {
         {
             text = self.origin(field) + rest;
         }
-        for name in &self.names {
+        for name in &self.flags {
             let flag = format!("--{}", name.replace('_', "-"));
             text = text.replace(&format!("`{name}`"), &flag);
         }

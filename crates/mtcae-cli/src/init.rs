@@ -117,8 +117,8 @@ struct Args {
     #[arg(long, value_name = "face|aligned|none", conflicts_with = "config")]
     crop: Option<Crop>,
 
-    /// How random matrices are drawn.
-    #[arg(long, default_value = "normal", conflicts_with = "encoder")]
+    /// How matrices are drawn that no --encoder has.
+    #[arg(long, default_value = "normal")]
     weights: Weights,
 
     /// Seed of everything that is random.

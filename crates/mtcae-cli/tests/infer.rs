@@ -554,6 +554,8 @@ fn init_refuses_a_config_that_cannot_work() {
 
 #[test]
 fn init_takes_over_a_pretrained_encoder() {
+    use mtcae_dfer::model::candle_core;
+
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("new").display().to_string();
     let encoder = fixtures()
@@ -580,6 +582,34 @@ fn init_takes_over_a_pretrained_encoder() {
     let config = mtcae_dfer::model::Checkpoint::open(&out).expect("a config");
     let config = config.config();
     assert_eq!(config.encoder.output().width, 16);
+    // What is drawn otherwise is the decoder alone.
+    let other = folder.path().join("xavier").display().to_string();
+    let output = program("init")
+        .args(["--encoder", &encoder, "--out", &other])
+        .args(["--weights", "xavier"])
+        .output()
+        .expect("started");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let [normal, xavier] = [&out, &other].map(|folder| {
+        let file = Path::new(folder).join("model.safetensors");
+        candle_core::safetensors::load(file, &candle_core::Device::Cpu).expect("read")
+    });
+    let deviation = |tensor: &candle_core::Tensor| -> f32 {
+        let squares = tensor.sqr().and_then(|t| t.mean_all());
+        squares
+            .and_then(|t| t.to_scalar::<f32>())
+            .expect("a number")
+            .sqrt()
+    };
+    for (name, tensor) in &normal {
+        let [a, b] = [deviation(tensor), deviation(&xavier[name])];
+        if name.starts_with("encoder.") {
+            assert_eq!(a.to_bits(), b.to_bits(), "{name}");
+        } else if tensor.rank() == 2 {
+            // √(2/(inputs + outputs)) for 0.02.
+            assert!(b > 3.0 * a, "{name}: {a}, {b}");
+        }
+    }
 }
 
 #[test]
