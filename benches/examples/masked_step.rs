@@ -24,6 +24,8 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Fault> {
     Isa::held().map_err(|e| e.to_string())?;
+    // As `mtcae pretrain` does.
+    mtcae_nn::plan::keep_freed();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [what, batch] = args.as_slice() else {
         return Err("masked_step FAMILY-SIZE BATCH".into());
