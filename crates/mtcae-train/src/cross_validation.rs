@@ -60,7 +60,7 @@ pub fn cross_validate_together(
     let mut done = Vec::new();
     for fold in 0..cv.data.folds {
         let folder = cv.folder.join(format!("fold-{fold}"));
-        let result = match ranks.from_first(|| read_result(&folder))? {
+        let result = match ranks.found_by_first(|| read_result(&folder))? {
             Some(result) => result,
             None => {
                 let (done, of) = (fold as usize, cv.data.folds as usize);
@@ -76,7 +76,7 @@ pub fn cross_validate_together(
         })?;
         done.push(result);
     }
-    let pooled = ranks.from_first(|| {
+    let pooled = ranks.found_by_first(|| {
         let mut pooled = Vec::new();
         for result in &done {
             let folder = cv.folder.join(format!("fold-{}", result.fold));
@@ -195,7 +195,7 @@ fn save(
         summary: &result.summary,
         groups: &[],
     };
-    Ok(noted.write(model, &config)?)
+    noted.write(model, &config)
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

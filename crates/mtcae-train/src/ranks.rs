@@ -141,7 +141,7 @@ impl<'a> Ranks<'a> {
     }
 
     /// What rank 0 finds or makes, for all.
-    pub(crate) fn from_first<T: Serialize + DeserializeOwned>(
+    pub(crate) fn found_by_first<T: Serialize + DeserializeOwned>(
         self,
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
