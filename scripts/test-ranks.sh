@@ -100,10 +100,10 @@ refused "error: rank 1: not the same clips as rank 0" \
 gone=$(cd clips && find . -name '*.mp4' | sort | sed -n '1s/^..//p')
 cp clips/labels.jsonl other/labels.jsonl
 rm "other/$gone"
-refused "error: rank 1: other/labels.jsonl: 1 labelled videos are missing ($gone) below other; \`root\` says in which folder they lie, and \`allow_missing\` leaves them out" \
+refused "error: rank 1: other/labels.jsonl: 1 labelled videos are missing ($gone) below other; --root says in which folder they lie, and --allow-missing leaves them out" \
     "${launch[@]}" -np 1 ./mtcae "${short[@]}" --out differ : \
     -np 1 ./mtcae "${run[@]}" "${others[@]}" --out differ
-refused "error: --accumulate 1 cannot be dealt to 2 ranks: --batch 1 --accumulate 2 has the same clips a step" \
+refused "error: rank 0: --accumulate 1 cannot be dealt to 2 ranks: --batch 1 --accumulate 2 has the same clips a step" \
     "${launch[@]}" -np 2 ./mtcae "${run[@]}" "${labels[@]}" --epochs 2 --accumulate 1 --out differ
 refused "error: mpirun has started 2 ranks, and this program is built without MPI: build it with \`--features mpi\`, or start one" \
     "${launch[@]}" -np 2 ./plain "${short[@]}" --out differ
