@@ -37,7 +37,7 @@ rm -rf run-*
 # Of 264 clips three steps of eight batches are made, which 1, 2 and 4 ranks deal evenly.
 for ranks in 1 2 4; do
     ranks $ranks "$mtcae" train --labels clips/labels.jsonl --checkpoint start --keep-decoder \
-        --tune all --batch 11 --accumulate 8 --validation 0 --gradients false --epochs 9 --threads 1 \
+        --tune=all --batch 11 --accumulate 8 --validation 0 --gradients false --epochs 9 --threads 1 \
         --workers 1 --out run-$ranks 2>run-$ranks.txt >/dev/null || { cat run-$ranks.txt >&2; exit 1; }
 done
 "$root/scripts/scaling.py" .

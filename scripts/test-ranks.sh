@@ -30,7 +30,7 @@ cd "$out"
 ./plain synth clips --identities 3 --folds 3 --size 64 --frames 5 --fps 8 --quiet
 ./plain init --size tiny --out start --classes angry,disgusted,fearful,happy,neutral,sad,surprised >init.txt
 # --labels, --epochs and --accumulate are left to each.
-run=(train --checkpoint start --tune all --batch 2 --fold 0 --flip --mixup 0.4 --ema 0.9 --keep best
+run=(train --checkpoint start --tune=all --batch 2 --fold 0 --flip --mixup 0.4 --ema 0.9 --keep best
     --validation 0.3 --save-every 1 --seed 5 --threads 1)
 labels=(--labels clips/labels.jsonl)
 short=("${run[@]}" "${labels[@]}" --epochs 2 --accumulate 4)
