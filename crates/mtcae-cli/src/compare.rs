@@ -158,6 +158,12 @@ fn run(args: &Args, given: &Table) -> Result<bool, Fault> {
             systems.len(),
             args.seeds.len()
         );
+        if let Some(scaled) = unevenly_scaled(&systems, given)? {
+            note!(
+                "warning: --lr is multiplied by the clips of a step over 256 in the recipes of \
+                 {scaled}, and not in the others: --scale-lr false gives all the same rate"
+            );
+        }
     }
     let comparison = Comparison {
         folder: out,
@@ -191,6 +197,21 @@ fn run(args: &Args, given: &Table) -> Result<bool, Fault> {
         );
     }
     Ok(failures.is_empty())
+}
+
+/// The systems in which a learning rate that is given to all is not what the others make of it.
+fn unevenly_scaled(systems: &[System], given: &Table) -> Result<Option<String>, Fault> {
+    if !given.contains_key("lr") || given.contains_key("scale_lr") {
+        return Ok(None);
+    }
+    let mut scaled = Vec::new();
+    for system in systems {
+        if system.settings(given)?.scale_lr {
+            scaled.push(&system.name[..]);
+        }
+    }
+    let uneven = !scaled.is_empty() && scaled.len() < systems.len();
+    Ok(uneven.then(|| scaled.join(", ")))
 }
 
 /// The systems that are asked for.

@@ -30,6 +30,31 @@ fn the_systems_of_the_tables_are_listed() {
 }
 
 #[test]
+fn a_rate_for_all_that_some_recipes_scale_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let defined = at("systems.toml");
+    // Neither gets as far as to be trained.
+    let system = "encoder = \"lgi-former:tiny\"\ndecoder = \"cascade\"\nweights = \"none.pth\"\n";
+    let systems = format!("[plain]\n{system}[scaled]\n{system}recipe = \"mae-dfer\"\n");
+    std::fs::write(&defined, systems).expect("written");
+    let said = |more: &[&str], out: &str| {
+        let out = at(out);
+        let (labels, define) = (&material().labels[..], &defined[..]);
+        let args = ["--labels", labels, "--define", define, "--out", &out];
+        let systems = ["--systems", "plain,scaled", "--size", "small"];
+        let output = run("compare", &[&args[..], &systems, more].concat());
+        text(&output.stderr).to_owned()
+    };
+    let warning = "in the recipes of scaled, and not in the others: --scale-lr false gives";
+    let one = said(&["--lr", "1e-3", "--validation", "0"], "one");
+    assert!(one.contains(warning), "{one}");
+    let settled = ["--lr", "1e-3", "--scale-lr", "false", "--validation", "0"];
+    let two = said(&settled, "two");
+    assert!(!two.contains("--scale-lr"), "{two}");
+}
+
+#[test]
 fn one_command_makes_the_table_and_what_failed_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name).display().to_string();

@@ -115,7 +115,7 @@ pub(crate) fn contrast(
         return Err(Error::Config {
             field: "contrastive",
             reason: format!(
-                "compares tasks by features of the same width, which {} has not; 0 leaves it out",
+                "compares tasks by features of the same width, which {} does not have; 0 leaves it out",
                 decoder.structure
             ),
         });

@@ -171,7 +171,7 @@ fn the_loss_between_tasks_is_told_trained_and_not_written() {
     for other in [Structure::Lstm, Structure::SingleTask] {
         let refused = fitted(other, &place.path("refused")).err();
         let said = refused.expect("no features alike").to_string();
-        let want = format!("which {other} has not; 0 leaves it out");
+        let want = format!("which {other} does not have; 0 leaves it out");
         assert!(
             said.starts_with("contrastive: ") && said.ends_with(&want),
             "{said}"
